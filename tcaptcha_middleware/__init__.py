@@ -1,0 +1,103 @@
+"""Captcha verification for ASGI and WSGI applications, in front of the endpoints you name.
+
+    guard = Guard(["POST /login"], TencentVerifier.from_env())
+    app.add_middleware(TCaptchaMiddleware, guard=guard)
+
+Names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.access import decision
+    from tcaptcha_middleware.asgi import TCaptchaMiddleware
+    from tcaptcha_middleware.errors import (
+        ConfigurationError,
+        MisconfiguredError,
+        OutageError,
+        TCaptchaError,
+        ThrottledError,
+        VerifierError,
+    )
+    from tcaptcha_middleware.guard import Guard
+    from tcaptcha_middleware.models import Allow, Reason, Refuse, Request, Ticket, Verdict
+    from tcaptcha_middleware.responses import Response
+    from tcaptcha_middleware.settings import Rule
+    from tcaptcha_middleware.tickets import Form, Function, Header, Json, Query
+    from tcaptcha_middleware.verifiers.http import TencentVerifier
+    from tcaptcha_middleware.verifiers.threads import in_thread
+    from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
+
+_HOMES = {
+    "Allow": "models",
+    "ConfigurationError": "errors",
+    "Form": "tickets",
+    "Function": "tickets",
+    "Guard": "guard",
+    "Header": "tickets",
+    "Json": "tickets",
+    "MisconfiguredError": "errors",
+    "OutageError": "errors",
+    "Query": "tickets",
+    "Reason": "models",
+    "Refuse": "models",
+    "Request": "models",
+    "Response": "responses",
+    "Rule": "settings",
+    "TCaptchaError": "errors",
+    "TCaptchaMiddleware": "asgi",
+    "TCaptchaWSGIMiddleware": "wsgi",
+    "TencentVerifier": "verifiers.http",
+    "ThrottledError": "errors",
+    "Ticket": "models",
+    "Verdict": "models",
+    "VerifierError": "errors",
+    "decision": "access",
+    "in_thread": "verifiers.threads",
+}
+
+__all__ = [
+    "Allow",
+    "ConfigurationError",
+    "Form",
+    "Function",
+    "Guard",
+    "Header",
+    "Json",
+    "MisconfiguredError",
+    "OutageError",
+    "Query",
+    "Reason",
+    "Refuse",
+    "Request",
+    "Response",
+    "Rule",
+    "TCaptchaError",
+    "TCaptchaMiddleware",
+    "TCaptchaWSGIMiddleware",
+    "TencentVerifier",
+    "ThrottledError",
+    "Ticket",
+    "Verdict",
+    "VerifierError",
+    "decision",
+    "in_thread",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted(__all__)

@@ -1,0 +1,186 @@
+"""The ASGI face: fetches what the walk asks for, and acts on its decision. Holds no policy.
+
+https://asgi.readthedocs.io/en/stable/specs/www.html
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
+from tcaptcha_middleware.models import Allow, ReadBody, Request
+from tcaptcha_middleware.responses import Response
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.guard import Coverage, Guard
+    from tcaptcha_middleware.models import Decision, Step
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SCOPE_KEY = "tcaptcha"
+
+# RFC 6455, section 7.4.1: "an endpoint is terminating because of a policy".
+_POLICY_VIOLATION = 1008
+
+
+class TCaptchaMiddleware:
+    """Let only requests with a solved captcha through to an ASGI application.
+
+    Gates HTTP requests and websocket handshakes by the guard's rules; every other scope
+    passes untouched. Closes what the verifiers opened when the server shuts down.
+
+    Args:
+        app: The application to protect.
+        guard: What to protect, and how.
+
+    Raises:
+        ConfigurationError: A verifier of the guard has no `averify`.
+    """
+
+    def __init__(self, app: App, guard: Guard) -> None:
+        if not callable(app) or not hasattr(guard, "check"):
+            raise ConfigurationError("write TCaptchaMiddleware(app, guard), guard a Guard(…)")
+        guard.require("async")
+        self.app = app
+        self.guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._pass(scope, receive, send)
+            return
+        coverage = self.guard.match(
+            scope.get("method", "GET"),
+            scope["path"],
+            scope.get("raw_path") or b"",
+            scope.get("root_path", ""),
+        )
+        earlier = scope.get(SCOPE_KEY)
+        if coverage is None or self.guard.settled(coverage, earlier):
+            if earlier is not None and not isinstance(earlier, Allow):
+                scope[SCOPE_KEY] = None
+            await self.app(scope, receive, send)
+            return
+        await self._gate(coverage, scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self.guard.aclose()
+            await send(message)
+
+        await self.app(scope, receive, closing if scope["type"] == "lifespan" else send)
+
+    async def _gate(
+        self, coverage: Coverage, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        request, body = _request(scope), _Body(receive)
+        decision = await self._drive(coverage, request, body)
+        if isinstance(decision, Allow):
+            scope[SCOPE_KEY] = decision
+            await self.app(scope, body.replay, send)
+        elif not body.disconnected:
+            answer = self.guard.answer(coverage, request, decision)
+            await _deny(answer, scope, body.replay, send)
+
+    async def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
+        walk = self.guard.check(coverage, request)
+        try:
+            step = next(walk)
+            while True:
+                try:
+                    fetched = await _fetch(step, body)
+                except Exception as error:
+                    step = walk.throw(error)
+                else:
+                    step = walk.send(fetched)
+        except StopIteration as stop:
+            return cast("Decision", stop.value)
+
+
+class _Body:
+    """A request's body: read in search of the pair, then replayed message by message."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+        self._ended = False
+        self.disconnected = False
+
+    async def read(self) -> bytes | None:
+        """Return the next piece, or None at the end.
+
+        Raises:
+            RequestBodyError: The client went away.
+        """
+        if self._ended:
+            return None
+        message = await self._receive()
+        if message["type"] != "http.request":
+            self._kept.append(message)
+            self.disconnected = True
+            raise RequestBodyError("the client went away")
+        self._ended = not message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        # An empty piece says nothing, and a client could send them without end.
+        if piece or self._ended:
+            self._kept.append(message)
+        return piece
+
+    async def replay(self) -> Message:
+        """Be the application's `receive`: first what was read, then the rest as it comes."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+
+def _request(scope: Scope) -> Request:
+    return Request(
+        kind=scope["type"],
+        method=scope.get("method", "GET"),
+        path=scope["path"],
+        query=scope.get("query_string", b""),
+        headers=tuple(scope["headers"]),
+        peer=(scope.get("client") or ("",))[0] or "",
+    )
+
+
+async def _fetch(step: Step, body: _Body) -> object:
+    if isinstance(step, ReadBody):
+        try:
+            with anyio.fail_after(step.timeout):
+                return await body.read()
+        except TimeoutError as error:
+            raise RequestBodyError("the body came too slowly") from error
+    return await step.verifier.averify(step.ticket)
+
+
+async def _deny(answer: Response | App, scope: Scope, receive: Receive, send: Send) -> None:
+    websocket = scope["type"] == "websocket"
+    # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
+    if websocket and "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+    elif isinstance(answer, Response):
+        await _send(answer, scope, send)
+    else:
+        await answer(scope, receive, send)
+
+
+async def _send(answer: Response, scope: Scope, send: Send) -> None:
+    kind = "websocket.http" if scope["type"] == "websocket" else "http"
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    await send(
+        {
+            "type": f"{kind}.response.start",
+            "status": answer.status,
+            "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers],
+        }
+    )
+    body = b"" if scope.get("method") == "HEAD" else answer.body
+    await send({"type": f"{kind}.response.body", "body": body})

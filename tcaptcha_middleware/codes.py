@@ -1,0 +1,142 @@
+"""Tencent's codes: what each means for the visitor, and whose fault it is.
+
+Tables and their look-ups; no I/O, and nothing of how the codes are sent.
+
+https://cloud.tencent.com/document/product/1110/84005
+https://www.tencentcloud.com/document/product/1159/50367
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import (
+    MisconfiguredError,
+    OutageError,
+    ThrottledError,
+    VerifierError,
+)
+from tcaptcha_middleware.models import PASSED_CODE, Reason
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Ticket, Verdict
+
+_OUTAGE = 26
+# What each CaptchaCode means for the visitor. Some are of older lists and may still be met.
+_REASONS: dict[int, Reason] = {
+    6: Reason.TICKET_REJECTED,
+    7: Reason.TICKET_REJECTED,  # captcha no match: randstr is not this ticket's
+    8: Reason.TICKET_EXPIRED,  # older than five minutes
+    9: Reason.TICKET_REUSED,
+    10: Reason.TICKET_REJECTED,
+    11: Reason.TICKET_REJECTED,
+    12: Reason.TICKET_REJECTED,
+    13: Reason.TICKET_REJECTED,  # verify ip no match
+    15: Reason.TICKET_REJECTED,  # decrypt fail: not authentic
+    17: Reason.TICKET_REJECTED,
+    18: Reason.TICKET_REJECTED,
+    19: Reason.TICKET_REJECTED,
+    20: Reason.TICKET_REJECTED,
+    21: Reason.RISK_DENIED,  # the risk engine, where the ticket is no disaster ticket
+    22: Reason.TICKET_REJECTED,
+    23: Reason.TICKET_REJECTED,
+    24: Reason.TICKET_REJECTED,
+    25: Reason.RISK_DENIED,  # bad visitor
+}
+
+_MISCONFIGURED = {
+    16: "the ticket is of another captcha than app_id",
+    31: "the account has no captcha package, or is in arrears",
+    100: "app_id and app_secret_key do not belong together, or the ticket is of another captcha",
+}
+
+# By the API error's first word; what is not here is no verdict and opens nothing. Tencent's
+# own disaster page (1110/72310) counts InternalError alone as its fault.
+_API_ERRORS: dict[str, type[VerifierError]] = {
+    "InternalError": OutageError,
+    "RequestLimitExceeded": ThrottledError,
+    "LimitExceeded": ThrottledError,
+    "ActionOffline": MisconfiguredError,
+    "AuthFailure": MisconfiguredError,
+    "InvalidAction": MisconfiguredError,
+    "InvalidParameter": MisconfiguredError,
+    "InvalidParameterValue": MisconfiguredError,
+    "InvalidRequest": MisconfiguredError,
+    "IpInBlacklist": MisconfiguredError,
+    "IpNotInWhitelist": MisconfiguredError,
+    "MissingParameter": MisconfiguredError,
+    "NoSuchProduct": MisconfiguredError,
+    "NoSuchVersion": MisconfiguredError,
+    "UnauthorizedOperation": MisconfiguredError,
+    "UnknownParameter": MisconfiguredError,
+    "UnsupportedOperation": MisconfiguredError,
+    "UnsupportedProtocol": MisconfiguredError,
+    "UnsupportedRegion": MisconfiguredError,
+}
+
+# Both spellings are in the wild, and copied snippets drop an underscore. Anybody can type
+# one: it carries no proof at all.
+_DISASTER = re.compile(r"tr?error", re.IGNORECASE)
+
+
+def is_disaster(ticket: str) -> bool:
+    """Tell whether `ticket` was made by the page because Tencent's script did not work."""
+    return _DISASTER.match(ticket) is not None
+
+
+def judge(verdict: Verdict, ticket: Ticket) -> Reason | None:
+    """Return why `verdict` refuses `ticket`, or None where there is positive proof.
+
+    Raises:
+        OutageError: Code 26, Tencent's own failure.
+        MisconfiguredError: A code that only the operator can mend.
+        VerifierError: A code in no table, which is no verdict.
+    """
+    if verdict.passed:
+        return None
+    code = verdict.code
+    if code in (16, 21) and is_disaster(ticket.ticket):
+        return Reason.DISASTER_TICKET
+    reason = Reason.RISK_DENIED if code == PASSED_CODE else _REASONS.get(code)
+    if reason is None:
+        raise _no_verdict(code, verdict.request_id)
+    return reason
+
+
+def _no_verdict(code: int, request_id: str) -> VerifierError:
+    if code == _OUTAGE:
+        return OutageError("Tencent is busy (CaptchaCode 26)", request_id=request_id)
+    if code in _MISCONFIGURED:
+        message = f"CaptchaCode {code}: {_MISCONFIGURED[code]}"
+        return MisconfiguredError(message, request_id=request_id)
+    message = f"CaptchaCode {code!r} is in no table of Tencent's"
+    return VerifierError(message, request_id=request_id)
+
+
+def api_error(error: object, request_id: str) -> VerifierError:
+    """Return the error that an API failure `{"Code": …, "Message": …}` stands for."""
+    code = error.get("Code") if isinstance(error, dict) else None
+    if not isinstance(code, str):
+        return VerifierError("Tencent's error has no code", request_id=request_id)
+    kind = _API_ERRORS.get(code.partition(".")[0], VerifierError)
+    return kind(f"Tencent answered {code}{_advice(code)}", request_id=request_id)
+
+
+# What to look at first, by the longest beginning of the code that is known.
+_ADVICE = {
+    "AuthFailure.SecretIdNotFound": "secret_id is unknown there; is site= the right one, and "
+    "is it the API key's SecretId rather than the captcha's id?",
+    "AuthFailure.SignatureFailure": "secret_key does not belong to secret_id",
+    "AuthFailure.SignatureExpire": "this machine's clock is more than five minutes off",
+    "AuthFailure.TokenFailure": "the token of the temporary key is wrong or has expired",
+    "AuthFailure": "check secret_id, secret_key and the token",
+    "UnauthorizedOperation.Unauthorized": "the account has no captcha package, or is in arrears",
+    "UnauthorizedOperation": "the API key may not call captcha:DescribeCaptchaResult",
+    "InvalidParameter": "check app_id and app_secret_key",
+}
+
+
+def _advice(code: str) -> str:
+    known = [start for start in _ADVICE if code.startswith(start)]
+    return f": {_ADVICE[max(known, key=len)]}" if known else ""

@@ -1,0 +1,119 @@
+"""The two pairs of secrets, and the checks that tell them apart before anything is sent.
+
+An API key (SecretId, SecretKey) signs the call; a captcha's pair (CaptchaAppId,
+AppSecretKey) says which captcha was solved. Mixing them up is the commonest mistake of all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tcaptcha_middleware.errors import ConfigurationError
+
+_PLACEHOLDER = re.compile(
+    r"(?:AKID|IKID)?(?:x+|\*+|\.+|<.*>|\$?\{.*\}|your.*|my.?secret.*|change.?me|todo|dummy"
+    r"|placeholder|example|secret|none|null|undefined)",
+    re.IGNORECASE,
+)
+_API_KEY_ID = ("AKID", "IKID")
+
+
+class CredentialProvider(Protocol):
+    """Anything that knows the current API key, such as the official SDK's credentials."""
+
+    def get_credential_info(self) -> tuple[str, str, str | None]:
+        """Return SecretId, SecretKey and the token of a temporary key (None otherwise)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An API key of Tencent Cloud, checked.
+
+    Args:
+        secret_id: SecretId; begins `AKID` (`IKID` on the international site).
+        secret_key: SecretKey; never printed.
+        token: The token of a temporary key, or None; never printed.
+
+    Raises:
+        ConfigurationError: A value is blank, a placeholder, or one of the captcha's pair.
+    """
+
+    secret_id: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check both halves."""
+        _require_text("secret_id", self.secret_id)
+        _require_text("secret_key", self.secret_key)
+        if self.secret_key.startswith(_API_KEY_ID):
+            raise ConfigurationError(
+                "secret_key holds a SecretId (it begins AKID or IKID): secret_id and "
+                "secret_key are swapped"
+            )
+        if not self.secret_id.startswith(_API_KEY_ID):
+            raise ConfigurationError(
+                "secret_id is no SecretId, which begins AKID (IKID on the international "
+                "site). Is it the captcha's app_id or app_secret_key? Those two are "
+                "separate; the API key is made in the CAM console. A key of another shape "
+                "can be handed in with credentials="
+            )
+
+    def get_credential_info(self) -> tuple[str, str, str | None]:
+        """Return SecretId, SecretKey and token."""
+        return self.secret_id, self.secret_key, self.token
+
+
+@dataclass(frozen=True, slots=True)
+class Captcha:
+    """A captcha's pair, checked.
+
+    Args:
+        app_id: CaptchaAppId, a number; its text is accepted.
+        app_secret_key: AppSecretKey; never printed.
+
+    Raises:
+        ConfigurationError: The id is no number, or a value is blank, a placeholder, or one of
+            the API key's pair.
+    """
+
+    app_id: int
+    app_secret_key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check both halves, and make the id the number that Tencent wants it to be."""
+        _require_text("app_secret_key", self.app_secret_key)
+        if self.app_secret_key.startswith(_API_KEY_ID):
+            raise ConfigurationError(
+                "app_secret_key holds a SecretId (it begins AKID or IKID): the captcha's "
+                "pair (app_id, app_secret_key) and the API key (secret_id, secret_key) are "
+                "swapped"
+            )
+        object.__setattr__(self, "app_id", _app_id(self.app_id))
+
+
+def _app_id(value: object) -> int:
+    text = str(value).strip() if isinstance(value, (int, str)) else ""
+    if text.startswith(_API_KEY_ID):
+        raise ConfigurationError(
+            "app_id holds a SecretId (it begins AKID or IKID): the captcha's pair (app_id, "
+            "app_secret_key) and the API key (secret_id, secret_key) are swapped"
+        )
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise ConfigurationError(
+            "app_id is not a number: it is the CaptchaAppId of the captcha console, such as "
+            "199999164"
+        )
+    return int(text)
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{name} is blank: there is no default, set it")
+    if value != value.strip() or not value.isprintable():
+        raise ConfigurationError(f"{name} has blanks or control characters: copy it again")
+    if _PLACEHOLDER.fullmatch(value):
+        raise ConfigurationError(f"{name} is still a placeholder: put the real value in")

@@ -1,0 +1,59 @@
+"""The errors of this package, each named after whose fault it is.
+
+Holds the tree and nothing else; it knows neither HTTP nor Tencent.
+
+    TCaptchaError
+      ConfigurationError        the programmer's: raised on construction, never per request
+      RequestBodyError          the client's: its body ended early, stalled, or made no sense
+      VerifierError             no verdict could be had; refused, and nothing opens the gate
+        OutageError             Tencent is down or out of reach
+        ThrottledError          Tencent is up, but grants no more checks just now
+        MisconfiguredError      Tencent is up, and our credentials or settings are wrong
+"""
+
+from __future__ import annotations
+
+
+class TCaptchaError(Exception):
+    """Base of every error that this package raises."""
+
+
+class ConfigurationError(TCaptchaError, ValueError):
+    """A setting cannot work; the message says what is wrong and how to mend it."""
+
+
+class RequestBodyError(TCaptchaError):
+    """The request's body could not be read to the point where its ticket stands."""
+
+
+class VerifierError(TCaptchaError):
+    """A verifier could not get a verdict.
+
+    Raise this, or one of its three children, from a verifier of your own. The plain
+    error means an answer that nobody can read: it is refused as unavailable, and it
+    never opens the gate.
+
+    Args:
+        message: What happened, for the operator's log; no ticket and no key in it.
+        request_id: Tencent's `RequestId`, which its support asks for.
+    """
+
+    def __init__(self, message: str, *, request_id: str = "") -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} (RequestId {self.request_id})" if self.request_id else message
+
+
+class OutageError(VerifierError):
+    """Tencent is down or out of reach: timeout, connection failure, HTTP 5xx, code 26."""
+
+
+class ThrottledError(VerifierError):
+    """Tencent grants no more checks just now (`RequestLimitExceeded`)."""
+
+
+class MisconfiguredError(VerifierError):
+    """Credentials, account or settings are wrong; only the operator can mend it."""

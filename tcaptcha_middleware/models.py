@@ -1,0 +1,198 @@
+"""The frozen values that pass between the parts: what came, what was found, what was decided.
+
+Holds values only: no I/O, no policy, and nothing from a framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PASSED_CODE = 1
+"""The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
+
+MALICIOUS_LEVEL = 100
+"""The `EvilLevel` that marks a malicious request, even beside code 1 (invisible mode)."""
+
+
+class Reason(StrEnum):
+    """Why a request was refused: the `code` of the answer, its status and its advice.
+
+    Attributes:
+        status: The HTTP status that the refusal is sent with.
+        detail: What the client should do about it, in one sentence.
+    """
+
+    status: int
+    detail: str
+
+    TICKET_MISSING = "ticket_missing", 403, "Solve the captcha and send the request again."
+    TICKET_REJECTED = "ticket_rejected", 403, "The captcha did not pass. Solve it again."
+    TICKET_EXPIRED = "ticket_expired", 403, "The captcha is too old. Solve it again."
+    TICKET_REUSED = "ticket_reused", 403, "This captcha was used before. Solve it again."
+    RISK_DENIED = "risk_denied", 403, "The captcha did not pass. Solve it again."
+    DISASTER_TICKET = "disaster_ticket", 403, "The captcha did not load. Solve it again."
+    TICKET_MALFORMED = "ticket_malformed", 400, "This is not a captcha ticket and randstr."
+    TICKET_AMBIGUOUS = "ticket_ambiguous", 400, "Send one ticket and one randstr, once each."
+    REQUEST_MALFORMED = "request_malformed", 400, "The request's body could not be read."
+    BODY_TOO_LARGE = (
+        "body_too_large",
+        413,
+        "Send the captcha ticket in the headers, or earlier in the body.",
+    )
+    VERIFIER_UNAVAILABLE = "verifier_unavailable", 503, "The captcha check is down. Try again."
+    OVERLOADED = "overloaded", 503, "Too many captcha checks at once. Try again."
+    MISCONFIGURED = "misconfigured", 500, "The captcha check is not set up correctly."
+
+    def __new__(cls, code: str, status: int, detail: str) -> Reason:
+        """Make a member whose text is its code."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status = status
+        member.detail = detail
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of one request, the same for both faces.
+
+    Attributes:
+        kind: `"http"`, or `"websocket"` for a handshake.
+        method: The method as it came; `"GET"` for a handshake.
+        path: The decoded path as the application sees it.
+        query: The raw query string, without the question mark.
+        headers: Raw pairs of name and value, in the order they came.
+        peer: The host of the connection's other end; `""` where there is none.
+    """
+
+    kind: Literal["http", "websocket"]
+    method: str
+    path: str
+    query: bytes = field(default=b"", repr=False)
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    peer: str = ""
+
+    def header(self, name: str) -> list[str]:
+        """Return every value of the header `name` (any case), in the order they came."""
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a solved captcha gave the browser, and who sent it.
+
+    Attributes:
+        ticket: The callback's `ticket`; spendable once, so kept out of `repr`.
+        randstr: The callback's `randstr`, kept out of `repr` likewise.
+        user_ip: The visitor's address, a valid IPv4 or IPv6 text.
+    """
+
+    ticket: str = field(repr=False)
+    randstr: str = field(repr=False)
+    user_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What Tencent said of a ticket. Not a bool: ask `.passed`.
+
+    Attributes:
+        code: `CaptchaCode`; 1 is a solved captcha.
+        evil_level: `EvilLevel`, 0 to 100; 100 is malicious, even beside code 1.
+        score: `Score`, 0 to 100, higher is riskier; None where Tencent sent none.
+        message: `CaptchaMsg`, free text for logs; its wording changes, never compare it.
+        request_id: `RequestId`, which Tencent's support asks for.
+        fetched_at: `GetCaptchaTime`, Unix seconds; 0 where unknown.
+        submitted_at: `SubmitCaptchaTime`, Unix seconds; 0 where unknown.
+    """
+
+    code: int
+    evil_level: int = 0
+    score: int | None = None
+    message: str = ""
+    request_id: str = ""
+    fetched_at: int = 0
+    submitted_at: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is positive proof: exactly the integer 1, and not malicious."""
+        solved = type(self.code) is int and self.code == PASSED_CODE
+        return solved and type(self.evil_level) is int and self.evil_level < MALICIOUS_LEVEL
+
+    def __bool__(self) -> bool:
+        """Refuse a truth value, so that `if verify(ticket):` cannot pass everyone.
+
+        Raises:
+            TypeError: Always.
+        """
+        msg = "a Verdict has no truth value: ask verdict.passed"
+        raise TypeError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request goes on to the application.
+
+    Attributes:
+        rule: The name of the rule that covered it.
+        verdict: What the verifier said; None for a CORS preflight, which is not checked.
+        guard: The guard that decided, so that the same guard twice on a stack checks once.
+    """
+
+    rule: str
+    verdict: Verdict | None = None
+    guard: object = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request is answered by the gate.
+
+    Attributes:
+        reason: Why, with the status and advice that belong to it.
+        rule: The name of the rule that covered it.
+        verdict: What the verifier said, where it said something.
+    """
+
+    reason: Reason
+    rule: str
+    verdict: Verdict | None = None
+
+
+Decision = Allow | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """A step of the walk: fetch the body's next piece.
+
+    Answered with the piece, or None at the body's end.
+
+    Attributes:
+        timeout: How long the client may take for it, in seconds.
+    """
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
+
+    Attributes:
+        verifier: The rule's verifier.
+        ticket: The pair to check.
+    """
+
+    verifier: Any = field(repr=False)
+    ticket: Ticket
+
+
+Step = ReadBody | Verify

@@ -1,0 +1,71 @@
+"""What makes a pair: one ticket and one randstr, of a shape that is worth a call.
+
+Pure values; knows nothing of where in a request they stood.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.codes import is_disaster
+from tcaptcha_middleware.models import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Pair = tuple[str, str]
+
+# Tencent documents neither alphabet nor length. Seen are letters, digits, "_-*@" and some
+# 150 characters; a wider net keeps out only what cannot be a ticket.
+_TICKET = re.compile(r"[!-~]{1,8192}")
+_RANDSTR = re.compile(r"[!-~]{1,1024}")
+
+
+@dataclass(slots=True)
+class Seen:
+    """Every value met so far for each half of a pair, from one source or several.
+
+    A value that is no text (a JSON number, a list) is kept as it is, to be refused.
+    """
+
+    tickets: list[object] = field(default_factory=list)
+    randstrs: list[object] = field(default_factory=list)
+
+    def add(self, other: Seen) -> None:
+        """Take in what another source has."""
+        self.tickets += other.tickets
+        self.randstrs += other.randstrs
+
+    @property
+    def complete(self) -> bool:
+        """Whether both halves were met. An empty one counts as not filled in."""
+        return bool(_distinct(self.tickets) and _distinct(self.randstrs))
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether one half was met with two different values."""
+        return len(_distinct(self.tickets)) > 1 or len(_distinct(self.randstrs)) > 1
+
+    def pair(self) -> Pair | Reason:
+        """Return the pair of halves that are complete, or why they are none."""
+        ticket, randstr = _distinct(self.tickets)[0], _distinct(self.randstrs)[0]
+        if isinstance(ticket, str) and isinstance(randstr, str):
+            return ticket, randstr
+        return Reason.TICKET_MALFORMED
+
+
+def _distinct(values: Iterable[object]) -> list[object]:
+    found: list[object] = []
+    for value in values:
+        if value not in (None, "") and value not in found:
+            found.append(value)
+    return found
+
+
+def screen(ticket: str, randstr: str) -> Reason | None:
+    """Return why the pair is not worth a call, or None."""
+    if not (_TICKET.fullmatch(ticket) and _RANDSTR.fullmatch(randstr)):
+        return Reason.TICKET_MALFORMED
+    return Reason.DISASTER_TICKET if is_disaster(ticket) else None

@@ -1,0 +1,124 @@
+"""Every form that a request's target can take, and how forms compare.
+
+Servers and frameworks disagree about what `//login`, `/login%0a` or `/%2flogin` name, and
+each disagreement is a way around an exact match. So a target is compared in every form
+that some server or framework is known to make of it. Pure text; no rules and no policy.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Segments = tuple[str, ...]
+
+# Such a path has one form only, itself: no escapes, no empty or dotted segments, no
+# parameters, nothing outside printable ASCII. Nearly every honest request is one.
+_PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+|/")
+
+_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*")
+_SUFFIX = re.compile(r"[?#;].*", re.DOTALL)
+# Bytes that decoders drop or replace, and controls that urllib.parse strips before routing.
+_DROPPED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ufeff\u2028\u2029\ud800-\udfff]")
+
+
+def segments(path: str) -> Segments:
+    """Split `path` at its slashes, empty segments left out: `"//a/b/"` is `("a", "b")`."""
+    return tuple(part for part in path.split("/") if part)
+
+
+def is_plain(path: str, raw_path: bytes = b"") -> bool:
+    """Tell whether the target has one form only, which is nearly always and costs least."""
+    return _PLAIN.fullmatch(path) is not None and (
+        not raw_path or raw_path == path.encode("ascii")
+    )
+
+
+def forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments]:
+    """Return every form of the target as the application below `root_path` may see it.
+
+    Args:
+        path: The decoded path, as in an ASGI scope; with or without `root_path` before it.
+        raw_path: The path's bytes before decoding, where the server tells them.
+        root_path: Where the application is mounted (`SCRIPT_NAME` in WSGI).
+    """
+    if is_plain(path, raw_path):
+        return {segments(below(path, root_path))}
+    raw = raw_path.partition(b"?")[0].decode("utf-8", "ignore")
+    texts = {path, raw, unquote(raw)} if raw else {path}
+    return {form for text in texts for form in _spellings(below(text, root_path))}
+
+
+def full_forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments]:
+    """Return every form of the target counted from the server's root, mounts included."""
+    mount = segments(root_path)
+    within = {(*mount, *form) for form in forms(path, raw_path, root_path)}
+    return within | forms(path, raw_path)
+
+
+def below(path: str, root_path: str) -> str:
+    """Return what is left of `path` below `root_path`, on a segment boundary.
+
+    A path that does not begin there is returned whole, as Starlette's routing does.
+    """
+    root = root_path.rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path
+
+
+def _spellings(text: str) -> Iterator[Segments]:
+    """Apply every rewriting to every result so far; each may or may not happen."""
+    found = {text}
+    for rewrite in _REWRITES:
+        found |= {rewrite(form) for form in found}
+    for form in found:
+        yield segments(form)
+        yield tuple(part.strip() for part in segments(form) if part.strip())
+
+
+def _decoded(text: str) -> str:
+    """Undo percent-encoding; bytes that are no UTF-8 vanish, as some decoders have it."""
+    return unquote(text, errors="ignore")
+
+
+def _without_controls(text: str) -> str:
+    """Drop what no router sees, and take a backslash for the slash it is on some systems."""
+    return _DROPPED.sub("", text).replace("\\", "/")
+
+
+def _without_authority(text: str) -> str:
+    """Drop scheme and host of an absolute-form target (RFC 9112, section 3.2.2)."""
+    return _AUTHORITY.sub("", text, count=1) if _AUTHORITY.match(text) else text
+
+
+def _without_suffix(text: str) -> str:
+    """Drop query, fragment and parameters, which `urllib.parse.urlparse` cuts off."""
+    return _SUFFIX.sub("", text)
+
+
+def _without_dots(text: str) -> str:
+    """Resolve `.` and `..` segments (RFC 3986, section 5.2.4)."""
+    kept: list[str] = []
+    for part in text.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    return "/".join(kept)
+
+
+# Ordered so that each sees what the earlier ones uncover; decoded twice for a proxy and an
+# application that both decode.
+_REWRITES: tuple[Callable[[str], str], ...] = (
+    _decoded,
+    _decoded,
+    _without_controls,
+    _without_authority,
+    _without_suffix,
+    _without_dots,
+)

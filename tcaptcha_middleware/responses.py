@@ -1,0 +1,119 @@
+"""Respond: a refusal as status, headers and body, in the media type that the client prefers.
+
+Pure, and the same for both faces. Nothing of the request is echoed.
+
+https://www.rfc-editor.org/rfc/rfc9457
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcaptcha_middleware.models import Reason, Request
+
+RETRY_AFTER = 2
+"""How long a client should wait after a 503, in seconds."""
+
+_PROBLEM, _HTML, _TEXT = "application/problem+json", "text/html", "text/plain"
+# In the order that wins where a client likes several the same. Each with the ranges that
+# accept it, the most specific first (RFC 9110, section 12.5.1).
+_OFFERS = {
+    _PROBLEM: (_PROBLEM, "application/json", "application/*", "*/*"),
+    _HTML: (_HTML, "text/*", "*/*"),
+    _TEXT: (_TEXT, "text/*", "*/*"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A small answer, for a `responder` that needs no framework.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Pairs of name and value; `Content-Length` is added by the faces.
+        body: The body's bytes.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+
+
+def respond(reason: Reason, request: Request) -> Response:
+    """Return the default answer to a refused request."""
+    return _render(reason, _preferred(",".join(request.header("accept"))))
+
+
+@lru_cache(maxsize=64)
+def _render(reason: Reason, media_type: str) -> Response:
+    headers = [
+        ("Content-Type", f"{media_type}{'' if media_type == _PROBLEM else '; charset=utf-8'}"),
+        ("Cache-Control", "no-store"),
+        ("Vary", "Accept"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ]
+    if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", str(RETRY_AFTER)))
+    return Response(reason.status, tuple(headers), _BODIES[media_type](reason).encode())
+
+
+def _problem(reason: Reason) -> str:
+    # "about:blank" asks for the status's own phrase as title (RFC 9457, section 4.2.1).
+    title = HTTPStatus(reason.status).phrase
+    return json.dumps(
+        {
+            "type": "about:blank",
+            "title": title,
+            "status": reason.status,
+            "detail": reason.detail,
+            "code": reason.value,
+        }
+    )
+
+
+def _html(reason: Reason) -> str:
+    title = escape(HTTPStatus(reason.status).phrase)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{title}</title><h1>{title}</h1><p>{escape(reason.detail)}</p>"
+        f"<p><small>{escape(reason.value)}</small></p></html>"
+    )
+
+
+def _text(reason: Reason) -> str:
+    return f"{HTTPStatus(reason.status).phrase}: {reason.detail} ({reason.value})\n"
+
+
+_BODIES = {_PROBLEM: _problem, _HTML: _html, _TEXT: _text}
+
+
+def _preferred(accept: str) -> str:
+    """Return the offer that `accept` likes best; problem+json where it likes none."""
+    liked = _qualities(accept)
+    scores = {
+        offer: next((liked[name] for name in ranges if name in liked), 0.0)
+        for offer, ranges in _OFFERS.items()
+    }
+    return max(scores, key=lambda offer: scores[offer])
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        # RFC 9110, section 12.4.2; whatever is no number accepts nothing.
+        valid = quality.replace(".", "", 1).isdecimal() and quality.isascii()
+        found[name] = min(float(quality), 1.0) if valid else 0.0
+    return found

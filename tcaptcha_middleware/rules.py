@@ -1,0 +1,182 @@
+"""Match: which requests are covered, and by which rule.
+
+Rule texts are parsed and checked once, on construction, into a tree of path segments, so
+that a look-up costs the same with one rule and with a thousand. Knows paths and methods;
+knows nothing of tickets, verifiers or answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPMethod
+from typing import TYPE_CHECKING, NamedTuple
+
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.paths import forms, full_forms, is_plain, segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tcaptcha_middleware.paths import Segments
+
+METHODS = frozenset(HTTPMethod)
+
+
+class Pattern(NamedTuple):
+    """One rule text, parsed.
+
+    Attributes:
+        methods: The methods that it names, `HEAD` beside `GET`; empty for every method.
+        path: Its segments; None stands for `{x}`, which is any one segment.
+        below: Whether everything below the path is meant too (`/**`).
+    """
+
+    methods: frozenset[str]
+    path: tuple[str | None, ...]
+    below: bool
+
+    def names(self, method: str) -> bool:
+        """Tell whether the pattern is about `method`, which is upper-case."""
+        return not self.methods or method in self.methods
+
+
+def parse(text: str) -> Pattern:
+    """Parse a rule text such as `"POST,PUT /users/{id}/email"` or `"/admin/**"`.
+
+    Raises:
+        ConfigurationError: The text is no rule; says what is wrong and how to mend it.
+    """
+    words = text.split()
+    if len(words) not in (1, 2):
+        raise _wrong(text, 'write it as "POST /login", or "/login" for every method')
+    path = words[-1]
+    if not path.startswith("/"):
+        raise _wrong(text, f'its path has to begin with a slash: "/{path}"')
+    if any(mark in path for mark in "?#%\\;"):
+        raise _wrong(text, "write the decoded path alone, without query, escapes or parameters")
+    below = path.endswith("/**")
+    parts = segments(path.removesuffix("**"))
+    return Pattern(
+        _methods(text, words[0]) if len(words) == 2 else frozenset(),
+        tuple(_segment(text, part) for part in parts),
+        below,
+    )
+
+
+def _methods(text: str, names: str) -> frozenset[str]:
+    methods = frozenset(names.split(","))
+    for name in methods - METHODS:
+        mend = f'write "{name.upper()}"' if name.upper() in METHODS else "know it by its name"
+        known = ", ".join(sorted(METHODS))
+        raise _wrong(text, f"{name!r} is no HTTP method ({known}); {mend}")
+    # A server answers HEAD by running the GET handler (RFC 9110, section 9.3.2).
+    return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _segment(text: str, part: str) -> str | None:
+    if part.startswith("{") and part.endswith("}") and part[1:-1].isidentifier():
+        return None
+    if any(mark in part for mark in "{}*") or part in (".", ".."):
+        raise _wrong(
+            text,
+            f'{part!r} is no segment: use a word, "{{name}}" for any one, "/**" at the end',
+        )
+    return part
+
+
+def _wrong(text: str, mend: str) -> ConfigurationError:
+    return ConfigurationError(f"rule {text!r} cannot work: {mend}")
+
+
+@dataclass(slots=True)
+class _Node:
+    """One segment's place in the tree, with the entries that end here or cover all below."""
+
+    children: dict[str | None, _Node] = field(default_factory=dict)
+    here: list[tuple[int, Pattern]] = field(default_factory=list)
+    below: list[tuple[int, Pattern]] = field(default_factory=list)
+
+
+class Table:
+    """Patterns in the order they were given, looked up by method and path.
+
+    Args:
+        patterns: What to look for; the first in this order wins.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        self._root = _Node()
+        for number, pattern in enumerate(patterns):
+            node = self._root
+            for part in pattern.path:
+                node = node.children.setdefault(part, _Node())
+            (node.below if pattern.below else node.here).append((number, pattern))
+
+    def find(self, method: str, path: Segments) -> int | None:
+        """Return the number of the first pattern that covers `method` on `path`."""
+        return min(
+            (n for n, pattern in _entries(self._root, path) if pattern.names(method)),
+            default=None,
+        )
+
+
+def _entries(node: _Node, path: Sequence[str]) -> Iterator[tuple[int, Pattern]]:
+    nodes = [node]
+    for part in path:
+        for node in nodes:
+            yield from node.below
+        nodes = [
+            child
+            for node in nodes
+            for child in (node.children.get(part), node.children.get(None))
+            if child is not None
+        ]
+        if not nodes:
+            return
+    for node in nodes:
+        yield from node.below
+        yield from node.here
+
+
+class Matcher:
+    """Rules and exemptions together: which rule covers a request, if any.
+
+    A rule protects if any form of the target matches it; an exemption counts only if all
+    forms match one. So a target that is written in some odd way is never let through.
+
+    Args:
+        rules: Parsed rule texts, the first that matches wins.
+        exempt: Parsed texts of what is never covered, as the application's own paths.
+    """
+
+    def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
+        self._rules = Table(rules)
+        self._exempt = Table(exempt)
+
+    def match(
+        self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
+    ) -> int | None:
+        """Return the number of the rule that covers the request, or None.
+
+        Args:
+            method: The method as it came; case and blanks do not matter.
+            path: The decoded path.
+            raw_path: The path's bytes before decoding, where the server tells them.
+            root_path: Where the application is mounted.
+        """
+        if not root_path and is_plain(path, raw_path) and method in METHODS:
+            form = segments(path)
+            rule = self._rules.find(method, form)
+            return None if rule is None or self._exempt.find(method, form) is not None else rule
+        return self._match_forms(method.strip().upper(), path, raw_path, root_path)
+
+    def _match_forms(
+        self, method: str, path: str, raw_path: bytes, root_path: str
+    ) -> int | None:
+        inner = forms(path, raw_path, root_path)
+        every = inner | full_forms(path, raw_path, root_path)
+        found = [self._rules.find(method, form) for form in every]
+        rules = [rule for rule in found if rule is not None]
+        if not rules or all(self._exempt.find(method, form) is not None for form in inner):
+            return None
+        return min(rules)

@@ -1,0 +1,188 @@
+"""Tencent's wire: the call as bytes, and the answer as a `Verdict`.
+
+No I/O; the time is an argument. What the codes mean stands in `codes`.
+
+https://www.tencentcloud.com/document/product/1159/50367
+https://cloud.tencent.com/document/product/1110/36926
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tcaptcha_middleware.codes import api_error
+from tcaptcha_middleware.errors import (
+    ConfigurationError,
+    OutageError,
+    ThrottledError,
+    VerifierError,
+)
+from tcaptcha_middleware.models import Verdict
+from tcaptcha_middleware.signing import authorization
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.credentials import Captcha
+    from tcaptcha_middleware.models import Ticket
+
+ACTION = "DescribeCaptchaResult"
+VERSION = "2019-07-22"
+CAPTCHA_TYPE = 9
+CONTENT_TYPE = "application/json; charset=utf-8"
+MAX_ANSWER = 32 * 1024
+"""The longest answer that is read, in bytes; real ones are below 1 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One of Tencent's two separate captcha services.
+
+    Attributes:
+        endpoint: The API's origin.
+        script: The client script, which pages have to load from there.
+    """
+
+    endpoint: str
+    script: str
+
+
+SITES = {
+    "cn": Site(
+        "https://captcha.tencentcloudapi.com", "https://turing.captcha.qcloud.com/TJCaptcha.js"
+    ),
+    "intl": Site(
+        "https://captcha.intl.tencentcloudapi.com",
+        "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js",
+    ),
+}
+
+
+def endpoint(site: str, origin: str | None = None) -> str:
+    """Return the origin that calls go to.
+
+    Args:
+        site: `"cn"` or `"intl"`.
+        origin: A whole origin instead, such as `"http://127.0.0.1:9000"`.
+
+    Raises:
+        ConfigurationError: No such site, or the text is no origin.
+    """
+    if site not in SITES:
+        raise ConfigurationError(f'site is {site!r}: it is "cn" or "intl"')
+    if origin is None:
+        return SITES[site].endpoint
+    parts = urlsplit(origin)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path.strip("/")
+        or "@" in origin
+    ):
+        raise ConfigurationError(
+            f'endpoint is {origin!r}: write a whole origin, such as "http://127.0.0.1:9000"'
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def parameters(captcha: Captcha, ticket: Ticket) -> dict[str, str | int]:
+    """Return the call's parameters; Tencent refuses any other (`UnknownParameter`)."""
+    return {
+        "CaptchaType": CAPTCHA_TYPE,
+        "Ticket": ticket.ticket,
+        "UserIp": ticket.user_ip,
+        "Randstr": ticket.randstr,
+        "CaptchaAppId": captcha.app_id,
+        "AppSecretKey": captcha.app_secret_key,
+        "NeedGetCaptchaTime": 1,
+    }
+
+
+def call(captcha: Captcha, ticket: Ticket) -> bytes:
+    """Return the body of the call, as compact ASCII JSON."""
+    return json.dumps(parameters(captcha, ticket), separators=(",", ":")).encode("ascii")
+
+
+def headers(
+    key: tuple[str, str, str | None], *, host: str, body: bytes, timestamp: int
+) -> dict[str, str]:
+    """Return the headers of the call, signed.
+
+    Args:
+        key: SecretId, SecretKey, and the token of a temporary key or None.
+        host: The `Host` that is sent; with the port, where that is not the scheme's own.
+        body: The very bytes that are sent.
+        timestamp: Unix seconds.
+    """
+    secret_id, secret_key, token = key
+    signed = {"Content-Type": CONTENT_TYPE, "Host": host, "X-TC-Action": ACTION}
+    proof = authorization(secret_id, secret_key, headers=signed, body=body, timestamp=timestamp)
+    sent = signed | {
+        "Authorization": proof,
+        "X-TC-Version": VERSION,
+        "X-TC-Timestamp": str(timestamp),
+        # An answer is small; asking for it uncompressed leaves no room for a bomb.
+        "Accept-Encoding": "identity",
+    }
+    return sent | {"X-TC-Token": token} if token else sent
+
+
+def read_answer(status: int, body: bytes) -> Verdict:
+    """Read an answer strictly: what is not exactly as documented is no verdict.
+
+    Raises:
+        OutageError: HTTP 5xx, or `InternalError`.
+        ThrottledError: HTTP 429, or `RequestLimitExceeded`.
+        MisconfiguredError: Credentials, account or parameters are wrong.
+        VerifierError: Nobody can tell what this is.
+    """
+    if status >= 500:
+        raise OutageError(f"Tencent answered HTTP {status}")
+    if status == 429:
+        raise ThrottledError("Tencent answered HTTP 429")
+    if status != 200:
+        raise VerifierError(
+            f"Tencent answered HTTP {status}; is something else at its address?"
+        )
+    try:
+        return read_document(json.loads(body))
+    except (ValueError, RecursionError) as error:
+        raise VerifierError("Tencent's answer is no JSON") from error
+
+
+def read_document(document: object) -> Verdict:
+    """Same as `read_answer`, for JSON that is parsed already."""
+    answer = document.get("Response") if isinstance(document, dict) else None
+    if not isinstance(answer, dict):
+        raise VerifierError("Tencent's answer has no Response")
+    if "Error" in answer:
+        raise api_error(answer["Error"], _text(answer, "RequestId"))
+    return Verdict(
+        code=_integer(answer, "CaptchaCode"),
+        evil_level=_optional(answer, "EvilLevel") or 0,
+        score=_optional(answer, "Score"),
+        message=_text(answer, "CaptchaMsg"),
+        request_id=_text(answer, "RequestId"),
+        fetched_at=_optional(answer, "GetCaptchaTime") or 0,
+        submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
+    )
+
+
+def _integer(answer: dict[str, Any], name: str) -> int:
+    value = answer.get(name)
+    # Not isinstance: true is an int to Python, and no code to Tencent.
+    if type(value) is not int:
+        raise VerifierError(
+            f"Tencent's answer has no integer {name}", request_id=_text(answer, "RequestId")
+        )
+    return value
+
+
+def _optional(answer: dict[str, Any], name: str) -> int | None:
+    return None if answer.get(name) is None else _integer(answer, name)
+
+
+def _text(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    return value if isinstance(value, str) else ""

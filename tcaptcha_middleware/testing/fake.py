@@ -1,0 +1,50 @@
+"""A verifier that says what a test wants it to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.models import PASSED_CODE, Verdict
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Ticket
+
+Outcome = Verdict | int | Exception
+
+
+class FakeVerifier:
+    """Say what it was told to say, and remember what it was asked; both colours.
+
+    Args:
+        outcomes: What to say, call by call; the last is said for ever after. A `Verdict`, a
+            bare `CaptchaCode`, or an exception to raise, such as `OutageError("down")`. With
+            none, every ticket passes.
+
+    Attributes:
+        tickets: Every ticket it was asked about, in order.
+
+    Example:
+        ``guard = Guard(["POST /login"], FakeVerifier(1, 9))`` lets the first request through
+        and refuses the others as reused.
+    """
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self._outcomes: list[Outcome] = list(outcomes) or [PASSED_CODE]
+        for outcome in self._outcomes:
+            if isinstance(outcome, bool) or not isinstance(outcome, (Verdict, int, Exception)):
+                raise TypeError(
+                    f"an outcome is a Verdict, a CaptchaCode or an exception, not {outcome!r}"
+                )
+        self.tickets: list[Ticket] = []
+
+    def verify(self, ticket: Ticket) -> Verdict:
+        """Note `ticket`, and return or raise the next outcome."""
+        self.tickets.append(ticket)
+        outcome = self._outcomes[0] if len(self._outcomes) == 1 else self._outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, Verdict) else Verdict(outcome)
+
+    async def averify(self, ticket: Ticket) -> Verdict:
+        """Same as `verify`, but awaited."""
+        return self.verify(ticket)

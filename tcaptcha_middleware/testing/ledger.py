@@ -1,0 +1,132 @@
+"""The emulator's tickets: minted, then played by the rules that Tencent documents. No I/O.
+
+https://cloud.tencent.com/document/product/1110/84005
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from tcaptcha_middleware.codes import is_disaster
+from tcaptcha_middleware.models import PASSED_CODE
+from tcaptcha_middleware.tencent import CAPTCHA_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LIFETIME = 5 * 60
+"""How long a ticket is good for, in seconds."""
+
+_MESSAGES = {
+    1: "OK",
+    7: "captcha no match",
+    8: "ticket expired",
+    9: "ticket reused",
+    15: "decrypt fail",
+    16: "appid-ticket mismatch",
+    21: "diff",
+    26: "system busy",
+    100: "appid-secretkey-ticket mismatch",
+}
+_STANDARD_DISASTER = re.compile(r"tr?error_\d{3,5}_(\d+)_\d{9,11}")
+
+
+@dataclass(slots=True)
+class Minted:
+    """One ticket and what will be said of it."""
+
+    randstr: str
+    app_id: int
+    fetched_at: int
+    code: int
+    evil_level: int
+    score: int | None
+    spent: bool = field(default=False)
+
+
+class Ledger:
+    """Every ticket that is out, and how each is answered.
+
+    Args:
+        app_id: The captcha whose tickets these are.
+        app_secret_key: What a caller has to know to have them checked.
+    """
+
+    def __init__(self, app_id: int, app_secret_key: str) -> None:
+        self._app_id = app_id
+        self._app_secret_key = app_secret_key
+        self._minted: dict[str, Minted] = {}
+
+    def mint(self, now: float, **told: Any) -> dict[str, str]:
+        """Make a ticket; see `TencentEmulator.mint`."""
+        for ticket in [t for t, m in self._minted.items() if m.fetched_at < now - 2 * LIFETIME]:
+            del self._minted[ticket]
+        ticket = f"tr03{secrets.token_urlsafe(96)}*"
+        randstr = f"@{secrets.token_hex(2)[:3]}"
+        fetched_at = int(now - told.pop("age", 0))
+        minted = {"app_id": self._app_id, "code": PASSED_CODE, "evil_level": 0, "score": None}
+        self._minted[ticket] = Minted(randstr=randstr, fetched_at=fetched_at, **(minted | told))
+        return {"ticket": ticket, "randstr": randstr}
+
+    def play(
+        self, asked: Mapping[str, Any], now: float, scripted: int | None = None
+    ) -> dict[str, Any]:
+        """Return the answer to a well-formed call; `scripted` wins over the ticket's own code."""
+        minted = self._minted.get(asked["Ticket"])
+        code = self._code(asked, minted, now) if scripted is None else scripted
+        passed = minted is not None and code == PASSED_CODE
+        answer: dict[str, Any] = {
+            "CaptchaCode": code,
+            "CaptchaMsg": _MESSAGES.get(code, "not valid"),
+            "EvilLevel": minted.evil_level if minted and passed else 0,
+            "GetCaptchaTime": minted.fetched_at
+            if minted and asked.get("NeedGetCaptchaTime")
+            else 0,
+            "EvilBitmap": 0,
+            "SubmitCaptchaTime": minted.fetched_at if minted else 0,
+            "DeviceRiskCategory": None,
+        }
+        if minted and minted.score is not None:
+            answer["Score"] = minted.score
+        return answer
+
+    def _code(self, asked: Mapping[str, Any], minted: Minted | None, now: float) -> int:
+        if asked["CaptchaType"] != CAPTCHA_TYPE or not _is_address(asked["UserIp"]):
+            return 15
+        if (asked["CaptchaAppId"], asked["AppSecretKey"]) != (
+            self._app_id,
+            self._app_secret_key,
+        ):
+            return 100
+        if is_disaster(asked["Ticket"]):
+            return self._disaster_code(asked["Ticket"])
+        if minted is None:
+            return 15
+        return self._minted_code(minted, asked["Randstr"], now)
+
+    def _disaster_code(self, ticket: str) -> int:
+        standard = _STANDARD_DISASTER.fullmatch(ticket)
+        return 21 if standard and int(standard[1]) == self._app_id else 16
+
+    def _minted_code(self, minted: Minted, randstr: str, now: float) -> int:
+        if minted.app_id != self._app_id:
+            return 16
+        if minted.randstr != randstr:
+            return 7
+        if now - minted.fetched_at > LIFETIME:
+            return 8
+        if minted.spent:
+            return 9
+        minted.spent = True
+        return minted.code
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False

@@ -1,0 +1,56 @@
+"""An ASGI application on a real socket, served from a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START = 10.0
+
+
+@contextmanager
+def serving(
+    app: Any, host: str = "127.0.0.1", port: int = 0, lifespan: Literal["auto", "off"] = "auto"
+) -> Iterator[str]:
+    """Serve `app` with uvicorn for as long as the context lasts; gives its origin.
+
+    Args:
+        app: The ASGI application.
+        host: The address to listen on.
+        port: The port to listen on; 0 picks a free one.
+        lifespan: Whether the application is told of the server's start and end.
+
+    Raises:
+        ModuleNotFoundError: uvicorn is not installed; it comes with the extra `demo`.
+        RuntimeError: The server did not start.
+    """
+    import uvicorn
+
+    # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer takes 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan=lifespan))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        _wait(server)
+        yield f"http://{host}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _wait(server: Any) -> None:
+    deadline = time.monotonic() + _START
+    while not server.started:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the server did not start")
+        time.sleep(0.005)

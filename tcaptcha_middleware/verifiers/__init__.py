@@ -1,0 +1,1 @@
+"""Verifiers: who says whether a ticket passed. Each in its module, in both colours."""

@@ -1,0 +1,323 @@
+"""The default verifier: both colours over httpx, the same bytes and the same reading.
+
+The wire stands in `tencent`; here is only how it is driven: clients, deadline, and the one
+border where httpx's errors become ours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import sniffio
+from anyio.lowlevel import RunVar
+from asgiref.sync import sync_to_async
+
+from tcaptcha_middleware import tencent
+from tcaptcha_middleware.credentials import Captcha, Credentials
+from tcaptcha_middleware.errors import (
+    ConfigurationError,
+    OutageError,
+    ThrottledError,
+    VerifierError,
+)
+from tcaptcha_middleware.verifiers.deadline import DeadlineTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tcaptcha_middleware.credentials import CredentialProvider
+    from tcaptcha_middleware.models import Ticket, Verdict
+
+_CONNECTIONS = 256
+
+
+class TencentVerifier:
+    """Check tickets with Tencent's DescribeCaptchaResult, blocking or awaited.
+
+    One pooled client of each colour is opened on first use, and kept until `close` or
+    `aclose`; used again, it opens again. A call is never repeated, because Tencent may have
+    spent the ticket. Proxies and credentials of the environment (`HTTPS_PROXY`, `.netrc`)
+    are ignored; a `client` of your own may use them.
+
+    Args:
+        app_id: CaptchaAppId, from the captcha console.
+        app_secret_key: AppSecretKey, beside it.
+        secret_id: SecretId of an API key that may call `captcha:DescribeCaptchaResult`.
+        secret_key: SecretKey, beside it.
+        site: `"cn"` or `"intl"`: which of Tencent's two separate services the captcha and the
+            API key are of. Picks the API's address and the client script together.
+        endpoint: Another origin for the API, such as `"http://127.0.0.1:9000"`.
+        timeout: Seconds for a whole check, connecting included. Tencent gives up after 5.
+        token: The token of a temporary API key.
+        client: A client to use instead of opening one, for `verify`; yours to close, and its
+            single operations, not their sum, are held to `timeout`.
+        async_client: The same for `averify`.
+        credentials: Anything with the official SDK's `get_credential_info`, asked at each
+            check, instead of `secret_id` and `secret_key`.
+
+    Raises:
+        ConfigurationError: A value is missing, blank, a placeholder, or another one's.
+
+    https://www.tencentcloud.com/document/product/1159/50367
+    """
+
+    def __init__(  # noqa: PLR0913  two pairs of secrets, and where to send them
+        self,
+        app_id: int | str,
+        app_secret_key: str,
+        secret_id: str | None = None,
+        secret_key: str | None = None,
+        *,
+        site: str = "cn",
+        endpoint: str | None = None,
+        timeout: float = 5.0,
+        token: str | None = None,
+        client: httpx.Client | None = None,
+        async_client: httpx.AsyncClient | None = None,
+        credentials: CredentialProvider | None = None,
+    ) -> None:
+        self._captcha = Captcha(app_id, app_secret_key)
+        self._credentials = _credentials(secret_id, secret_key, token, credentials)
+        self._origin = tencent.endpoint(site, endpoint)
+        self._host = urlsplit(self._origin).netloc
+        self._timeout = _positive(timeout)
+        self._client = client
+        self._async_client = async_client
+        self._lock = threading.Lock()
+        self._opened: tuple[int, httpx.Client] | None = None
+        self._opened_async: RunVar[httpx.AsyncClient | None] = RunVar(
+            f"client {id(self)}", None
+        )
+        self.site = site
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
+        """Make a verifier from environment variables.
+
+        Reads `TENCENTCLOUD_SECRET_ID`, `TENCENTCLOUD_SECRET_KEY`, `TENCENTCLOUD_TOKEN`
+        (optional), `TCAPTCHA_APP_ID`, `TCAPTCHA_APP_SECRET_KEY`, `TCAPTCHA_SITE` (`cn` by
+        default) and `TCAPTCHA_ENDPOINT` (optional).
+
+        Args:
+            environ: Where they are read.
+            settings: Any other argument of the class; wins over the environment.
+
+        Raises:
+            ConfigurationError: One is missing or cannot work; the message names it.
+        """
+        found = {
+            argument: environ[name]
+            for name, argument in _VARIABLES.items()
+            if environ.get(name)
+        }
+        missing = _REQUIRED - found.keys() - settings.keys()
+        if "credentials" in settings:
+            missing -= {"secret_id", "secret_key"}
+        if missing:
+            names = [name for name, argument in _VARIABLES.items() if argument in missing]
+            raise ConfigurationError(f"set the environment variables {', '.join(names)}")
+        return cls(**(found | settings))
+
+    def __repr__(self) -> str:
+        """Show what is no secret."""
+        return f"<TencentVerifier app_id={self.app_id} at {self._origin}>"
+
+    @property
+    def app_id(self) -> int:
+        """CaptchaAppId, which pages need and anybody may see."""
+        return self._captcha.app_id
+
+    @property
+    def script(self) -> str:
+        """The URL of the client script that belongs to the site."""
+        return tencent.SITES[self.site].script
+
+    def verify(self, ticket: Ticket) -> Verdict:
+        """Check `ticket` with Tencent, once.
+
+        Raises:
+            VerifierError: No verdict; see its children for whose fault it is.
+        """
+        deadline = time.monotonic() + self._timeout
+        with _translated():
+            request = self._request(self._credentials.get_credential_info(), ticket)
+            answer = self._sync_client().send(request, stream=True, **_AS_IS)
+            try:
+                body = bytearray()
+                for piece in answer.iter_raw():
+                    _take(body, piece, deadline)
+            finally:
+                answer.close()
+        return tencent.read_answer(answer.status_code, bytes(body))
+
+    async def averify(self, ticket: Ticket) -> Verdict:
+        """Same as `verify`, but awaited."""
+        deadline = time.monotonic() + self._timeout
+        with _translated():
+            with anyio.fail_after(self._timeout):
+                request = self._request(await self._key(), ticket)
+                answer = await self._asynchronous_client().send(request, stream=True, **_AS_IS)
+                try:
+                    body = bytearray()
+                    async for piece in answer.aiter_raw():
+                        _take(body, piece, deadline)
+                finally:
+                    await answer.aclose()
+        return tencent.read_answer(answer.status_code, bytes(body))
+
+    def close(self) -> None:
+        """Close the blocking client, if this verifier opened it."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[1].close()
+
+    async def aclose(self) -> None:
+        """Close the awaited client of the running event loop, if this verifier opened it."""
+        opened = self._opened_async.get()
+        self._opened_async.set(None)
+        if opened is not None:
+            await opened.aclose()
+
+    def __enter__(self) -> Self:
+        """Return the verifier itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the verifier itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def _request(self, key: tuple[str, str, str | None], ticket: Ticket) -> httpx.Request:
+        body = tencent.call(self._captcha, ticket)
+        headers = tencent.headers(key, host=self._host, body=body, timestamp=int(time.time()))
+        limits = httpx.Timeout(self._timeout).as_dict()
+        # Not through client.build_request, which adds the client's own headers and cookies.
+        return httpx.Request(
+            "POST",
+            f"{self._origin}/",
+            headers=headers,
+            content=body,
+            extensions={"timeout": limits},
+        )
+
+    async def _key(self) -> tuple[str, str, str | None]:
+        if isinstance(self._credentials, Credentials):
+            return self._credentials.get_credential_info()
+        # The official SDK's credentials refresh themselves with a blocking call.
+        ask = sync_to_async(self._credentials.get_credential_info, thread_sensitive=False)
+        return await ask()
+
+    def _sync_client(self) -> httpx.Client:
+        if self._client is not None:
+            return self._client
+        with self._lock:
+            # A connection that a fork shares would mix up two processes' answers.
+            if self._opened is None or self._opened[0] != os.getpid():
+                transport = DeadlineTransport(self._timeout, _tls(), _CONNECTIONS)
+                self._opened = os.getpid(), httpx.Client(transport=transport, trust_env=False)
+            return self._opened[1]
+
+    def _asynchronous_client(self) -> httpx.AsyncClient:
+        if self._async_client is not None:
+            return self._async_client
+        opened = self._opened_async.get()
+        if opened is None:
+            opened = httpx.AsyncClient(transport=_async_transport(), trust_env=False)
+            self._opened_async.set(opened)
+        return opened
+
+
+_AS_IS: dict[str, Any] = {"auth": None, "follow_redirects": False}
+
+_REQUIRED = {"app_id", "app_secret_key", "secret_id", "secret_key"}
+_VARIABLES = {
+    "TENCENTCLOUD_SECRET_ID": "secret_id",
+    "TENCENTCLOUD_SECRET_KEY": "secret_key",
+    "TENCENTCLOUD_TOKEN": "token",
+    "TCAPTCHA_APP_ID": "app_id",
+    "TCAPTCHA_APP_SECRET_KEY": "app_secret_key",
+    "TCAPTCHA_SITE": "site",
+    "TCAPTCHA_ENDPOINT": "endpoint",
+}
+
+
+def _credentials(
+    secret_id: str | None,
+    secret_key: str | None,
+    token: str | None,
+    provider: CredentialProvider | None,
+) -> CredentialProvider:
+    if provider is None:
+        return Credentials(secret_id or "", secret_key or "", token)
+    if secret_id or secret_key or token:
+        raise ConfigurationError("give secret_id and secret_key, or credentials, not both")
+    if not callable(getattr(provider, "get_credential_info", None)):
+        raise ConfigurationError("credentials has no get_credential_info()")
+    return provider
+
+
+def _positive(timeout: float) -> float:
+    if not timeout > 0:
+        raise ConfigurationError(f"timeout is {timeout!r}: it has to be above 0 seconds")
+    return timeout
+
+
+def _tls() -> Any:
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _async_transport() -> httpx.AsyncBaseTransport:
+    """Return httpx's own transport, or the faster one of the `aiohttp` extra on asyncio."""
+    limits = httpx.Limits(
+        max_connections=_CONNECTIONS,
+        max_keepalive_connections=_CONNECTIONS,
+        keepalive_expiry=60,
+    )
+    asyncio = sniffio.current_async_library() == "asyncio"
+    if asyncio and importlib.util.find_spec("httpx_aiohttp") is not None:
+        from httpx_aiohttp import AiohttpTransport
+
+        return AiohttpTransport(verify=_tls(), trust_env=False, limits=limits)
+    return httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+
+
+def _take(body: bytearray, piece: bytes, deadline: float) -> None:
+    body += piece
+    if len(body) > tencent.MAX_ANSWER:
+        raise VerifierError("Tencent's answer is too long")
+    if time.monotonic() > deadline:
+        raise OutageError("Tencent took too long")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn httpx's errors into ours. Nobody but Tencent, or the way there, can cause these."""
+    try:
+        yield
+    except VerifierError:
+        raise
+    except httpx.PoolTimeout as error:
+        # Ours, and a flood of visitors can cause it, so that it must not look like an outage.
+        raise ThrottledError("too many checks at once") from error
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise OutageError("Tencent took too long") from error
+    except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError, OSError) as error:
+        raise OutageError(f"Tencent is out of reach ({type(error).__name__})") from error
+    except Exception as error:
+        raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error

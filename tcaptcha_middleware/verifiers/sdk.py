@@ -1,0 +1,151 @@
+"""A verifier over Tencent's official client, for those who have one configured already.
+
+The client is used for its signing and sending alone. Its answers are read as strictly as our
+own, because it hides API errors behind any Content-Type that it does not know; its retryer is
+left out, because a ticket can be spent once; and a deadline stands in for its 60 seconds.
+
+Needs the extra `sdk`: https://pypi.org/project/tencentcloud-sdk-python-captcha/
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
+from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+
+from tcaptcha_middleware import tencent
+from tcaptcha_middleware.codes import api_error
+from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware.errors import (
+    ConfigurationError,
+    MisconfiguredError,
+    OutageError,
+    VerifierError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tcaptcha_middleware.models import Ticket, Verdict
+
+_WORKERS = 64
+
+
+class TencentSDKVerifier:
+    """Check tickets through the official client, sync or async as the client is.
+
+    It has `verify` where the client is `captcha_client.CaptchaClient`, and `averify` where it
+    is `captcha_client_async.CaptchaClient`. The client stays yours to close.
+
+    Args:
+        client: The configured client; its credential, endpoint and proxy are used as they are.
+        app_id: CaptchaAppId, from the captcha console.
+        app_secret_key: AppSecretKey, beside it.
+        timeout: Seconds for a whole check; the client's own limit is per socket operation.
+
+    Raises:
+        ConfigurationError: A value is missing, blank, a placeholder, or another one's.
+    """
+
+    verify: Callable[[Ticket], Verdict]
+    averify: Callable[[Ticket], Awaitable[Verdict]]
+
+    def __init__(
+        self, client: Any, app_id: int | str, app_secret_key: str, *, timeout: float = 5.0
+    ) -> None:
+        if isinstance(client, type) or not hasattr(client, "DescribeCaptchaResult"):
+            raise ConfigurationError(
+                "client is no CaptchaClient of tencentcloud.captcha.v20190722"
+            )
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout is {timeout!r}: it has to be above 0 seconds")
+        self._captcha = Captcha(app_id, app_secret_key)
+        self._client = _without_retries(client)
+        self._timeout = timeout
+        logging.getLogger("tencentcloud_sdk_common").addFilter(self._is_fit_to_print)
+        if isinstance(client, AsyncSDKClient):
+            self.averify = self._averify
+        else:
+            self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="tcaptcha-sdk")
+            self.verify = self._verify
+
+    def __repr__(self) -> str:
+        """Show what is no secret."""
+        return f"<TencentSDKVerifier app_id={self._captcha.app_id}>"
+
+    def _verify(self, ticket: Ticket) -> Verdict:
+        # In a thread, because the client cannot be held to a deadline.
+        call = self._threads.submit(
+            self._client.call, tencent.ACTION, tencent.parameters(self._captcha, ticket)
+        )
+        with _translated():
+            try:
+                return tencent.read_answer(200, call.result(self._timeout))
+            finally:
+                call.cancel()
+
+    async def _averify(self, ticket: Ticket) -> Verdict:
+        parameters = tencent.parameters(self._captcha, ticket)
+        with _translated():
+            with anyio.fail_after(self._timeout):
+                document = await self._client.call_and_deserialize(tencent.ACTION, parameters)
+            return tencent.read_document(document)
+
+    def _is_fit_to_print(self, record: logging.LogRecord) -> bool:
+        """Keep the client's debug log from printing the secret that its calls carry."""
+        return self._captcha.app_secret_key not in record.getMessage()
+
+
+def _without_retries(client: Any) -> Any:
+    ours = copy.copy(client)
+    ours.profile = copy.copy(client.profile)
+    ours.profile.retryer = None
+    return ours
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn both vocabularies of errors into ours: the client's own, and its HTTP library's."""
+    try:
+        yield
+    except VerifierError:
+        raise
+    except TencentCloudSDKException as error:
+        raise _sdk_error(error) from error
+    except TimeoutError as error:
+        raise OutageError("Tencent took too long") from error
+    except Exception as error:
+        kind = OutageError if _is_network(error) else VerifierError
+        raise kind(f"the call to Tencent failed ({type(error).__name__})") from error
+
+
+def _sdk_error(error: TencentCloudSDKException) -> VerifierError:
+    code, request_id = error.code, error.requestId or ""
+    if code == "ClientNetworkError":
+        return OutageError("Tencent is out of reach")
+    if code == "InvalidCredential":
+        return MisconfiguredError("the client's credential is not usable")
+    # ServerNetworkError is any status but 200, and does not tell which, so that it is no
+    # proof of an outage. Names of Python exceptions come here too.
+    return api_error({"Code": code}, request_id)
+
+
+def _is_network(error: Exception) -> bool:
+    """Tell the async client's raw httpx errors that mean an outage."""
+    import httpx
+
+    return isinstance(
+        error,
+        (
+            httpx.TimeoutException,
+            httpx.NetworkError,
+            httpx.RemoteProtocolError,
+            httpx.ProxyError,
+        ),
+    )

@@ -1,0 +1,45 @@
+"""The one bridge from a blocking verifier to the ASGI face, taken only when asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+
+from tcaptcha_middleware.settings import require
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.settings import SyncVerifier
+
+
+def in_thread(verifier: SyncVerifier) -> InThread:
+    """Make a blocking verifier usable under ASGI, each check in a worker thread (asyncio).
+
+    Args:
+        verifier: Anything with a blocking `verify`.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    return InThread(verifier)
+
+
+class InThread:
+    """A blocking verifier whose checks are awaited; see `in_thread`."""
+
+    def __init__(self, verifier: SyncVerifier) -> None:
+        require("sync", verifier)
+        self._verifier = verifier
+        # Not the one thread that Django keeps for its database: checks are independent.
+        self._averify = sync_to_async(verifier.verify, thread_sensitive=False)
+
+    async def averify(self, ticket: Ticket) -> Verdict:
+        """Run the verifier's `verify` in a worker thread."""
+        return await self._averify(ticket)
+
+    async def aclose(self) -> None:
+        """Close the verifier, where it can be closed."""
+        close = getattr(self._verifier, "close", None)
+        if close is not None:
+            await sync_to_async(close, thread_sensitive=False)()
