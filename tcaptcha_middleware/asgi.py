@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
+from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, ReadBody, Request
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.guard import Coverage, Guard
+    from tcaptcha_middleware.guard import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Message = MutableMapping[str, Any]
@@ -46,8 +47,10 @@ class TCaptchaMiddleware:
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
-        if not callable(app) or not hasattr(guard, "check"):
-            raise ConfigurationError("write TCaptchaMiddleware(app, guard), guard a Guard(…)")
+        if not isinstance(guard, Guard):
+            raise ConfigurationError(
+                "write TCaptchaMiddleware(app, guard), where guard is a Guard"
+            )
         guard.require("async")
         self.app = app
         self.guard = guard

@@ -44,9 +44,11 @@ class Whole:
         self._pieces: list[bytes] = []
 
     def feed(self, piece: bytes) -> None:
+        """Keep the piece."""
         self._pieces.append(piece)
 
     def finish(self) -> Seen:
+        """Read the document."""
         return self._read(b"".join(self._pieces))
 
 
@@ -135,6 +137,7 @@ class Multipart:
         )
 
     def feed(self, piece: bytes) -> Seen | None:
+        """Take the next piece; return what was seen at the pair, or at the form's end."""
         try:
             self._parser.write(piece)
         except ValueError as error:
@@ -143,6 +146,7 @@ class Multipart:
         return self._seen if self._seen.complete or self._ended else None
 
     def finish(self) -> Seen:
+        """Refuse a form that has no last boundary."""
         raise RequestBodyError("the multipart form ends in the middle")
 
     def _begin(self) -> None:

@@ -47,8 +47,8 @@ _REASONS: dict[int, Reason] = {
 
 _MISCONFIGURED = {
     16: "the ticket is of another captcha than app_id",
-    31: "the account has no captcha package, or is in arrears",
-    100: "app_id and app_secret_key do not belong together, or the ticket is of another captcha",
+    31: "the account has no captcha package, or owes money",
+    100: "app_id and app_secret_key do not belong together, or not to the ticket",
 }
 
 # By the API error's first word; what is not here is no verdict and opens nothing. Tencent's
@@ -131,7 +131,7 @@ _ADVICE = {
     "AuthFailure.SignatureExpire": "this machine's clock is more than five minutes off",
     "AuthFailure.TokenFailure": "the token of the temporary key is wrong or has expired",
     "AuthFailure": "check secret_id, secret_key and the token",
-    "UnauthorizedOperation.Unauthorized": "the account has no captcha package, or is in arrears",
+    "UnauthorizedOperation.Unauthorized": "the account has no captcha package, or owes money",
     "UnauthorizedOperation": "the API key may not call captcha:DescribeCaptchaResult",
     "InvalidParameter": "check app_id and app_secret_key",
 }

@@ -72,7 +72,7 @@ class Captcha:
     """A captcha's pair, checked.
 
     Args:
-        app_id: CaptchaAppId, a number; its text is accepted.
+        app_id: CaptchaAppId, a number.
         app_secret_key: AppSecretKey; never printed.
 
     Raises:
@@ -84,7 +84,8 @@ class Captcha:
     app_secret_key: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Check both halves, and make the id the number that Tencent wants it to be."""
+        """Check both halves."""
+        _app_id(self.app_id)
         _require_text("app_secret_key", self.app_secret_key)
         if self.app_secret_key.startswith(_API_KEY_ID):
             raise ConfigurationError(
@@ -92,7 +93,11 @@ class Captcha:
                 "pair (app_id, app_secret_key) and the API key (secret_id, secret_key) are "
                 "swapped"
             )
-        object.__setattr__(self, "app_id", _app_id(self.app_id))
+
+    @classmethod
+    def of(cls, app_id: int | str, app_secret_key: str) -> Captcha:
+        """Make one from an id that may be text; Tencent wants it as a number."""
+        return cls(_app_id(app_id), app_secret_key)
 
 
 def _app_id(value: object) -> int:

@@ -43,6 +43,7 @@ class VerifierError(TCaptchaError):
         self.request_id = request_id
 
     def __str__(self) -> str:
+        """Return the message, with the `RequestId` where there is one."""
         message = super().__str__()
         return f"{message} (RequestId {self.request_id})" if self.request_id else message
 

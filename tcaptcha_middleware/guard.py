@@ -6,41 +6,42 @@ or thrown the failure, and returns the decision. The faces only fetch those answ
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from dataclasses import KW_ONLY, dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tcaptcha_middleware.addresses import peer_address, usable
 from tcaptcha_middleware.codes import judge
 from tcaptcha_middleware.errors import (
-    ConfigurationError,
     MisconfiguredError,
     RequestBodyError,
-    ThrottledError,
     VerifierError,
 )
 from tcaptcha_middleware.models import Allow, ReadBody, Reason, Refuse, Ticket, Verdict, Verify
-from tcaptcha_middleware.pairs import Pair, Seen, screen
+from tcaptcha_middleware.pairs import Seen, screen
+from tcaptcha_middleware.reports import (
+    broken_hook,
+    broken_verifier,
+    no_verdict,
+    unreadable_body,
+)
 from tcaptcha_middleware.responses import Response, respond
 from tcaptcha_middleware.rules import Matcher, parse
-from tcaptcha_middleware.settings import Rule, Settings, Verifier, peer_address, require
-from tcaptcha_middleware.tickets import DEFAULT_SOURCES, Source
+from tcaptcha_middleware.settings import Settings, as_rule, check_list, check_names, require
+from tcaptcha_middleware.tickets import DEFAULT_SOURCES, body_parser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tcaptcha_middleware.bodies import Parser
     from tcaptcha_middleware.models import Decision, Request, Step
-    from tcaptcha_middleware.settings import Colour
+    from tcaptcha_middleware.pairs import Pair
+    from tcaptcha_middleware.settings import Colour, Rule, Verifier
+    from tcaptcha_middleware.tickets import Source
 
 T = TypeVar("T")
 Walk = Generator["Step", Any, T]
-
-logger = logging.getLogger("tcaptcha_middleware")
-
-NO_ADDRESS = "127.0.0.1"
-"""Sent as UserIp, which Tencent requires, where no address is known (its own sample's)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,9 @@ class Guard:
 
     def __post_init__(self) -> None:
         """Parse the rules and fill in their settings."""
-        _check_list("rules", self.rules)
-        _check_list("exempt", self.exempt or ["/"])
-        rules = [Rule(rule) if isinstance(rule, str) else rule for rule in self.rules]
+        check_list("rules", self.rules)
+        check_list("exempt", self.exempt or ["/"])
+        rules = [as_rule(rule) for rule in self.rules]
         own = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
         patterns = [parse(rule.text) for rule in rules]
         coverages = tuple(
@@ -105,7 +106,7 @@ class Guard:
             )
             for rule, pattern in zip(rules, patterns, strict=True)
         )
-        _check_names([coverage.name for coverage in coverages])
+        check_names([coverage.name for coverage in coverages])
         object.__setattr__(self, "_coverages", coverages)
         exempt = [parse(text) for text in self.exempt]
         object.__setattr__(self, "_matcher", Matcher(patterns, exempt))
@@ -146,37 +147,38 @@ class Guard:
         try:
             return (yield from self._decide(coverage, request))
         except RequestBodyError as error:
-            logger.info("refused %s: %s", coverage.name, error)
+            unreadable_body(coverage.name, error)
             return Refuse(Reason.REQUEST_MALFORMED, coverage.name)
-        except Exception:
-            logger.exception("a hook of rule %s failed; the request is refused", coverage.name)
+        except Exception as error:
+            broken_hook(coverage.name, error)
             return Refuse(Reason.MISCONFIGURED, coverage.name)
 
     def _decide(self, coverage: Coverage, request: Request) -> Walk[Decision]:
-        if coverage.preflight and _is_preflight(request):
+        if coverage.preflight and request.is_preflight:
             return Allow(coverage.name, guard=self)
-        pair = yield from self._extract(coverage.settings, request)
-        reason = pair if isinstance(pair, Reason) else screen(*pair)
-        if isinstance(pair, Reason) or reason is not None:
+        found = yield from self._extract(coverage.settings, request)
+        if isinstance(found, Reason):
+            return Refuse(found, coverage.name)
+        ticket = Ticket(*found, usable(coverage.settings.client_ip(request)))
+        reason = screen(ticket)
+        if reason is not None:
             return Refuse(reason, coverage.name)
-        ticket = Ticket(*pair, _address(coverage.settings.client_ip(request)))
         return (yield from self._verify(coverage, ticket))
 
     def _extract(self, settings: Settings, request: Request) -> Walk[Pair | Reason]:
         seen = Seen()
         for source in settings.sources:
-            if hasattr(source, "find"):
-                found = source.find(request)
-                seen.add(found)
-                if found.complete:
-                    return Reason.TICKET_AMBIGUOUS if seen.ambiguous else found.pair()
-        found = yield from self._read(settings, _parser(settings, request))
-        if isinstance(found, Reason):
-            return found
-        seen.add(found)
+            found = source.find(request)
+            seen.add(found)
+            if found.complete:
+                return Reason.TICKET_AMBIGUOUS if seen.ambiguous else found.pair()
+        body = yield from self._read(settings, body_parser(settings.sources, request))
+        if isinstance(body, Reason):
+            return body
+        seen.add(body)
         if seen.ambiguous:
             return Reason.TICKET_AMBIGUOUS
-        return found.pair() if found.complete else Reason.TICKET_MISSING
+        return body.pair() if body.complete else Reason.TICKET_MISSING
 
     def _read(self, settings: Settings, parser: Parser | None) -> Walk[Seen | Reason]:
         if parser is None:
@@ -197,9 +199,9 @@ class Guard:
             verdict = _verdict((yield Verify(coverage.settings.verifier, ticket)))
             reason = judge(verdict, ticket)
         except VerifierError as error:
-            reason = _without_verdict(coverage, error)
+            reason = no_verdict(coverage.name, error)
         except Exception as error:
-            reason = _broken(coverage, error, ticket)
+            reason = broken_verifier(coverage.name, error, ticket)
         if reason is None:
             return Allow(coverage.name, verdict, self)
         return Refuse(reason, coverage.name, verdict)
@@ -221,8 +223,8 @@ class Guard:
         if responder is not None:
             try:
                 return _answer(responder(request, refuse))
-            except Exception:
-                logger.exception("%s: the responder failed; answered without", coverage.name)
+            except Exception as error:
+                broken_hook(coverage.name, error)
         return respond(refuse.reason, request)
 
     def close(self) -> None:
@@ -242,56 +244,11 @@ class Guard:
         return list({id(verifier): verifier for verifier in every}.values())
 
 
-def _check_list(name: str, value: object) -> None:
-    if isinstance(value, (str, Rule)) or not isinstance(value, Sequence):
-        raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
-    if not value:
-        raise ConfigurationError(
-            f'{name} is empty, so nothing is protected: name "POST /login"'
-        )
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigurationError(
-                f"two rules are called {name!r}: give one a name= of its own"
-            )
-
-
-def _is_preflight(request: Request) -> bool:
-    """Tell a CORS preflight (https://fetch.spec.whatwg.org/#cors-preflight-request)."""
-    return (
-        request.method.upper() == "OPTIONS"
-        and bool(request.header("Origin"))
-        and bool(request.header("Access-Control-Request-Method"))
-    )
-
-
-def _parser(settings: Settings, request: Request) -> Parser | None:
-    content_type = next(iter(request.header("Content-Type")), "")
-    sources = [source for source in settings.sources if hasattr(source, "parser")]
-    parsers = (source.parser(content_type) for source in sources)
-    parser = next((parser for parser in parsers if parser is not None), None)
-    if parser is not None and set(request.header("Content-Encoding")) - {"", "identity"}:
-        raise RequestBodyError("the body is compressed: send the ticket in the headers")
-    return parser
-
-
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise RequestBodyError("the body came too slowly")
     return left
-
-
-def _address(text: str) -> str:
-    """Return the address that is sent upstream; only ever a valid one, without its zone."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return NO_ADDRESS
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _verdict(answer: object) -> Verdict:
@@ -304,21 +261,3 @@ def _answer(answer: object) -> object:
     if isinstance(answer, Response) or callable(answer):
         return answer
     raise TypeError(f"a responder returns an application or a Response, not {answer!r}")
-
-
-def _without_verdict(coverage: Coverage, error: VerifierError) -> Reason:
-    if isinstance(error, MisconfiguredError):
-        logger.error("%s: the captcha is misconfigured: %s", coverage.name, error)
-        return Reason.MISCONFIGURED
-    logger.warning("%s: no verdict: %s", coverage.name, error)
-    overloaded = isinstance(error, ThrottledError)
-    return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
-
-
-def _broken(coverage: Coverage, error: Exception, ticket: Ticket) -> Reason:
-    """Log a verifier's own failure, with the pair struck out of whatever it printed."""
-    text = "".join(traceback.format_exception(error))
-    for secret in (ticket.ticket, ticket.randstr):
-        text = text.replace(secret, "[removed]")
-    logger.error("%s: the verifier failed; the request is refused\n%s", coverage.name, text)
-    return Reason.MISCONFIGURED

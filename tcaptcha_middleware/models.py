@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Reason(StrEnum):
     OVERLOADED = "overloaded", 503, "Too many captcha checks at once. Try again."
     MISCONFIGURED = "misconfigured", 500, "The captcha check is not set up correctly."
 
-    def __new__(cls, code: str, status: int, detail: str) -> Reason:
+    def __new__(cls, code: str, status: int, detail: str) -> Self:
         """Make a member whose text is its code."""
         member = str.__new__(cls, code)
         member._value_ = code
@@ -81,6 +81,15 @@ class Request:
         """Return every value of the header `name` (any case), in the order they came."""
         wanted = name.lower().encode("latin-1")
         return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
+
+    @property
+    def is_preflight(self) -> bool:
+        """Whether it is a CORS preflight (https://fetch.spec.whatwg.org/#cors-preflight-request)."""
+        return (
+            self.method.upper() == "OPTIONS"
+            and bool(self.header("Origin"))
+            and bool(self.header("Access-Control-Request-Method"))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ class Verdict:
         solved = type(self.code) is int and self.code == PASSED_CODE
         return solved and type(self.evil_level) is int and self.evil_level < MALICIOUS_LEVEL
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:
         """Refuse a truth value, so that `if verify(ticket):` cannot pass everyone.
 
         Raises:

@@ -15,6 +15,8 @@ from tcaptcha_middleware.models import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tcaptcha_middleware.models import Ticket
+
 Pair = tuple[str, str]
 
 # Tencent documents neither alphabet nor length. Seen are letters, digits, "_-*@" and some
@@ -64,8 +66,8 @@ def _distinct(values: Iterable[object]) -> list[object]:
     return found
 
 
-def screen(ticket: str, randstr: str) -> Reason | None:
-    """Return why the pair is not worth a call, or None."""
-    if not (_TICKET.fullmatch(ticket) and _RANDSTR.fullmatch(randstr)):
+def screen(ticket: Ticket) -> Reason | None:
+    """Return why the ticket is not worth a call, or None."""
+    if not (_TICKET.fullmatch(ticket.ticket) and _RANDSTR.fullmatch(ticket.randstr)):
         return Reason.TICKET_MALFORMED
-    return Reason.DISASTER_TICKET if is_disaster(ticket) else None
+    return Reason.DISASTER_TICKET if is_disaster(ticket.ticket) else None

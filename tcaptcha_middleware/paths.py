@@ -48,16 +48,21 @@ def forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments
     """
     if is_plain(path, raw_path):
         return {segments(below(path, root_path))}
-    raw = raw_path.partition(b"?")[0].decode("utf-8", "ignore")
-    texts = {path, raw, unquote(raw)} if raw else {path}
+    texts = {path, unquote(_undecoded(raw_path))} if raw_path else {path}
     return {form for text in texts for form in _spellings(below(text, root_path))}
 
 
 def full_forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments]:
-    """Return every form of the target counted from the server's root, mounts included."""
+    """Return every form at all: with the mounts before it, and without any decoding too."""
     mount = segments(root_path)
     within = {(*mount, *form) for form in forms(path, raw_path, root_path)}
-    return within | forms(path, raw_path)
+    undecoded = set(_spellings(_undecoded(raw_path))) if raw_path else set()
+    return within | forms(path, raw_path) | undecoded
+
+
+def _undecoded(raw_path: bytes) -> str:
+    # Some servers leave the query in the raw path.
+    return raw_path.partition(b"?")[0].decode("utf-8", "ignore")
 
 
 def below(path: str, root_path: str) -> str:
@@ -76,9 +81,7 @@ def _spellings(text: str) -> Iterator[Segments]:
     found = {text}
     for rewrite in _REWRITES:
         found |= {rewrite(form) for form in found}
-    for form in found:
-        yield segments(form)
-        yield tuple(part.strip() for part in segments(form) if part.strip())
+    return map(segments, found)
 
 
 def _decoded(text: str) -> str:
@@ -88,7 +91,8 @@ def _decoded(text: str) -> str:
 
 def _without_controls(text: str) -> str:
     """Drop what no router sees, and take a backslash for the slash it is on some systems."""
-    return _DROPPED.sub("", text).replace("\\", "/")
+    parts = _DROPPED.sub("", text).replace("\\", "/").split("/")
+    return "/".join(part.strip() for part in parts)
 
 
 def _without_authority(text: str) -> str:

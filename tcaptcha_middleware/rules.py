@@ -46,10 +46,9 @@ def parse(text: str) -> Pattern:
     Raises:
         ConfigurationError: The text is no rule; says what is wrong and how to mend it.
     """
-    words = text.split()
-    if len(words) not in (1, 2):
+    *methods, path = text.split() or [""]
+    if len(methods) > 1 or not path:
         raise _wrong(text, 'write it as "POST /login", or "/login" for every method')
-    path = words[-1]
     if not path.startswith("/"):
         raise _wrong(text, f'its path has to begin with a slash: "/{path}"')
     if any(mark in path for mark in "?#%\\;"):
@@ -57,7 +56,7 @@ def parse(text: str) -> Pattern:
     below = path.endswith("/**")
     parts = segments(path.removesuffix("**"))
     return Pattern(
-        _methods(text, words[0]) if len(words) == 2 else frozenset(),
+        frozenset().union(*(_methods(text, names) for names in methods)),
         tuple(_segment(text, part) for part in parts),
         below,
     )
@@ -120,8 +119,8 @@ class Table:
         )
 
 
-def _entries(node: _Node, path: Sequence[str]) -> Iterator[tuple[int, Pattern]]:
-    nodes = [node]
+def _entries(root: _Node, path: Segments) -> Iterator[tuple[int, Pattern]]:
+    nodes = [root]
     for part in path:
         for node in nodes:
             yield from node.below

@@ -6,14 +6,16 @@ Holds values and their checks; the walk that they steer stands in `guard`.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from tcaptcha_middleware.addresses import peer_address
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tickets import DEFAULT_SOURCES
+from tcaptcha_middleware.tickets import DEFAULT_SOURCES, as_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tcaptcha_middleware.models import Refuse, Request, Ticket, Verdict
     from tcaptcha_middleware.tickets import Source
@@ -45,11 +47,6 @@ Verifier = SyncVerifier | AsyncVerifier
 _METHODS: dict[Colour, str] = {"sync": "verify", "async": "averify"}
 
 
-def peer_address(request: Request) -> str:
-    """Return the connection's other end, the default for `client_ip`."""
-    return request.peer
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What holds for a rule's requests, whether the rule says so or the guard does.
@@ -76,7 +73,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         _check_verifier(self.verifier)
-        _check_sources(self.sources)
+        object.__setattr__(self, "sources", as_sources(self.sources))
         for name in ("client_ip", "responder"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -120,6 +117,21 @@ class Rule:
         return {name: value for name, value in own.items() if value is not None}
 
 
+def as_rule(given: object) -> Rule:
+    """Return a rule from its text, or as it is.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if isinstance(given, Rule):
+        return given
+    if isinstance(given, str):
+        return Rule(given)
+    raise ConfigurationError(
+        f'{given!r} is no rule: write "POST /login" or Rule("POST /login")'
+    )
+
+
 def require(colour: Colour, verifier: object) -> None:
     """Check that `verifier` can serve a face.
 
@@ -151,20 +163,33 @@ def _check_verifier(verifier: object) -> None:
         )
 
 
-def _check_sources(sources: object) -> None:
-    if not isinstance(sources, (tuple, list)) or not sources:
-        raise ConfigurationError(
-            "sources is empty or no list: name at least one, as [Header()]"
-        )
-    for source in sources:
-        if isinstance(source, type) or not (
-            hasattr(source, "find") or hasattr(source, "parser")
-        ):
-            raise ConfigurationError(
-                f"{source!r} is no source: use Header(), Form(), Json(), Query() or Function(…)"
-            )
-
-
 def _check_positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
+
+
+def check_list(name: str, value: object) -> None:
+    """Check a list of rules.
+
+    Raises:
+        ConfigurationError: It is none, or empty.
+    """
+    if isinstance(value, (str, Rule)) or not isinstance(value, Sequence):
+        raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
+    if not value:
+        raise ConfigurationError(
+            f'{name} is empty, so nothing is protected: name "POST /login"'
+        )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that every rule can be told from the others.
+
+    Raises:
+        ConfigurationError: Two have one name.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                f"two rules are called {name!r}: give one a name= of its own"
+            )

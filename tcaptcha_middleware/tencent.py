@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -137,11 +138,11 @@ def read_answer(status: int, body: bytes) -> Verdict:
         MisconfiguredError: Credentials, account or parameters are wrong.
         VerifierError: Nobody can tell what this is.
     """
-    if status >= 500:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise OutageError(f"Tencent answered HTTP {status}")
-    if status == 429:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError("Tencent answered HTTP 429")
-    if status != 200:
+    if status != HTTPStatus.OK:
         raise VerifierError(
             f"Tencent answered HTTP {status}; is something else at its address?"
         )

@@ -2,39 +2,38 @@
 
 A source that stands in the request's head is asked with the head alone. A source that
 stands in the body gives a parser, which is fed the body piece by piece and stops as soon as
-it can. Bad bytes never raise: they end in a `Reason`.
+it can.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.bodies import Multipart, Whole, form_fields, json_fields
-from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.pairs import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tcaptcha_middleware.bodies import Parser
     from tcaptcha_middleware.models import Request
     from tcaptcha_middleware.pairs import Pair
 
 
-class HeadSource(Protocol):
-    """A place in the request's head."""
+class Source:
+    """A place where the pair may stand; override the one method that it needs."""
 
-    def find(self, request: Request) -> Seen:
-        """Return what the head holds."""
-        ...
+    __slots__ = ()
 
+    def find(self, request: Request) -> Seen:  # noqa: ARG002  for those that need it
+        """Return what the request's head holds."""
+        return Seen()
 
-class BodySource(Protocol):
-    """A place in bodies of some media types."""
-
-    def parser(self, content_type: str) -> Parser | None:
+    def parser(self, content_type: str) -> Parser | None:  # noqa: ARG002  likewise
         """Return a parser for such a body, or None where this source does not read it.
 
         Args:
@@ -43,11 +42,11 @@ class BodySource(Protocol):
         Raises:
             RequestBodyError: Such a body cannot be read at all.
         """
-        ...
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Header(Source):
     """The pair stands in two request headers.
 
     Args:
@@ -78,7 +77,7 @@ def _split(values: list[str]) -> list[object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class Query(Source):
     """The pair stands in the query string. Such tickets end up in access logs.
 
     Args:
@@ -99,7 +98,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class Function(Source):
     """A function of your own finds the pair in the request's head.
 
     Args:
@@ -115,7 +114,7 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Form(Source):
     """The pair stands in two fields of an HTML form, urlencoded or multipart.
 
     An urlencoded form is read to its end, because a later duplicate would make it ambiguous.
@@ -144,7 +143,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Json:
+class Json(Source):
     """The pair stands in a JSON object. The document is read to its end.
 
     Args:
@@ -178,5 +177,40 @@ def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-Source = HeadSource | BodySource
-DEFAULT_SOURCES: tuple[Source, ...] = (Header(), Form(), Json())
+DEFAULT_SOURCES = (Header(), Form(), Json())
+
+
+def as_sources(given: object) -> tuple[Source, ...]:
+    """Return sources from a list of them; a function may stand for one, or for the list.
+
+    Raises:
+        ConfigurationError: There is none, or something else among them.
+    """
+    every = given if isinstance(given, Sequence) else [given]
+    if not every:
+        raise ConfigurationError("sources is empty: name at least one, such as [Header()]")
+    return tuple(_as_source(one) for one in every)
+
+
+def _as_source(given: object) -> Source:
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, type) or not callable(given):
+        raise ConfigurationError(
+            f"{given!r} is no source: use Header(), Form(), Json(), Query() or a function"
+        )
+    return Function(given)
+
+
+def body_parser(sources: Iterable[Source], request: Request) -> Parser | None:
+    """Return the parser of the first source that reads the request's body, if any does.
+
+    Raises:
+        RequestBodyError: The body cannot be read at all.
+    """
+    content_type = next(iter(request.header("Content-Type")), "")
+    parsers = (source.parser(content_type) for source in sources)
+    parser = next((parser for parser in parsers if parser is not None), None)
+    if parser is not None and set(request.header("Content-Encoding")) - {"", "identity"}:
+        raise RequestBodyError("the body is compressed: send the ticket in the headers")
+    return parser

@@ -5,17 +5,20 @@ https://peps.python.org/pep-3333/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
+from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, ReadBody, Request
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.guard import Coverage, Guard
+    from collections.abc import Iterator
+
+    from tcaptcha_middleware.guard import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Environ = dict[str, Any]
@@ -40,9 +43,9 @@ class TCaptchaWSGIMiddleware:
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
-        if not callable(app) or not hasattr(guard, "check"):
+        if not isinstance(guard, Guard):
             raise ConfigurationError(
-                "write TCaptchaWSGIMiddleware(app, guard), guard a Guard(…)"
+                "write TCaptchaWSGIMiddleware(app, guard), where guard is a Guard"
             )
         guard.require("sync")
         self.app = app
@@ -153,7 +156,7 @@ class _Input:
         return head + cast("bytes", self._rest.readline(size - len(head)))
 
     def readlines(self, hint: int = -1) -> list[bytes]:
-        return list(self) if hint < 0 else self._some_lines(hint)
+        return self._some_lines(hint) if hint > 0 else list(self)
 
     def _some_lines(self, hint: int) -> list[bytes]:
         lines: list[bytes] = []

@@ -56,7 +56,7 @@ class TencentEmulator:
         *,
         app_id: int = 190000000,
         app_secret_key: str = "emulatorAppSecretKey12345",  # noqa: S107  opens nothing
-        secret_id: str = "AKIDemulator00000000000000000000",
+        secret_id: str = "AKIDemulator00000000000000000000",  # noqa: S107  likewise
         secret_key: str = "emulatorSecretKey000000000000000",  # noqa: S107  opens nothing
         token: str | None = None,
         rate: int = 1000,

@@ -79,6 +79,7 @@ class Ledger:
         minted = self._minted.get(asked["Ticket"])
         code = self._code(asked, minted, now) if scripted is None else scripted
         passed = minted is not None and code == PASSED_CODE
+        fetched_at = minted.fetched_at if minted else 0
         answer: dict[str, Any] = {
             "CaptchaCode": code,
             "CaptchaMsg": _MESSAGES.get(code, "not valid"),
@@ -87,7 +88,7 @@ class Ledger:
             if minted and asked.get("NeedGetCaptchaTime")
             else 0,
             "EvilBitmap": 0,
-            "SubmitCaptchaTime": minted.fetched_at if minted else 0,
+            "SubmitCaptchaTime": fetched_at,
             "DeviceRiskCategory": None,
         }
         if minted and minted.score is not None:

@@ -84,7 +84,7 @@ class TencentVerifier:
         async_client: httpx.AsyncClient | None = None,
         credentials: CredentialProvider | None = None,
     ) -> None:
-        self._captcha = Captcha(app_id, app_secret_key)
+        self._captcha = Captcha.of(app_id, app_secret_key)
         self._credentials = _credentials(secret_id, secret_key, token, credentials)
         self._origin = tencent.endpoint(site, endpoint)
         self._host = urlsplit(self._origin).netloc

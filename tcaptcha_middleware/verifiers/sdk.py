@@ -65,7 +65,7 @@ class TencentSDKVerifier:
             )
         if not timeout > 0:
             raise ConfigurationError(f"timeout is {timeout!r}: it has to be above 0 seconds")
-        self._captcha = Captcha(app_id, app_secret_key)
+        self._captcha = Captcha.of(app_id, app_secret_key)
         self._client = _without_retries(client)
         self._timeout = timeout
         logging.getLogger("tencentcloud_sdk_common").addFilter(self._is_fit_to_print)

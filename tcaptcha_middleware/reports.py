@@ -1,0 +1,48 @@
+"""What an operator is told in the log, and which reason that stands for.
+
+No secret and no ticket passes through here into a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import MisconfiguredError, ThrottledError
+from tcaptcha_middleware.models import Reason
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.errors import RequestBodyError, VerifierError
+    from tcaptcha_middleware.models import Ticket
+
+logger = logging.getLogger("tcaptcha_middleware")
+
+
+def unreadable_body(rule: str, error: RequestBodyError) -> None:
+    """Tell of a client that has to be mended."""
+    logger.info("%s: refused: %s", rule, error)
+
+
+def broken_hook(rule: str, error: Exception) -> None:
+    """Tell of a function of the application's own that failed."""
+    logger.error("%s: a hook failed", rule, exc_info=error)
+
+
+def no_verdict(rule: str, error: VerifierError) -> Reason:
+    """Tell why there is no verdict; return what the client is told."""
+    if isinstance(error, MisconfiguredError):
+        logger.error("%s: the captcha is misconfigured: %s", rule, error)
+        return Reason.MISCONFIGURED
+    logger.warning("%s: no verdict: %s", rule, error)
+    overloaded = isinstance(error, ThrottledError)
+    return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
+
+
+def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> Reason:
+    """Log a verifier's own failure, with the pair struck out of whatever it printed."""
+    text = "".join(traceback.format_exception(error))
+    for secret in (ticket.ticket, ticket.randstr):
+        text = text.replace(secret, "[removed]")
+    logger.error("%s: the verifier failed; the request is refused\n%s", rule, text)
+    return Reason.MISCONFIGURED

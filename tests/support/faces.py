@@ -1,0 +1,252 @@
+"""One exchange run by hand, through the ASGI face and through the WSGI face.
+
+Each runner takes a guard and an `Exchange`, and returns an `Outcome`; so that one table of
+claims can be held against all three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+from wsgiref.validate import validator
+
+from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
+from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.models import ReadBody, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tcaptcha_middleware import Guard
+
+ALLOWED = "allowed"
+UNCOVERED = "uncovered"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request; its body cut into pieces as the client sent them."""
+
+    method: str = "POST"
+    target: str = "/login"
+    headers: tuple[tuple[str, str], ...] = ()
+    pieces: tuple[bytes, ...] = ()
+    broken_off: bool = False
+    peer: str = "203.0.113.7"
+
+    @property
+    def path(self) -> bytes:
+        return unquote_to_bytes(self.target.partition("?")[0])
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an exchange: `ALLOWED`, `UNCOVERED`, or the refusal's code."""
+
+    code: str
+    status: int = 200
+    body_seen: bytes = field(default=b"", repr=False)
+
+
+def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
+    """Answer the walk's steps here, without any face."""
+    coverage = guard.match(exchange.method, exchange.path.decode("utf-8", "replace"))
+    if coverage is None:
+        return Outcome(UNCOVERED, body_seen=exchange.body)
+    pieces = iter((*exchange.pieces, None))
+    walk = guard.check(coverage, _request(exchange))
+    try:
+        step = next(walk)
+        while True:
+            try:
+                answer = _fetch(step, pieces, exchange)
+            except Exception as error:
+                step = walk.throw(error)
+            else:
+                step = walk.send(answer)
+    except StopIteration as stop:
+        decided = stop.value
+    if isinstance(decided, Allow):
+        return Outcome(ALLOWED, body_seen=exchange.body)
+    return Outcome(decided.reason.value, decided.reason.status)
+
+
+def _request(exchange: Exchange) -> Request:
+    return Request(
+        kind="http",
+        method=exchange.method,
+        path=exchange.path.decode("utf-8", "replace"),
+        query=exchange.query.encode(),
+        headers=tuple((k.lower().encode(), v.encode("latin-1")) for k, v in exchange.headers),
+        peer=exchange.peer,
+    )
+
+
+def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
+    if not isinstance(step, ReadBody):
+        return step.verifier.verify(step.ticket)
+    piece = next(pieces)
+    if piece is None and exchange.broken_off:
+        raise RequestBodyError("broken off")
+    return piece
+
+
+def scope_of(exchange: Exchange, kind: str = "http", **more: Any) -> dict[str, Any]:
+    """Return the ASGI scope of an exchange."""
+    return {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": exchange.method,
+        "path": exchange.path.decode("utf-8", "replace"),
+        "raw_path": exchange.target.partition("?")[0].encode(),
+        "query_string": exchange.query.encode(),
+        "root_path": "",
+        "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in exchange.headers],
+        "client": (exchange.peer, 50000),
+        "server": ("127.0.0.1", 80),
+        "extensions": {},
+    } | more
+
+
+def messages_of(exchange: Exchange) -> list[dict[str, Any]]:
+    """Return what an ASGI server hands the application for an exchange."""
+    pieces = exchange.pieces or (b"",)
+    more = [True] * (len(pieces) - 1) + [exchange.broken_off]
+    found: list[dict[str, Any]] = [
+        {"type": "http.request", "body": piece, "more_body": more_body}
+        for piece, more_body in zip(pieces, more, strict=True)
+    ]
+    return [*found, {"type": "http.disconnect"}] if exchange.broken_off else found
+
+
+def call_asgi(
+    app: Any, scope: dict[str, Any], messages: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Run an ASGI application once; returns what it sent."""
+    left, sent = list(messages), []
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            # A client that waits for its answer: it sends no more, and does not go away.
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+def through_asgi(guard: Guard, exchange: Exchange) -> Outcome:
+    """Send the exchange through the ASGI face."""
+    seen: dict[str, Any] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen["decision"], body, more = decision(scope), b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        seen["body"] = body
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    messages = messages_of(exchange)
+    sent = call_asgi(TCaptchaMiddleware(app, guard), scope_of(exchange), messages)
+    if seen:
+        return _reached(seen)
+    return _refused(sent[0]["status"], sent[1]["body"]) if sent else Outcome("unanswered")
+
+
+def environ_of(exchange: Exchange, **more: Any) -> dict[str, Any]:
+    """Return the WSGI environ of an exchange, its body with a length."""
+    missing = 1 if exchange.broken_off else 0
+    length = {"CONTENT_LENGTH": str(len(exchange.body) + missing)} if exchange.body else {}
+    headers: dict[str, list[str]] = {}
+    for name, value in exchange.headers:
+        key = name.upper().replace("-", "_")
+        headers.setdefault(key if key == "CONTENT_TYPE" else f"HTTP_{key}", []).append(value)
+    return {
+        "REQUEST_METHOD": exchange.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": exchange.path.decode("latin-1"),
+        "QUERY_STRING": exchange.query,
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": exchange.peer,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(exchange.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        **length,
+        **{key: ",".join(values) for key, values in headers.items()},
+        **more,
+    }
+
+
+def call_wsgi(app: Any, environ: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Run a WSGI application once, inside the standard library's validator."""
+    head: dict[str, Any] = {}
+
+    def start_response(
+        status: str, headers: list[tuple[str, str]], error: Any = None
+    ) -> Callable[[bytes], None]:
+        head.update(status=int(status[:3]), headers=dict(headers))
+        return lambda _: None
+
+    with warnings.catch_warnings():
+        # The validator knows no lower-case methods; some servers pass them on all the same.
+        warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD")
+        answer = validator(app)(environ, start_response)
+    try:
+        body = b"".join(answer)
+    finally:
+        answer.close()  # type: ignore[attr-defined]
+    return head["status"], head["headers"], body
+
+
+def through_wsgi(guard: Guard, exchange: Exchange) -> Outcome:
+    """Send the exchange through the WSGI face, validated on both of its sides."""
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        seen.update(decision=decision(environ), body=environ["wsgi.input"].read(length))
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+        return [b""]
+
+    inner = validator(app)
+    face = TCaptchaWSGIMiddleware(inner, guard)
+    status, _, body = call_wsgi(face, environ_of(exchange))
+    return _reached(seen) if seen else _refused(status, body)
+
+
+def _reached(seen: dict[str, Any]) -> Outcome:
+    code = UNCOVERED if seen["decision"] is None else ALLOWED
+    return Outcome(code, body_seen=seen["body"])
+
+
+def _refused(status: int, body: bytes) -> Outcome:
+    return Outcome(json.loads(body)["code"], status)
+
+
+RUNNERS = {"by hand": by_hand, "asgi": through_asgi, "wsgi": through_wsgi}

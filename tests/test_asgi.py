@@ -1,0 +1,412 @@
+"""What the ASGI face does beyond the table that both faces share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import anyio
+import pytest
+from faces import Exchange, call_asgi, messages_of, scope_of
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+
+from tcaptcha_middleware import (
+    Allow,
+    Guard,
+    OutageError,
+    Query,
+    Response,
+    Rule,
+    TCaptchaMiddleware,
+    decision,
+    in_thread,
+)
+from tcaptcha_middleware.testing import FakeVerifier
+
+HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+PAIR = b"ticket=tr03good&randstr=@r"
+
+
+class Recorder:
+    """An application that notes what it was called with, and the body it was given."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict] = []
+        self.messages: list[dict] = []
+
+    async def __call__(self, scope, receive, send):
+        self.scopes.append(dict(scope))
+        if scope["type"] == "http":
+            await self._read(receive)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"ok"})
+
+    async def _read(self, receive):
+        while not self.messages or self.messages[-1].get("more_body"):
+            self.messages.append(await receive())
+
+
+def send(exchange, guard=None, app=None, kind="http", **scope):
+    face = TCaptchaMiddleware(app or Recorder(), guard or Guard(["/login"], FakeVerifier()))
+    return call_asgi(face, scope_of(exchange, kind, **scope), messages_of(exchange))
+
+
+def test_a_refusal_is_sent_as_it_should_be():
+    start, body = send(Exchange())
+    headers = dict(start["headers"])
+    assert start["status"] == 403
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"content-length"] == str(len(body["body"])).encode()
+
+
+def test_a_refused_head_request_gets_the_length_and_no_body():
+    start, body = send(Exchange(method="HEAD"))
+    assert body["body"] == b""
+    assert int(dict(start["headers"])[b"content-length"]) > 0
+
+
+def test_the_application_sees_rule_and_verdict():
+    app = Recorder()
+    send(Exchange(headers=HEAD), Guard([Rule("/login", name="door")], FakeVerifier()), app)
+    seen = decision(app.scopes[0])
+    assert (seen.rule, seen.verdict.code) == ("door", 1)
+
+
+@pytest.mark.parametrize("target", ["/login", "/free"])
+def test_what_is_in_the_scope_already_proves_nothing(target):
+    app = Recorder()
+    sent = send(Exchange(target=target), app=app, tcaptcha={"verdict": 1})
+    assert sent[0]["status"] == (403 if target == "/login" else 200)
+    assert all(decision(scope) is None for scope in app.scopes)
+
+
+def test_a_decision_of_another_guard_does_not_count():
+    foreign = Allow("/login", guard=Guard(["/login"], FakeVerifier()))
+    assert send(Exchange(), tcaptcha=foreign)[0]["status"] == 403
+
+
+def test_an_outer_decision_is_kept_where_an_inner_guard_covers_nothing():
+    app = Recorder()
+    inner = TCaptchaMiddleware(app, Guard(["/other"], FakeVerifier()))
+    send(Exchange(headers=HEAD), Guard(["/login"], FakeVerifier()), inner)
+    assert decision(app.scopes[0]).rule == "/login"
+
+
+def test_the_same_guard_twice_on_a_stack_checks_once():
+    verifier = FakeVerifier(1, 9)
+    guard = Guard(["/login"], verifier)
+    sent = send(Exchange(headers=HEAD), guard, TCaptchaMiddleware(Recorder(), guard))
+    assert sent[0]["status"] == 200
+    assert len(verifier.tickets) == 1
+
+
+def test_two_guards_on_a_stack_check_twice():
+    inner = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier(9)))
+    assert send(Exchange(headers=HEAD), app=inner)[0]["status"] == 403
+
+
+@pytest.mark.parametrize("covered", ["/login", "/free"])
+def test_the_body_is_not_touched_where_the_headers_hold_the_pair(covered):
+    async def receive():
+        raise AssertionError
+
+    async def app(scope, receive, send):
+        pass
+
+    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    asyncio.run(face(scope_of(Exchange(target=covered, headers=HEAD)), receive, receive))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=8))
+def test_messages_reach_the_application_as_they_came(rest):
+    exchange = Exchange(headers=(FORM,), pieces=(PAIR, b"&x=", *rest))
+    app = Recorder()
+    send(exchange, app=app)
+    assert app.messages == messages_of(exchange)
+
+
+def test_messages_after_the_pair_are_left_to_the_application():
+    parts = b'--B\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    pair = parts % (b"ticket", b"tr03") + parts % (b"randstr", b"@r") + b"--B\r\n"
+    waiting = []
+
+    async def receive():
+        waiting.append(1)
+        return {"type": "http.request", "body": pair, "more_body": True}
+
+    async def app(scope, receive, send):
+        assert len(waiting) == 1
+        await receive()
+        assert len(waiting) == 1
+        await receive()
+        assert len(waiting) == 2
+
+    headers = (("Content-Type", "multipart/form-data; boundary=B"),)
+    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    asyncio.run(face(scope_of(Exchange(headers=headers)), receive, receive))
+
+
+def test_empty_pieces_are_not_kept_for_ever():
+    app = Recorder()
+    send(Exchange(headers=(FORM,), pieces=(b"", b"", b"", PAIR, b"")), app=app)
+    assert [m["body"] for m in app.messages] == [PAIR, b""]
+
+
+def test_a_client_that_goes_away_is_not_answered():
+    app = Recorder()
+    assert send(Exchange(headers=(FORM,), pieces=(b"a",), broken_off=True), app=app) == []
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_client_that_stalls_is_answered_in_time(backend):
+    async def receive():
+        await anyio.sleep_forever()
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.05))
+    anyio.run(face, scope_of(Exchange(headers=(FORM,))), receive, send, backend=backend)
+    assert json.loads(sent[1]["body"])["code"] == "request_malformed"
+
+
+def test_a_client_that_drips_is_answered_in_time():
+    async def receive():
+        await anyio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.1))
+    began = time.monotonic()
+    asyncio.run(face(scope_of(Exchange(headers=(FORM,))), receive, send))
+    assert sent[0]["status"] == 400
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("raw_path", [None, b""])
+def test_a_scope_without_its_optional_keys_is_gated(raw_path):
+    bare = scope_of(Exchange(), raw_path=raw_path, client=None)
+    for name in ("query_string", "root_path", "extensions", "server"):
+        del bare[name]
+    verifier = FakeVerifier()
+    bare["headers"] = [(k.encode(), v.encode()) for k, v in HEAD]
+    call_asgi(
+        TCaptchaMiddleware(Recorder(), Guard(["/login"], verifier)),
+        bare,
+        messages_of(Exchange()),
+    )
+    assert verifier.tickets[0].user_ip == "127.0.0.1"
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "unknown", "http.something"])
+def test_every_other_scope_passes_untouched(kind):
+    app = Recorder()
+    face = TCaptchaMiddleware(app, Guard(["/**"], FakeVerifier()))
+    asyncio.run(face({"type": kind}, None, None))
+    assert app.scopes == [{"type": kind}]
+
+
+WEBSOCKET = Exchange(method="GET")
+DENIAL = {"websocket.http.response": {}}
+
+
+def test_a_handshake_is_denied_with_a_response_where_the_server_can():
+    start, body = send(WEBSOCKET, kind="websocket", extensions=DENIAL)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+    assert body["type"] == "websocket.http.response.body"
+    assert json.loads(body["body"])["code"] == "ticket_missing"
+
+
+@pytest.mark.parametrize("extensions", [{}, None])
+def test_a_handshake_is_closed_before_it_is_accepted_elsewhere(extensions):
+    sent = send(WEBSOCKET, kind="websocket", extensions=extensions)
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+
+
+def test_a_handshake_with_a_ticket_reaches_the_application():
+    guard, app = Guard(["GET /login"], FakeVerifier(), sources=[Query()]), Recorder()
+    exchange = Exchange(method="GET", target="/login?ticket=a&randstr=b")
+    send(exchange, guard, app, "websocket")
+    assert decision(app.scopes[0]).verdict.code == 1
+
+
+def test_a_handshake_has_no_method_of_its_own():
+    scope = scope_of(WEBSOCKET, "websocket")
+    del scope["method"]
+    face = TCaptchaMiddleware(Recorder(), Guard(["GET /login"], FakeVerifier()))
+    assert call_asgi(face, scope, [])[0]["type"] == "websocket.close"
+
+
+RESPONDERS = {
+    "an ASGI application": lambda request, refuse: PlainTextResponse(refuse.reason, 429),
+    "a Response": lambda request, refuse: Response(429, [("X-A", "b")], refuse.reason.encode()),
+}
+
+
+@pytest.mark.parametrize("responder", RESPONDERS.values(), ids=RESPONDERS)
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [("http", "http"), ("websocket", "websocket.http")]
+)
+def test_a_responder_replaces_the_answer(responder, kind, prefix):
+    guard = Guard(["/login"], FakeVerifier(), responder=responder)
+    start, body = send(Exchange(), guard, kind=kind, extensions=DENIAL)
+    assert (start["type"], start["status"]) == (f"{prefix}.response.start", 429)
+    assert body["body"] == b"ticket_missing"
+
+
+def fails(request, refuse):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "responder", [fails, lambda request, refuse: "no"], ids=["fails", "text"]
+)
+def test_a_responder_that_fails_leaves_the_default_answer(responder, caplog):
+    guard = Guard(["/login"], FakeVerifier(), responder=responder)
+    assert send(Exchange(), guard)[0]["status"] == 403
+    assert "a hook failed" in caplog.text
+
+
+def test_a_responder_is_told_the_request_and_the_verdict():
+    told = []
+    guard = Guard(
+        ["/login"],
+        FakeVerifier(9),
+        responder=lambda request, refuse: told.append((request, refuse)) or Response(403),
+    )
+    send(Exchange(headers=HEAD), guard)
+    request, refuse = told[0]
+    assert (request.path, request.method) == ("/login", "POST")
+    assert (refuse.reason, refuse.rule, refuse.verdict.code) == ("ticket_reused", "/login", 9)
+
+
+def test_client_ip_names_the_address_that_is_sent():
+    verifier = FakeVerifier()
+    guard = Guard(
+        ["/login"], verifier, client_ip=lambda request: request.header("X-Real-Ip")[0]
+    )
+    send(Exchange(headers=(*HEAD, ("X-Real-Ip", "198.51.100.1"))), guard)
+    assert verifier.tickets[0].user_ip == "198.51.100.1"
+
+
+def test_lifespan_shutdown_closes_the_verifiers_and_starts_are_left_alone():
+    events = []
+
+    class Closing(FakeVerifier):
+        async def aclose(self):
+            events.append("closed")
+
+    async def app(scope, receive, send):
+        for kind in ("startup", "shutdown"):
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    async def send(message):
+        events.append(message["type"])
+
+    face = TCaptchaMiddleware(app, Guard(["/login"], Closing()))
+    asyncio.run(face({"type": "lifespan"}, None, send))
+    assert events == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+
+
+def test_an_application_without_lifespan_says_so_itself():
+    async def app(scope, receive, send):
+        raise ValueError(scope["type"])
+
+    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    with pytest.raises(ValueError, match="lifespan"):
+        asyncio.run(face({"type": "lifespan"}, None, None))
+
+
+def test_an_error_of_the_application_is_its_own():
+    async def app(scope, receive, send):
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        send(Exchange(headers=HEAD), app=app)
+
+
+def test_a_cancelled_check_is_cancelled():
+    async def main():
+        class Slow:
+            async def averify(self, ticket):
+                await anyio.sleep_forever()
+
+        face = TCaptchaMiddleware(Recorder(), Guard(["/login"], Slow()))
+        with anyio.move_on_after(0.05) as scope:
+            await face(scope_of(Exchange(headers=HEAD)), None, None)
+        return scope.cancelled_caught
+
+    assert asyncio.run(main())
+
+
+def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
+    class Slow(FakeVerifier):
+        def verify(self, ticket):
+            time.sleep(0.2)
+            return super().verify(ticket)
+
+        def close(self):
+            self.tickets.append("closed")
+
+    slow = Slow()
+    guard = Guard(["/login"], in_thread(slow))
+
+    async def main():
+        async def tick():
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0.01)
+
+        ticks = []
+        ticking = asyncio.create_task(tick())
+        face = TCaptchaMiddleware(Recorder(), guard)
+
+        async def nothing(message=None):
+            return {"type": "http.request"}
+
+        await face(scope_of(Exchange(headers=HEAD)), nothing, nothing)
+        ticking.cancel()
+        await guard.aclose()
+        return len(ticks)
+
+    assert asyncio.run(main()) > 5
+    assert slow.tickets[-1] == "closed"
+
+
+def test_what_cannot_be_closed_is_left_alone():
+    for verifier in (FakeVerifier(), in_thread(FakeVerifier())):
+        asyncio.run(Guard(["/login"], verifier).aclose())
+
+
+SECRETS = ("tr03good", "@r")
+
+
+def test_no_ticket_is_ever_logged(caplog):
+    class Leaking(FakeVerifier):
+        async def averify(self, ticket):
+            raise LookupError(f"{ticket.ticket} {ticket.randstr}")
+
+    caplog.set_level("DEBUG")
+    for verifier in (Leaking(), FakeVerifier(OutageError("down")), FakeVerifier(16)):
+        send(Exchange(headers=HEAD), Guard(["/login"], verifier))
+    assert "LookupError" in caplog.text
+    assert not any(secret in caplog.text for secret in SECRETS)
+
+
+def test_a_misconfiguration_is_logged_for_the_operator(caplog):
+    send(Exchange(headers=HEAD), Guard(["/login"], FakeVerifier(100)))
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "app_secret_key" in record.message

@@ -1,0 +1,86 @@
+"""The values: what they hold, hide and refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcaptcha_middleware import Reason, Request, Ticket, Verdict
+from tcaptcha_middleware.addresses import NO_ADDRESS, usable
+from tcaptcha_middleware.errors import VerifierError
+
+PROOF = [
+    (Verdict(1), True),
+    (Verdict(1, evil_level=99), True),
+    (Verdict(1, evil_level=100), False),
+    (Verdict(1, evil_level=101), False),
+    (Verdict(0), False),
+    (Verdict(2), False),
+    (Verdict(True), False),
+    (Verdict(1.0), False),
+    (Verdict("1"), False),
+    (Verdict(None), False),
+    (Verdict(1, evil_level=False), False),
+    (Verdict(1, evil_level="0"), False),
+    (Verdict(1, evil_level=None), False),
+]
+
+
+@pytest.mark.parametrize(("verdict", "passed"), PROOF, ids=repr)
+def test_a_verdict_passes_only_on_positive_proof(verdict, passed):
+    assert verdict.passed is passed
+
+
+def test_a_verdict_has_no_truth_value():
+    with pytest.raises(TypeError, match="passed"):
+        bool(Verdict(1))
+
+
+def test_a_ticket_hides_both_halves():
+    shown = repr(Ticket("tr03secret", "@rand", "203.0.113.7"))
+    assert "tr03secret" not in shown
+    assert "@rand" not in shown
+
+
+def test_a_request_hides_what_may_hold_a_ticket():
+    request = Request("http", "GET", "/", b"ticket=tr03secret", ((b"x", b"tr03secret"),))
+    assert "tr03secret" not in repr(request)
+
+
+def test_a_header_is_found_in_any_case_and_every_time():
+    request = Request(
+        "http", "GET", "/", headers=((b"X-A", b"1"), (b"x-a", b"2"), (b"b", b"3"))
+    )
+    assert request.header("x-A") == ["1", "2"]
+
+
+def test_an_error_quotes_the_request_id():
+    assert str(VerifierError("no", request_id="id-1")) == "no (RequestId id-1)"
+    assert str(VerifierError("no")) == "no"
+
+
+@pytest.mark.parametrize("reason", Reason, ids=str)
+def test_a_reason_is_its_code_with_a_status_and_an_advice(reason):
+    assert reason == reason.value
+    assert 400 <= reason.status <= 503
+    assert reason.detail.endswith(".")
+
+
+ADDRESSES = {
+    "203.0.113.7": "203.0.113.7",
+    "2001:db8::1": "2001:db8::1",
+    "2001:DB8::1": "2001:db8::1",
+    "fe80::1%eth0": "fe80::1",
+    "::ffff:203.0.113.7": "203.0.113.7",
+    "": NO_ADDRESS,
+    "unknown": NO_ADDRESS,
+    "testclient": NO_ADDRESS,
+    "203.0.113.7:80": NO_ADDRESS,
+    "1.2.3": NO_ADDRESS,
+    "01.2.3.4": NO_ADDRESS,
+    "1.2.3.4\r\nX: y": NO_ADDRESS,
+}
+
+
+@pytest.mark.parametrize(("text", "sent"), ADDRESSES.items(), ids=repr)
+def test_only_a_valid_address_is_ever_sent(text, sent):
+    assert usable(text) == sent

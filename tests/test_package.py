@@ -1,0 +1,120 @@
+"""The package as a whole: its floors, its public names, what it costs to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import metadata, version
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import tcaptcha_middleware
+
+PACKAGE = Path(str(files(tcaptcha_middleware)))
+ROOT = Path(__file__).parent.parent
+
+# Each module imports from lower floors only.
+FLOORS = [
+    {"errors", "models"},
+    {"paths", "signing", "credentials", "codes", "responses", "addresses", "reports"},
+    {"rules", "pairs", "tencent"},
+    {"bodies"},
+    {"tickets"},
+    {"settings", "verifiers.deadline"},
+    {"guard", "verifiers.http", "verifiers.sdk", "verifiers.threads", "verifiers"},
+    {"asgi", "wsgi"},
+    {"access"},
+    {"testing.fake", "testing.serving", "testing.ledger", "testing.wire"},
+    {"testing.emulator"},
+    {"testing"},
+    {"demo", "demo.site"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+
+
+def name_of(file):
+    name = ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
+            inner = node.module.removeprefix(PACKAGE.name).lstrip(".")
+            yield from [inner] if inner else (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_imports_from_lower_floors_only(module):
+    climbing = [name for name in imports(MODULES[module]) if FLOOR[name] >= FLOOR[module]]
+    assert climbing == []
+
+
+def test_no_floor_names_a_module_that_is_gone():
+    assert FLOOR.keys() == MODULES.keys()
+
+
+def test_the_public_names_are_sorted_and_all_load():
+    assert tcaptcha_middleware.__all__ == sorted(tcaptcha_middleware.__all__)
+    assert dir(tcaptcha_middleware) == tcaptcha_middleware.__all__
+    assert all(hasattr(tcaptcha_middleware, name) for name in tcaptcha_middleware.__all__)
+
+
+def test_type_checkers_see_the_same_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body for alias in node.names}
+    assert seen == set(tcaptcha_middleware.__all__)
+
+
+def test_another_name_is_no_attribute():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tcaptcha_middleware.nothing
+
+
+def loaded_by(code):
+    script = f"import sys; {code}; print(*sys.modules)"
+    run = [sys.executable, "-c", script]
+    return set(subprocess.run(run, capture_output=True, check=True, text=True).stdout.split())
+
+
+OPTIONAL = ["tencentcloud", "redis", "starlette", "opentelemetry", "uvicorn", "httpx_aiohttp"]
+
+
+def test_importing_the_package_loads_nothing_else():
+    found = loaded_by("import tcaptcha_middleware")
+    assert not {"httpx", "anyio", "asgiref", "python_multipart", *OPTIONAL} & found
+    assert [name for name in found if name.startswith("tcaptcha_middleware")] == [
+        "tcaptcha_middleware"
+    ]
+
+
+@pytest.mark.parametrize("module", OPTIONAL)
+def test_no_optional_dependency_is_loaded_before_it_is_used(module):
+    assert module not in loaded_by("from tcaptcha_middleware import *")
+
+
+def test_the_wsgi_face_needs_no_event_loop():
+    found = loaded_by("from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware")
+    assert not {"anyio", "asyncio", "httpx", "json.tool"} & found
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").is_file()
+    assert "Typing :: Typed" in metadata("tcaptcha-middleware").get_all("Classifier")
+
+
+def test_the_changelog_knows_the_version():
+    assert f"## [{version('tcaptcha-middleware')}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_is_tested_is_what_is_installed():
+    assert "site-packages" in PACKAGE.parts

@@ -1,0 +1,416 @@
+"""One table of exchanges, held against the walk by hand and against both faces."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from faces import ALLOWED, RUNNERS, UNCOVERED, Exchange
+
+from tcaptcha_middleware import (
+    Form,
+    Function,
+    Guard,
+    Header,
+    Json,
+    MisconfiguredError,
+    OutageError,
+    Query,
+    Rule,
+    ThrottledError,
+    Verdict,
+    VerifierError,
+)
+from tcaptcha_middleware.testing import FakeVerifier
+
+T, R = "tr03goodticket*", "@rand"
+HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R))
+URLENCODED = ("Content-Type", "application/x-www-form-urlencoded")
+JSON = ("Content-Type", "application/json")
+MULTIPART = ("Content-Type", "multipart/form-data; boundary=B")
+
+
+def part(name: str, value: str, more: str = "") -> bytes:
+    head = f'Content-Disposition: form-data; name="{name}"{more}'
+    return f"--B\r\n{head}\r\n\r\n{value}\r\n".encode()
+
+
+PAIR_PARTS = part("ticket", T) + part("randstr", R)
+END = b"--B--\r\n"
+
+
+def form(body: bytes | str, *pieces: bytes) -> Exchange:
+    first = body.encode() if isinstance(body, str) else body
+    return Exchange(headers=(URLENCODED,), pieces=(first, *pieces))
+
+
+def multipart(*pieces: bytes, broken_off: bool = False) -> Exchange:
+    return Exchange(headers=(MULTIPART,), pieces=pieces, broken_off=broken_off)
+
+
+def document(value: object, *, raw: bytes | None = None) -> Exchange:
+    return Exchange(headers=(JSON,), pieces=(raw or json.dumps(value).encode(),))
+
+
+PAIR = {"ticket": T, "randstr": R}
+FORM_PAIR = f"ticket={T}&randstr={R}"
+
+CASES = {
+    # Where the pair may stand.
+    "headers": (Exchange(headers=HEAD), ALLOWED),
+    "headers, body left alone": (Exchange(headers=(*HEAD, JSON), pieces=(b"{no",)), ALLOWED),
+    "headers of any case": (
+        Exchange(headers=tuple((k.upper(), v) for k, v in HEAD)),
+        ALLOWED,
+    ),
+    "urlencoded form": (form(f"user=ada&{FORM_PAIR}"), ALLOWED),
+    "urlencoded form, percent-encoded": (form("ticket=%74r03&randstr=%40rand"), ALLOWED),
+    "urlencoded form in pieces": (form(b"ticket=tr", b"03&rand", b"str=%40r"), ALLOWED),
+    "multipart form": (multipart(PAIR_PARTS + END), ALLOWED),
+    "multipart form in single bytes": (
+        multipart(*(bytes([byte]) for byte in PAIR_PARTS + END)),
+        ALLOWED,
+    ),
+    "multipart form, file first": (
+        multipart(part("f", "x" * 9000, '; filename="f.txt"'), PAIR_PARTS + END),
+        ALLOWED,
+    ),
+    "multipart form, huge file after": (
+        multipart(PAIR_PARTS, part("f", "x" * 200_000, '; filename="f"') + END),
+        ALLOWED,
+    ),
+    "multipart form, nonsense after": (multipart(PAIR_PARTS + part("x", "y"), b"\0"), ALLOWED),
+    "multipart form, other part headers": (
+        multipart(PAIR_PARTS.replace(b"\r\nContent-D", b"\r\nX-A: b\r\ncontent-d") + END),
+        ALLOWED,
+    ),
+    "multipart form, quoted boundary": (
+        Exchange(
+            headers=(("Content-Type", 'multipart/form-data; boundary="B"'),),
+            pieces=(PAIR_PARTS + END,),
+        ),
+        ALLOWED,
+    ),
+    "JSON object": (document(PAIR), ALLOWED),
+    "JSON with a charset": (
+        Exchange(
+            headers=(("Content-Type", "application/json; charset=utf-8"),),
+            pieces=(json.dumps(PAIR).encode(),),
+        ),
+        ALLOWED,
+    ),
+    "JSON by suffix": (
+        Exchange(
+            headers=(("Content-Type", "application/vnd.api+json"),),
+            pieces=(json.dumps(PAIR).encode(),),
+        ),
+        ALLOWED,
+    ),
+    "JSON with a byte order mark": (
+        document(None, raw=b"\xef\xbb\xbf" + json.dumps(PAIR).encode()),
+        ALLOWED,
+    ),
+    "JSON with a number of 5,000 digits": (document(PAIR | {"n": 10**4000}), ALLOWED),
+    "JSON with NaN": (document(PAIR | {"n": float("nan")}), ALLOWED),
+    "JSON with the same ticket twice": (
+        document(None, raw=f'{{"ticket":"{T}","ticket":"{T}","randstr":"{R}"}}'.encode()),
+        ALLOWED,
+    ),
+    "half in the header, pair in the form": (
+        Exchange(headers=(HEAD[0], URLENCODED), pieces=(FORM_PAIR.encode(),)),
+        ALLOWED,
+    ),
+    "the same header twice": (Exchange(headers=(*HEAD, *HEAD)), ALLOWED),
+    "an empty field beside the filled one": (form(f"ticket=&{FORM_PAIR}"), ALLOWED),
+    # What is missing.
+    "nothing": (Exchange(), "ticket_missing"),
+    "no randstr": (Exchange(headers=HEAD[:1]), "ticket_missing"),
+    "halves from two sources": (
+        Exchange(headers=(HEAD[0], URLENCODED), pieces=(f"randstr={R}".encode(),)),
+        "ticket_missing",
+    ),
+    "pair in the query, not asked for": (
+        Exchange(target=f"/login?{FORM_PAIR}"),
+        "ticket_missing",
+    ),
+    "empty fields": (form("ticket=&randstr="), "ticket_missing"),
+    "JSON null": (document({"ticket": None, "randstr": R}), "ticket_missing"),
+    "JSON array": (document([PAIR]), "ticket_missing"),
+    "JSON, nested elsewhere": (document({"captcha": PAIR}), "ticket_missing"),
+    "unknown media type": (
+        Exchange(headers=(("Content-Type", "text/csv"),), pieces=(b"ticket,randstr",)),
+        "ticket_missing",
+    ),
+    "no media type": (Exchange(pieces=(json.dumps(PAIR).encode(),)), "ticket_missing"),
+    "multipart form without the fields": (multipart(part("a", "b") + END), "ticket_missing"),
+    "multipart file called ticket": (
+        multipart(part("ticket", T, '; filename="t"') + part("randstr", R) + END),
+        "ticket_missing",
+    ),
+    "multipart name*= is no name": (
+        multipart(
+            part("ticket", T).replace(b"name=", b"name*=UTF-8''") + part("randstr", R) + END
+        ),
+        "ticket_missing",
+    ),
+    # What is ambiguous.
+    "two tickets in the headers": (
+        Exchange(headers=(*HEAD, ("X-Captcha-Ticket", "tr03other"))),
+        "ticket_ambiguous",
+    ),
+    "two tickets in the form": (form(f"{FORM_PAIR}&ticket=other"), "ticket_ambiguous"),
+    "two randstrs in the multipart form": (
+        multipart(part("randstr", "@a") + part("randstr", "@b") + part("ticket", T) + END),
+        "ticket_ambiguous",
+    ),
+    "two tickets in the JSON": (
+        document(None, raw=b'{"ticket":"a","ticket":"b","randstr":"c"}'),
+        "ticket_ambiguous",
+    ),
+    "one ticket in the header, another in the form": (
+        Exchange(headers=(HEAD[0], URLENCODED), pieces=(b"ticket=other&randstr=r",)),
+        "ticket_ambiguous",
+    ),
+    # What cannot be a ticket.
+    "a ticket with a blank": (form("ticket=a+b&randstr=r"), "ticket_malformed"),
+    "a ticket with a line break": (form("ticket=a%0D%0Ab&randstr=r"), "ticket_malformed"),
+    "a ticket with a NUL": (document({"ticket": "a\0", "randstr": R}), "ticket_malformed"),
+    "a ticket beyond ASCII": (document({"ticket": "é", "randstr": R}), "ticket_malformed"),
+    "a lone surrogate": (
+        document(None, raw=b'{"ticket":"\\ud800","randstr":"r"}'),
+        "ticket_malformed",
+    ),
+    "a ticket of 8,193 characters": (
+        form("ticket=" + "a" * 8193 + "&randstr=r"),
+        "ticket_malformed",
+    ),
+    "a randstr of 1,025 characters": (
+        form(f"ticket={T}&randstr=" + "a" * 1025),
+        "ticket_malformed",
+    ),
+    "a ticket that is a number": (document({"ticket": 1, "randstr": R}), "ticket_malformed"),
+    "a ticket that is a list": (document({"ticket": [T], "randstr": R}), "ticket_malformed"),
+    "bytes that are no UTF-8": (form(b"ticket=%ff&randstr=r"), "ticket_malformed"),
+    # Disaster tickets, in every spelling.
+    "trerror": (form("ticket=trerror_1001_1_1700000000&randstr=r"), "disaster_ticket"),
+    "terror": (form("ticket=terror_1001_1_1700000000&randstr=r"), "disaster_ticket"),
+    "terror, underscore lost": (
+        form("ticket=terror_1001_11700000000&randstr=r"),
+        "disaster_ticket",
+    ),
+    "TRERROR": (form("ticket=TRERROR_1001_1_1&randstr=r"), "disaster_ticket"),
+    "trerror after a blank": (form("ticket=+trerror_1001_1_1&randstr=r"), "ticket_malformed"),
+    # Bodies that make no sense.
+    "no JSON": (document(None, raw=b'{"ticket":'), "request_malformed"),
+    "JSON in UTF-16": (
+        document(None, raw=json.dumps(PAIR).encode("utf-16")),
+        "request_malformed",
+    ),
+    "JSON 20,000 deep": (document(None, raw=b"[" * 20_000), "request_malformed"),
+    "multipart form without a boundary": (
+        Exchange(headers=(("Content-Type", "multipart/form-data"),), pieces=(PAIR_PARTS,)),
+        "request_malformed",
+    ),
+    "multipart boundary of 71 characters": (
+        Exchange(
+            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 71),),
+            pieces=(PAIR_PARTS,),
+        ),
+        "request_malformed",
+    ),
+    "multipart form that is none": (multipart(b"ticket=1"), "request_malformed"),
+    "multipart form cut short": (multipart(part("ticket", T)), "request_malformed"),
+    "multipart header flood": (
+        multipart(b"--B\r\n" + b"a: b\r\n" * 500 + b"\r\n"),
+        "request_malformed",
+    ),
+    "compressed body": (
+        Exchange(headers=(JSON, ("Content-Encoding", "gzip")), pieces=(b"\x1f\x8b",)),
+        "request_malformed",
+    ),
+    # Bodies that are too large.
+    "form of the whole limit": (form(f"{FORM_PAIR}&x=".ljust(65_536, "x")), ALLOWED),
+    "form over the limit": (form(f"{FORM_PAIR}&x=".ljust(65_537, "x")), "body_too_large"),
+    "file before the pair": (
+        multipart(part("f", "x" * 70_000, '; filename="f"') + PAIR_PARTS + END),
+        "body_too_large",
+    ),
+    "a million parts": (multipart(part("a", "") * 2000 + PAIR_PARTS + END), "body_too_large"),
+    # Which requests are meant.
+    "another path": (Exchange(target="/logins", pieces=(b"x",)), UNCOVERED),
+    "another method": (Exchange(method="GET"), UNCOVERED),
+    "doubled slash": (Exchange(target="//login"), "ticket_missing"),
+    "trailing line break": (Exchange(target="/login%0a"), "ticket_missing"),
+    "lower-case method": (Exchange(method="post"), "ticket_missing"),
+    "preflight": (
+        Exchange(
+            method="OPTIONS",
+            target="/any",
+            headers=(("Origin", "https://a"), ("Access-Control-Request-Method", "POST")),
+        ),
+        ALLOWED,
+    ),
+    "OPTIONS that is no preflight": (
+        Exchange(method="OPTIONS", target="/any"),
+        "ticket_missing",
+    ),
+    "preflight where OPTIONS is named": (
+        Exchange(
+            method="OPTIONS",
+            target="/options",
+            headers=(("Origin", "https://a"), ("Access-Control-Request-Method", "POST")),
+        ),
+        "ticket_missing",
+    ),
+    # Per-rule places.
+    "own header names": (
+        Exchange(target="/own", headers=(("T", T), ("R", R))),
+        ALLOWED,
+    ),
+    "own query names": (Exchange(target=f"/own?t={T}&r={R}"), ALLOWED),
+    "two tickets in the query": (Exchange(target=f"/own?t={T}&r={R}&t=x"), "ticket_ambiguous"),
+    "own form names": (
+        Exchange(target="/own", headers=(URLENCODED,), pieces=(f"t={T}&r={R}".encode(),)),
+        ALLOWED,
+    ),
+    "own JSON path": (
+        Exchange(
+            target="/own",
+            headers=(JSON,),
+            pieces=(json.dumps({"c": {"t": T, "r": R}}).encode(),),
+        ),
+        ALLOWED,
+    ),
+    "default names are not looked at": (
+        Exchange(target="/own", headers=HEAD),
+        "ticket_missing",
+    ),
+    "a function": (Exchange(target="/function", headers=(("Cookie", f"{T} {R}"),)), ALLOWED),
+    "a function that finds nothing": (Exchange(target="/function"), "ticket_missing"),
+    "a function that fails": (
+        Exchange(target="/function", headers=(("Cookie", "one"),)),
+        "misconfigured",
+    ),
+    "a smaller limit": (
+        Exchange(target="/small", headers=(JSON,), pieces=(b" " * 11,)),
+        "body_too_large",
+    ),
+}
+
+
+def cookie(request: object) -> tuple[str, str] | None:
+    values = request.header("Cookie")  # type: ignore[attr-defined]
+    if not values:
+        return None
+    ticket, randstr = values[0].split()
+    return ticket, randstr
+
+
+@pytest.fixture
+def guard() -> Guard:
+    own = [Header("T", "R"), Query("t", "r"), Form("t", "r"), Json("c.t", "c.r")]
+    rules = [
+        "POST /login",
+        "/any",
+        "OPTIONS /options",
+        Rule("POST /own", sources=own),
+        Rule("POST /function", sources=[Function(cookie)]),
+        Rule("POST /small", body_limit=10),
+    ]
+    return Guard(rules, FakeVerifier())
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(("exchange", "code"), CASES.values(), ids=CASES)
+def test_every_exchange_ends_as_told(guard, runner, exchange, code):
+    outcome = runner(guard, exchange)
+    assert outcome.code == code
+    if code in (ALLOWED, UNCOVERED):
+        assert outcome.body_seen == exchange.body
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(
+    "kind", [JSON, MULTIPART, URLENCODED], ids=["json", "multipart", "form"]
+)
+def test_a_body_that_breaks_off_is_never_let_through(guard, runner, kind):
+    exchange = Exchange(headers=(kind,), pieces=(b"{",), broken_off=True)
+    assert runner(guard, exchange).code in ("request_malformed", "unanswered")
+
+
+VERDICTS = {
+    "1": (1, ALLOWED, 200),
+    "1, EvilLevel 99": (Verdict(1, evil_level=99), ALLOWED, 200),
+    "1, EvilLevel 100": (Verdict(1, evil_level=100), "risk_denied", 403),
+    "1, EvilLevel 101": (Verdict(1, evil_level=101), "risk_denied", 403),
+    "7": (7, "ticket_rejected", 403),
+    "8": (8, "ticket_expired", 403),
+    "9": (9, "ticket_reused", 403),
+    "15": (15, "ticket_rejected", 403),
+    "16": (16, "misconfigured", 500),
+    "21": (21, "risk_denied", 403),
+    "25": (25, "risk_denied", 403),
+    "26": (26, "verifier_unavailable", 503),
+    "31": (31, "misconfigured", 500),
+    "100": (100, "misconfigured", 500),
+    "0, in no table": (0, "verifier_unavailable", 503),
+    "-1, in no table": (-1, "verifier_unavailable", 503),
+    "outage": (OutageError("down"), "verifier_unavailable", 503),
+    "throttled": (ThrottledError("slow down"), "overloaded", 503),
+    "misconfigured": (MisconfiguredError("keys"), "misconfigured", 500),
+    "no verdict": (VerifierError("what?"), "verifier_unavailable", 503),
+    "a bug": (ZeroDivisionError("oops"), "misconfigured", 500),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(("said", "code", "status"), VERDICTS.values(), ids=VERDICTS)
+def test_every_verdict_has_its_answer(runner, said, code, status):
+    guard = Guard(["POST /login"], FakeVerifier(said))
+    outcome = runner(guard, Exchange(headers=HEAD))
+    assert (outcome.code, outcome.status) == (code, status)
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_verifier_is_asked_once_and_of_the_very_ticket(runner):
+    verifier = FakeVerifier(9)
+    runner(Guard(["POST /login"], verifier), Exchange(headers=HEAD))
+    (ticket,) = verifier.tickets
+    assert (ticket.ticket, ticket.randstr, ticket.user_ip) == (T, R, "203.0.113.7")
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c][1] not in (ALLOWED, UNCOVERED)])
+def test_whatever_is_refused_before_the_call_costs_no_call(runner, case):
+    verifier = FakeVerifier()
+    runner(Guard(["POST /login", "/any"], verifier), CASES[case][0])
+    assert verifier.tickets == []
+
+
+class Lying:
+    """A verifier that returns what is no Verdict."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def verify(self, ticket):
+        return self.said
+
+    async def averify(self, ticket):
+        return self.said
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize("said", [True, 1, None, "1", {"code": 1}], ids=repr)
+def test_only_a_verdict_can_let_a_request_through(runner, said):
+    outcome = runner(Guard(["POST /login"], Lying(said)), Exchange(headers=HEAD))
+    assert outcome.code == "misconfigured"
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(
+    "verdict", [Verdict(True), Verdict("1"), Verdict(1.0), Verdict(1, evil_level="0")], ids=repr
+)
+def test_a_verdict_of_other_types_is_no_proof(runner, verdict):
+    outcome = runner(Guard(["POST /login"], FakeVerifier(verdict)), Exchange(headers=HEAD))
+    assert outcome.code != ALLOWED

@@ -1,0 +1,303 @@
+"""Which requests a rule covers, in every form that their target can take."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcaptcha_middleware import ConfigurationError
+from tcaptcha_middleware.paths import forms, full_forms, is_plain, segments
+from tcaptcha_middleware.rules import Matcher, parse
+
+
+def covers(rule: str, method: str, path: str, **more: object) -> bool:
+    return Matcher([parse(rule)]).match(method, path, **more) is not None  # type: ignore[arg-type]
+
+
+COVERED = [
+    ("POST /login", "POST", "/login"),
+    ("/login", "DELETE", "/login"),
+    ("POST,PUT /login", "PUT", "/login"),
+    ("GET /report", "HEAD", "/report"),
+    ("GET /report", "head", "/report"),
+    ("/users/{id}/email", "PUT", "/users/7/email"),
+    ("/users/{id}/email", "PUT", "/users/a%2fb/email"),
+    ("/users/{id}", "GET", "/users/{id}"),
+    ("/admin/**", "GET", "/admin"),
+    ("/admin/**", "GET", "/admin/"),
+    ("/admin/**", "GET", "/admin/a/b/c"),
+    ("/**", "GET", "/"),
+    ("/**", "GET", "/a/b"),
+    ("/**", "GET", ""),
+    ("/", "GET", "/"),
+    ("/login/", "GET", "/login"),
+    ("/登录", "GET", "/登录"),
+    ("  POST   /login ", "POST", "/login"),
+]
+NOT_COVERED = [
+    ("POST /login", "GET", "/login"),
+    ("HEAD /report", "GET", "/report"),
+    ("/login", "GET", "/logins"),
+    ("/login", "GET", "/login/x"),
+    ("/login", "GET", "/"),
+    ("/login", "GET", "/x/login"),
+    ("/admin/**", "GET", "/administrator"),
+    ("/admin/**", "GET", "/ADMIN/x"),
+    ("/users/{id}/email", "GET", "/users/email"),
+    ("/users/{id}/email", "GET", "/users/1/2/email"),
+    ("/", "GET", "/a"),
+    ("/", "GET", "/a//b"),
+]
+
+
+@pytest.mark.parametrize(("rule", "method", "path"), COVERED)
+def test_covered(rule, method, path):
+    assert covers(rule, method, path)
+
+
+@pytest.mark.parametrize(("rule", "method", "path"), NOT_COVERED)
+def test_not_covered(rule, method, path):
+    assert not covers(rule, method, path)
+
+
+# Each was routed to /login by some pair of server and framework that is in use.
+WAYS_TO_LOGIN = [
+    "//login",
+    "///login",
+    "/login/",
+    "/login//",
+    "/%6cogin",
+    "/%256cogin",
+    "/%2flogin",
+    "/%2Flogin",
+    "/login%2f",
+    "/login%0a",
+    "/login\n",
+    "/login\r\n",
+    "/login%00",
+    "/login%20",
+    "/login ",
+    " /login",
+    "/lo\tgin",
+    "/login%c0%af",
+    "/login\ufffd",
+    "/login%ff",
+    "login",
+    "http://evil/login",
+    "HTTP://evil:80/login",
+    "//evil/login",
+    "/./login",
+    "/a/../login",
+    "/a/%2e%2e/login",
+    "/../login",
+    "/login;a=b",
+    "/login?",
+    "/login%3Fx",
+    "/login#x",
+    "\\login",
+    "/\\login",
+    "http:\\\\evil\\login",
+    "/\u2028login",
+    "/%E2%80%A8login",
+]
+
+
+@pytest.mark.parametrize("target", WAYS_TO_LOGIN, ids=ascii)
+def test_no_form_of_the_target_walks_around_a_rule(target):
+    assert covers("POST /login", "POST", target)
+
+
+@pytest.mark.parametrize("target", WAYS_TO_LOGIN, ids=ascii)
+def test_nor_where_only_the_raw_path_tells(target):
+    raw = target.encode("utf-8", "surrogateescape")
+    assert covers("POST /login", "POST", "/elsewhere", raw_path=raw)
+
+
+@pytest.mark.parametrize("target", WAYS_TO_LOGIN, ids=ascii)
+def test_an_exemption_for_one_path_does_not_help_another(target):
+    matcher = Matcher([parse("/**")], [parse("/public/**")])
+    assert matcher.match("GET", target) == 0
+    assert matcher.match("GET", f"/public/../{target}") == 0
+    assert matcher.match("GET", "/public/page") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/public/../login",
+        "/public/%2e%2e/login",
+        "/public/..%2flogin",
+        "/public/.%252e/login",
+        "/public/..%0a/login",
+        "/public/..\\login",
+        "/public/.. /login",
+        "http://evil/public/../login",
+    ],
+)
+def test_an_exemption_is_not_climbed_out_of(path):
+    assert Matcher([parse("/**")], [parse("/public/**")]).match("GET", path) == 0
+
+
+def test_an_exemption_holds_for_its_methods_only():
+    matcher = Matcher([parse("/**")], [parse("GET /health")])
+    assert matcher.match("GET", "/health") is None
+    assert matcher.match("HEAD", "/health") is None
+    assert matcher.match("POST", "/health") == 0
+
+
+@pytest.mark.parametrize("path", ["/café", "/.well-known/x", "/a/b/", "/t/x y"])
+def test_an_odd_but_honest_exempt_path_passes(path):
+    rules = ["/café", "/.well-known/x", "/a/b", "/t/{x}"]
+    matcher = Matcher([parse("/**")], [parse(rule) for rule in rules])
+    assert matcher.match("GET", path) is None
+    assert matcher.match("GET", path, quote(path).encode()) is None
+
+
+def test_the_first_rule_that_covers_a_request_holds():
+    matcher = Matcher([parse("GET /a/{x}"), parse("/a/b"), parse("/a/**")])
+    assert [matcher.match(m, "/a/b") for m in ("GET", "POST")] == [0, 1]
+    assert matcher.match("POST", "/a/c") == 2
+
+
+@pytest.mark.parametrize("rule", ["/login", "/api/login"])
+@pytest.mark.parametrize("path", ["/api/login", "/login", "/api//login", "/api/login%0a"])
+def test_a_mounted_application_is_protected_by_its_own_paths_and_by_full_ones(rule, path):
+    assert covers(rule, "POST", path, root_path="/api")
+
+
+def test_a_mount_counts_on_a_segment_boundary():
+    assert not covers("/1/login", "POST", "/v1/login", root_path="/v")
+
+
+def test_an_exemption_in_a_mount_is_written_as_the_applications_own_path():
+    matcher = Matcher([parse("/**")], [parse("/health")])
+    assert matcher.match("GET", "/api/health", root_path="/api") is None
+    assert matcher.match("GET", "/health", root_path="/api/") is None
+    assert matcher.match("GET", "/api/other", root_path="/api") == 0
+
+
+def test_a_mount_that_the_client_names_opens_nothing():
+    # Mount("/{tenant}") lets the client choose what stands before the application's path.
+    matcher = Matcher([parse("/**")], [parse("/public/**")])
+    assert matcher.match("GET", "/public/login", root_path="/public") == 0
+
+
+BAD_RULES = {
+    "": "POST /login",
+    "   ": "POST /login",
+    "login": "slash",
+    "POST login": "slash",
+    "POST": "slash",
+    "POST /a /b": "POST /login",
+    "post /login": '"POST"',
+    "FETCH /login": "no HTTP method",
+    "POST,, /login": "no HTTP method",
+    "/login?x=1": "decoded path",
+    "/login#x": "decoded path",
+    "/lo%67in": "decoded path",
+    "/login;x": "decoded path",
+    "\\login": "slash",
+    "/a\\b": "decoded path",
+    "/a/*": "/**",
+    "/a/**/b": "/**",
+    "/a/x{id}": "{name}",
+    "/a/{}": "{name}",
+    "/a/{1}": "{name}",
+    "/a/{x:path}": "{name}",
+    "/a/../b": "segment",
+    "/./b": "segment",
+}
+
+
+@pytest.mark.parametrize(("text", "mend"), BAD_RULES.items(), ids=BAD_RULES)
+def test_a_rule_that_cannot_work_is_refused_with_the_way_to_mend_it(text, mend):
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+    assert mend in str(caught.value)
+
+
+def test_a_plain_target_has_one_form():
+    assert is_plain("/users/7/email")
+    assert forms("/users/7/email") == {("users", "7", "email")}
+    assert is_plain("/", b"/")
+    assert not is_plain("/login", b"/%6cogin")
+
+
+def test_full_forms_count_from_the_servers_root():
+    assert full_forms("/login", root_path="/api") == {("api", "login"), ("login",)}
+
+
+PATHS = st.text(
+    st.one_of(
+        st.sampled_from("/%.;?#\\\n\t \x00abc2fFeE\ufffd\ud800:@"),
+        st.characters(),
+    ),
+    max_size=40,
+)
+
+
+@given(PATHS, st.binary(max_size=40), PATHS)
+def test_no_target_raises(path, raw, root):
+    assert forms(path, raw, root)
+    assert full_forms(path, raw, root)
+    Matcher([parse("/login")]).match(path, path, raw, root)
+
+
+@given(PATHS, st.binary(max_size=20))
+def test_everything_is_covered_by_the_rule_for_everything(path, raw):
+    assert covers("/**", "POST", path, raw_path=raw)
+
+
+REWRITES = [
+    lambda p: "/" + p,
+    lambda p: p + "/",
+    lambda p: p + "%0a",
+    lambda p: p.replace("o", "%6f"),
+    lambda p: "/x/.." + p,
+    lambda p: p + ";x=1",
+    lambda p: p + "?x",
+    lambda p: "/%2e" + p,
+    lambda p: p.replace("g", "%c0%afg"),
+    lambda p: p.replace("n", "\x01n"),
+]
+
+
+@given(st.lists(st.sampled_from(REWRITES), max_size=3), st.sampled_from(["", "http://evil"]))
+def test_rewritings_may_be_combined(rewrites, origin):
+    path = "/login"
+    for rewrite in rewrites:
+        path = rewrite(path)
+    assert covers("POST /login", "POST", origin + path)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "login", "users"]), max_size=5))
+def test_a_plain_path_is_covered_only_by_a_rule_for_it(parts):
+    assert covers("/login", "GET", "/" + "/".join(parts)) == (parts == ["login"])
+
+
+def test_a_thousand_rules_are_looked_up_as_fast_as_one():
+    # Counted, not timed: how many patterns are looked at for a path that none covers.
+    looked_at = []
+
+    class Counting:
+        methods = frozenset()
+        below = False
+
+        def __init__(self, number):
+            self.path = ("api", f"r{number}")
+
+        def names(self, method):
+            looked_at.append(method)
+            return True
+
+    matcher = Matcher([Counting(n) for n in range(1000)])
+    assert matcher.match("GET", "/static/app.js") is None
+    assert matcher.match("GET", "/api/r500") == 500
+    assert len(looked_at) == 1
+
+
+def test_segments_leave_out_empty_ones():
+    assert segments("//a/b/") == ("a", "b")

@@ -1,0 +1,156 @@
+"""What cannot work is refused on construction, with a sentence that says how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tcaptcha_middleware import (
+    ConfigurationError,
+    Form,
+    Function,
+    Guard,
+    Header,
+    Json,
+    Query,
+    Rule,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    in_thread,
+)
+from tcaptcha_middleware.testing import FakeVerifier
+
+
+class SyncOnly:
+    def verify(self, ticket):
+        raise NotImplementedError
+
+
+class AsyncOnly:
+    async def averify(self, ticket):
+        raise NotImplementedError
+
+
+class AsyncVerify:
+    async def verify(self, ticket):
+        raise NotImplementedError
+
+
+async def async_hook(request):
+    raise NotImplementedError
+
+
+V = FakeVerifier()
+BAD_GUARDS = {
+    "no rules": (lambda: Guard([], V), "rules is empty"),
+    "rules as a text": (lambda: Guard("POST /login", V), "rules has to be a list"),
+    "rules as one rule": (lambda: Guard(Rule("/login"), V), "rules has to be a list"),
+    "rules as None": (lambda: Guard(None, V), "rules has to be a list"),
+    "a rule that is a number": (lambda: Guard([1], V), "is no rule"),
+    "exempt as a text": (lambda: Guard(["/a"], V, exempt="/b"), "exempt has to be a list"),
+    "a bad exemption": (lambda: Guard(["/a"], V, exempt=["b"]), "slash"),
+    "the same rule twice": (lambda: Guard(["/a", "/a"], V), "name="),
+    "two rules of one name": (
+        lambda: Guard([Rule("/a", name="x"), Rule("/b", name="x")], V),
+        "'x'",
+    ),
+    "no verifier": (lambda: Guard(["/a"], None), "neither verify nor averify"),
+    "a verifier's class": (lambda: Guard(["/a"], FakeVerifier), "instance"),
+    "a rule's bad verifier": (
+        lambda: Guard([Rule("/a", verifier=object())], V),
+        "neither verify nor averify",
+    ),
+    "no sources": (lambda: Guard(["/a"], V, sources=[]), "sources is empty"),
+    "a source's class": (lambda: Guard(["/a"], V, sources=[Header]), "is no source"),
+    "sources as None": (lambda: Guard(["/a"], V, sources=None), "is no source"),
+    "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
+    "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
+    "an async client_ip": (lambda: Guard(["/a"], V, client_ip=async_hook), "plain function"),
+    "responder as a text": (lambda: Guard(["/a"], V, responder="no"), "responder"),
+    "an async responder": (lambda: Guard(["/a"], V, responder=async_hook), "plain function"),
+    "body_limit 0": (lambda: Guard(["/a"], V, body_limit=0), "body_limit"),
+    "body_limit as a text": (lambda: Guard(["/a"], V, body_limit="1"), "body_limit"),
+    "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
+    "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
+    "body_timeout NaN": (lambda: Guard(["/a"], V, body_timeout=float("nan")), "body_timeout"),
+    "one name for both halves": (lambda: Form("x", "x"), "two different names"),
+    "header names that differ in case": (lambda: Header("X", "x"), "two different names"),
+    "a blank name": (lambda: Json("", "r"), "two different names"),
+    "a blank query name": (lambda: Query("t", ""), "two different names"),
+    "a header name with an underscore": (lambda: Header("X_T", "X-R"), "header's name"),
+    "a header name with a blank": (lambda: Header("X T", "X-R"), "header's name"),
+    "a guard that is none": (lambda: TCaptchaMiddleware(print, V), "guard is a Guard"),
+    "the arguments swapped": (
+        lambda: TCaptchaWSGIMiddleware(Guard(["/a"], V), print),
+        "guard is a Guard",
+    ),
+    "a blocking verifier under ASGI": (
+        lambda: TCaptchaMiddleware(print, Guard(["/a"], SyncOnly())),
+        "in_thread",
+    ),
+    "an awaited verifier under WSGI": (
+        lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncOnly())),
+        "synchronous",
+    ),
+    "a rule's verifier of the wrong colour": (
+        lambda: TCaptchaWSGIMiddleware(
+            print, Guard(["/a", Rule("/b", verifier=AsyncOnly())], V)
+        ),
+        "synchronous",
+    ),
+    "an async verify": (
+        lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncVerify())),
+        "call it averify",
+    ),
+    "in_thread of an awaited one": (lambda: in_thread(AsyncOnly()), "verify"),
+}
+
+
+@pytest.mark.parametrize(("make", "mend"), BAD_GUARDS.values(), ids=BAD_GUARDS)
+def test_what_cannot_work_is_refused_with_the_way_to_mend_it(make, mend):
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert mend in str(caught.value)
+
+
+def test_a_blocking_verifier_serves_asgi_through_in_thread():
+    TCaptchaMiddleware(print, Guard(["/a"], in_thread(SyncOnly())))
+
+
+def test_a_rule_overrides_the_guard_and_leaves_the_rest():
+    own = FakeVerifier(9)
+    guard = Guard(["/a", Rule("/b", name="b", verifier=own, body_limit=1)], V, body_timeout=3)
+    a, b = guard.match("GET", "/a"), guard.match("GET", "/b")
+    assert (a.name, a.settings.verifier, a.settings.body_limit) == ("/a", V, 65_536)
+    assert (b.name, b.settings.verifier, b.settings.body_limit) == ("b", own, 1)
+    assert a.settings.body_timeout == b.settings.body_timeout == 3
+
+
+def test_a_function_may_stand_for_the_sources():
+    def find(request):
+        return None
+
+    guard = Guard([Rule("/a", sources=find)], V)
+    assert guard.match("GET", "/a").settings.sources == (Function(find),)
+
+
+def test_a_guard_cannot_be_changed():
+    rules = ["/a"]
+    guard = Guard(rules, V)
+    rules.append("/b")
+    assert guard.match("GET", "/b") is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        guard.rules = []
+
+
+def test_one_verifier_for_many_rules_is_closed_once():
+    class Closing(FakeVerifier):
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+
+    verifier = Closing()
+    Guard(["/a", "/b", Rule("/c", verifier=FakeVerifier())], verifier).close()
+    assert verifier.closed == 1

@@ -1,0 +1,301 @@
+"""What the WSGI face does beyond the table that both faces share."""
+
+from __future__ import annotations
+
+import io
+import json
+from wsgiref.validate import validator
+
+import pytest
+from faces import Exchange, call_wsgi, environ_of
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from tcaptcha_middleware import (
+    Allow,
+    Guard,
+    Response,
+    Rule,
+    TCaptchaWSGIMiddleware,
+    decision,
+)
+from tcaptcha_middleware.testing import FakeVerifier
+
+HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
+FORM = ("Content-Type", "application/x-www-form-urlencoded")
+PAIR = b"ticket=tr03good&randstr=@r"
+
+
+def app_with(use):
+    """Return an application that hands its environ to `use` and answers 200."""
+
+    def app(environ, start_response):
+        use(environ)
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+        return [b""]
+
+    return app
+
+
+def send(exchange, guard=None, use=lambda environ: None, **environ):
+    face = TCaptchaWSGIMiddleware(
+        app_with(use), guard or Guard(["/login"], FakeVerifier(), body_limit=100_000)
+    )
+    return call_wsgi(face, environ_of(exchange, **environ))
+
+
+def test_a_refusal_is_sent_as_it_should_be():
+    status, headers, body = send(Exchange())
+    assert status == 403
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Content-Length"] == str(len(body))
+
+
+def test_a_refused_head_request_gets_the_length_and_no_body():
+    status, headers, body = send(Exchange(method="HEAD"))
+    assert (status, body) == (403, b"")
+    assert int(headers["Content-Length"]) > 0
+
+
+def test_the_application_sees_rule_and_verdict():
+    seen = []
+    guard = Guard([Rule("/login", name="door")], FakeVerifier())
+    send(Exchange(headers=HEAD), guard, lambda environ: seen.append(decision(environ)))
+    assert (seen[0].rule, seen[0].verdict.code) == ("door", 1)
+
+
+@pytest.mark.parametrize("target", ["/login", "/free"])
+def test_what_is_in_the_environ_already_proves_nothing(target):
+    seen = []
+    key = {"tcaptcha.decision": "Allow"}
+    status, _, _ = send(
+        Exchange(target=target), use=lambda environ: seen.append(decision(environ)), **key
+    )
+    assert (status, seen) == ((403, []) if target == "/login" else (200, [None]))
+
+
+def test_a_decision_of_another_guard_does_not_count():
+    foreign = Allow("/login", guard=Guard(["/login"], FakeVerifier()))
+    assert send(Exchange(), **{"tcaptcha.decision": foreign})[0] == 403
+
+
+def test_the_same_guard_twice_on_a_stack_checks_once():
+    verifier = FakeVerifier(1, 9)
+    guard = Guard(["/login"], verifier)
+    inner = TCaptchaWSGIMiddleware(app_with(lambda environ: None), guard)
+    face = TCaptchaWSGIMiddleware(inner, guard)
+    assert call_wsgi(face, environ_of(Exchange(headers=HEAD)))[0] == 200
+    assert len(verifier.tickets) == 1
+
+
+def test_a_mounted_application_is_gated_by_its_own_paths():
+    assert send(Exchange(target="/login"), SCRIPT_NAME="/api")[0] == 403
+    guard = Guard(["/api/login"], FakeVerifier())
+    assert send(Exchange(target="/login"), guard, SCRIPT_NAME="/api")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/login\xc0\xaf", "//login", "/login\n", "/\xe7\x99\xbb\xe5\xbd\x95"], ids=ascii
+)
+def test_paths_are_compared_in_every_form(path):
+    guard = Guard(["/login", "/登录"], FakeVerifier())
+    face = TCaptchaWSGIMiddleware(app_with(lambda environ: None), guard)
+    assert call_wsgi(face, environ_of(Exchange(), PATH_INFO=path))[0] == 403
+
+
+def test_the_input_is_not_touched_where_the_headers_hold_the_pair():
+    untouched = io.BytesIO(b"body")
+    seen = []
+
+    def app(environ, start_response):
+        seen.append(environ["wsgi.input"])
+        start_response("200 OK", [])
+        return []
+
+    face = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
+    environ = environ_of(Exchange(headers=HEAD, pieces=(b"body",)))
+    face(environ | {"wsgi.input": untouched}, lambda status, headers: None)
+    assert seen == [untouched]
+    assert untouched.tell() == 0
+
+
+LINES = st.lists(st.binary(max_size=30), max_size=6).map(b"\n".join)
+MULTIPART = (
+    b'--B\r\nContent-Disposition: form-data; name="ticket"\r\n\r\ntr03\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="randstr"\r\n\r\n@r\r\n'
+    b'--B\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+)
+READS = {
+    "read": lambda s, n: s.read(n),
+    "readline": lambda s, n: s.readline(),
+    "readline of a size": lambda s, n: s.readline(n),
+    "next of iteration": lambda s, n: next(iter(s), b""),
+    "readlines of a size": lambda s, n: b"".join(s.readlines(n)),
+}
+
+
+@given(
+    rest=LINES,
+    padding=st.integers(0, 20_000),
+    reads=st.lists(st.tuples(st.sampled_from(sorted(READS)), st.integers(0, 9000)), max_size=6),
+)
+def test_the_input_reads_like_the_one_it_stands_for(rest, padding, reads):
+    body = MULTIPART + b"x" * padding + rest
+    headers = (("Content-Type", "multipart/form-data; boundary=B"),)
+    found = []
+
+    def use(environ):
+        ours, plain = environ["wsgi.input"], io.BytesIO(body)
+        for read, size in reads:
+            found.append((READS[read](ours, size), READS[read](plain, size)))
+        found.append((ours.read(), plain.read()))
+
+    face = TCaptchaWSGIMiddleware(app_with(use), Guard(["/login"], FakeVerifier()))
+    face(environ_of(Exchange(headers=headers, pieces=(body,))), lambda *_: None)
+    assert all(ours == plain for ours, plain in found)
+
+
+def test_readlines_without_a_hint_reads_all():
+    lines = []
+    body = PAIR + b"&a=\n\nb\n"
+    face = TCaptchaWSGIMiddleware(
+        app_with(lambda environ: lines.extend(environ["wsgi.input"].readlines())),
+        Guard(["/login"], FakeVerifier()),
+    )
+    face(environ_of(Exchange(headers=(FORM,), pieces=(body,))), lambda *_: None)
+    assert lines == body.splitlines(keepends=True)
+
+
+class Source(io.RawIOBase):
+    """A server's input that counts what is read, and blocks for ever behind the body."""
+
+    def __init__(self, body, ends):
+        self.left, self.ends, self.taken = body, ends, 0
+
+    def read(self, size=-1):
+        if not self.left and not self.ends:
+            raise AssertionError("blocked for ever")
+        piece, self.left = self.left[:size], self.left[size:]
+        self.taken += len(piece)
+        return piece
+
+
+def test_a_chunked_body_is_read_to_its_end_where_the_server_marks_it():
+    source = Source(PAIR, ends=True)
+    seen = []
+    exchange = Exchange(headers=(FORM,))
+    environ = environ_of(exchange) | {"wsgi.input": source, "wsgi.input_terminated": True}
+    face = TCaptchaWSGIMiddleware(
+        app_with(lambda environ: seen.append(environ["wsgi.input"].read())),
+        Guard(["/login"], FakeVerifier()),
+    )
+    face(environ, lambda *_: None)
+    assert seen == [PAIR]
+
+
+def test_a_chunked_multipart_body_is_read_no_further_than_the_pair():
+    source = Source(MULTIPART + b"x" * 50_000, ends=True)
+    headers = (("Content-Type", "multipart/form-data; boundary=B"),)
+    environ = environ_of(Exchange(headers=headers))
+    taken = []
+    face = TCaptchaWSGIMiddleware(
+        app_with(lambda environ: taken.append(source.taken)), Guard(["/login"], FakeVerifier())
+    )
+    face(environ | {"wsgi.input": source, "wsgi.input_terminated": True}, lambda *_: None)
+    assert taken[0] <= 8192
+
+
+def test_a_body_without_length_or_end_is_not_waited_for():
+    environ = environ_of(Exchange(headers=(FORM,))) | {"wsgi.input": Source(b"", ends=False)}
+    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+
+
+def test_the_body_is_not_read_past_its_length():
+    seen = []
+    source = Source(PAIR, ends=False)
+    environ = environ_of(Exchange(headers=(FORM,))) | {
+        "wsgi.input": source,
+        "CONTENT_LENGTH": str(len(PAIR)),
+    }
+    face = TCaptchaWSGIMiddleware(
+        app_with(lambda environ: seen.append(environ["wsgi.input"].read())),
+        Guard(["/login"], FakeVerifier()),
+    )
+    face(environ, lambda *_: None)
+    assert seen == [PAIR]
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "²"])
+def test_a_length_that_is_no_number_counts_as_no_body(length):
+    environ = environ_of(Exchange(headers=(FORM,))) | {"CONTENT_LENGTH": length}
+    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+
+
+def test_an_input_that_fails_is_the_clients_fault():
+    class Broken(io.RawIOBase):
+        def read(self, size=-1):
+            raise ConnectionResetError
+
+    environ = environ_of(Exchange(headers=(FORM,), pieces=(PAIR,))) | {"wsgi.input": Broken()}
+    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"request_malformed" in b"".join(face(environ, lambda *_: None))
+
+
+def test_a_client_that_drips_is_answered_in_time():
+    class Dripping(io.RawIOBase):
+        def read(self, size=-1):
+            return b"a"
+
+    environ = environ_of(Exchange(headers=(FORM,))) | {
+        "wsgi.input": Dripping(),
+        "wsgi.input_terminated": True,
+    }
+    guard = Guard(["/login"], FakeVerifier(), body_timeout=0.05, body_limit=10**9)
+    face = TCaptchaWSGIMiddleware(app_with(print), guard)
+    assert b"request_malformed" in b"".join(face(environ, lambda *_: None))
+
+
+RESPONDERS = {
+    "a WSGI application": lambda request, refuse: WerkzeugResponse(refuse.reason, 429),
+    "a Response": lambda request, refuse: Response(
+        429, [("Content-Type", "text/plain")], refuse.reason.encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("responder", RESPONDERS.values(), ids=RESPONDERS)
+def test_a_responder_replaces_the_answer(responder):
+    guard = Guard(["/login"], FakeVerifier(), responder=responder)
+    status, _, body = send(Exchange(), guard)
+    assert (status, body) == (429, b"ticket_missing")
+
+
+def test_the_applications_answer_is_handed_on_as_it_is():
+    answer = [b"a"]
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return answer
+
+    face = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
+    assert face(environ_of(Exchange(headers=HEAD)), lambda *_: None) is answer
+
+
+def test_the_face_keeps_to_the_protocol_on_both_of_its_sides():
+    face = TCaptchaWSGIMiddleware(
+        validator(app_with(lambda environ: environ["wsgi.input"].read(5))),
+        Guard(["/login"], FakeVerifier()),
+    )
+    environ = environ_of(Exchange(headers=(FORM,), pieces=(PAIR,)))
+    assert call_wsgi(face, environ)[0] == 200
+
+
+def test_headers_joined_by_the_server_are_told_apart():
+    environ = environ_of(Exchange(headers=HEAD)) | {"HTTP_X_CAPTCHA_TICKET": "a,b"}
+    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    body = b"".join(face(environ, lambda *_: None))
+    assert json.loads(body)["code"] == "ticket_ambiguous"

@@ -1,0 +1,88 @@
+"""How users write it; read by type checkers, never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_type
+
+from fastapi import FastAPI
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+
+from tcaptcha_middleware import (
+    Allow,
+    Guard,
+    Header,
+    OutageError,
+    Query,
+    Reason,
+    Refuse,
+    Request,
+    Response,
+    Rule,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    TencentVerifier,
+    Ticket,
+    Verdict,
+    decision,
+    in_thread,
+)
+from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
+from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
+
+if TYPE_CHECKING:
+    from starlette.requests import Request as StarletteRequest
+
+
+class Mine:
+    def verify(self, ticket: Ticket) -> Verdict:
+        return Verdict(1 if ticket.ticket else 7)
+
+
+class MineAwaited:
+    async def averify(self, ticket: Ticket) -> Verdict:
+        return Verdict(1 if ticket.ticket else 7)
+
+
+def refuse_with_starlette(request: Request, refuse: Refuse) -> PlainTextResponse:
+    return PlainTextResponse(refuse.reason, refuse.reason.status)
+
+
+def refuse_plainly(request: Request, refuse: Refuse) -> Response:
+    return Response(refuse.reason.status, [("Content-Type", "text/plain")], b"no")
+
+
+guard = Guard(
+    ["POST /login", Rule("/admin/**", name="admin", sources=[Header(), Query()])],
+    TencentVerifier.from_env(timeout=2),
+    exempt=["GET /admin/health"],
+    client_ip=lambda request: request.peer,
+    responder=refuse_with_starlette,
+)
+Guard(["/a"], Mine(), responder=refuse_plainly)
+Guard(["/a"], MineAwaited())
+Guard(["/a"], in_thread(Mine()))
+Guard(["/a"], FakeVerifier(1, Verdict(1, evil_level=100), OutageError("down")))
+Guard(["/a"], TencentSDKVerifier(object(), 1, "secret"))
+TencentVerifier(**TencentEmulator().settings, endpoint="http://127.0.0.1:9000")
+
+FastAPI().add_middleware(TCaptchaMiddleware, guard=guard)
+Starlette().add_middleware(TCaptchaMiddleware, guard=guard)
+flask_app = Flask(__name__)
+flask_app.wsgi_app = TCaptchaWSGIMiddleware(flask_app.wsgi_app, guard)  # type: ignore[method-assign]
+
+
+def handler(request: StarletteRequest) -> None:
+    found = decision(request)
+    assert_type(found, Allow | None)
+    if found is not None and found.verdict is not None:
+        assert_type(found.rule, str)
+        assert_type(found.verdict.passed, bool)
+        assert_type(found.verdict.score, int | None)
+    assert_type(Reason.TICKET_MISSING.status, int)
+
+
+def a_verdict_is_no_bool(verdict: Verdict) -> None:
+    if verdict:
+        print("never")  # type: ignore[unreachable]
