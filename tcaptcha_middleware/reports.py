@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.models import Ticket
 
-logger = logging.getLogger("tcaptcha_middleware")
+logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
 
 def unreadable_body(rule: str, error: RequestBodyError) -> None:

@@ -69,7 +69,7 @@ class TencentEmulator:
         self._clock = clock
         self._second = (0, 0)
         self._steps: deque[dict[str, Any]] = deque()
-        self.latency = 0.0
+        self.latency: float = 0.0
         self.calls: list[dict[str, Any]] = []
 
     @property

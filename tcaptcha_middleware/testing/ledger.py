@@ -75,7 +75,7 @@ class Ledger:
     def play(
         self, asked: Mapping[str, Any], now: float, scripted: int | None = None
     ) -> dict[str, Any]:
-        """Return the answer to a well-formed call; `scripted` wins over the ticket's own code."""
+        """Return the answer to a well-formed call; `scripted` wins over the ticket's code."""
         minted = self._minted.get(asked["Ticket"])
         code = self._code(asked, minted, now) if scripted is None else scripted
         passed = minted is not None and code == PASSED_CODE
@@ -84,9 +84,7 @@ class Ledger:
             "CaptchaCode": code,
             "CaptchaMsg": _MESSAGES.get(code, "not valid"),
             "EvilLevel": minted.evil_level if minted and passed else 0,
-            "GetCaptchaTime": minted.fetched_at
-            if minted and asked.get("NeedGetCaptchaTime")
-            else 0,
+            "GetCaptchaTime": fetched_at if asked.get("NeedGetCaptchaTime") else 0,
             "EvilBitmap": 0,
             "SubmitCaptchaTime": fetched_at,
             "DeviceRiskCategory": None,
