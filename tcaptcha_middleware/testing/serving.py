@@ -28,24 +28,33 @@ def serving(
 
     Raises:
         ModuleNotFoundError: uvicorn is not installed; it comes with the extra `demo`.
+        OSError: The port is in use, or the address is not this machine's.
         RuntimeError: The server did not start.
     """
     import uvicorn
 
+    with _listening(host, port) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan=lifespan))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            _wait(server)
+            yield f"http://{host}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer takes 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan=lifespan))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        _wait(server)
-        yield f"http://{host}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error}") from error
+        yield listener
 
 
 def _wait(server: Any) -> None:

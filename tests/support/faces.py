@@ -140,16 +140,24 @@ def call_asgi(
     """Run an ASGI application once; returns what it sent."""
     left, sent = list(messages), []
 
-    async def receive() -> dict[str, Any]:
-        if not left:
-            # A client that waits for its answer: it sends no more, and does not go away.
-            await asyncio.Event().wait()
-        return left.pop(0)
+    async def main() -> None:
+        answered = asyncio.Event()
 
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
+        async def receive() -> dict[str, Any]:
+            if not left:
+                # A client that waits for its answer, and then goes.
+                await answered.wait()
+                return {"type": "http.disconnect"}
+            return left.pop(0)
 
-    asyncio.run(app(scope, receive, send))
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                answered.set()
+
+        await asyncio.wait_for(app(scope, receive, send), timeout=10)
+
+    asyncio.run(main())
     return sent
 
 

@@ -1,0 +1,122 @@
+"""The command `tcaptcha`: a demo to click through, and an emulator to point an app at.
+
+Serves what other modules make, and prints what its user needs to go on. Needs the extra `demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tcaptcha_middleware.testing.emulator import TencentEmulator
+
+_ACCOUNT = (
+    "TENCENTCLOUD_SECRET_ID",
+    "TENCENTCLOUD_SECRET_KEY",
+    "TCAPTCHA_APP_ID",
+    "TCAPTCHA_APP_SECRET_KEY",
+)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    wait: Callable[[], object] | None = None,
+) -> int:
+    """Run the command; returns its exit status.
+
+    Args:
+        arguments: Its words; those of the process by default.
+        environ: Where the demo looks for the settings of a real account.
+        wait: Returns when serving is to end; by default it waits for Ctrl-C.
+    """
+    asked = _parser().parse_args(arguments)
+    try:
+        with ExitStack() as serving:
+            asked.start(asked, environ, serving)
+            (wait or threading.Event().wait)()
+    except KeyboardInterrupt:
+        return 0
+    except (ConfigurationError, OSError) as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: pip install 'tcaptcha-middleware[demo]'")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"tcaptcha: {message}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tcaptcha", description="Try the captcha gate on this machine."
+    )
+    commands = parser.add_subparsers(required=True, metavar="demo|emulator")
+    for name, start, port, text in (
+        ("demo", _demo, 8000, "serve a small protected site; without an account, offline"),
+        ("emulator", _emulator, 9000, "serve a stand-in for Tencent, to point an app at"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+        command.add_argument("--port", type=int, default=port, help="%(default)s by default")
+        command.set_defaults(start=start)
+    return parser
+
+
+def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:
+    from tcaptcha_middleware.demo.site import site
+    from tcaptcha_middleware.testing.emulator import TencentEmulator
+    from tcaptcha_middleware.testing.serving import serving
+    from tcaptcha_middleware.verifiers.http import TencentVerifier
+
+    if any(environ.get(name) for name in _ACCOUNT):
+        app, judge = site(TencentVerifier.from_env(environ)), "Tencent"
+    else:
+        emulator = TencentEmulator()
+        endpoint = running.enter_context(emulator.serve())
+        verifier = TencentVerifier(**emulator.settings, endpoint=endpoint)
+        app, judge = site(verifier, emulator), "an emulator on this machine"
+    origin = running.enter_context(serving(app, asked.host, asked.port))
+    print(f"A login behind a captcha, checked by {judge}: {origin}", flush=True)
+
+
+def _emulator(asked: argparse.Namespace, _: Mapping[str, str], running: ExitStack) -> None:
+    from tcaptcha_middleware.testing.emulator import TencentEmulator
+
+    emulator = TencentEmulator()
+    origin = running.enter_context(emulator.serve(asked.host, asked.port))
+    print(_INSTRUCTIONS.format(origin=origin, exports=_exports(emulator, origin)), flush=True)
+
+
+_INSTRUCTIONS = """\
+# A stand-in for Tencent's captcha API at {origin}. Point an application at it:
+{exports}
+# A fresh ticket and randstr:
+#   curl -X POST {origin}/__emulator__/tickets"""
+
+
+def _exports(emulator: TencentEmulator, origin: str) -> str:
+    settings = emulator.settings
+    values = (
+        settings["secret_id"],
+        settings["secret_key"],
+        settings["app_id"],
+        settings["app_secret_key"],
+    )
+    lines = [
+        f"export {name}={shlex.quote(str(value))}"
+        for name, value in zip((*_ACCOUNT, "TCAPTCHA_ENDPOINT"), (*values, origin), strict=True)
+    ]
+    return "\n".join(lines)

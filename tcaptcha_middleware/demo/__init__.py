@@ -1,0 +1,1 @@
+"""A small site behind the gate, to click through: `tcaptcha demo`. Needs the extra `demo`."""

@@ -1,0 +1,160 @@
+"""The commands: what they serve and print, and what they say when they cannot."""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware.cli import main
+from tcaptcha_middleware.demo.site import login
+from tcaptcha_middleware.testing import TencentEmulator
+
+ACCOUNT = {
+    "TENCENTCLOUD_SECRET_ID": "AKIDtest000000000000000000000000",
+    "TENCENTCLOUD_SECRET_KEY": "0123456789abcdef0123456789abcdef",
+    "TCAPTCHA_APP_ID": "190000001",
+    "TCAPTCHA_APP_SECRET_KEY": "0123456789abcdef012345678",
+}
+
+
+def run(capsys, *words, environ=None, then=lambda origin: None):
+    """Run the command until it serves, call `then` with its origin, and end it."""
+
+    def wait():
+        printed.append(capsys.readouterr().out)
+        origin = next(word for word in printed[0].split() if word.startswith("http://"))
+        then(origin.rstrip("."))
+
+    printed = []
+    assert main([*words, "--port", "0"], environ or {}, wait) == 0
+    return printed[0]
+
+
+def test_the_demo_lets_a_ticket_through_once(capsys):
+    seen = []
+
+    def visit(origin):
+        with httpx.Client(base_url=origin) as client:
+            seen.append(client.post("/login", data={"user": "Ada"}))
+            pair = client.post("/solve").json()
+            seen.extend(client.post("/login", data={"user": "Ada", **pair}) for _ in range(2))
+
+    assert "an emulator on this machine" in run(capsys, "demo", then=visit)
+    bare, first, second = seen
+    assert (bare.status_code, bare.json()["code"]) == (403, "ticket_missing")
+    assert first.json() == {"user": "Ada", "rule": "POST /login", "captchaCode": 1}
+    assert (second.status_code, second.json()["code"]) == (403, "ticket_reused")
+
+
+def test_the_demos_page_stands_on_its_own_files(capsys):
+    def visit(origin):
+        with httpx.Client(base_url=origin) as client:
+            page = client.get("/")
+            assert page.headers["content-type"].startswith("text/html")
+            for name, kind in (("/page.css", "text/css"), ("/page.js", "text/javascript")):
+                assert name in page.text
+                assert client.get(name).headers["content-type"].startswith(kind)
+            assert client.get("/settings").json()["script"] is None
+
+    run(capsys, "demo", then=visit)
+
+
+def test_with_an_account_the_demo_uses_tencents_own_script_and_api(capsys):
+    def visit(origin):
+        settings = httpx.get(f"{origin}/settings")
+        script = "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js"
+        assert settings.json() == {"appId": 190000001, "site": "intl", "script": script}
+        assert httpx.post(f"{origin}/solve").status_code == 404
+
+    environ = ACCOUNT | {"TCAPTCHA_SITE": "intl"}
+    assert "checked by Tencent" in run(capsys, "demo", environ=environ, then=visit)
+
+
+def test_with_an_account_the_demo_asks_its_endpoint(capsys):
+    emulator = TencentEmulator()
+
+    def visit(origin):
+        pair = emulator.mint()
+        answers = [httpx.post(f"{origin}/login", data=pair).status_code for _ in range(2)]
+        assert answers == [200, 403]
+
+    with emulator.serve() as endpoint:
+        settings = emulator.settings
+        values = (settings[name] for name in ("secret_id", "secret_key", "app_id"))
+        environ = dict(zip(ACCOUNT, map(str, values), strict=False)) | {
+            "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
+            "TCAPTCHA_ENDPOINT": endpoint,
+        }
+        run(capsys, "demo", environ=environ, then=visit)
+
+
+def test_the_handler_greets_nobody_who_was_not_checked():
+    app = Starlette(routes=[Route("/login", login, methods=["POST"])])
+    with pytest.raises(RuntimeError, match="gate"):
+        TestClient(app).post("/login")
+
+
+def test_half_an_account_is_refused_by_name(capsys):
+    assert main(["demo"], {"TCAPTCHA_APP_ID": "190000001"}) == 2
+    assert "TENCENTCLOUD_SECRET_ID" in capsys.readouterr().err
+
+
+def test_the_emulator_prints_the_settings_that_work_with_it():
+    command = [sys.executable, "-m", "tcaptcha_middleware", "emulator", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [process.stdout.readline() for _ in range(6)]
+            environ = dict(
+                line.removeprefix("export ").strip().split("=", 1) for line in lines[1:]
+            )
+            pair = httpx.post(f"{environ['TCAPTCHA_ENDPOINT']}/__emulator__/tickets").json()
+            with TencentVerifier.from_env(environ) as verifier:
+                assert verifier.verify(Ticket(**pair, user_ip="203.0.113.7")).passed
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("command", ["demo", "emulator"])
+def test_a_port_in_use_is_told(capsys, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main([command, "--port", port], {}) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_told_with_the_way_to_mend_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["emulator", "--port", "0"], {}) == 2
+    assert "pip install 'tcaptcha-middleware[demo]'" in capsys.readouterr().err
+
+
+def test_without_a_command_the_usage_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "demo" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_failure():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert main(["emulator", "--port", "0"], {}, interrupt) == 0
+
+
+def test_the_module_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tcaptcha"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("tcaptcha_middleware", run_name="__main__")
+    assert caught.value.code == 2
+    assert "usage: tcaptcha" in capsys.readouterr().err
