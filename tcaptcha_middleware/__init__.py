@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.access import decision
+    from tcaptcha_middleware.addresses import TrustedProxies
     from tcaptcha_middleware.asgi import TCaptchaMiddleware
+    from tcaptcha_middleware.claims.memory import MemoryClaims
     from tcaptcha_middleware.errors import (
+        ClaimsError,
         ConfigurationError,
         MisconfiguredError,
         OutageError,
@@ -22,10 +25,20 @@ if TYPE_CHECKING:
         ThrottledError,
         VerifierError,
     )
+    from tcaptcha_middleware.events import Event
     from tcaptcha_middleware.guard import Guard
-    from tcaptcha_middleware.models import Allow, Reason, Refuse, Request, Ticket, Verdict
+    from tcaptcha_middleware.models import (
+        Allow,
+        Reason,
+        Refuse,
+        Request,
+        Ticket,
+        Unchecked,
+        Verdict,
+    )
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Rule
+    from tcaptcha_middleware.switch import Switch
     from tcaptcha_middleware.tickets import Form, Function, Header, Json, Query
     from tcaptcha_middleware.verifiers.http import TencentVerifier
     from tcaptcha_middleware.verifiers.threads import in_thread
@@ -33,12 +46,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Allow": "models",
+    "ClaimsError": "errors",
     "ConfigurationError": "errors",
+    "Event": "events",
     "Form": "tickets",
     "Function": "tickets",
     "Guard": "guard",
     "Header": "tickets",
     "Json": "tickets",
+    "MemoryClaims": "claims.memory",
     "MisconfiguredError": "errors",
     "OutageError": "errors",
     "Query": "tickets",
@@ -47,12 +63,15 @@ _HOMES = {
     "Request": "models",
     "Response": "responses",
     "Rule": "settings",
+    "Switch": "switch",
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",
     "TencentVerifier": "verifiers.http",
     "ThrottledError": "errors",
     "Ticket": "models",
+    "TrustedProxies": "addresses",
+    "Unchecked": "models",
     "Verdict": "models",
     "VerifierError": "errors",
     "decision": "access",
@@ -61,12 +80,15 @@ _HOMES = {
 
 __all__ = [
     "Allow",
+    "ClaimsError",
     "ConfigurationError",
+    "Event",
     "Form",
     "Function",
     "Guard",
     "Header",
     "Json",
+    "MemoryClaims",
     "MisconfiguredError",
     "OutageError",
     "Query",
@@ -75,12 +97,15 @@ __all__ = [
     "Request",
     "Response",
     "Rule",
+    "Switch",
     "TCaptchaError",
     "TCaptchaMiddleware",
     "TCaptchaWSGIMiddleware",
     "TencentVerifier",
     "ThrottledError",
     "Ticket",
+    "TrustedProxies",
+    "Unchecked",
     "Verdict",
     "VerifierError",
     "decision",

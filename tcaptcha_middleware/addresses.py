@@ -1,18 +1,32 @@
 """The visitor's address: where it is taken from, and what is fit to be sent to Tencent.
 
 Pure text; nothing that is no valid address ever leaves this module.
+
+https://www.rfc-editor.org/rfc/rfc7239
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.errors import ConfigurationError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
     from tcaptcha_middleware.models import Request
 
-NO_ADDRESS = "127.0.0.1"
-"""Sent as UserIp, which Tencent requires, where no address is known (its own sample's)."""
+    Address = IPv4Address | IPv6Address
+
+# An address, or one in brackets (RFC 3986, section 3.2.2), and the port that proxies may add.
+_NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+):\d+|(?P<bare>.*)", re.DOTALL)
+# Elements of a list, and the pairs of one; quoted strings may hold commas and semicolons.
+_ELEMENTS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+_PAIRS = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+')
+_FOR = re.compile(r'\s*for="?(?P<node>[^"]*)"?\s*', re.IGNORECASE)
 
 
 def peer_address(request: Request) -> str:
@@ -20,10 +34,79 @@ def peer_address(request: Request) -> str:
     return request.peer
 
 
-def usable(text: str) -> str:
-    """Return `text` as an address without zone or IPv4 in IPv6; `NO_ADDRESS` if it is none."""
+def usable(text: str) -> str | None:
+    """Return `text` as an address without zone or IPv4 in IPv6; None if it is no address."""
+    address = _address(text)
+    return None if address is None else str(address)
+
+
+class TrustedProxies:
+    """Take the visitor's address from what your own proxies say; for `client_ip`.
+
+    The chain of addresses is walked from the connection's other end to the left, past
+    trusted proxies only. So whatever a client writes into the header itself is never reached.
+
+    Args:
+        networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`.
+        header: Where they write the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
+            a header with a single address that they overwrite, such as `"X-Real-Ip"`.
+
+    Raises:
+        ConfigurationError: No network is given, or one is none.
+    """
+
+    def __init__(self, networks: Sequence[str], header: str = "X-Forwarded-For") -> None:
+        if isinstance(networks, str) or not networks:
+            raise ConfigurationError('networks has to be a list, such as ["10.0.0.0/8"]')
+        self._networks = tuple(_network(text) for text in networks)
+        self._header = header
+        self._nodes = _forwarded if header.lower() == "forwarded" else _listed
+
+    def __call__(self, request: Request) -> str:
+        """Return the visitor's address, or the last one on the way that can be trusted."""
+        found = request.peer
+        chain = self._nodes(",".join(request.header(self._header)))
+        for node in reversed(chain):
+            if not self._trusts(found) or _address(node) is None:
+                break
+            found = node
+        return usable(found) or ""
+
+    def _trusts(self, text: str) -> bool:
+        address = _address(text)
+        return any(address in network for network in self._networks if address is not None)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
     try:
-        address = ip_address(text.partition("%")[0])
+        return ip_network(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{text!r} is no network ({error}): write it like 10.0.0.0/8"
+        ) from error
+
+
+def _listed(header: str) -> list[str]:
+    return header.split(",") if header else []
+
+
+def _forwarded(header: str) -> list[str]:
+    return [_for(element) for element in _ELEMENTS.findall(header)]
+
+
+def _for(element: str) -> str:
+    found = [
+        match["node"] for pair in _PAIRS.findall(element) if (match := _FOR.fullmatch(pair))
+    ]
+    # An element without an address stands in the chain all the same, and ends the walk.
+    return found[0] if found else ""
+
+
+def _address(text: str) -> Address | None:
+    node = _NODE.fullmatch(text.strip())
+    bare = (node["v6"] or node["v4"] or node["bare"] or "") if node else ""
+    try:
+        address = ip_address(bare.partition("%")[0])
     except ValueError:
-        return NO_ADDRESS
-    return str(getattr(address, "ipv4_mapped", None) or address)
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -5,19 +5,21 @@ https://asgi.readthedocs.io/en/stable/specs/www.html
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, ReadBody, Request
+from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request, Verify
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.guard import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Message = MutableMapping[str, Any]
@@ -95,18 +97,19 @@ class TCaptchaMiddleware:
             await _deny(answer, scope, body.replay, send)
 
     async def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
-        walk = self.guard.check(coverage, request)
-        try:
-            step = next(walk)
-            while True:
-                try:
-                    fetched = await _fetch(step, body)
-                except Exception as error:
-                    step = walk.throw(error)
-                else:
-                    step = walk.send(fetched)
-        except StopIteration as stop:
-            return cast("Decision", stop.value)
+        # Closed at once when the request is cancelled, so that it gives back what it holds.
+        with closing(self.guard.check(coverage, request)) as walk:
+            try:
+                step = next(walk)
+                while True:
+                    try:
+                        fetched = await _fetch(step, body)
+                    except Exception as error:
+                        step = walk.throw(error)
+                    else:
+                        step = walk.send(fetched)
+            except StopIteration as stop:
+                return cast("Decision", stop.value)
 
 
 class _Body:
@@ -155,13 +158,27 @@ def _request(scope: Scope) -> Request:
 
 
 async def _fetch(step: Step, body: _Body) -> object:
-    if isinstance(step, ReadBody):
-        try:
-            with anyio.fail_after(step.timeout):
-                return await body.read()
-        except TimeoutError as error:
-            raise RequestBodyError("the body came too slowly") from error
-    return await step.verifier.averify(step.ticket)
+    match step:
+        case ReadBody(timeout):
+            return await _read(body, timeout)
+        case Ask(question, request):
+            answer = question(request)
+            return await answer if inspect.isawaitable(answer) else answer
+        case Pause(seconds):
+            await anyio.sleep(seconds)
+            return None
+        case Claim(claims, key, seconds):
+            return await claims.aclaim(key, seconds)
+        case Verify(verifier, ticket):
+            return await verifier.averify(ticket)
+
+
+async def _read(body: _Body, timeout: float) -> bytes | None:  # noqa: ASYNC109  the walk's own
+    try:
+        with anyio.fail_after(timeout):
+            return await body.read()
+    except TimeoutError as error:
+        raise RequestBodyError("the body came too slowly") from error
 
 
 async def _deny(answer: Response | App, scope: Scope, receive: Receive, send: Send) -> None:

@@ -27,6 +27,8 @@ _ACCOUNT = (
     "TCAPTCHA_APP_SECRET_KEY",
 )
 
+_LAST_PORT = 65535
+
 
 def main(
     arguments: Sequence[str] | None = None,
@@ -70,9 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-        command.add_argument("--port", type=int, default=port, help="%(default)s by default")
+        command.add_argument("--port", type=_port, default=port, help="%(default)s by default")
         command.set_defaults(start=start)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: use 0 to {_LAST_PORT}")
+    return int(text)
 
 
 def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:

@@ -8,9 +8,9 @@ https://www.tencentcloud.com/document/product/1159/50367
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.errors import (
     MisconfiguredError,
     OutageError,
@@ -74,15 +74,6 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
     "UnsupportedProtocol": MisconfiguredError,
     "UnsupportedRegion": MisconfiguredError,
 }
-
-# Both spellings are in the wild, and copied snippets drop an underscore. Anybody can type
-# one: it carries no proof at all.
-_DISASTER = re.compile(r"tr?error", re.IGNORECASE)
-
-
-def is_disaster(ticket: str) -> bool:
-    """Tell whether `ticket` was made by the page because Tencent's script did not work."""
-    return _DISASTER.match(ticket) is not None
 
 
 def judge(verdict: Verdict, ticket: Ticket) -> Reason | None:

@@ -5,7 +5,8 @@ Holds the tree and nothing else; it knows neither HTTP nor Tencent.
     TCaptchaError
       ConfigurationError        the programmer's: raised on construction, never per request
       RequestBodyError          the client's: its body ended early, stalled, or made no sense
-      VerifierError             no verdict could be had; refused, and nothing opens the gate
+      ClaimsError               the claims store's: it is down, slow or full
+      VerifierError             no verdict could be had, and only an outage may open the gate
         OutageError             Tencent is down or out of reach
         ThrottledError          Tencent is up, but grants no more checks just now
         MisconfiguredError      Tencent is up, and our credentials or settings are wrong
@@ -24,6 +25,10 @@ class ConfigurationError(TCaptchaError, ValueError):
 
 class RequestBodyError(TCaptchaError):
     """The request's body could not be read to the point where its ticket stands."""
+
+
+class ClaimsError(TCaptchaError):
+    """A claims store could not say whether a ticket was claimed before."""
 
 
 class VerifierError(TCaptchaError):

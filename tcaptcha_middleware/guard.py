@@ -1,79 +1,67 @@
 """The walk that every covered request takes, told once for both colours.
 
-`Guard.check` does no I/O: it yields what it needs (`ReadBody`, `Verify`), is sent the answer
-or thrown the failure, and returns the decision. The faces only fetch those answers.
+`Guard.check` does no I/O: it yields what it needs (`ReadBody`, `Ask`, `Pause`, `Claim`,
+`Verify`), is sent the answer or thrown the failure, and returns the decision. The faces only
+fetch those answers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+import zlib
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from tcaptcha_middleware.addresses import peer_address, usable
-from tcaptcha_middleware.codes import judge
-from tcaptcha_middleware.errors import (
-    MisconfiguredError,
-    RequestBodyError,
-    VerifierError,
+from tcaptcha_middleware import reports
+from tcaptcha_middleware.addresses import usable
+from tcaptcha_middleware.checks import (
+    check_claims,
+    check_list,
+    check_plain_function,
+    check_verifier,
+    check_word,
 )
-from tcaptcha_middleware.models import Allow, ReadBody, Reason, Refuse, Ticket, Verdict, Verify
-from tcaptcha_middleware.pairs import Seen, screen
-from tcaptcha_middleware.reports import (
-    broken_hook,
-    broken_verifier,
-    no_verdict,
-    unreadable_body,
-)
+from tcaptcha_middleware.claims.memory import MemoryClaims
+from tcaptcha_middleware.coverage import Shared, cover, require_colour
+from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
+from tcaptcha_middleware.events import Event, fingerprint
+from tcaptcha_middleware.extraction import extract
+from tcaptcha_middleware.models import Allow, Ask, Reason, Refuse, Ticket, Unchecked
+from tcaptcha_middleware.pairs import screen
 from tcaptcha_middleware.responses import Response, respond
 from tcaptcha_middleware.rules import Matcher, parse
-from tcaptcha_middleware.settings import Settings, as_rule, check_list, check_names, require
-from tcaptcha_middleware.tickets import DEFAULT_SOURCES, body_parser
+from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.switch import Switch
+from tcaptcha_middleware.verification import accepts_disaster, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tcaptcha_middleware.bodies import Parser
-    from tcaptcha_middleware.models import Decision, Request, Step
-    from tcaptcha_middleware.pairs import Pair
-    from tcaptcha_middleware.settings import Colour, Rule, Verifier
-    from tcaptcha_middleware.tickets import Source
-
-T = TypeVar("T")
-Walk = Generator["Step", Any, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """A rule at work: what holds for the requests that it covers.
-
-    Attributes:
-        name: The rule's name.
-        settings: The guard's settings with the rule's own over them.
-        preflight: Whether a CORS preflight passes unchecked.
-    """
-
-    name: str
-    settings: Settings
-    preflight: bool
+    from tcaptcha_middleware.checks import Colour
+    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.models import Decision, Request, Walk
+    from tcaptcha_middleware.settings import Claims, Rule, Verifier
 
 
 @dataclass(frozen=True, eq=False)
-class Guard:
+class Guard(Settings):
     """What to protect, and how. Immutable, and checked as a whole on construction.
+
+    Takes every argument of `Settings` too, as what holds unless a `Rule` says otherwise.
 
     Args:
         rules: Rule texts, or `Rule` where one needs settings of its own. The first that
             covers a request holds.
         verifier: Who checks a ticket.
         exempt: Rule texts of what is never covered, as paths of the application itself.
-        sources: Where the pair is looked for.
-        client_ip: Tells the visitor's address from the `Request`; the peer's by default.
-        responder: Makes the answer from the `Request` and the `Refuse`: an ASGI or WSGI
-            application, or a `Response`. None for problem+json.
-        body_limit: How much of a body is read in search of the pair, in bytes.
-        body_timeout: How long a client may take to send that much, in seconds.
+        claims: Who may spend a ticket: the first to claim it. In memory by default, for one
+            process; `RedisClaims` for several.
+        on_claims_down: What is done while the store is down: `"verify"` leaves it to
+            Tencent, which refuses a second use too; `"deny"` refuses.
+        max_checks: How many checks may be under way at once, for each verifier.
+        on_event: Gets an `Event` for every decision, in the request's own time, so it had
+            better be quick; what it raises is logged and hurts nobody.
+        switch: The kill switch.
 
     Raises:
         ConfigurationError: Something cannot work; says what, and how to mend it.
@@ -83,42 +71,37 @@ class Guard:
     verifier: Verifier
     _: KW_ONLY
     exempt: Sequence[str] = ()
-    sources: Sequence[Source] = DEFAULT_SOURCES
-    client_ip: Callable[[Request], str] = peer_address
-    responder: Callable[[Request, Refuse], Any] | None = None
-    body_limit: int = 64 * 1024
-    body_timeout: float = 10.0
+    claims: Claims = field(default_factory=MemoryClaims)
+    on_claims_down: Literal["verify", "deny"] = "verify"
+    max_checks: int = 256
+    on_event: Callable[[Event], object] | None = None
+    switch: Switch = field(default_factory=Switch)
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matcher: Matcher = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Parse the rules and fill in their settings."""
-        check_list("rules", self.rules)
+        super().__post_init__()
+        check_verifier(self.verifier)
+        check_claims(self.claims)
+        check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
+        if self.on_event is not None:
+            check_plain_function("on_event", self.on_event)
         check_list("exempt", self.exempt or ["/"])
-        rules = [as_rule(rule) for rule in self.rules]
-        own = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
-        patterns = [parse(rule.text) for rule in rules]
-        coverages = tuple(
-            Coverage(
-                rule.name or rule.text,
-                Settings(**own | rule.overrides),
-                preflight="OPTIONS" not in pattern.methods,
-            )
-            for rule, pattern in zip(rules, patterns, strict=True)
-        )
-        check_names([coverage.name for coverage in coverages])
+        shared = Shared(self.claims, self.on_claims_down, self.max_checks)
+        coverages = cover(self.rules, self, self.verifier, shared)
         object.__setattr__(self, "_coverages", coverages)
         exempt = [parse(text) for text in self.exempt]
-        object.__setattr__(self, "_matcher", Matcher(patterns, exempt))
+        matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
+        object.__setattr__(self, "_matcher", matcher)
 
     def require(self, colour: Colour) -> None:
-        """Check that every rule's verifier can serve a face of this colour.
+        """Check that everything a face of this colour has to call is of it.
 
         Raises:
-            ConfigurationError: One is of the other colour.
+            ConfigurationError: A verifier, the claims store or a `when` is of the other colour.
         """
-        for verifier in self._verifiers():
-            require(colour, verifier)
+        require_colour(colour, self._coverages, self.claims)
 
     def match(
         self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
@@ -144,67 +127,53 @@ class Guard:
         Yields:
             What the face has to fetch; see each `Step` for the answer it expects.
         """
+        began = time.monotonic()
         try:
-            return (yield from self._decide(coverage, request))
+            decision = yield from self._decide(coverage, request)
         except RequestBodyError as error:
-            unreadable_body(coverage.name, error)
-            return Refuse(Reason.REQUEST_MALFORMED, coverage.name)
+            reports.unreadable_body(coverage.name, error)
+            decision = Refuse(Reason.REQUEST_MALFORMED, coverage.name)
         except Exception as error:
-            broken_hook(coverage.name, error)
-            return Refuse(Reason.MISCONFIGURED, coverage.name)
+            reports.broken_hook(coverage.name, error)
+            decision = Refuse(Reason.MISCONFIGURED, coverage.name)
+        if isinstance(decision, Refuse) and not _enforced(coverage.settings, request):
+            reports.would_refuse(coverage.name, decision.reason)
+            decision = _observed(decision)
+        self._tell(coverage, decision, time.monotonic() - began)
+        return replace(decision, guard=self) if isinstance(decision, Allow) else decision
 
     def _decide(self, coverage: Coverage, request: Request) -> Walk[Decision]:
-        if coverage.preflight and request.is_preflight:
-            return Allow(coverage.name, guard=self)
-        found = yield from self._extract(coverage.settings, request)
+        excuse = yield from self._excuse(coverage, request)
+        if excuse is not None:
+            return Allow(coverage.name, unchecked=excuse)
+        found = yield from extract(coverage.settings, request)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
-        ticket = Ticket(*found, usable(coverage.settings.client_ip(request)))
+        ticket = Ticket(*found, _address(coverage.settings, request))
         reason = screen(ticket)
-        if reason is not None:
-            return Refuse(reason, coverage.name)
-        return (yield from self._verify(coverage, ticket))
-
-    def _extract(self, settings: Settings, request: Request) -> Walk[Pair | Reason]:
-        seen = Seen()
-        for source in settings.sources:
-            found = source.find(request)
-            seen.add(found)
-            if found.complete:
-                return Reason.TICKET_AMBIGUOUS if seen.ambiguous else found.pair()
-        body = yield from self._read(settings, body_parser(settings.sources, request))
-        if isinstance(body, Reason):
-            return body
-        seen.add(body)
-        if seen.ambiguous:
-            return Reason.TICKET_AMBIGUOUS
-        return body.pair() if body.complete else Reason.TICKET_MISSING
-
-    def _read(self, settings: Settings, parser: Parser | None) -> Walk[Seen | Reason]:
-        if parser is None:
-            return Seen()
-        room, deadline = settings.body_limit, time.monotonic() + settings.body_timeout
-        while (piece := (yield ReadBody(_left(deadline)))) is not None:
-            seen = parser.feed(piece[:room])
-            if seen is not None:
-                return seen
-            room -= len(piece)
-            if room < 0:
-                return Reason.BODY_TOO_LARGE
-        return parser.finish()
-
-    def _verify(self, coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
-        verdict = None
-        try:
-            verdict = _verdict((yield Verify(coverage.settings.verifier, ticket)))
-            reason = judge(verdict, ticket)
-        except VerifierError as error:
-            reason = no_verdict(coverage.name, error)
-        except Exception as error:
-            reason = broken_verifier(coverage.name, error, ticket)
         if reason is None:
-            return Allow(coverage.name, verdict, self)
-        return Refuse(reason, coverage.name, verdict)
+            return (yield from verify(coverage, ticket))
+        if reason is Reason.DISASTER_TICKET and accepts_disaster(coverage, ticket):
+            return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET)
+        return Refuse(reason, coverage.name, fingerprint=fingerprint(ticket))
+
+    def _excuse(self, coverage: Coverage, request: Request) -> Walk[Unchecked | None]:
+        if coverage.preflight and request.is_preflight:
+            return Unchecked.PREFLIGHT
+        if self.switch.is_off:
+            return Unchecked.SWITCHED_OFF
+        when = coverage.settings.when
+        if when is not None and not (yield Ask(when, request)):
+            return Unchecked.NOT_ASKED
+        return None
+
+    def _tell(self, coverage: Coverage, decision: Decision, seconds: float) -> None:
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(Event.of(decision, seconds))
+        except Exception as error:
+            reports.broken_hook(coverage.name, error)
 
     def settled(self, coverage: Coverage, earlier: object) -> bool:
         """Tell whether this guard, further out on the same stack, let the request through.
@@ -224,7 +193,7 @@ class Guard:
             try:
                 return _answer(responder(request, refuse))
             except Exception as error:
-                broken_hook(coverage.name, error)
+                reports.broken_hook(coverage.name, error)
         return respond(refuse.reason, request)
 
     def close(self) -> None:
@@ -240,21 +209,27 @@ class Guard:
                 await verifier.aclose()
 
     def _verifiers(self) -> list[Any]:
-        every = [coverage.settings.verifier for coverage in self._coverages]
+        every = [coverage.verifier for coverage in self._coverages]
         return list({id(verifier): verifier for verifier in every}.values())
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise RequestBodyError("the body came too slowly")
-    return left
+def _address(settings: Settings, request: Request) -> str:
+    address = usable(settings.client_ip(request)) or settings.fallback_ip
+    if address is None:
+        raise MisconfiguredError("the visitor's address is unknown: set client_ip")
+    return address
 
 
-def _verdict(answer: object) -> Verdict:
-    if isinstance(answer, Verdict):
-        return answer
-    raise MisconfiguredError(f"the verifier returned {type(answer).__name__}, not a Verdict")
+def _enforced(settings: Settings, request: Request) -> bool:
+    if settings.mode == "observe":
+        return False
+    return settings.percent > zlib.crc32(settings.client_ip(request).encode()) % 100
+
+
+def _observed(refuse: Refuse) -> Allow:
+    return Allow(
+        refuse.rule, refuse.verdict, Unchecked.OBSERVED, refuse.reason, refuse.fingerprint
+    )
 
 
 def _answer(answer: object) -> object:

@@ -5,12 +5,13 @@ Holds values only: no I/O, no policy, and nothing from a framework.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
@@ -145,18 +146,41 @@ class Verdict:
         raise TypeError(msg)
 
 
+class Unchecked(StrEnum):
+    """Why a request was let through without a passed verdict."""
+
+    PREFLIGHT = "preflight"
+    """A CORS preflight, which carries no ticket."""
+    NOT_ASKED = "not_asked"
+    """The rule's `when` said no."""
+    SWITCHED_OFF = "switched_off"
+    """The guard's kill switch is off."""
+    OBSERVED = "observed"
+    """It would have been refused; the rule only observes."""
+    UNAVAILABLE = "unavailable"
+    """Tencent is down, and `on_unavailable` is `"allow"`."""
+    DISASTER_TICKET = "disaster_ticket"
+    """Tencent is down, and `disaster_tickets` is `"allow"`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Allow:
     """The request goes on to the application.
 
     Attributes:
         rule: The name of the rule that covered it.
-        verdict: What the verifier said; None for a CORS preflight, which is not checked.
+        verdict: What the verifier said; None where it said nothing.
+        unchecked: Why it goes on without a passed verdict; None where one passed.
+        refused: What it would have been refused for, where the rule only observes.
+        fingerprint: A short hash of the ticket; `""` where there was none.
         guard: The guard that decided, so that the same guard twice on a stack checks once.
     """
 
     rule: str
     verdict: Verdict | None = None
+    unchecked: Unchecked | None = None
+    refused: Reason | None = None
+    fingerprint: str = ""
     guard: object = field(default=None, repr=False, compare=False)
 
 
@@ -168,11 +192,13 @@ class Refuse:
         reason: Why, with the status and advice that belong to it.
         rule: The name of the rule that covered it.
         verdict: What the verifier said, where it said something.
+        fingerprint: A short hash of the ticket; `""` where there was none.
     """
 
     reason: Reason
     rule: str
     verdict: Verdict | None = None
+    fingerprint: str = ""
 
 
 Decision = Allow | Refuse
@@ -192,6 +218,47 @@ class ReadBody:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """A step of the walk: put a question to a function of the application's own.
+
+    Answered with what it returns; under ASGI it may be awaited.
+
+    Attributes:
+        question: The function.
+        request: What it gets.
+    """
+
+    question: Callable[[Request], Any]
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A step of the walk: wait.
+
+    Attributes:
+        seconds: How long.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step of the walk: claim a ticket. Answered with True for the first who does.
+
+    Attributes:
+        claims: The store.
+        key: The hash that stands for the ticket.
+        seconds: How long the claim holds.
+    """
+
+    claims: Any = field(repr=False)
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verify:
     """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
 
@@ -204,4 +271,8 @@ class Verify:
     ticket: Ticket
 
 
-Step = ReadBody | Verify
+Step = ReadBody | Ask | Pause | Claim | Verify
+
+T = TypeVar("T")
+Walk = Generator[Step, Any, T]
+"""A part of the walk: yields steps, is sent their answers, and returns what it found."""

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.codes import is_disaster
+from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:

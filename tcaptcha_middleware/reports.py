@@ -39,6 +39,21 @@ def no_verdict(rule: str, error: VerifierError) -> Reason:
     return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
 
 
+def claims_down(rule: str, error: Exception, then: str) -> None:
+    """Tell that tickets cannot be claimed, and what is done instead."""
+    logger.error("%s: the claims store failed (%s); %s", rule, error, then)
+
+
+def let_through(rule: str, why: str) -> None:
+    """Tell, loudly, that somebody was let through unchecked."""
+    logger.error("%s: LET THROUGH UNCHECKED: %s", rule, why)
+
+
+def would_refuse(rule: str, reason: Reason) -> None:
+    """Tell what a rule that only observes would have refused."""
+    logger.warning("%s: would be refused: %s", rule, reason)
+
+
 def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> Reason:
     """Log a verifier's own failure, with the pair struck out of whatever it printed."""
     text = "".join(traceback.format_exception(error))

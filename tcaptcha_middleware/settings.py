@@ -1,26 +1,30 @@
-"""What can be set, for a whole guard or for one rule, and what cannot work.
+"""What can be set, for a whole guard or for one rule.
 
-Holds values and their checks; the walk that they steer stands in `guard`.
+Holds values; the checks stand in `checks`, the walk that they steer stands in `guard`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tcaptcha_middleware.addresses import peer_address
+from tcaptcha_middleware.addresses import peer_address, usable
+from tcaptcha_middleware.checks import (
+    check_count,
+    check_function,
+    check_percent,
+    check_plain_function,
+    check_positive,
+    check_word,
+)
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.tickets import DEFAULT_SOURCES, as_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.models import Refuse, Request, Ticket, Verdict
     from tcaptcha_middleware.tickets import Source
-
-Colour = Literal["sync", "async"]
 
 
 class SyncVerifier(Protocol):
@@ -44,44 +48,96 @@ class AsyncVerifier(Protocol):
 
 
 Verifier = SyncVerifier | AsyncVerifier
-_METHODS: dict[Colour, str] = {"sync": "verify", "async": "averify"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncClaims(Protocol):
+    """A claims store for the WSGI face."""
+
+    def claim(self, key: str, seconds: float, /) -> bool:
+        """Claim `key` for so many seconds; True for the first who asks.
+
+        Raises:
+            ClaimsError: The store cannot tell.
+        """
+        ...
+
+
+class AsyncClaims(Protocol):
+    """A claims store for the ASGI face."""
+
+    async def aclaim(self, key: str, seconds: float, /) -> bool:
+        """Same as `SyncClaims.claim`, but awaited."""
+        ...
+
+
+Claims = SyncClaims | AsyncClaims
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What holds for a rule's requests, whether the rule says so or the guard does.
 
     Args:
-        verifier: Who checks a ticket.
         sources: Where the pair is looked for, in this order; the body comes last.
-        client_ip: Tells the visitor's address from the `Request`.
-        responder: Makes the answer to a refused request; None for problem+json.
+        client_ip: Tells the visitor's address from the `Request`; the peer's by default.
+        fallback_ip: Sent to Tencent where no valid address is known; None refuses instead.
+        responder: Makes the answer to a refused request from the `Request` and the `Refuse`:
+            an ASGI or WSGI application, or a `Response`. None for problem+json.
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds.
+        mode: `"observe"` checks and reports, and lets everyone through.
+        percent: For how many of a hundred visitors `"enforce"` holds; the others are
+            observed. One visitor's address is always treated the same.
+        when: Tells from the `Request` whether it has to be checked at all; may be async
+            under ASGI. If it fails, the request is refused.
+        on_unavailable: `"allow"` lets requests through while Tencent is down, and only then.
+        disaster_tickets: `"allow"` accepts them while our own calls say that Tencent is down,
+            one a minute from an address, if they are fresh and of the verifier's captcha.
+        allow_per_minute: How many requests these two may let through in a minute.
 
     Raises:
         ConfigurationError: One of them cannot work; says which, and how to mend it.
     """
 
-    verifier: Verifier
     sources: Sequence[Source] = DEFAULT_SOURCES
     client_ip: Callable[[Request], str] = peer_address
+    fallback_ip: str | None = "127.0.0.1"
     responder: Callable[[Request, Refuse], Any] | None = None
     body_limit: int = 64 * 1024
     body_timeout: float = 10.0
+    mode: Literal["enforce", "observe"] = "enforce"
+    percent: int = 100
+    when: Callable[[Request], Any] | None = None
+    on_unavailable: Literal["deny", "allow"] = "deny"
+    disaster_tickets: Literal["deny", "allow"] = "deny"
+    allow_per_minute: int = 60
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        _check_verifier(self.verifier)
         object.__setattr__(self, "sources", as_sources(self.sources))
-        for name in ("client_ip", "responder"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise ConfigurationError(f"{name} has to be a function, not {value!r}")
-            if inspect.iscoroutinefunction(value):
-                raise ConfigurationError(f"{name} is async: make it a plain function")
+        check_plain_function("client_ip", self.client_ip)
+        if self.responder is not None:
+            check_plain_function("responder", self.responder)
+        if self.when is not None:
+            check_function("when", self.when)
         for name in ("body_limit", "body_timeout"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
+        check_count("allow_per_minute", self.allow_per_minute)
+        for name, words in _WORDS.items():
+            check_word(name, getattr(self, name), words)
+        check_percent("percent", self.percent)
+        if self.fallback_ip is not None and usable(self.fallback_ip) is None:
+            raise ConfigurationError(
+                f"fallback_ip is {self.fallback_ip!r}, which is no address: "
+                "write one, or None to refuse"
+            )
+
+
+_WORDS = {
+    "mode": ("enforce", "observe"),
+    "on_unavailable": ("deny", "allow"),
+    "disaster_tickets": ("deny", "allow"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +149,18 @@ class Rule:
             `"/admin/**"` (that path and all below, every method). `{x}` is one segment.
             `GET` means `HEAD` too. A CORS preflight passes unless the rule names `OPTIONS`.
         name: How the rule is called in decisions and logs; the text by default.
-        verifier: As in `Settings`, and so are the rest; None where the guard's holds.
-        sources: See `Settings`.
+        verifier: Who checks its tickets; None where the guard's verifier does.
+        sources: See `Settings`, and so for the rest; None where the guard's holds.
         client_ip: See `Settings`.
         responder: See `Settings`.
         body_limit: See `Settings`; in bytes.
         body_timeout: See `Settings`; in seconds.
+        mode: See `Settings`.
+        percent: See `Settings`.
+        when: See `Settings`.
+        on_unavailable: See `Settings`.
+        disaster_tickets: See `Settings`.
+        allow_per_minute: See `Settings`.
     """
 
     text: str
@@ -109,12 +171,24 @@ class Rule:
     responder: Callable[[Request, Refuse], Any] | None = None
     body_limit: int | None = None
     body_timeout: float | None = None
+    mode: Literal["enforce", "observe"] | None = None
+    percent: int | None = None
+    when: Callable[[Request], Any] | None = None
+    on_unavailable: Literal["deny", "allow"] | None = None
+    disaster_tickets: Literal["deny", "allow"] | None = None
+    allow_per_minute: int | None = None
 
-    @property
-    def overrides(self) -> dict[str, Any]:
-        """What the rule says itself."""
-        own = {item.name: getattr(self, item.name) for item in fields(Settings)}
-        return {name: value for name, value in own.items() if value is not None}
+    def over(self, guard: Settings) -> Settings:
+        """Return the guard's settings with the rule's own over them.
+
+        Raises:
+            ConfigurationError: One of them cannot work.
+        """
+        merged = {}
+        for item in fields(Settings):
+            own = getattr(self, item.name, None)
+            merged[item.name] = getattr(guard, item.name) if own is None else own
+        return Settings(**merged)
 
 
 def as_rule(given: object) -> Rule:
@@ -130,66 +204,3 @@ def as_rule(given: object) -> Rule:
     raise ConfigurationError(
         f'{given!r} is no rule: write "POST /login" or Rule("POST /login")'
     )
-
-
-def require(colour: Colour, verifier: object) -> None:
-    """Check that `verifier` can serve a face.
-
-    Raises:
-        ConfigurationError: It is of the other colour.
-    """
-    name = _METHODS[colour]
-    method = getattr(verifier, name, None)
-    kind = type(verifier).__name__
-    if not callable(method):
-        mend = (
-            "wrap it in in_thread(…), or use an async one"
-            if colour == "async"
-            else "use a synchronous one"
-        )
-        raise ConfigurationError(f"{kind} has no {name}, which this face calls: {mend}")
-    if colour == "sync" and inspect.iscoroutinefunction(method):
-        raise ConfigurationError(f"{kind}.verify is async: call it averify")
-
-
-def _check_verifier(verifier: object) -> None:
-    if isinstance(verifier, type):
-        raise ConfigurationError(
-            f"verifier is the class {verifier.__name__}: hand in an instance of it"
-        )
-    if not any(callable(getattr(verifier, name, None)) for name in _METHODS.values()):
-        raise ConfigurationError(
-            f"verifier is {type(verifier).__name__}, which has neither verify nor averify"
-        )
-
-
-def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
-
-
-def check_list(name: str, value: object) -> None:
-    """Check a list of rules.
-
-    Raises:
-        ConfigurationError: It is none, or empty.
-    """
-    if isinstance(value, (str, Rule)) or not isinstance(value, Sequence):
-        raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
-    if not value:
-        raise ConfigurationError(
-            f'{name} is empty, so nothing is protected: name "POST /login"'
-        )
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Check that every rule can be told from the others.
-
-    Raises:
-        ConfigurationError: Two have one name.
-    """
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigurationError(
-                f"two rules are called {name!r}: give one a name= of its own"
-            )

@@ -5,20 +5,22 @@ https://peps.python.org/pep-3333/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, ReadBody, Request
+from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request, Verify
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcaptcha_middleware.guard import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Environ = dict[str, Any]
@@ -83,18 +85,18 @@ class TCaptchaWSGIMiddleware:
         return cast("Iterable[bytes]", answer(environ, start_response))
 
     def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
-        walk = self.guard.check(coverage, request)
-        try:
-            step = next(walk)
-            while True:
-                try:
-                    fetched = _fetch(step, body)
-                except Exception as error:
-                    step = walk.throw(error)
-                else:
-                    step = walk.send(fetched)
-        except StopIteration as stop:
-            return cast("Decision", stop.value)
+        with closing(self.guard.check(coverage, request)) as walk:
+            try:
+                step = next(walk)
+                while True:
+                    try:
+                        fetched = _fetch(step, body)
+                    except Exception as error:
+                        step = walk.throw(error)
+                    else:
+                        step = walk.send(fetched)
+            except StopIteration as stop:
+                return cast("Decision", stop.value)
 
 
 class _Body:
@@ -198,9 +200,18 @@ def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _fetch(step: Step, body: _Body) -> object:
-    if isinstance(step, ReadBody):
-        return body.read()
-    return step.verifier.verify(step.ticket)
+    match step:
+        case ReadBody():
+            return body.read()
+        case Ask(question, request):
+            return question(request)
+        case Pause(seconds):
+            time.sleep(seconds)
+            return None
+        case Claim(claims, key, seconds):
+            return claims.claim(key, seconds)
+        case Verify(verifier, ticket):
+            return verifier.verify(ticket)
 
 
 def _send(answer: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -139,6 +139,13 @@ def test_a_missing_extra_is_told_with_the_way_to_mend_it(capsys, monkeypatch):
     assert "pip install 'tcaptcha-middleware[demo]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "x", ""])
+def test_what_is_no_port_is_told(capsys, port):
+    with pytest.raises(SystemExit):
+        main(["demo", "--port", port])
+    assert "is no port" in capsys.readouterr().err
+
+
 def test_without_a_command_the_usage_is_shown(capsys):
     with pytest.raises(SystemExit):
         main([])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tcaptcha_middleware import Reason, Request, Ticket, Verdict
-from tcaptcha_middleware.addresses import NO_ADDRESS, usable
 from tcaptcha_middleware.errors import VerifierError
 
 PROOF = [
@@ -63,24 +62,3 @@ def test_a_reason_is_its_code_with_a_status_and_an_advice(reason):
     assert reason == reason.value
     assert 400 <= reason.status <= 503
     assert reason.detail.endswith(".")
-
-
-ADDRESSES = {
-    "203.0.113.7": "203.0.113.7",
-    "2001:db8::1": "2001:db8::1",
-    "2001:DB8::1": "2001:db8::1",
-    "fe80::1%eth0": "fe80::1",
-    "::ffff:203.0.113.7": "203.0.113.7",
-    "": NO_ADDRESS,
-    "unknown": NO_ADDRESS,
-    "testclient": NO_ADDRESS,
-    "203.0.113.7:80": NO_ADDRESS,
-    "1.2.3": NO_ADDRESS,
-    "01.2.3.4": NO_ADDRESS,
-    "1.2.3.4\r\nX: y": NO_ADDRESS,
-}
-
-
-@pytest.mark.parametrize(("text", "sent"), ADDRESSES.items(), ids=repr)
-def test_only_a_valid_address_is_ever_sent(text, sent):
-    assert usable(text) == sent

@@ -18,12 +18,15 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports from lower floors only.
 FLOORS = [
-    {"errors", "models"},
-    {"paths", "signing", "credentials", "codes", "responses", "addresses", "reports"},
-    {"rules", "pairs", "tencent"},
+    {"errors", "models", "resilience"},
+    {"paths", "signing", "credentials", "disaster", "responses", "addresses", "reports"},
+    {"codes", "rules", "events", "switch", "checks", "claims", "claims.memory", "claims.redis"},
+    {"pairs", "tencent", "upstream"},
     {"bodies"},
     {"tickets"},
     {"settings", "verifiers.deadline"},
+    {"coverage", "extraction"},
+    {"verification"},
     {"guard", "verifiers.http", "verifiers.sdk", "verifiers.threads", "verifiers"},
     {"asgi", "wsgi"},
     {"access"},

@@ -122,8 +122,8 @@ def test_a_rule_overrides_the_guard_and_leaves_the_rest():
     own = FakeVerifier(9)
     guard = Guard(["/a", Rule("/b", name="b", verifier=own, body_limit=1)], V, body_timeout=3)
     a, b = guard.match("GET", "/a"), guard.match("GET", "/b")
-    assert (a.name, a.settings.verifier, a.settings.body_limit) == ("/a", V, 65_536)
-    assert (b.name, b.settings.verifier, b.settings.body_limit) == ("b", own, 1)
+    assert (a.name, a.verifier, a.settings.body_limit) == ("/a", V, 65_536)
+    assert (b.name, b.verifier, b.settings.body_limit) == ("b", own, 1)
     assert a.settings.body_timeout == b.settings.body_timeout == 3
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.codes import is_disaster
+from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.models import PASSED_CODE
 from tcaptcha_middleware.tencent import CAPTCHA_TYPE
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
-from tcaptcha_middleware.settings import require
+from tcaptcha_middleware.checks import require
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket, Verdict

@@ -17,7 +17,7 @@ from wsgiref.validate import validator
 
 from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.models import ReadBody, Request
+from tcaptcha_middleware.models import Ask, Claim, ReadBody, Request, Verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,12 +96,18 @@ def _request(exchange: Exchange) -> Request:
 
 
 def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
-    if not isinstance(step, ReadBody):
-        return step.verifier.verify(step.ticket)
-    piece = next(pieces)
-    if piece is None and exchange.broken_off:
-        raise RequestBodyError("broken off")
-    return piece
+    match step:
+        case ReadBody():
+            piece = next(pieces)
+            if piece is None and exchange.broken_off:
+                raise RequestBodyError("broken off")
+            return piece
+        case Ask(question, request):
+            return question(request)
+        case Claim(claims, key, seconds):
+            return claims.claim(key, seconds)
+        case Verify(verifier, ticket):
+            return verifier.verify(ticket)
 
 
 def scope_of(exchange: Exchange, kind: str = "http", **more: Any) -> dict[str, Any]:

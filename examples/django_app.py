@@ -1,0 +1,51 @@
+"""Django, a project in one file: every POST is protected but for a webhook; WSGI and ASGI.
+
+Run it in this folder:
+
+    gunicorn django_app:application
+    uvicorn django_app:asgi_application
+"""
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+
+from tcaptcha_middleware import (
+    Guard,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    TencentVerifier,
+    decision,
+)
+
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="for this example only",
+)
+
+
+def home(_: HttpRequest) -> HttpResponse:
+    """Stay open: only POST is covered."""
+    return HttpResponse("POST a user to /login, with a captcha.")
+
+
+def login(request: HttpRequest) -> HttpResponse:
+    """Greet the visitor; the form's fields `ticket` and `randstr` were checked already."""
+    found = decision(request)
+    code = found.verdict.code if found and found.verdict is not None else None
+    return JsonResponse({"hello": request.POST.get("user", "stranger"), "captchaCode": code})
+
+
+def webhook(_: HttpRequest) -> HttpResponse:
+    """Take news from a machine, which cannot solve a captcha."""
+    return HttpResponse("Thanks.")
+
+
+urlpatterns = [path("", home), path("login", login), path("webhook", webhook)]
+
+guard = Guard(["POST /**"], TencentVerifier.from_env(), exempt=["POST /webhook"])
+application = TCaptchaWSGIMiddleware(get_wsgi_application(), guard)
+asgi_application = TCaptchaMiddleware(get_asgi_application(), guard)

@@ -1,0 +1,33 @@
+"""FastAPI: a handler that is called only with a solved captcha.
+
+Run it in this folder:
+
+    uvicorn fastapi_app:app
+"""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Form, Request
+
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, decision
+
+guard = Guard(["POST /login"], TencentVerifier.from_env())
+
+app = FastAPI()
+app.add_middleware(TCaptchaMiddleware, guard=guard)
+
+
+@app.get("/")
+async def home() -> str:
+    """Stay open: no rule covers it."""
+    return "POST a user to /login, with a captcha."
+
+
+@app.post("/login")
+async def login(
+    request: Request, user: Annotated[str, Form()] = "stranger"
+) -> dict[str, str | int | None]:
+    """Greet the visitor, and tell what Tencent said of the ticket."""
+    found = decision(request)
+    code = found.verdict.code if found and found.verdict is not None else None
+    return {"hello": user, "captchaCode": code}

@@ -1,0 +1,50 @@
+"""Flask: a rule with settings of its own, here for uploads.
+
+Run it in this folder:
+
+    gunicorn flask_app:app
+    waitress-serve flask_app:app
+"""
+
+from flask import Flask, request
+
+from tcaptcha_middleware import (
+    Guard,
+    Header,
+    Rule,
+    TCaptchaWSGIMiddleware,
+    TencentVerifier,
+    decision,
+)
+
+guard = Guard(
+    [
+        "POST /login",
+        # Only the headers are looked at, so that no upload is read in search of a ticket.
+        Rule("POST /avatar", name="avatar", sources=[Header()]),
+    ],
+    TencentVerifier.from_env(),
+)
+
+app = Flask(__name__)
+app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, guard)  # type: ignore[method-assign]
+
+
+@app.get("/")
+def home() -> str:
+    """Stay open: no rule covers it."""
+    return "POST a user to /login, with a captcha."
+
+
+@app.post("/login")
+def login() -> dict[str, str | int | None]:
+    """Greet the visitor, and tell what Tencent said of the ticket."""
+    found = decision(request)
+    code = found.verdict.code if found and found.verdict is not None else None
+    return {"hello": request.form.get("user", "stranger"), "captchaCode": code}
+
+
+@app.post("/avatar")
+def avatar() -> dict[str, int]:
+    """Take a picture."""
+    return {"bytes": len(request.get_data())}

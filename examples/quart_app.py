@@ -1,0 +1,41 @@
+"""Quart: a JSON API whose clients send ticket and randstr inside an object.
+
+Run it in this folder:
+
+    hypercorn quart_app:app
+"""
+
+from quart import Quart, request
+
+from tcaptcha_middleware import (
+    Guard,
+    Header,
+    Json,
+    TCaptchaMiddleware,
+    TencentVerifier,
+    decision,
+)
+
+guard = Guard(
+    ["POST /login"],
+    TencentVerifier.from_env(),
+    sources=[Header(), Json("captcha.ticket", "captcha.randstr")],
+)
+
+app = Quart(__name__)
+app.asgi_app = TCaptchaMiddleware(app.asgi_app, guard)  # type: ignore[arg-type,assignment,method-assign]
+
+
+@app.get("/")
+async def home() -> str:
+    """Stay open: no rule covers it."""
+    return "POST a user to /login, with a captcha."
+
+
+@app.post("/login")
+async def login() -> dict[str, str | int | None]:
+    """Greet the visitor, and tell what Tencent said of the ticket."""
+    sent = await request.get_json()
+    found = decision(request)
+    code = found.verdict.code if found and found.verdict is not None else None
+    return {"hello": sent.get("user", "stranger"), "captchaCode": code}

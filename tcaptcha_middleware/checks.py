@@ -1,0 +1,163 @@
+"""What cannot work, found on construction: each check says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Literal
+
+from tcaptcha_middleware.errors import ConfigurationError
+
+Colour = Literal["sync", "async"]
+
+_METHODS: dict[Colour, str] = {"sync": "verify", "async": "averify"}
+_CLAIMS: dict[Colour, str] = {"sync": "claim", "async": "aclaim"}
+_MEND: dict[Colour, str] = {
+    "sync": "use a synchronous one",
+    "async": "wrap it in in_thread(…), or use an async one",
+}
+_WHOLE = 100
+
+
+def require(colour: Colour, verifier: object) -> None:
+    """Check that `verifier` can serve a face.
+
+    Raises:
+        ConfigurationError: It is of the other colour.
+    """
+    _require(colour, verifier, _METHODS[colour], _MEND[colour])
+
+
+def require_claims(colour: Colour, claims: object) -> None:
+    """Check that a claims store can serve a face.
+
+    Raises:
+        ConfigurationError: It is of the other colour.
+    """
+    _require(colour, claims, _CLAIMS[colour], f"use {'an ' * (colour == 'async')}{colour} one")
+
+
+def _require(colour: Colour, given: object, name: str, mend: str) -> None:
+    method, kind = getattr(given, name, None), type(given).__name__
+    if not callable(method):
+        raise ConfigurationError(f"{kind} has no {name}, which this face calls: {mend}")
+    if colour == "sync" and inspect.iscoroutinefunction(method):
+        raise ConfigurationError(f"{kind}.{name} is async: call it a{name}")
+
+
+def check_verifier(verifier: object) -> None:
+    """Check that `verifier` can serve at least one face.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    _check_methods("verifier", verifier, _METHODS)
+
+
+def check_claims(claims: object) -> None:
+    """Check that a claims store can serve at least one face.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    _check_methods("claims", claims, _CLAIMS)
+
+
+def _check_methods(what: str, given: object, methods: dict[Colour, str]) -> None:
+    if isinstance(given, type):
+        raise ConfigurationError(
+            f"{what} is the class {given.__name__}: hand in an instance of it"
+        )
+    if not any(callable(getattr(given, name, None)) for name in methods.values()):
+        neither = " nor ".join(methods.values())
+        raise ConfigurationError(
+            f"{what} is {type(given).__name__}, which has neither {neither}"
+        )
+
+
+def check_word(name: str, value: object, words: Sequence[str]) -> None:
+    """Check a setting that is one of a few words.
+
+    Raises:
+        ConfigurationError: It is none of them.
+    """
+    if value not in words:
+        raise ConfigurationError(f"{name} is {value!r}: it is one of {', '.join(words)}")
+
+
+def check_plain_function(name: str, value: object) -> None:
+    """Check a hook that may not be async.
+
+    Raises:
+        ConfigurationError: It is no function, or async.
+    """
+    check_function(name, value)
+    if inspect.iscoroutinefunction(value):
+        raise ConfigurationError(f"{name} is async: make it a plain function")
+
+
+def check_function(name: str, value: object) -> None:
+    """Check a hook.
+
+    Raises:
+        ConfigurationError: It is no function.
+    """
+    if not callable(value):
+        raise ConfigurationError(f"{name} has to be a function, not {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Check a count.
+
+    Raises:
+        ConfigurationError: It is no whole number above 0.
+    """
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{name} is {value!r}: it has to be a whole number above 0")
+
+
+def check_percent(name: str, value: object) -> None:
+    """Check a share of a hundred.
+
+    Raises:
+        ConfigurationError: It is no whole number from 0 to 100.
+    """
+    if type(value) is not int or not 0 <= value <= _WHOLE:
+        raise ConfigurationError(f"{name} is {value!r}: it has to be 0 to 100")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Check an amount.
+
+    Raises:
+        ConfigurationError: It is no number above 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
+
+
+def check_list(name: str, value: object) -> None:
+    """Check a list of rules.
+
+    Raises:
+        ConfigurationError: It is none, or empty.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
+    if not value:
+        raise ConfigurationError(
+            f'{name} is empty, so nothing is protected: name "POST /login"'
+        )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that every rule can be told from the others.
+
+    Raises:
+        ConfigurationError: Two have one name.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                f"two rules are called {name!r}: give one a name= of its own"
+            )

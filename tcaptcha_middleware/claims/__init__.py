@@ -1,0 +1,1 @@
+"""Claims: who may spend a ticket. Each store keeps hashes, and never a ticket."""

@@ -1,0 +1,140 @@
+"""Rules at work: each with its pattern, its verifier, its settings and its shared state."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from tcaptcha_middleware.checks import (
+    check_count,
+    check_list,
+    check_names,
+    check_verifier,
+    require,
+    require_claims,
+)
+from tcaptcha_middleware.claims.memory import MemoryClaims
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.resilience import Budget
+from tcaptcha_middleware.rules import parse
+from tcaptcha_middleware.settings import as_rule
+from tcaptcha_middleware.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcaptcha_middleware.checks import Colour
+    from tcaptcha_middleware.rules import Pattern
+    from tcaptcha_middleware.settings import Claims, Rule, Settings, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all rules of a guard share.
+
+    Attributes:
+        claims: Who may spend a ticket.
+        on_claims_down: What is done while nobody can tell.
+        max_checks: How many checks a verifier may have under way.
+    """
+
+    claims: Claims
+    on_claims_down: Literal["verify", "deny"]
+    max_checks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A rule at work: what holds for the requests that it covers.
+
+    Attributes:
+        name: The rule's name.
+        pattern: Which requests it covers.
+        verifier: Who checks their tickets.
+        settings: The guard's settings with the rule's own over them.
+        upstream: The verifier's health, shared with the other rules that ask it.
+        shared: What the rule shares with all others.
+        budget: How many may be let through unchecked.
+        strangers: Who was let through with a disaster ticket.
+    """
+
+    name: str
+    pattern: Pattern
+    verifier: Verifier = field(repr=False)
+    settings: Settings = field(repr=False)
+    upstream: Upstream = field(repr=False)
+    shared: Shared = field(repr=False)
+    budget: Budget = field(repr=False)
+    strangers: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
+
+    @property
+    def preflight(self) -> bool:
+        """Whether a CORS preflight passes unchecked."""
+        return "OPTIONS" not in self.pattern.methods
+
+    @property
+    def app_id(self) -> int:
+        """CaptchaAppId of the verifier's captcha."""
+        return getattr(self.verifier, "app_id", 0)
+
+
+def cover(
+    rules: Sequence[Rule | str], guard: Settings, verifier: Verifier, shared: Shared
+) -> tuple[Coverage, ...]:
+    """Put rules to work.
+
+    Args:
+        rules: Rule texts and rules.
+        guard: What holds where a rule says nothing.
+        verifier: Who checks tickets where a rule says nothing.
+        shared: What all rules share.
+
+    Raises:
+        ConfigurationError: Something cannot work.
+    """
+    check_list("rules", rules)
+    check_count("max_checks", shared.max_checks)
+    upstreams: dict[int, Upstream] = {}
+    found = []
+    for rule in map(as_rule, rules):
+        asked = verifier if rule.verifier is None else rule.verifier
+        check_verifier(asked)
+        upstream = upstreams.setdefault(id(asked), Upstream(shared.max_checks))
+        found.append(_cover(rule, rule.over(guard), asked, upstream, shared))
+    check_names([coverage.name for coverage in found])
+    return tuple(found)
+
+
+def _cover(
+    rule: Rule, settings: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
+) -> Coverage:
+    if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
+        raise ConfigurationError(
+            f"disaster_tickets can be allowed only where the captcha is known: "
+            f"{type(verifier).__name__} has no app_id"
+        )
+    return Coverage(
+        name=rule.name or rule.text,
+        pattern=parse(rule.text),
+        verifier=verifier,
+        settings=settings,
+        upstream=upstream,
+        shared=shared,
+        budget=Budget(settings.allow_per_minute),
+    )
+
+
+def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims) -> None:
+    """Check that everything a face of this colour has to call is of it.
+
+    Raises:
+        ConfigurationError: Something is of the other colour.
+    """
+    require_claims(colour, claims)
+    for coverage in coverages:
+        require(colour, coverage.verifier)
+        if colour == "sync" and inspect.iscoroutinefunction(coverage.settings.when):
+            raise ConfigurationError(
+                f"{coverage.name}: when is async: this face needs a plain function"
+            )

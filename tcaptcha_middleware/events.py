@@ -1,0 +1,52 @@
+"""What an operator can count and search: one event for every decision, without a secret."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.models import Refuse
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Decision, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision.
+
+    Attributes:
+        rule: The name of the rule that covered the request; one of few, fit for a label.
+        outcome: `"passed"`, `"unchecked"` or `"refused"`.
+        reason: Why it was refused or left unchecked; `""` where it passed.
+        decision: The decision itself, with the verdict and Tencent's `RequestId`.
+        seconds: How long the walk took, the client's sending and Tencent included.
+    """
+
+    rule: str
+    outcome: str
+    reason: str
+    decision: Decision
+    seconds: float
+
+    @classmethod
+    def of(cls, decision: Decision, seconds: float) -> Event:
+        """Return the event that tells of `decision`."""
+        if isinstance(decision, Refuse):
+            return cls(decision.rule, "refused", decision.reason, decision, seconds)
+        if decision.unchecked is not None:
+            return cls(decision.rule, "unchecked", decision.unchecked, decision, seconds)
+        return cls(decision.rule, "passed", "", decision, seconds)
+
+
+def fingerprint(ticket: Ticket) -> str:
+    """Return a short hash to find one ticket's decisions by; it cannot be turned back."""
+    return claim_key(ticket)[:12]
+
+
+def claim_key(ticket: Ticket) -> str:
+    """Return the hash that stands for the pair in a claims store."""
+    # A lone surrogate is no ticket, and no error either.
+    text = f"{ticket.ticket}\n{ticket.randstr}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()

@@ -1,0 +1,97 @@
+"""What keeps a slow or broken Tencent from taking the site down: arithmetic, no I/O.
+
+The time is an argument, in seconds of a clock that never goes back. Each object is shared by
+every request of a process, from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+
+
+class Breaker:
+    """Stop calling what is down, and let one call through now and then to see.
+
+    Args:
+        failures: How many in a row open it.
+        pause: How long it stays open before a probe, in seconds.
+    """
+
+    def __init__(self, failures: int, pause: float) -> None:
+        self._failures = failures
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._closed_until = float("-inf")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether so many calls in a row failed, and none has succeeded since."""
+        return self._in_a_row >= self._failures
+
+    def admits(self, now: float) -> bool:
+        """Tell whether a call may be made; while open, one in each pause may."""
+        with self._lock:
+            if not self.is_open:
+                return True
+            if now < self._closed_until:
+                return False
+            # The probe's turn ends by the clock, so that one that is cancelled jams nothing.
+            self._closed_until = now + self._pause
+            return True
+
+    def succeeded(self) -> None:
+        """Note that a call was answered, whatever the answer."""
+        with self._lock:
+            self._in_a_row = 0
+
+    def failed(self, now: float) -> None:
+        """Note that a call was not answered."""
+        with self._lock:
+            self._in_a_row += 1
+            if self.is_open:
+                self._closed_until = now + self._pause
+
+
+class Bulkhead:
+    """Bound how many calls are under way at once, so that waiting ones cannot pile up.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._places = threading.BoundedSemaphore(limit)
+
+    def enter(self) -> bool:
+        """Take a place; False where there is none."""
+        return self._places.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._places.release()
+
+
+class Budget:
+    """So many a minute, refilled evenly; a whole minute's worth may be spent at once.
+
+    Args:
+        per_minute: How many.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._left = float(per_minute)
+        self._at: float | None = None
+        self._lock = threading.Lock()
+
+    def spend(self, now: float) -> bool:
+        """Take one; False where none is left."""
+        with self._lock:
+            gone = 0.0 if self._at is None else max(0.0, now - self._at)
+            self._left = min(self._per_minute, self._left + gone * self._per_minute / 60)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True

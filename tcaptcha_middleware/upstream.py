@@ -1,0 +1,81 @@
+"""One verifier's health, shared by every rule that asks it: whether it may be called now.
+
+Knows the errors and the breaker; makes no call itself.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
+from tcaptcha_middleware.models import Pause
+from tcaptcha_middleware.resilience import Breaker, Bulkhead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tcaptcha_middleware.models import Walk
+
+FAILURES = 5
+"""How many outages in a row open the breaker."""
+PAUSE = 10.0
+"""How long the breaker stays open before one call is tried, in seconds."""
+QUEUE = 0.5
+"""How long a check waits for a place among those under way, in seconds."""
+_GLANCE = 0.01
+
+
+class Upstream:
+    """Who may call a verifier, and when.
+
+    Args:
+        limit: How many checks may be under way at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._bulkhead = Bulkhead(limit)
+        self._breaker = Breaker(FAILURES, PAUSE)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether our own calls say so: the only proof of an outage that no client can make."""
+        return self._breaker.is_open
+
+    def place(self) -> Walk[None]:
+        """Wait for a place, briefly; give it back with `leave`.
+
+        Raises:
+            ThrottledError: Too many checks are under way.
+        """
+        deadline = time.monotonic() + QUEUE
+        while not self._bulkhead.enter():
+            if time.monotonic() > deadline:
+                raise ThrottledError("too many checks at once")
+            yield Pause(_GLANCE)
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._bulkhead.leave()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Make one call, and learn from how it ends.
+
+        Raises:
+            OutageError: It is down, and not to be called now.
+        """
+        if not self._breaker.admits(time.monotonic()):
+            raise OutageError(f"not called, because {FAILURES} calls in a row failed")
+        try:
+            yield
+        except OutageError:
+            self._breaker.failed(time.monotonic())
+            raise
+        except VerifierError:
+            # It answered, so that it is up: a revoked key must not look like an outage.
+            self._breaker.succeeded()
+            raise
+        else:
+            self._breaker.succeeded()

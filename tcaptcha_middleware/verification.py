@@ -1,0 +1,101 @@
+"""The walk's second part: from a ticket that is worth a call to a decision.
+
+A generator without I/O: it yields `Claim` and `Verify`, is sent the answers or thrown the
+failures, and returns what is decided. Only an outage can open the gate here, and only where
+the rule says so.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware import reports
+from tcaptcha_middleware.codes import judge
+from tcaptcha_middleware.disaster import FRESH, is_credible
+from tcaptcha_middleware.errors import MisconfiguredError, OutageError, VerifierError
+from tcaptcha_middleware.events import claim_key, fingerprint
+from tcaptcha_middleware.models import Allow, Claim, Reason, Refuse, Unchecked, Verdict, Verify
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.models import Decision, Ticket, Walk
+
+# A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
+_CLAIMED = 330.0
+_ONE_A_MINUTE = 60.0
+
+
+def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
+    """Claim the ticket, have it checked once, and decide.
+
+    Args:
+        coverage: The rule at work.
+        ticket: The pair, screened.
+    """
+    mark = fingerprint(ticket)
+    verdict: Verdict | None = None
+    try:
+        yield from coverage.upstream.place()
+        try:
+            with coverage.upstream.attempt():
+                if not (yield from _claim(coverage, ticket)):
+                    return Refuse(Reason.TICKET_REUSED, coverage.name, None, mark)
+                verdict = _verdict((yield Verify(coverage.verifier, ticket)))
+                reason = judge(verdict, ticket)
+        finally:
+            coverage.upstream.leave()
+    except OutageError as error:
+        reason = reports.no_verdict(coverage.name, error)
+        if coverage.settings.on_unavailable == "allow" and _affords(coverage):
+            reports.let_through(coverage.name, "Tencent is down")
+            return Allow(coverage.name, verdict, Unchecked.UNAVAILABLE, None, mark)
+    except VerifierError as error:
+        reason = reports.no_verdict(coverage.name, error)
+    except Exception as error:
+        reason = reports.broken_verifier(coverage.name, error, ticket)
+    if reason is None:
+        return Allow(coverage.name, verdict, fingerprint=mark)
+    return Refuse(reason, coverage.name, verdict, mark)
+
+
+def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
+    """Tell whether a disaster ticket is let through, and note that it was.
+
+    Only where the rule says so and while our own calls say that Tencent is down; only a
+    fresh one of the rule's captcha, once; one a minute from an address, within the budget.
+    """
+    accepted = (
+        coverage.settings.disaster_tickets == "allow"
+        and coverage.upstream.is_down
+        and is_credible(ticket.ticket, coverage.app_id, time.time())
+        and coverage.strangers.claim(ticket.user_ip, _ONE_A_MINUTE)
+        and coverage.strangers.claim(claim_key(ticket), 2 * FRESH)
+        and _affords(coverage)
+    )
+    if accepted:
+        reports.let_through(coverage.name, "a disaster ticket, while Tencent is down")
+    return accepted
+
+
+def _claim(coverage: Coverage, ticket: Ticket) -> Walk[bool]:
+    shared = coverage.shared
+    try:
+        return (yield Claim(shared.claims, claim_key(ticket), _CLAIMED)) is True
+    except Exception as error:
+        goes_on = shared.on_claims_down == "verify"
+        then = "Tencent alone judges" if goes_on else "the request is refused"
+        reports.claims_down(coverage.name, error, then)
+        if goes_on:
+            return True
+        raise VerifierError("tickets cannot be claimed") from error
+
+
+def _affords(coverage: Coverage) -> bool:
+    return coverage.budget.spend(time.monotonic())
+
+
+def _verdict(answer: object) -> Verdict:
+    if isinstance(answer, Verdict):
+        return answer
+    raise MisconfiguredError(f"the verifier returned {type(answer).__name__}, not a Verdict")

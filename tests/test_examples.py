@@ -1,0 +1,283 @@
+"""Every example does what it shows, served by the very command in its docstring."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tcaptcha_middleware.testing import TencentEmulator
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+README = (EXAMPLES / "README.md").read_text()
+PATIENCE = 20.0
+
+
+def docstring(file):
+    return ast.get_docstring(ast.parse(file.read_text())) or ""
+
+
+def commands(pattern):
+    texts = (docstring(file) for file in sorted(EXAMPLES.glob(pattern)))
+    return [line for text in texts for line in re.findall(r"^    (.+)$", text, re.MULTILINE)]
+
+
+SERVED, TESTED = commands("*_app.py"), commands("test_*.py")
+# How each server is started as a module, and told where to listen.
+SERVERS = {
+    "gunicorn": ("gunicorn", "--bind=127.0.0.1:{}"),
+    "hypercorn": ("hypercorn", "--bind=127.0.0.1:{}"),
+    "uvicorn": ("uvicorn", "--port={}"),
+    "waitress-serve": ("waitress", "--listen=127.0.0.1:{}"),
+}
+
+
+def in_form(pair):
+    return {"data": {"user": "Ada", **pair}}
+
+
+def before_an_upload(pair):
+    fields = [(name, (None, text)) for name, text in pair.items()]
+    picture = ("picture", ("ada.png", os.urandom(200_000)))
+    return {"files": [*fields, picture, ("user", (None, "Ada"))]}
+
+
+def in_json(pair):
+    return {"json": {"user": "Ada", "captcha": pair}}
+
+
+def in_query(pair):
+    return {"params": pair, "data": {"user": "Ada"}}
+
+
+PLACES = {
+    "django_app": [in_form, before_an_upload],
+    "fastapi_app": [in_form, before_an_upload],
+    "flask_app": [in_form, before_an_upload],
+    "quart_app": [in_json],
+    "starlette_app": [in_form, before_an_upload],
+    "wsgi_app": [in_form, in_query],
+}
+
+
+def app_of(command):
+    return command.split()[1].partition(":")[0]
+
+
+def environment(**more):
+    # Examples are imported from the folder that they are run in, which this would forbid.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(process, client):
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            client.get("/")
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def running(command, port, log, environ):
+    program, *words = command.split()
+    module, listen = SERVERS[program]
+    line = [sys.executable, "-m", module, listen.format(port), *words]
+    with (
+        log.open("wb") as out,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False
+        ) as client,
+        subprocess.Popen(
+            line, cwd=EXAMPLES, env=environ, stdout=out, stderr=out, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield client if answers(process, client) else None
+        finally:
+            stop(process)
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    return TencentEmulator()
+
+
+@pytest.fixture(scope="module")
+def environ(emulator, tmp_path_factory):
+    told = emulator.settings
+    with emulator.serve() as endpoint:
+        yield environment(
+            HOME=str(tmp_path_factory.mktemp("home")),  # gunicorn leaves a socket there
+            TENCENTCLOUD_SECRET_ID=told["secret_id"],
+            TENCENTCLOUD_SECRET_KEY=told["secret_key"],
+            TCAPTCHA_APP_ID=str(told["app_id"]),
+            TCAPTCHA_APP_SECRET_KEY=told["app_secret_key"],
+            TCAPTCHA_ENDPOINT=endpoint,
+        )
+
+
+@pytest.fixture(scope="module")
+def serve(environ, tmp_path_factory):
+    """Start an example where a test first asks for it; none may leave a traceback."""
+    logs, clients = tmp_path_factory.mktemp("logs"), {}
+
+    def start(command):
+        for attempt in range(3):  # somebody else may take the port meanwhile
+            log = logs / f"{len(clients)}-{attempt}"
+            with ExitStack() as tried:
+                client = tried.enter_context(running(command, free_port(), log, environ))
+                if client is not None:
+                    stack.push(tried.pop_all())
+                    clients[command] = client, log
+                    return
+        pytest.fail(f"{command} did not start:\n{log.read_text()}")
+
+    def served(command):
+        if command not in clients:
+            start(command)
+        return clients[command][0]
+
+    with ExitStack() as stack:
+        yield served
+    told = {command: log.read_text() for command, (_, log) in clients.items()}
+    assert {command: text for command, text in told.items() if "Traceback" in text} == {}
+
+
+@pytest.fixture
+def site(serve, command):
+    return serve(command)
+
+
+def in_headers(pair, command):
+    names = {"X-Captcha-Ticket": pair["ticket"], "X-Captcha-Randstr": pair["randstr"]}
+    body = "json" if PLACES[app_of(command)] == [in_json] else "data"
+    return {"headers": names, body: {"user": "Ada"}}
+
+
+def refusal(answer):
+    told = answer.json()
+    return answer.status_code, told.get("code") or told["error"]
+
+
+@pytest.mark.parametrize("command", SERVED)
+def test_the_home_page_is_open(site):
+    assert site.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("command", SERVED)
+def test_nobody_logs_in_without_a_ticket(site):
+    assert refusal(site.post("/login")) == (403, "ticket_missing")
+
+
+@pytest.mark.parametrize("command", SERVED)
+def test_a_pair_in_the_headers_is_good_for_one_login(site, emulator, command):
+    sent = in_headers(emulator.mint(), command)
+    first, second = site.post("/login", **sent), site.post("/login", **sent)
+    assert (first.status_code, first.json()) == (200, {"hello": "Ada", "captchaCode": 1})
+    assert refusal(second) == (403, "ticket_reused")
+
+
+@pytest.mark.parametrize("command", SERVED)
+def test_tencent_is_told_the_visitors_address(site, emulator, command):
+    pair = emulator.mint()
+    site.post("/login", **in_headers(pair, command))
+    (call,) = [call for call in emulator.calls if call["Ticket"] == pair["ticket"]]
+    assert call["UserIp"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        pytest.param(command, place, id=f"{command} {place.__name__}")
+        for command in SERVED
+        for place in PLACES[app_of(command)]
+    ],
+)
+def test_a_pair_elsewhere_is_as_good_and_the_handler_gets_the_whole_body(site, emulator, place):
+    sent = place(emulator.mint())
+    first, second = site.post("/login", **sent), site.post("/login", **sent)
+    assert (first.status_code, first.json()) == (200, {"hello": "Ada", "captchaCode": 1})
+    assert refusal(second) == (403, "ticket_reused")
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "starlette_app" in c])
+def test_starlettes_responder_tells_a_first_captcha_from_another(site, emulator, command):
+    sent = in_headers(emulator.mint(code=15), command)
+    bare, rejected = site.post("/login"), site.post("/login", **sent)
+    assert bare.json() == {"error": "ticket_missing", "captcha": "first"}
+    assert rejected.json() == {"error": "ticket_rejected", "captcha": "again"}
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "flask_app" in c])
+def test_flasks_upload_takes_a_pair_from_the_headers_alone(site, emulator, command):
+    pair, picture = emulator.mint(), os.urandom(200_000)
+    assert refusal(site.post("/avatar", data=pair)) == (403, "ticket_missing")
+    names = in_headers(pair, command)["headers"]
+    assert site.post("/avatar", content=picture, headers=names).json() == {"bytes": 200_000}
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "django_app" in c])
+def test_djangos_webhook_is_exempt_and_every_other_post_is_not(site):
+    assert site.post("/webhook").text == "Thanks."
+    assert refusal(site.post("/nowhere")) == (403, "ticket_missing")
+
+
+@pytest.mark.parametrize("command", TESTED)
+def test_the_examples_own_tests_pass_without_this_projects_settings(command, tmp_path):
+    program, *words = command.split()
+    alone = ["-c", os.devnull, f"--rootdir={tmp_path}", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", program, *words, *alone],
+        cwd=EXAMPLES,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d passed", done.stdout)
+
+
+def test_the_readme_names_every_example_and_nothing_else():
+    files = {file.name for file in EXAMPLES.glob("*.py")}
+    assert set(re.findall(r"\]\((\w+\.py)\)", README)) == files
+
+
+def test_the_readme_tells_the_docstrings_commands():
+    told = [line for line in re.findall(r"`(\S+ \S+)`", README) if "emulator" not in line]
+    assert sorted(told) == sorted(SERVED + TESTED)
+
+
+def test_every_server_that_is_tested_serves_some_example():
+    assert {command.split()[0] for command in SERVED} == SERVERS.keys()
