@@ -35,7 +35,7 @@ def home(_: HttpRequest) -> HttpResponse:
 def login(request: HttpRequest) -> HttpResponse:
     """Greet the visitor; the form's fields `ticket` and `randstr` were checked already."""
     found = decision(request)
-    code = found.verdict.code if found and found.verdict is not None else None
+    code = found.code if found else None
     return JsonResponse({"hello": request.POST.get("user", "stranger"), "captchaCode": code})
 
 

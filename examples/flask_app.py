@@ -40,7 +40,7 @@ def home() -> str:
 def login() -> dict[str, str | int | None]:
     """Greet the visitor, and tell what Tencent said of the ticket."""
     found = decision(request)
-    code = found.verdict.code if found and found.verdict is not None else None
+    code = found.code if found else None
     return {"hello": request.form.get("user", "stranger"), "captchaCode": code}
 
 

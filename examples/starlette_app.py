@@ -38,7 +38,7 @@ async def login(request: Request) -> Response:
     async with request.form() as form:
         user = str(form.get("user", "stranger"))
     found = decision(request)
-    code = found.verdict.code if found and found.verdict is not None else None
+    code = found.code if found else None
     return JSONResponse({"hello": user, "captchaCode": code})
 
 

@@ -33,7 +33,7 @@ def site(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byt
         length = int(environ.get("CONTENT_LENGTH") or 0)
         form = parse_qs(environ["wsgi.input"].read(length).decode())
         found = decision(environ)
-        code = found.verdict.code if found and found.verdict is not None else None
+        code = found.code if found else None
         answer = json.dumps({"hello": form.get("user", ["stranger"])[0], "captchaCode": code})
     start_response("200 OK", [("Content-Type", "application/json")])
     return [answer.encode()]

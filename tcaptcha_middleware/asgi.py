@@ -15,7 +15,7 @@ import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request, Verify
+from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks type their scopes in ways of their own.
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 SCOPE_KEY = "tcaptcha"
 
@@ -169,8 +170,7 @@ async def _fetch(step: Step, body: _Body) -> object:
             return None
         case Claim(claims, key, seconds):
             return await claims.aclaim(key, seconds)
-        case Verify(verifier, ticket):
-            return await verifier.averify(ticket)
+    return await step.verifier.averify(step.ticket)
 
 
 async def _read(body: _Body, timeout: float) -> bytes | None:  # noqa: ASYNC109  the walk's own

@@ -71,6 +71,9 @@ def json_fields(body: bytes, ticket: str, randstr: str) -> Seen:
     return Seen(_values(document, ticket), _values(document, randstr))
 
 
+_NO_TEXT = object()
+
+
 class _Object(list[tuple[str, Any]]):
     """A JSON object with its duplicate keys."""
 
@@ -104,7 +107,8 @@ def _values(document: object, path: str) -> list[object]:
             for name, value in parent
             if name == key
         ]
-    return found
+    # What is no text is refused, whatever it holds; comparing it might recurse too deep.
+    return [value if value is None or isinstance(value, str) else _NO_TEXT for value in found]
 
 
 class Multipart:
@@ -121,7 +125,7 @@ class Multipart:
         self._parse_header = parse_options_header
         self._names = {ticket: "tickets", randstr: "randstrs"}
         self._seen = Seen()
-        self._ended = False
+        self._begun = self._ended = False
         self._parser = MultipartParser(
             boundary,
             {
@@ -138,6 +142,11 @@ class Multipart:
 
     def feed(self, piece: bytes) -> Seen | None:
         """Take the next piece; return what was seen at the pair, or at the form's end."""
+        if not self._begun:
+            # After a line break the parser skips to the piece's first dash, so that what it
+            # skips would depend on where the body was cut.
+            piece = piece.lstrip(b"\r\n")
+            self._begun = bool(piece)
         try:
             self._parser.write(piece)
         except ValueError as error:

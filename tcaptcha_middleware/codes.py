@@ -121,6 +121,8 @@ _ADVICE = {
     "AuthFailure.SignatureFailure": "secret_key does not belong to secret_id",
     "AuthFailure.SignatureExpire": "this machine's clock is more than five minutes off",
     "AuthFailure.TokenFailure": "the token of the temporary key is wrong or has expired",
+    "AuthFailure.UnauthorizedOperation": "the API key may not call "
+    "captcha:DescribeCaptchaResult",
     "AuthFailure": "check secret_id, secret_key and the token",
     "UnauthorizedOperation.Unauthorized": "the account has no captcha package, or owes money",
     "UnauthorizedOperation": "the API key may not call captcha:DescribeCaptchaResult",

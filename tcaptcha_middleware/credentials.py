@@ -17,6 +17,7 @@ _PLACEHOLDER = re.compile(
     r"|placeholder|example|secret|none|null|undefined)",
     re.IGNORECASE,
 )
+_PRINTABLE = re.compile(r"[!-~]+")
 _API_KEY_ID = ("AKID", "IKID")
 
 
@@ -49,6 +50,8 @@ class Credentials:
         """Check both halves."""
         _require_text("secret_id", self.secret_id)
         _require_text("secret_key", self.secret_key)
+        if self.token:
+            _require_text("token", self.token)
         if self.secret_key.startswith(_API_KEY_ID):
             raise ConfigurationError(
                 "secret_key holds a SecretId (it begins AKID or IKID): secret_id and "
@@ -85,7 +88,7 @@ class Captcha:
 
     def __post_init__(self) -> None:
         """Check both halves."""
-        _app_id(self.app_id)
+        object.__setattr__(self, "app_id", _app_id(self.app_id))
         _require_text("app_secret_key", self.app_secret_key)
         if self.app_secret_key.startswith(_API_KEY_ID):
             raise ConfigurationError(
@@ -118,7 +121,9 @@ def _app_id(value: object) -> int:
 def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name} is blank: there is no default, set it")
-    if value != value.strip() or not value.isprintable():
-        raise ConfigurationError(f"{name} has blanks or control characters: copy it again")
+    if not _PRINTABLE.fullmatch(value):
+        raise ConfigurationError(
+            f"{name} has blanks, control characters or letters beyond ASCII: copy it again"
+        )
     if _PLACEHOLDER.fullmatch(value):
         raise ConfigurationError(f"{name} is still a placeholder: put the real value in")

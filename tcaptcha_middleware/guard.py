@@ -197,20 +197,18 @@ class Guard(Settings):
         return respond(refuse.reason, request)
 
     def close(self) -> None:
-        """Close what the verifiers opened; they open again when they are used again."""
-        for verifier in self._verifiers():
-            if hasattr(verifier, "close"):
-                verifier.close()
+        """Close what verifiers and claims opened; they open again when they are used again."""
+        for one in self._closable("close"):
+            one.close()
 
     async def aclose(self) -> None:
         """Same as `close`, but awaited."""
-        for verifier in self._verifiers():
-            if hasattr(verifier, "aclose"):
-                await verifier.aclose()
+        for one in self._closable("aclose"):
+            await one.aclose()
 
-    def _verifiers(self) -> list[Any]:
-        every = [coverage.verifier for coverage in self._coverages]
-        return list({id(verifier): verifier for verifier in every}.values())
+    def _closable(self, name: str) -> list[Any]:
+        every = [self.claims, *(coverage.verifier for coverage in self._coverages)]
+        return list({id(one): one for one in every if hasattr(one, name)}.values())
 
 
 def _address(settings: Settings, request: Request) -> str:

@@ -183,6 +183,11 @@ class Allow:
     fingerprint: str = ""
     guard: object = field(default=None, repr=False, compare=False)
 
+    @property
+    def code(self) -> int | None:
+        """CaptchaCode, as the verifier said it; None where it said nothing."""
+        return None if self.verdict is None else self.verdict.code
+
 
 @dataclass(frozen=True, slots=True)
 class Refuse:

@@ -59,11 +59,9 @@ class Seen:
 
 
 def _distinct(values: Iterable[object]) -> list[object]:
-    found: list[object] = []
-    for value in values:
-        if value not in (None, "") and value not in found:
-            found.append(value)
-    return found
+    """Return the first value, and the first that differs; a body may hold thousands."""
+    filled = [value for value in values if value not in (None, "")]
+    return filled[:1] + [value for value in filled if value != filled[0]][:1]
 
 
 def screen(ticket: Ticket) -> Reason | None:

@@ -54,9 +54,11 @@ def authorization(  # noqa: PLR0913  these six are what the signature is made of
 
 def canonical_request(headers: Mapping[str, str], body: bytes) -> bytes:
     """Return the canonical form of a POST to `/` without a query."""
-    lines = sorted(f"{key.lower()}:{value.strip().lower()}\n" for key, value in headers.items())
-    signed = ";".join(sorted(name.lower() for name in headers))
-    return f"POST\n/\n\n{''.join(lines)}\n{signed}\n{_hash(body)}".encode()
+    # Sorted by name. Whole lines sort otherwise: a colon comes after a dash.
+    pairs = sorted((name.lower(), value.strip().lower()) for name, value in headers.items())
+    lines = "".join(f"{name}:{value}\n" for name, value in pairs)
+    signed = ";".join(name for name, _ in pairs)
+    return f"POST\n/\n\n{lines}\n{signed}\n{_hash(body)}".encode()
 
 
 @lru_cache(maxsize=16)

@@ -9,10 +9,10 @@ https://cloud.tencent.com/document/product/1110/36926
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tcaptcha_middleware.codes import api_error
 from tcaptcha_middleware.errors import (
@@ -34,6 +34,13 @@ CAPTCHA_TYPE = 9
 CONTENT_TYPE = "application/json; charset=utf-8"
 MAX_ANSWER = 32 * 1024
 """The longest answer that is read, in bytes; real ones are below 1 KiB."""
+
+
+_ORIGIN = re.compile(
+    r"(?P<origin>https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?)/*",
+    re.ASCII | re.IGNORECASE,
+)
+_MAX_PORT = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +81,12 @@ def endpoint(site: str, origin: str | None = None) -> str:
         raise ConfigurationError(f'site is {site!r}: it is "cn" or "intl"')
     if origin is None:
         return SITES[site].endpoint
-    parts = urlsplit(origin)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.path.strip("/")
-        or "@" in origin
-    ):
+    given = _ORIGIN.fullmatch(str(origin))
+    if given is None or int(given["port"] or 0) > _MAX_PORT:
         raise ConfigurationError(
             f'endpoint is {origin!r}: write a whole origin, such as "http://127.0.0.1:9000"'
         )
-    return f"{parts.scheme}://{parts.netloc}"
+    return given["origin"].lower()
 
 
 def parameters(captcha: Captcha, ticket: Ticket) -> dict[str, str | int]:

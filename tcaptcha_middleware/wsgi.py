@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request, Verify
+from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ def _fetch(step: Step, body: _Body) -> object:
             return None
         case Claim(claims, key, seconds):
             return claims.claim(key, seconds)
-        case Verify(verifier, ticket):
-            return verifier.verify(ticket)
+    return step.verifier.verify(step.ticket)
 
 
 def _send(answer: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:

@@ -19,8 +19,17 @@ ROOT = Path(__file__).parent.parent
 # Each module imports from lower floors only.
 FLOORS = [
     {"errors", "models", "resilience"},
-    {"paths", "signing", "credentials", "disaster", "responses", "addresses", "reports"},
-    {"codes", "rules", "events", "switch", "checks", "claims", "claims.memory", "claims.redis"},
+    {
+        "paths",
+        "signing",
+        "credentials",
+        "disaster",
+        "responses",
+        "addresses",
+        "reports",
+        "checks",
+    },
+    {"codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
     {"pairs", "tencent", "upstream"},
     {"bodies"},
     {"tickets"},

@@ -77,7 +77,7 @@ def test_the_flask_lines_protect(emulator):
 def test_the_handlers_lines_read_the_decision():
     handler = run("def handler")["handler"]
     environ = {ENVIRON_KEY: Allow("POST /login", Verdict(1))}
-    assert handler(environ) == ("POST /login", 1, 0)
+    assert handler(environ) == ("POST /login", 1, None)
 
 
 def test_the_test_lines_pass():

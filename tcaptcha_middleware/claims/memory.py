@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.checks import check_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,11 +25,15 @@ class MemoryClaims:
     Args:
         capacity: How many claims are kept.
         clock: Tells the time in seconds; never goes back.
+
+    Raises:
+        ConfigurationError: The capacity is no whole number above 0.
     """
 
     def __init__(
         self, capacity: int = CAPACITY, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        check_count("capacity", capacity)
         self._capacity = capacity
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
@@ -50,9 +56,9 @@ class MemoryClaims:
 
     def _forget(self, now: float) -> None:
         # Oldest first; every claim of a guard lasts the same, so that is also the order in
-        # which they end.
-        while self._until:
+        # which they end. The newest, which was just made, always stays.
+        while True:
             key, until = next(iter(self._until.items()))
-            if until > now and len(self._until) <= self._capacity:
+            if until >= now and len(self._until) <= self._capacity:
                 return
             del self._until[key]

@@ -5,61 +5,93 @@ Needs the extra `redis`: https://redis.io/docs/latest/commands/set/
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from anyio.lowlevel import RunVar
 from redis import Redis
 from redis import asyncio as redis_asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class RedisClaims:
     """Let each ticket be spent once among all who share a Redis: one `SET NX PX` each.
 
+    Never asks twice: after a lost answer nobody can tell whose the claim is.
+
     Args:
-        client: A `redis.Redis`, for the WSGI face, or a `redis.asyncio.Redis`, for the ASGI
-            face; with timeouts of its own, such as `socket_timeout=0.5`. It stays yours to
-            close.
+        url: Where it is: `"redis://127.0.0.1:6379/0"`, `"rediss://…"` or `"unix://…"`.
+        timeout: How long to wait for it, in seconds.
         prefix: What its keys begin with.
 
     Raises:
-        ConfigurationError: The client is neither, or waits for ever.
+        ConfigurationError: The URL is none.
     """
 
-    def __init__(self, client: Any, prefix: str = "tcaptcha:claim:") -> None:
-        if not isinstance(client, (Redis, redis_asyncio.Redis)):
-            raise ConfigurationError("client is neither redis.Redis nor redis.asyncio.Redis")
-        if client.connection_pool.connection_kwargs.get("socket_timeout") is None:
-            raise ConfigurationError(
-                "the Redis client waits for ever: make it with socket_timeout=0.5"
-            )
-        self._client: Any = client
+    def __init__(
+        self, url: str, *, timeout: float = 0.5, prefix: str = "tcaptcha:claim:"
+    ) -> None:
+        self._url = url
+        self._limits: Any = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
         self._prefix = prefix
-        if isinstance(client, Redis):
-            self.claim = self._claim
-        else:
-            self.aclaim = self._aclaim
+        try:
+            self._client: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._limits)
+        except ValueError as error:
+            raise ConfigurationError(f"the Redis URL cannot work: {error}") from error
+        self._opened: RunVar[Any] = RunVar(f"redis {id(self)}", None)
 
-    def _claim(self, key: str, seconds: float) -> bool:
+    def claim(self, key: str, seconds: float) -> bool:
         """Claim `key`; True for the first who asks within `seconds`.
 
         Raises:
             ClaimsError: Redis is down, slow or full.
         """
-        try:
-            return self._client.set(self._prefix + key, 1, nx=True, px=_ms(seconds)) is True
-        except (RedisError, OSError) as error:
-            raise ClaimsError(f"Redis: {type(error).__name__}") from error
-
-    async def _aclaim(self, key: str, seconds: float) -> bool:
-        """Same as `_claim`, but awaited."""
-        try:
-            done = await self._client.set(self._prefix + key, 1, nx=True, px=_ms(seconds))
-        except (RedisError, OSError) as error:
-            raise ClaimsError(f"Redis: {type(error).__name__}") from error
+        with _translated():
+            done = self._client.set(self._prefix + key, 1, nx=True, px=_ms(seconds))
         return done is True
+
+    async def aclaim(self, key: str, seconds: float) -> bool:
+        """Same as `claim`, but awaited."""
+        with _translated():
+            done = await self._async().set(self._prefix + key, 1, nx=True, px=_ms(seconds))
+        return done is True
+
+    def close(self) -> None:
+        """Close the connections of `claim`; it opens them again when it is used again."""
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that `aclaim` has opened in the running event loop."""
+        opened = self._opened.get()
+        self._opened.set(None)
+        if opened is not None:
+            await opened.aclose()
+
+    def _async(self) -> Any:
+        if self._opened.get() is None:
+            retry = AsyncRetry(NoBackoff(), 0)
+            self._opened.set(
+                redis_asyncio.Redis.from_url(self._url, retry=retry, **self._limits)
+            )
+        return self._opened.get()
 
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        # The name alone: Redis may quote the command, and a URL may hold a password.
+        raise ClaimsError(f"Redis: {type(error).__name__}") from error

@@ -73,9 +73,9 @@ async def login(request: Request) -> Response:
     async with request.form() as form:
         user = str(form.get("user", ""))
     found = decision(request)
-    if found is None or found.verdict is None:
+    if found is None:
         raise RuntimeError("the gate is not in front of the login")
-    return JSONResponse({"user": user, "rule": found.rule, "captchaCode": found.verdict.code})
+    return JSONResponse({"user": user, "rule": found.rule, "captchaCode": found.code})
 
 
 def _file(name: str, media_type: str) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from wsgiref.validate import validator
 
 from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.models import Ask, Claim, ReadBody, Request, Verify
+from tcaptcha_middleware.models import Ask, Claim, Pause, ReadBody, Request, Verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,6 +60,7 @@ class Outcome:
     code: str
     status: int = 200
     body_seen: bytes = field(default=b"", repr=False)
+    unchecked: str | None = None
 
 
 def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
@@ -80,7 +82,7 @@ def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
     except StopIteration as stop:
         decided = stop.value
     if isinstance(decided, Allow):
-        return Outcome(ALLOWED, body_seen=exchange.body)
+        return Outcome(ALLOWED, body_seen=exchange.body, unchecked=decided.unchecked)
     return Outcome(decided.reason.value, decided.reason.status)
 
 
@@ -104,6 +106,8 @@ def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
             return piece
         case Ask(question, request):
             return question(request)
+        case Pause(seconds):
+            return time.sleep(seconds)
         case Claim(claims, key, seconds):
             return claims.claim(key, seconds)
         case Verify(verifier, ticket):
@@ -255,8 +259,10 @@ def through_wsgi(guard: Guard, exchange: Exchange) -> Outcome:
 
 
 def _reached(seen: dict[str, Any]) -> Outcome:
-    code = UNCOVERED if seen["decision"] is None else ALLOWED
-    return Outcome(code, body_seen=seen["body"])
+    found = seen["decision"]
+    if found is None:
+        return Outcome(UNCOVERED, body_seen=seen["body"])
+    return Outcome(ALLOWED, body_seen=seen["body"], unchecked=found.unchecked)
 
 
 def _refused(status: int, body: bytes) -> Outcome:
