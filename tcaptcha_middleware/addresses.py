@@ -8,6 +8,7 @@ https://www.rfc-editor.org/rfc/rfc7239
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,7 @@ def _for(element: str) -> str:
     return found[0] if found else ""
 
 
+@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     node = _NODE.fullmatch(text.strip())
     bare = (node["v6"] or node["v4"] or node["bare"] or "") if node else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware import reports
@@ -24,7 +24,7 @@ from tcaptcha_middleware.checks import (
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
-from tcaptcha_middleware.events import Event, fingerprint
+from tcaptcha_middleware.events import Event, claim_key, fingerprint
 from tcaptcha_middleware.extraction import extract
 from tcaptcha_middleware.models import Allow, Ask, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.pairs import screen
@@ -138,14 +138,14 @@ class Guard(Settings):
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
         if isinstance(decision, Refuse) and not _enforced(coverage.settings, request):
             reports.would_refuse(coverage.name, decision.reason)
-            decision = _observed(decision)
+            decision = _observed(decision, coverage)
         self._tell(coverage, decision, time.monotonic() - began)
-        return replace(decision, guard=self) if isinstance(decision, Allow) else decision
+        return decision
 
     def _decide(self, coverage: Coverage, request: Request) -> Walk[Decision]:
         excuse = yield from self._excuse(coverage, request)
         if excuse is not None:
-            return Allow(coverage.name, unchecked=excuse)
+            return Allow(coverage.name, unchecked=excuse, coverage=coverage)
         found = yield from extract(coverage.settings, request)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
@@ -154,8 +154,8 @@ class Guard(Settings):
         if reason is None:
             return (yield from verify(coverage, ticket))
         if reason is Reason.DISASTER_TICKET and accepts_disaster(coverage, ticket):
-            return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET)
-        return Refuse(reason, coverage.name, fingerprint=fingerprint(ticket))
+            return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET, coverage=coverage)
+        return Refuse(reason, coverage.name, fingerprint=fingerprint(claim_key(ticket)))
 
     def _excuse(self, coverage: Coverage, request: Request) -> Walk[Unchecked | None]:
         if coverage.preflight and request.is_preflight:
@@ -180,11 +180,7 @@ class Guard(Settings):
 
         A ticket can be spent once, so that it is checked once.
         """
-        return (
-            isinstance(earlier, Allow)
-            and earlier.guard is self
-            and earlier.rule == coverage.name
-        )
+        return isinstance(earlier, Allow) and earlier.coverage is coverage
 
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""
@@ -224,9 +220,14 @@ def _enforced(settings: Settings, request: Request) -> bool:
     return settings.percent > zlib.crc32(settings.client_ip(request).encode()) % 100
 
 
-def _observed(refuse: Refuse) -> Allow:
+def _observed(refuse: Refuse, coverage: Coverage) -> Allow:
     return Allow(
-        refuse.rule, refuse.verdict, Unchecked.OBSERVED, refuse.reason, refuse.fingerprint
+        rule=refuse.rule,
+        verdict=refuse.verdict,
+        unchecked=Unchecked.OBSERVED,
+        refused=refuse.reason,
+        fingerprint=refuse.fingerprint,
+        coverage=coverage,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,7 +173,7 @@ class Allow:
         unchecked: Why it goes on without a passed verdict; None where one passed.
         refused: What it would have been refused for, where the rule only observes.
         fingerprint: A short hash of the ticket; `""` where there was none.
-        guard: The guard that decided, so that the same guard twice on a stack checks once.
+        coverage: The rule at work, so that the same guard twice on a stack checks once.
     """
 
     rule: str
@@ -181,7 +181,7 @@ class Allow:
     unchecked: Unchecked | None = None
     refused: Reason | None = None
     fingerprint: str = ""
-    guard: object = field(default=None, repr=False, compare=False)
+    coverage: object = field(default=None, repr=False, compare=False)
 
     @property
     def code(self) -> int | None:
@@ -209,8 +209,7 @@ class Refuse:
 Decision = Allow | Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBody:
+class ReadBody(NamedTuple):
     """A step of the walk: fetch the body's next piece.
 
     Answered with the piece, or None at the body's end.
@@ -222,8 +221,7 @@ class ReadBody:
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A step of the walk: put a question to a function of the application's own.
 
     Answered with what it returns; under ASGI it may be awaited.
@@ -237,8 +235,7 @@ class Ask:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """A step of the walk: wait.
 
     Attributes:
@@ -248,8 +245,7 @@ class Pause:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A step of the walk: claim a ticket. Answered with True for the first who does.
 
     Attributes:
@@ -258,13 +254,12 @@ class Claim:
         seconds: How long the claim holds.
     """
 
-    claims: Any = field(repr=False)
+    claims: Any
     key: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verify:
+class Verify(NamedTuple):
     """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
 
     Attributes:
@@ -272,7 +267,7 @@ class Verify:
         ticket: The pair to check.
     """
 
-    verifier: Any = field(repr=False)
+    verifier: Any
     ticket: Ticket
 
 

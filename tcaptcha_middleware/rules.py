@@ -8,6 +8,7 @@ knows nothing of tickets, verifiers or answers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPMethod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.paths import Segments
 
 METHODS = frozenset(HTTPMethod)
+
+_REMEMBERED = 2048
+_LONG = 512
 
 
 class Pattern(NamedTuple):
@@ -151,6 +155,7 @@ class Matcher:
     def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
         self._rules = Table(rules)
         self._exempt = Table(exempt)
+        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._match)
 
     def match(
         self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
@@ -163,6 +168,12 @@ class Matcher:
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
+        # Most requests are for few paths. A long one is not kept, so that memory is bounded.
+        if len(path) + len(raw_path) > _LONG:
+            return self._match(method, path, raw_path, root_path)
+        return self._remembered(method, path, raw_path, root_path)
+
+    def _match(self, method: str, path: str, raw_path: bytes, root_path: str) -> int | None:
         if not root_path and is_plain(path, raw_path) and method in METHODS:
             form = segments(path)
             rule = self._rules.find(method, form)

@@ -33,30 +33,31 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
         coverage: The rule at work.
         ticket: The pair, screened.
     """
-    mark = fingerprint(ticket)
+    name, upstream, key = coverage.name, coverage.upstream, claim_key(ticket)
+    mark = fingerprint(key)
     verdict: Verdict | None = None
     try:
-        yield from coverage.upstream.place()
+        yield from upstream.place()
         try:
-            with coverage.upstream.attempt():
-                if not (yield from _claim(coverage, ticket)):
-                    return Refuse(Reason.TICKET_REUSED, coverage.name, None, mark)
+            with upstream.attempt():
+                if not (yield from _claim(coverage, key)):
+                    return Refuse(Reason.TICKET_REUSED, name, None, mark)
                 verdict = _verdict((yield Verify(coverage.verifier, ticket)))
                 reason = judge(verdict, ticket)
         finally:
-            coverage.upstream.leave()
+            upstream.leave()
     except OutageError as error:
-        reason = reports.no_verdict(coverage.name, error)
+        reason = reports.no_verdict(name, error)
         if coverage.settings.on_unavailable == "allow" and _affords(coverage):
-            reports.let_through(coverage.name, "Tencent is down")
-            return Allow(coverage.name, verdict, Unchecked.UNAVAILABLE, None, mark)
+            reports.let_through(name, "Tencent is down")
+            return Allow(name, verdict, Unchecked.UNAVAILABLE, None, mark, coverage)
     except VerifierError as error:
-        reason = reports.no_verdict(coverage.name, error)
+        reason = reports.no_verdict(name, error)
     except Exception as error:
-        reason = reports.broken_verifier(coverage.name, error, ticket)
+        reason = reports.broken_verifier(name, error, ticket)
     if reason is None:
-        return Allow(coverage.name, verdict, fingerprint=mark)
-    return Refuse(reason, coverage.name, verdict, mark)
+        return Allow(name, verdict, None, None, mark, coverage)
+    return Refuse(reason, name, verdict, mark)
 
 
 def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
@@ -78,10 +79,10 @@ def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
     return accepted
 
 
-def _claim(coverage: Coverage, ticket: Ticket) -> Walk[bool]:
+def _claim(coverage: Coverage, key: str) -> Walk[bool]:
     shared = coverage.shared
     try:
-        return (yield Claim(shared.claims, claim_key(ticket), _CLAIMED)) is True
+        return (yield Claim(shared.claims, key, _CLAIMED)) is True
     except Exception as error:
         goes_on = shared.on_claims_down == "verify"
         then = "Tencent alone judges" if goes_on else "the request is refused"

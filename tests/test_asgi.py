@@ -86,7 +86,7 @@ def test_what_is_in_the_scope_already_proves_nothing(target):
 
 
 def test_a_decision_of_another_guard_does_not_count():
-    foreign = Allow("/login", guard=Guard(["/login"], FakeVerifier()))
+    foreign = Allow("/login", coverage=Guard(["/login"], FakeVerifier()).match("GET", "/login"))
     assert send(Exchange(), tcaptcha=foreign)[0]["status"] == 403
 
 

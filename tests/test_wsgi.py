@@ -77,7 +77,7 @@ def test_what_is_in_the_environ_already_proves_nothing(target):
 
 
 def test_a_decision_of_another_guard_does_not_count():
-    foreign = Allow("/login", guard=Guard(["/login"], FakeVerifier()))
+    foreign = Allow("/login", coverage=Guard(["/login"], FakeVerifier()).match("GET", "/login"))
     assert send(Exchange(), **{"tcaptcha.decision": foreign})[0] == 403
 
 

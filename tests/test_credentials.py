@@ -1,0 +1,287 @@
+"""The two pairs of secrets: mixed up, left blank or pasted badly, they are told apart."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tcaptcha_middleware import ConfigurationError, TencentVerifier
+from tcaptcha_middleware.credentials import Captcha, Credentials
+from tcaptcha_middleware.tencent import headers
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.credentials import CredentialProvider
+
+SECRETS = {
+    "secret_id": "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA",
+    "secret_key": "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
+    "app_id": "198765432",
+    "app_secret_key": "E4kwK9AcXQMHkktiItyMEyQPn",
+}
+TOKEN = "kx0cFQ7RkLz2mC4vTgWb9hYpUeNdSa1o"
+NAMES = ("secret_id", "secret_key", "app_secret_key", "token")
+
+
+def make(**other: object) -> TencentVerifier:
+    return TencentVerifier(**(SECRETS | {"token": TOKEN} | other))
+
+
+def refusal(**other: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        make(**other)
+    message = str(caught.value)
+    assert not any(secret in message for secret in (*SECRETS.values(), TOKEN))
+    return message
+
+
+@pytest.mark.parametrize("start", ["AKID", "IKID"])
+def test_the_right_secrets_are_taken(start):
+    assert make(secret_id=f"{start}z8krbsJ5yKBZQpn74WFk").app_id == 198765432
+
+
+ORDERS = [
+    order
+    for order in itertools.permutations(SECRETS)
+    # An AppSecretKey looks just like a SecretKey.
+    if order[0] != "secret_id" or order[2] != "app_id"
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
+def test_secrets_in_each_others_place_are_refused(order):
+    refusal(**dict(zip(SECRETS, (SECRETS[name] for name in order), strict=True)))
+
+
+def test_only_the_two_orders_that_look_right_are_taken():
+    assert len(ORDERS) == 24 - 2
+
+
+SWAPPED = {
+    "secret_id and secret_key": (
+        lambda: Credentials(SECRETS["secret_key"], SECRETS["secret_id"]),
+        "secret_id and secret_key are swapped",
+    ),
+    "app_id for secret_id": (
+        lambda: Credentials(SECRETS["app_id"], SECRETS["app_secret_key"]),
+        "captcha's app_id or app_secret_key",
+    ),
+    "app_secret_key for secret_id": (
+        lambda: Credentials(SECRETS["app_secret_key"], SECRETS["secret_key"]),
+        "captcha's app_id or app_secret_key",
+    ),
+    "secret_id for app_id": (
+        lambda: Captcha.of(SECRETS["secret_id"], SECRETS["secret_key"]),
+        "app_id holds a SecretId",
+    ),
+    "secret_id for app_secret_key": (
+        lambda: Captcha.of(SECRETS["app_id"], SECRETS["secret_id"]),
+        "app_secret_key holds a SecretId",
+    ),
+    "secret_key for app_id": (
+        lambda: Captcha.of(SECRETS["secret_key"], SECRETS["app_secret_key"]),
+        "app_id is not a number",
+    ),
+    "app_secret_key for app_id": (
+        lambda: Captcha.of(SECRETS["app_secret_key"], SECRETS["app_id"]),
+        "app_id is not a number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("swapped", "told"), SWAPPED.values(), ids=SWAPPED)
+def test_what_stands_in_the_wrong_place_is_told(swapped, told):
+    with pytest.raises(ConfigurationError) as caught:
+        swapped()
+    assert told in str(caught.value)
+
+
+BLANK = {
+    "empty": "",
+    "a blank": " ",
+    "a line break": "\n",
+    "an ideographic blank": "\u3000",
+    "None": None,
+    "a number": 198765432,
+    "bytes": b"AKIDz8krbsJ5yKBZQpn74WFk",
+}
+
+
+@pytest.mark.parametrize("value", BLANK.values(), ids=BLANK)
+@pytest.mark.parametrize("name", ["secret_key", "app_secret_key"])
+def test_a_blank_secret_is_refused_by_name(name, value):
+    assert refusal(**{name: value}).startswith(f"{name} is blank")
+
+
+@pytest.mark.parametrize("value", ["", " ", None], ids=repr)
+def test_a_blank_secret_id_is_refused_by_name(value):
+    assert refusal(secret_id=value).startswith("secret_id is blank")
+
+
+PASTED = {
+    "a line break after": "%s\n",
+    "a blank before": " %s",
+    "a tab after": "%s\t",
+    "a blank within": "AKID %s",
+    "a line break within": "AKID\r\nX-Forged: %s",
+    "a NUL": "%s\0",
+    "a zero-width blank": "\u200b%s",
+    "a byte order mark": "\ufeff%s",
+    "a no-break blank": "%s\xa0",
+    "quotes of a word processor": "\u201c%s\u201d",
+    "a full-width letter": "%s\uff21",
+    "a note in Chinese": "你的%s",
+}
+
+
+@pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_badly_pasted_secret_is_refused_by_name(name, pasted):
+    value = pasted % (SECRETS | {"token": TOKEN})[name]
+    message = refusal(**{name: value})
+    assert message.startswith(f"{name} has blanks, control characters or letters beyond ASCII")
+
+
+PLACEHOLDERS = [
+    "AKIDxxxxxxxx",
+    "AKID********",
+    "IKIDxxxx",
+    "AKIDEXAMPLE",
+    "xxx",
+    "XXXX",
+    "***",
+    "...",
+    "<secret>",
+    "${SECRET_KEY}",
+    "{{secret}}",
+    "your-secret-key",
+    "YOUR_SECRET",
+    "my_secret_key",
+    "change-me",
+    "CHANGEME",
+    "todo",
+    "dummy",
+    "placeholder",
+    "example",
+    "secret",
+    "None",
+    "null",
+    "undefined",
+]
+
+
+@pytest.mark.parametrize("value", PLACEHOLDERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_placeholder_is_refused_by_name(name, value):
+    assert refusal(**{name: value}).startswith(f"{name} is still a placeholder")
+
+
+REAL = [
+    "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
+    "xJ4todo8secretPq86cd98joQYCN3zzz",
+    "exampleOfARealKey",
+]
+
+
+@pytest.mark.parametrize("value", REAL)
+def test_a_secret_that_only_holds_such_a_word_is_taken(value):
+    assert Credentials(SECRETS["secret_id"], value).secret_key == value
+
+
+NO_NUMBER = {
+    "empty": "",
+    "a blank": " ",
+    "zero": 0,
+    "zero as text": "0",
+    "zeros": "000",
+    "negative": -1,
+    "negative as text": "-1",
+    "True": True,
+    "False": False,
+    "a fraction": 198765432.0,
+    "a fraction as text": "198765432.0",
+    "text": "captcha",
+    "hexadecimal": "0xbd8eb78",
+    "a blank within": "198 765 432",
+    "underscores": "198_765_432",
+    "Arabic digits": "١٩٩",
+    "a superscript": "²",
+    "None": None,
+    "bytes": b"198765432",
+    "a list": [198765432],
+}
+
+
+@pytest.mark.parametrize("value", NO_NUMBER.values(), ids=NO_NUMBER)
+def test_an_app_id_that_is_no_number_is_refused(value):
+    assert refusal(app_id=value).startswith("app_id is not a number")
+    with pytest.raises(ConfigurationError, match="app_id is not a number"):
+        Captcha(value, SECRETS["app_secret_key"])
+
+
+@pytest.mark.parametrize(
+    "value", [198765432, "198765432", " 198765432\n", "0198765432"], ids=repr
+)
+@pytest.mark.parametrize("construct", [Captcha, Captcha.of], ids=["class", "of"])
+def test_an_app_id_as_text_becomes_the_number_that_is_sent(construct, value):
+    app_id = construct(value, SECRETS["app_secret_key"]).app_id
+    assert type(app_id) is int
+    assert app_id == 198765432
+
+
+def test_no_secret_is_shown():
+    credentials = Credentials(SECRETS["secret_id"], SECRETS["secret_key"], TOKEN)
+    captcha = Captcha.of(SECRETS["app_id"], SECRETS["app_secret_key"])
+    shown = f"{credentials!r} {credentials} {captcha!r} {captcha} {make()!r}"
+    assert SECRETS["secret_id"] in shown
+    assert SECRETS["app_id"] in shown
+    for name in ("secret_key", "app_secret_key"):
+        assert SECRETS[name] not in shown
+    assert TOKEN not in shown
+
+
+@pytest.mark.parametrize("token", [None, ""], ids=repr)
+def test_a_lasting_key_has_no_token(token):
+    credentials = Credentials(SECRETS["secret_id"], SECRETS["secret_key"], token)
+    assert not credentials.get_credential_info()[2]
+
+
+class Rotating:
+    """What a metadata service hands out: of no shape that anybody promised."""
+
+    def __init__(self):
+        self.turn = 0
+
+    def get_credential_info(self):
+        self.turn += 1
+        return f"temporary-{self.turn}", "key", f"token-{self.turn}"
+
+
+def sent(provider: CredentialProvider) -> dict[str, str]:
+    return headers(provider.get_credential_info(), host="h", body=b"", timestamp=1551113065)
+
+
+def test_anything_that_hands_out_a_key_signs():
+    provider = Rotating()
+    for turn in (1, 2):
+        assert f"Credential=temporary-{turn}/" in sent(provider)["Authorization"]
+    assert sent(provider)["X-TC-Token"] == "token-3"
+
+
+def test_a_key_from_elsewhere_is_taken_as_it_comes():
+    assert make(secret_id=None, secret_key=None, token=None, credentials=Rotating()).app_id
+
+
+@pytest.mark.parametrize("provider", [{"secret_id": "AKID"}, "AKID"], ids=repr)
+def test_what_hands_out_no_key_is_refused(provider):
+    message = refusal(secret_id=None, secret_key=None, token=None, credentials=provider)
+    assert "get_credential_info" in message
+
+
+def test_the_official_sdks_credentials_hand_out_the_same():
+    credential = pytest.importorskip("tencentcloud.common.credential")
+    given = SECRETS["secret_id"], SECRETS["secret_key"], TOKEN
+    ours, theirs = Credentials(*given), credential.Credential(*given)
+    assert tuple(theirs.get_credential_info()) == ours.get_credential_info() == given
+    assert sent(theirs) == sent(ours)
