@@ -119,26 +119,24 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: deque[Message] = deque()
-        self._ended = False
+        self.ended = False
         self.disconnected = False
 
-    async def read(self) -> bytes | None:
-        """Return the next piece, or None at the end.
+    async def read(self) -> bytes:
+        """Return the next piece; there is one until `ended`.
 
         Raises:
             RequestBodyError: The client went away.
         """
-        if self._ended:
-            return None
         message = await self._receive()
         if message["type"] != "http.request":
             self._kept.append(message)
             self.disconnected = True
             raise RequestBodyError("the client went away")
-        self._ended = not message.get("more_body", False)
+        self.ended = not message.get("more_body", False)
         piece: bytes = message.get("body", b"")
         # An empty piece says nothing, and a client could send them without end.
-        if piece or self._ended:
+        if piece or self.ended:
             self._kept.append(message)
         return piece
 
@@ -161,7 +159,7 @@ def _request(scope: Scope) -> Request:
 async def _fetch(step: Step, body: _Body) -> object:
     match step:
         case ReadBody(timeout):
-            return await _read(body, timeout)
+            return None if body.ended else await _read(body, timeout)
         case Ask(question, request):
             answer = question(request)
             return await answer if inspect.isawaitable(answer) else answer
@@ -173,7 +171,7 @@ async def _fetch(step: Step, body: _Body) -> object:
     return await step.verifier.averify(step.ticket)
 
 
-async def _read(body: _Body, timeout: float) -> bytes | None:  # noqa: ASYNC109  the walk's own
+async def _read(body: _Body, timeout: float) -> bytes:  # noqa: ASYNC109  the walk's own
     try:
         with anyio.fail_after(timeout):
             return await body.read()

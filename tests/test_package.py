@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
-from importlib.metadata import metadata, version
+from importlib.metadata import metadata, requires, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_every_module_imports_from_lower_floors_only(module):
 
 def test_no_floor_names_a_module_that_is_gone():
     assert FLOOR.keys() == MODULES.keys()
+
+
+def foreign(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_package_that_is_imported_is_declared(module):
+    declared = {
+        re.split(r"[^a-z0-9-]", requirement, maxsplit=1)[0].replace("-", "_")
+        for requirement in requires("tcaptcha-middleware")
+    }
+    declared |= {"tencentcloud", "tcaptcha_middleware", *sys.stdlib_module_names}
+    assert set(foreign(MODULES[module])) - declared == set()
 
 
 def test_the_public_names_are_sorted_and_all_load():

@@ -6,6 +6,7 @@ border where httpx's errors become ours.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import threading
@@ -16,7 +17,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
-import sniffio
 from anyio.lowlevel import RunVar
 from asgiref.sync import sync_to_async
 
@@ -289,12 +289,19 @@ def _async_transport() -> httpx.AsyncBaseTransport:
         max_keepalive_connections=_CONNECTIONS,
         keepalive_expiry=60,
     )
-    asyncio = sniffio.current_async_library() == "asyncio"
-    if asyncio and importlib.util.find_spec("httpx_aiohttp") is not None:
+    if _on_asyncio() and importlib.util.find_spec("httpx_aiohttp") is not None:
         from httpx_aiohttp import AiohttpTransport
 
         return AiohttpTransport(verify=_tls(), trust_env=False, limits=limits)
     return httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
+
+
+def _on_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _take(body: bytearray, piece: bytes, deadline: float) -> None:
