@@ -134,8 +134,7 @@ class TencentEmulator:
 
     async def _tell(self, send: Send, does: Callable[..., Any], body: bytes) -> None:
         try:
-            told = json.loads(body or b"{}")
-            answer = does(**told)
+            answer = does(**json.loads(body or b"{}"))
         except (ValueError, TypeError) as error:
             await _send(send, 400, json.dumps({"error": str(error)}).encode())
         else:

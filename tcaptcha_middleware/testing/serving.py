@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_START = 10.0
-
 
 @contextmanager
 def serving(
@@ -38,7 +36,7 @@ def serving(
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            _wait(server)
+            _wait(server, thread)
             yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
@@ -53,13 +51,14 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error}") from error
+            raise OSError(
+                error.errno, f"cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
         yield listener
 
 
-def _wait(server: Any) -> None:
-    deadline = time.monotonic() + _START
+def _wait(server: Any, thread: threading.Thread) -> None:
     while not server.started:
-        if time.monotonic() > deadline:
+        if not thread.is_alive():
             raise RuntimeError("the server did not start")
         time.sleep(0.005)

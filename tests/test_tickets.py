@@ -1,0 +1,561 @@
+"""Where a pair may stand, and that no bytes do worse there than to be refused."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from itertools import pairwise
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tcaptcha_middleware import (
+    ConfigurationError,
+    Form,
+    Function,
+    Header,
+    Json,
+    Query,
+    Reason,
+    Request,
+    Ticket,
+)
+from tcaptcha_middleware.bodies import Multipart
+from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.pairs import Seen, screen
+from tcaptcha_middleware.tickets import DEFAULT_SOURCES, Source, as_sources, body_parser
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=B"
+JSON = "application/json"
+T, R = "tr03goodticket*", "@rand"
+
+
+def request(*headers: tuple[str, str], query: bytes = b"") -> Request:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    return Request("http", "POST", "/login", query, raw)
+
+
+def part(name: str, value: str, more: str = "") -> bytes:
+    head = f'Content-Disposition: form-data; name="{name}"{more}'
+    return f"--B\r\n{head}\r\n\r\n{value}\r\n".encode()
+
+
+END = b"--B--\r\n"
+
+
+def read(source: Source, content_type: str, *pieces: bytes) -> Seen | type[RequestBodyError]:
+    """Feed a parser as the walk does; what it has seen, or that it refused."""
+    try:
+        parser = source.parser(content_type)
+        for piece in pieces:
+            seen = parser.feed(piece)
+            if seen is not None:
+                return seen
+        return parser.finish()
+    except RequestBodyError:
+        return RequestBodyError
+
+
+def asked(seen: Seen | type[RequestBodyError]) -> object:
+    """Ask what the walk asks."""
+    if seen is RequestBodyError:
+        return seen
+    return seen.complete, seen.ambiguous, seen.pair() if seen.complete else None
+
+
+def cut(body: bytes, places: set[int]) -> list[bytes]:
+    ends = sorted({0, len(body), *(place % (len(body) + 1) for place in places)})
+    return [body[start:end] for start, end in pairwise(ends)]
+
+
+# Any bytes; and bytes that look enough like each kind of body to get far into its parser.
+SCRAPS = {
+    URLENCODED: ["ticket=", "randstr=", "&", ";", "=", "%", "%74", "%ff", "+", "\xff", "a"],
+    JSON: [
+        *('{"ticket":', '"randstr":', "{", "}", "[", "]", ",", ":", '"a"', '"\\ud800"', "null"),
+        *("1", "1e999", "-", "NaN", "tr", "true", "\ufeff", "\xff", "9" * 5000, "[" * 5000),
+    ],
+    MULTIPART: [
+        *("--B", "--B\r\n", "\r\n--B\r\n", "\r\n--B--\r\n", "\r\n--B", "--", "-", "\r\n", "\r"),
+        *("\n", ":", " ", "a", "\0", "\xff", "\r\n\r\n", "x: y\r\n", "a" * 5000, "--B \t\r\n"),
+        'Content-Disposition: form-data; name="ticket"',
+        'content-disposition: form-data; name="randstr"\r\n\r\n',
+        "Content-Disposition: form-data; name=ticket; filename*=x''%ff\r\n\r\n",
+        'Content-Disposition: form-data; name*0="ti"; name*1="cket"\r\n\r\n',
+        'Content-Disposition: ;;="\\"; name="ticket',
+        part("ticket", T).decode(),
+        part("randstr", R).decode(),
+        part("ticket", T, '; filename="t"').decode(),
+    ],
+}
+SOURCES = {URLENCODED: Form(), JSON: Json(), MULTIPART: Form()}
+BODIES = {
+    kind: st.binary()
+    | st.lists(st.sampled_from(scraps), max_size=12).map(
+        lambda found: "".join(found).encode("utf-8")
+    )
+    | st.lists(st.sampled_from(scraps), max_size=12).map(
+        lambda found: "".join(found).encode("latin-1", "replace")
+    )
+    for kind, scraps in SCRAPS.items()
+}
+PLACES = st.sets(st.integers(0, 20_000), max_size=12)
+KINDS = {URLENCODED: "urlencoded", JSON: "json", MULTIPART: "multipart"}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
+@settings(deadline=None)
+@given(data=st.data(), places=PLACES)
+def test_no_bytes_raise_and_no_cut_changes_what_is_read(kind, data, places):
+    body = data.draw(BODIES[kind])
+    whole = asked(read(SOURCES[kind], kind, body))
+    assert asked(read(SOURCES[kind], kind, *cut(body, places))) == whole
+    assert asked(read(SOURCES[kind], kind, *(bytes([byte]) for byte in body))) == whole
+
+
+WHOLE = {
+    "urlencoded": (URLENCODED, f"a=b&ticket={quote(T)}&randstr={quote(R)}".encode()),
+    "json": (JSON, json.dumps({"a": 1, "ticket": T, "randstr": R}).encode()),
+    "multipart": (MULTIPART, part("a", "b") + part("ticket", T) + part("randstr", R) + END),
+    "multipart, line breaks before": (
+        MULTIPART,
+        b"\r\n\n" + part("ticket", T) + part("randstr", R) + END,
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), WHOLE.values(), ids=WHOLE)
+def test_the_pair_is_found_wherever_the_body_is_cut(kind, body):
+    for place in range(len(body)):
+        assert asked(read(SOURCES[kind], kind, body[:place], body[place:])) == (
+            True,
+            False,
+            (T, R),
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
+@settings(deadline=None)
+@given(
+    text=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1),
+    places=PLACES,
+)
+def test_what_was_written_is_what_is_read(kind, text, places):
+    pair = [("ticket", text), ("randstr", text)]
+    body = {
+        URLENCODED: urlencode(pair).encode(),
+        JSON: json.dumps(dict(pair), ensure_ascii=False).encode(),
+        MULTIPART: b"".join(part(*field) for field in pair) + END,
+    }[kind]
+    assert read(SOURCES[kind], kind, *cut(body, places)).pair() == (text, text)
+
+
+def test_an_unread_preamble_is_refused_however_it_is_cut():
+    # A parser that looks for the first dash alone would find one, or not, piece by piece.
+    body = b"\r\nA preamble.\r\n" + part("ticket", T) + part("randstr", R) + END
+    for place in range(len(body)):
+        assert read(Form(), MULTIPART, body[:place], body[place:]) is RequestBodyError
+
+
+NAME = b'Content-Disposition: form-data; name="ticket"'
+PARTS = {
+    "a field": (NAME, [T]),
+    "names in lower case": (NAME.lower(), [T]),
+    "names in capitals": (NAME.replace(b"Content-D", b"CONTENT-D"), [T]),
+    "no quotes": (NAME.replace(b'"', b""), [T]),
+    "another header before": (b"X: y\r\n" + NAME, [T]),
+    "another header after": (NAME + b"\r\nContent-Type: text/plain; filename=x", [T]),
+    "a file": (NAME + b'; filename="ticket.txt"', []),
+    "a file without a name": (NAME + b'; filename=""', []),
+    "a file's name in RFC 2231's form": (NAME + b"; filename*=utf-8''x", [T]),
+    "the name in RFC 2231's form": (NAME.replace(b"name=", b"name*=utf-8''"), []),
+    "another name": (NAME.replace(b"ticket", b"Ticket"), []),
+    "a name beyond UTF-8": (NAME.replace(b"ticket", b"\xff"), []),
+    "no name": (NAME.partition(b";")[0], []),
+    "no disposition": (b"Content-Type: text/plain", []),
+}
+
+
+@pytest.mark.parametrize(("head", "tickets"), PARTS.values(), ids=PARTS)
+def test_a_part_is_a_field_by_its_name_and_no_file(head, tickets):
+    body = b"--B\r\n" + head + b"\r\n\r\n" + T.encode() + b"\r\n" + part("randstr", R) + END
+    assert read(Form(), MULTIPART, body) == Seen(tickets, [R])
+
+
+def test_a_multipart_form_is_read_no_further_than_the_pair():
+    parser = Form().parser(MULTIPART)
+    assert parser.feed(part("ticket", T)) is None
+    assert parser.feed(part("randstr", R)) is None
+    assert parser.feed(b"--B\r\n").pair() == (T, R)
+
+
+def test_a_multipart_form_without_the_pair_is_read_to_its_end():
+    assert read(Form(), MULTIPART, part("a", "b"), END, b"epilogue") == Seen()
+    assert read(Form(), MULTIPART, part("a", "b"), b"") is RequestBodyError
+
+
+def test_what_follows_the_pair_is_not_looked_at():
+    second = part("ticket", "other") + b"--B\r\n\0"
+    seen = read(Form(), MULTIPART, part("ticket", T) + part("randstr", R) + second)
+    assert seen == Seen([T], [R])
+
+
+BOUNDARIES = {
+    "none": "multipart/form-data",
+    "empty": "multipart/form-data; boundary=",
+    "empty, quoted": 'multipart/form-data; boundary=""',
+    "of 71 characters": "multipart/form-data; boundary=" + "b" * 71,
+    "in RFC 2231's form": "multipart/form-data; boundary*=utf-8''B",
+}
+
+
+@pytest.mark.parametrize("content_type", BOUNDARIES.values(), ids=BOUNDARIES)
+def test_a_multipart_form_needs_a_boundary(content_type):
+    with pytest.raises(RequestBodyError, match="boundary"):
+        Form().parser(content_type)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(max_codepoint=255)), st.binary())
+@example('boundary="\\', b"")
+@example("boundary=B; boundary=C", END)
+@example(";;;=;charset", END)
+def test_no_content_type_raises(parameters, body):
+    try:
+        Multipart(f"multipart/form-data; {parameters}", "ticket", "randstr").feed(body)
+    except RequestBodyError:
+        return
+
+
+READ = {
+    URLENCODED: "form",
+    "Application/X-WWW-Form-URLEncoded ; charset=utf-8": "form",
+    MULTIPART: "form",
+    'MULTIPART/FORM-DATA;boundary="B"': "form",
+    JSON: "json",
+    "application/json; charset=utf-8": "json",
+    " APPLICATION/JSON": "json",
+    "application/vnd.api+json": "json",
+    "application/problem+json;v=1": "json",
+    "": None,
+    ";": None,
+    "text/plain": None,
+    "text/json": None,
+    "application/jsonp": None,
+    "application/json-patch": None,
+    "application/octet-stream": None,
+    "multipart/mixed; boundary=B": None,
+    "form-data": None,
+    "application/x-www-form-urlencoded, application/json": None,
+}
+
+
+@pytest.mark.parametrize(("content_type", "kind"), READ.items(), ids=repr)
+def test_the_media_type_says_who_reads_the_body(content_type, kind):
+    given_request = request(("Content-Type", content_type))
+    readers = {
+        name: body_parser([source], given_request) is not None
+        for name, source in (("form", Form()), ("json", Json()))
+    }
+    assert [name for name, reads in readers.items() if reads] == ([kind] if kind else [])
+    assert (body_parser(DEFAULT_SOURCES, given_request) is not None) == (kind is not None)
+
+
+def test_the_first_source_that_reads_the_body_has_it_alone():
+    given_request = request(("Content-Type", JSON))
+    parser = body_parser([Header(), Json("t", "r"), Json()], given_request)
+    parser.feed(b'{"ticket": "no", "t": "yes"}')
+    assert parser.finish() == Seen(["yes"], [])
+
+
+def test_of_two_media_types_the_first_holds():
+    both = request(("Content-Type", "text/plain"), ("Content-Type", JSON))
+    assert body_parser(DEFAULT_SOURCES, both) is None
+
+
+def test_without_a_media_type_no_body_is_read():
+    assert body_parser(DEFAULT_SOURCES, request()) is None
+
+
+@pytest.mark.parametrize("source", [Source(), Header(), Query(), Function(print)], ids=repr)
+def test_a_source_in_the_head_reads_no_body(source):
+    assert body_parser([source], request(("Content-Type", JSON))) is None
+
+
+@pytest.mark.parametrize("source", [Source(), Form(), Json()], ids=repr)
+def test_a_source_in_the_body_finds_nothing_in_the_head(source):
+    head = request(("ticket", T), ("randstr", R), query=b"ticket=a&randstr=b")
+    assert source.find(head) == Seen()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "x", "Identity"])
+def test_a_compressed_body_is_refused_where_it_would_be_read(encoding):
+    compressed = ("Content-Encoding", encoding)
+    with pytest.raises(RequestBodyError, match="compressed"):
+        body_parser(DEFAULT_SOURCES, request(("Content-Type", JSON), compressed))
+    assert body_parser([Header()], request(("Content-Type", JSON), compressed)) is None
+
+
+@pytest.mark.parametrize("encoding", ["", "identity"], ids=repr)
+def test_a_body_that_only_says_that_it_is_not_compressed_is_read(encoding):
+    headers = [("Content-Type", JSON), ("Content-Encoding", encoding)]
+    assert body_parser(DEFAULT_SOURCES, request(*headers)) is not None
+
+
+JSON_PATHS = {
+    "a key": ("t", '{"t": "a"}', ["a"]),
+    "a path": ("c.t", '{"c": {"t": "a"}}', ["a"]),
+    "a long path": ("a.b.c.t", '{"a": {"b": {"c": {"t": "a"}}}}', ["a"]),
+    "a key twice": ("t", '{"t": "a", "t": "b"}', ["a", "b"]),
+    "an object twice": ("c.t", '{"c": {"t": "a"}, "c": {"t": "b"}}', ["a", "b"]),
+    "beside, not within": ("c.t", '{"c": {}, "t": "a"}', []),
+    "a dot in the key": ("c.t", '{"c.t": "a"}', []),
+    "into text": ("c.t", '{"c": "t"}', []),
+    "into a list": ("c.t", '{"c": [{"t": "a"}]}', []),
+    "into a list of pairs": ("c.t", '{"c": [["t", "a"]]}', []),
+    "into null": ("c.t", '{"c": null}', []),
+    "case counts": ("t", '{"T": "a"}', []),
+    "null": ("t", '{"t": null}', [None]),
+    "empty": ("t", '{"t": ""}', [""]),
+    "no object": ("t", '["t"]', []),
+    "a number alone": ("t", "1", []),
+    "an empty key": ("c.", '{"c": {"": "a"}}', ["a"]),
+    "escaped": ("t", '{"\\u0074": "\\u0061"}', ["a"]),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "found"), JSON_PATHS.values(), ids=JSON_PATHS)
+def test_a_dot_leads_into_an_object(path, body, found):
+    assert read(Json(path, "r"), JSON, body.encode()) == Seen(found, [])
+
+
+PAIR = json.dumps({"ticket": T, "randstr": R})
+
+
+def test_a_byte_order_mark_does_no_harm():
+    assert read(Json(), JSON, PAIR.encode("utf-8-sig")) == Seen([T], [R])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_json_is_utf_8_and_nothing_else(encoding):
+    assert read(Json(), JSON, PAIR.encode(encoding)) is RequestBodyError
+
+
+NO_TEXT = ["1", "-1.5", "1e999", "true", "false", "[]", '["a"]', "{}", '{"a": "b"}', "NaN"]
+
+
+@pytest.mark.parametrize("value", [*NO_TEXT, "1" * 5000], ids=lambda value: value[:10])
+def test_a_json_value_that_is_no_text_is_no_ticket(value):
+    seen = read(Json(), JSON, f'{{"ticket": {value}, "randstr": "r"}}'.encode())
+    assert seen.complete
+    assert seen.pair() is Reason.TICKET_MALFORMED
+
+
+@pytest.mark.parametrize("depth", [100, 400, 900, 5000, 9000, 200_000])
+@pytest.mark.parametrize("level", ['{"a":', "["], ids=["objects", "lists"])
+def test_a_deep_ticket_is_refused_and_not_recursed_into(level, depth):
+    deep = level * depth + "1" + ("}" if level[0] == "{" else "]") * depth
+    body = f'{{"ticket": {deep}, "ticket": {deep}, "randstr": "r"}}'
+    seen = read(Json(), JSON, body.encode())
+    assert asked(seen) in (RequestBodyError, (True, False, Reason.TICKET_MALFORMED))
+
+
+def test_thousands_of_tickets_are_compared_once_each():
+    compared = []
+
+    class Counting(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+        def __ne__(self, other):
+            compared.append(other)
+            return str.__ne__(self, other)
+
+    seen = Seen([Counting(number) for number in range(1000)], ["r"])
+    assert seen.complete
+    assert seen.ambiguous
+    assert len(compared) < 10 * 1000
+
+
+def test_halves_of_several_sources_add_up():
+    seen = Seen(["a"], [])
+    seen.add(Seen(["a", "", None], ["r"]))
+    assert asked(seen) == (True, False, ("a", "r"))
+    seen.add(Seen([], ["s"]))
+    assert seen.ambiguous
+
+
+@pytest.mark.parametrize("tickets", [[], [""], [None], ["", None]], ids=repr)
+def test_an_empty_half_is_not_filled_in(tickets):
+    assert asked(Seen(tickets, ["r"])) == (False, False, None)
+    assert asked(Seen(["t"], tickets)) == (False, False, None)
+
+
+HEADERS = {
+    "one value": (["a"], ["a"]),
+    "two headers": (["a", "b"], ["a", "b"]),
+    "two values in one": (["a, b"], ["a", "b"]),
+    "without a blank": (["a,b"], ["a", "b"]),
+    "blanks around": ([" a\t"], ["a"]),
+    "a comma alone": ([","], ["", ""]),
+    "an empty header": ([""], [""]),
+    "a blank within": (["a b"], ["a b"]),
+    "no header": ([], []),
+}
+
+
+@pytest.mark.parametrize(("values", "found"), HEADERS.values(), ids=HEADERS)
+def test_a_comma_joins_repeated_headers(values, found):
+    head = request(*(("x-captcha-TICKET", value) for value in values))
+    assert Header().find(head) == Seen(found, [])
+
+
+def test_headers_of_other_names_are_found():
+    head = request(("T", T), ("R", R), ("X-Captcha-Ticket", "no"))
+    assert Header("t", "r").find(head) == Seen([T], [R])
+
+
+@given(st.binary(), st.binary())
+def test_no_header_raises(name, value):
+    raw = [(name, value), (b"x-captcha-ticket", value)]
+    asked(Header().find(Request("http", "POST", "/", headers=raw)))
+
+
+QUERIES = {
+    "": ([], []),
+    "ticket=a&randstr=r": (["a"], ["r"]),
+    "ticket=a&ticket=b": (["a", "b"], []),
+    "%74icket=%61&randstr=%40r": (["a"], ["@r"]),
+    "ticket=a+b": (["a b"], []),
+    "ticket&randstr=": ([""], [""]),
+    "ticket=a;randstr=r": (["a;randstr=r"], []),
+    "ticket=%ff": (["\ufffd"], []),
+    "ticket=%": (["%"], []),
+    "TICKET=a": ([], []),
+    "ticket[]=a": ([], []),
+}
+
+
+@pytest.mark.parametrize(("query", "found"), QUERIES.items(), ids=[*map(repr, QUERIES)])
+def test_a_query_is_read_like_a_form(query, found):
+    assert Query().find(request(query=query.encode())) == Seen(*found)
+    assert read(Form(), URLENCODED, query.encode()) == Seen(*found)
+
+
+def test_parameters_of_other_names_are_found():
+    head = request(query=b"t=a&r=b&ticket=no")
+    assert Query("t", "r").find(head) == Seen(["a"], ["b"])
+
+
+@given(st.binary())
+def test_no_query_raises(query):
+    asked(Query().find(request(query=query)))
+
+
+def test_a_function_gets_the_head_and_returns_a_pair_or_none():
+    def find(head):
+        return (head.path, R) if head.query else None
+
+    assert Function(find).find(request(query=b"x")) == Seen(["/login"], [R])
+    assert Function(find).find(request()) == Seen()
+
+
+def function(head):
+    raise NotImplementedError
+
+
+class Own(Source):
+    def find(self, request):
+        return Seen([T], [R])
+
+
+OWN = Own()
+LISTS = {
+    "a list": ([Header(), Json()], (Header(), Json())),
+    "a tuple": ((Form(),), (Form(),)),
+    "one source": (Query(), (Query(),)),
+    "a function": (function, (Function(function),)),
+    "a function among sources": ([Header(), function], (Header(), Function(function))),
+    "a source of one's own": ([OWN], (OWN,)),
+}
+
+
+@pytest.mark.parametrize(("given_sources", "sources"), LISTS.values(), ids=LISTS)
+def test_sources_are_a_list_or_the_one_that_stands_for_it(given_sources, sources):
+    assert as_sources(given_sources) == sources
+
+
+NO_SOURCES = {
+    "none": ([], "sources is empty"),
+    "an empty text": ("", "sources is empty"),
+    "a text": ("header", "is no source"),
+    "None": (None, "is no source"),
+    "a class": (Header, "is no source"),
+    "a class in a list": ([Header], "is no source"),
+    "a class of one's own": ([OrderedDict], "is no source"),
+    "a number": ([Header(), 1], "is no source"),
+    "a list in a list": ([[Header()]], "is no source"),
+    "a set": ({Header()}, "is no source"),
+    "an iterator": (iter([Header()]), "is no source"),
+}
+
+
+@pytest.mark.parametrize(("sources", "told"), NO_SOURCES.values(), ids=NO_SOURCES)
+def test_what_is_no_source_is_refused(sources, told):
+    with pytest.raises(ConfigurationError, match=told):
+        as_sources(sources)
+
+
+@pytest.mark.parametrize("kind", [Header, Query, Form, Json])
+@pytest.mark.parametrize("names", [("", "r"), ("t", ""), ("x", "x")], ids=repr)
+def test_a_pair_needs_two_names(kind, names):
+    with pytest.raises(ConfigurationError, match="two different names"):
+        kind(*names)
+
+
+def test_only_a_headers_names_are_the_same_in_another_case():
+    with pytest.raises(ConfigurationError, match="two different names"):
+        Header("X-T", "x-t")
+    assert Json("T", "t")
+
+
+@pytest.mark.parametrize("name", ["X_T", "X T", "X:T", "X-T\r\n", "X-é", "X/T", '"X"', "X-T\n"])
+def test_what_cannot_be_a_headers_name_is_refused(name):
+    with pytest.raises(ConfigurationError, match="header's name"):
+        Header(name, "X-R")
+    with pytest.raises(ConfigurationError, match="header's name"):
+        Header("X-T", name)
+
+
+SHAPES = {
+    "a ticket": ((T, R), None),
+    "every printable sign": (("".join(map(chr, range(33, 127))), R), None),
+    "one character each": (("t", "r"), None),
+    "8,192 characters": (("t" * 8192, R), None),
+    "8,193 characters": (("t" * 8193, R), Reason.TICKET_MALFORMED),
+    "a randstr of 1,024 characters": ((T, "r" * 1024), None),
+    "a randstr of 1,025 characters": ((T, "r" * 1025), Reason.TICKET_MALFORMED),
+    "empty": (("", R), Reason.TICKET_MALFORMED),
+    "an empty randstr": ((T, ""), Reason.TICKET_MALFORMED),
+    "a blank": (("a b", R), Reason.TICKET_MALFORMED),
+    "a line break": ((T + "\n", R), Reason.TICKET_MALFORMED),
+    "a line break in the randstr": ((T, R + "\n"), Reason.TICKET_MALFORMED),
+    "a NUL": ((T + "\0", R), Reason.TICKET_MALFORMED),
+    "beyond ASCII": (("é", R), Reason.TICKET_MALFORMED),
+    "a lone surrogate": (("\ud800", R), Reason.TICKET_MALFORMED),
+    "trerror": (("trerror_1001_1_1700000000", R), Reason.DISASTER_TICKET),
+    "terror": (("terror_1001_11700000000", R), Reason.DISASTER_TICKET),
+    "trerror with a blank": (("trerror 1001", R), Reason.TICKET_MALFORMED),
+}
+
+
+@pytest.mark.parametrize(("pair", "reason"), SHAPES.values(), ids=SHAPES)
+def test_only_what_can_be_a_ticket_is_worth_a_call(pair, reason):
+    assert screen(Ticket(*pair, "203.0.113.7")) is reason
