@@ -1,0 +1,413 @@
+"""What holds for every verifier in every colour, over real sockets."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx
+import pytest
+from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
+from tencentcloud.captcha.v20190722.captcha_client_async import (
+    CaptchaClient as AsyncCaptchaClient,
+)
+from tencentcloud.common.credential import Credential
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+from tencents import address, answering, hangs_up, http, nowhere, says, tencent  # noqa: F401
+
+from tcaptcha_middleware import (
+    MisconfiguredError,
+    OutageError,
+    TencentVerifier,
+    ThrottledError,
+    Ticket,
+    Verdict,
+    VerifierError,
+    in_thread,
+)
+from tcaptcha_middleware.codes import judge
+from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The official client calls datetime.utcfromtimestamp at each check.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
+
+
+def in_threads(opened, tickets, *, together):
+    with opened as verifier, ThreadPoolExecutor(len(tickets) if together else 1) as pool:
+        return list(pool.map(partial(outcome, verifier), tickets))
+
+
+def outcome(verifier, ticket):
+    try:
+        return verifier.verify(ticket)
+    except VerifierError as error:
+        return error
+
+
+def on(backend):
+    def run(opened, tickets, *, together):
+        return anyio.run(awaited, opened, tickets, together, backend=backend)
+
+    return run
+
+
+async def awaited(opened, tickets, together):
+    said = [None] * len(tickets)
+
+    async def check(number):
+        try:
+            said[number] = await verifier.averify(tickets[number])
+        except VerifierError as error:
+            said[number] = error
+
+    async with opened as verifier, anyio.create_task_group() as tasks:
+        for number in range(len(tickets)):
+            if together:
+                tasks.start_soon(check, number)
+            else:
+                await check(number)
+    return said
+
+
+@asynccontextmanager
+async def over_plain_httpx(**settings):
+    async with httpx.AsyncClient() as client:
+        yield TencentVerifier(**settings, async_client=client)
+
+
+@asynccontextmanager
+async def threaded(**settings):
+    verifier = in_thread(TencentVerifier(**settings))
+    yield verifier
+    await verifier.aclose()
+
+
+@contextmanager
+def over_sdk(*, app_id, app_secret_key, timeout, **settings):
+    client = CaptchaClient(*configured(**settings))
+    yield TencentSDKVerifier(client, app_id, app_secret_key, timeout=timeout)
+    client.request.conn._session.close()
+
+
+@asynccontextmanager
+async def over_async_sdk(*, app_id, app_secret_key, **settings):
+    limit = settings.pop("timeout")
+    async with AsyncCaptchaClient(*configured(**settings)) as client:
+        yield TencentSDKVerifier(client, app_id, app_secret_key, timeout=limit)
+
+
+def configured(*, secret_id, secret_key, token, endpoint):
+    scheme, _, host = endpoint.partition("://")
+    profile = ClientProfile(httpProfile=HttpProfile(protocol=scheme, endpoint=host))
+    return Credential(secret_id, secret_key, token), "", profile
+
+
+COLOURS = {
+    "verify": (TencentVerifier, in_threads),
+    "averify on asyncio, httpx-aiohttp": (TencentVerifier, on("asyncio")),
+    "averify on asyncio, plain httpx": (over_plain_httpx, on("asyncio")),
+    "averify on trio": (TencentVerifier, on("trio")),
+    "in_thread": (threaded, on("asyncio")),
+    "the official client": (over_sdk, in_threads),
+    "the official async client": (over_async_sdk, on("asyncio")),
+}
+SDK = {"the official client", "the official async client"}
+
+
+@dataclass
+class Bench:
+    """A verifier of one colour, before a Tencent of its own."""
+
+    tencent: object
+    colour: str
+
+    def check(self, *tickets, together=False, **settings):
+        make, run = COLOURS[self.colour]
+        arguments = {"timeout": 5.0} | self.tencent.arguments(**settings)
+        return run(make(**arguments), tickets, together=together)
+
+
+@pytest.fixture(params=COLOURS)
+def bench(request, tencent, shared_tls):  # noqa: F811  the fixture
+    return Bench(tencent, request.param)
+
+
+@pytest.fixture(scope="module")
+def one_context():
+    return httpx.create_ssl_context()
+
+
+@pytest.fixture
+def shared_tls(monkeypatch, one_context):
+    # Nothing here speaks TLS, and each context takes longer to make than a test.
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._tls", lambda: one_context)
+
+
+@pytest.fixture(autouse=True)
+def log(caplog):
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+def test_a_fresh_ticket_passes_once_and_is_reused_after_that(bench):
+    ticket = bench.tencent.ticket()
+    first, second = bench.check(ticket, ticket)
+    assert (first.passed, first.code) == (True, 1)
+    assert (second.passed, second.code) == (False, 9)
+    assert len(bench.tencent.calls) == 2
+
+
+def test_the_verdict_is_told_whole(bench):
+    [verdict] = bench.check(bench.tencent.ticket(score=42, age=60))
+    assert (verdict.score, verdict.message) == (42, "OK")
+    assert verdict.request_id
+    assert 0 < verdict.fetched_at <= verdict.submitted_at
+
+
+def test_tencent_is_told_what_it_documents_and_no_more(bench):
+    ticket = bench.tencent.ticket(user_ip="2001:db8::7")
+    bench.check(ticket)
+    assert bench.tencent.calls == [
+        {
+            "CaptchaType": 9,
+            "Ticket": ticket.ticket,
+            "Randstr": ticket.randstr,
+            "UserIp": "2001:db8::7",
+            "CaptchaAppId": 190000000,
+            "NeedGetCaptchaTime": 1,
+        }
+    ]
+
+
+DISASTER = Ticket("trerror_1001_190000000_1700000000", "@r", "203.0.113.7")
+REFUSED = {
+    "7, another ticket's randstr": (lambda at: at.ticket(randstr="@no"), 7, "ticket_rejected"),
+    "8, after five minutes": (lambda at: at.ticket(age=301), 8, "ticket_expired"),
+    "15, made up": (lambda _: Ticket("tr03no", "@r", "203.0.113.7"), 15, "ticket_rejected"),
+    "15, no address": (lambda at: at.ticket(user_ip="unknown"), 15, "ticket_rejected"),
+    "21, disaster ticket": (lambda _: DISASTER, 21, "disaster_ticket"),
+    "21, risk engine": (lambda at: at.ticket(code=21), 21, "risk_denied"),
+    "1, malicious": (lambda at: at.ticket(evil_level=100), 1, "risk_denied"),
+}
+
+
+@pytest.mark.parametrize(("make", "code", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
+    ticket = make(bench.tencent)
+    [verdict] = bench.check(ticket)
+    assert (verdict.passed, verdict.code) == (False, code)
+    assert judge(verdict, ticket) == reason
+
+
+NO_VERDICT = {
+    "16, another captcha's ticket": ({"app_id": 190000001}, {}, 16, MisconfiguredError),
+    "100, wrong AppSecretKey": ({}, {"app_secret_key": "wrong"}, 100, MisconfiguredError),
+    "26, Tencent's own failure": ({"code": 26}, {}, 26, OutageError),
+    "0, in no table": ({"code": 0}, {}, 0, VerifierError),
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "settings", "code", "kind"), NO_VERDICT.values(), ids=NO_VERDICT
+)
+def test_a_code_that_is_not_the_visitors_fault_is_told_all_the_same(
+    bench, told, settings, code, kind
+):
+    ticket = bench.tencent.ticket(**told)
+    [verdict] = bench.check(ticket, **settings)
+    assert (verdict.passed, verdict.code) == (False, code)
+    with pytest.raises(kind) as caught:
+        judge(verdict, ticket)
+    assert caught.type is kind
+
+
+API_ERRORS = {
+    "InternalError": OutageError,
+    "RequestLimitExceeded": ThrottledError,
+    "RequestLimitExceeded.UinLimitExceeded": ThrottledError,
+    "LimitExceeded": ThrottledError,
+    "AuthFailure": MisconfiguredError,
+    "AuthFailure.TokenFailure": MisconfiguredError,
+    "UnauthorizedOperation.ErrAuth": MisconfiguredError,
+    "UnauthorizedOperation.Unauthorized": MisconfiguredError,
+    "InvalidParameter": MisconfiguredError,
+    "MissingParameter": MisconfiguredError,
+    "ServiceUnavailable": VerifierError,
+    "SomethingNew": VerifierError,
+}
+
+
+@pytest.mark.parametrize(("code", "kind"), API_ERRORS.items(), ids=API_ERRORS)
+def test_an_api_error_is_told_by_whose_fault_it_is(bench, code, kind):
+    bench.tencent.script({"error": code})
+    [error] = bench.check(bench.tencent.ticket())
+    assert type(error) is kind
+    assert code in str(error)
+    assert error.request_id
+    assert len(bench.tencent.calls) == 1
+
+
+@pytest.mark.parametrize("code", ["InternalError", "RequestLimitExceeded", "AuthFailure"])
+def test_an_api_error_behind_another_content_type_is_still_one(bench, code):
+    bench.tencent.script({"error": code, "content_type": "application/json; charset=utf-8"})
+    [error] = bench.check(bench.tencent.ticket())
+    assert type(error) is API_ERRORS[code]
+
+
+WRONG_KEYS = {
+    "secret_key": ({"secret_key": "anotherSecretKey0000000000000000"}, "SignatureFailure"),
+    "secret_id": ({"secret_id": "AKIDother00000000000000000000000"}, "SecretIdNotFound"),
+    "token": ({"token": "of-another-key"}, "TokenFailure"),
+}
+
+
+@pytest.mark.parametrize(("settings", "code"), WRONG_KEYS.values(), ids=WRONG_KEYS)
+def test_a_wrong_api_key_is_misconfigured(bench, settings, code):
+    [error] = bench.check(bench.tencent.ticket(), **settings)
+    assert type(error) is MisconfiguredError
+    assert f"AuthFailure.{code}" in str(error)
+
+
+STATUSES = {500: OutageError, 502: OutageError, 429: ThrottledError, 404: VerifierError}
+
+
+@pytest.mark.parametrize(("status", "kind"), STATUSES.items())
+def test_an_http_error_is_no_verdict(bench, status, kind):
+    bench.tencent.script({"status": status})
+    [error] = bench.check(bench.tencent.ticket())
+    # The official client does not tell which status it was, so that it proves no outage.
+    assert type(error) is (VerifierError if bench.colour in SDK else kind)
+    assert len(bench.tencent.heads) == 1
+
+
+def test_html_is_no_verdict(bench):
+    bench.tencent.script({"status": 200})
+    [error] = bench.check(bench.tencent.ticket())
+    assert type(error) is VerifierError
+
+
+ANSWERS = {
+    "an empty body": b"",
+    "half an answer": b'{"Response":{"CaptchaCode":1',
+    "a list": b"[1]",
+    "no Response": b'{"retcode":0,"retmsg":"success"}',
+    "no CaptchaCode": b'{"Response":{"RequestId":"r"}}',
+    "a CaptchaCode in quotes": b'{"Response":{"CaptchaCode":"1","RequestId":"r"}}',
+    "a CaptchaCode that is true": b'{"Response":{"CaptchaCode":true,"RequestId":"r"}}',
+    "an Error without a Code": b'{"Response":{"Error":{},"CaptchaCode":1,"RequestId":"r"}}',
+    "bytes that are no text": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_of_another_shape_is_no_verdict(bench, body):
+    answer = http(body, "200 OK", "Content-Type: application/json", "Connection: close")
+    with answering(says(answer)) as origin:
+        [error] = bench.check(bench.tencent.ticket(), endpoint=origin)
+    assert type(error) is VerifierError
+
+
+def test_an_answer_that_breaks_off_is_an_outage(bench):
+    bench.tencent.script({"drop": True})
+    [error] = bench.check(bench.tencent.ticket())
+    assert type(error) is OutageError
+    assert len(bench.tencent.calls) == 1
+
+
+def test_a_connection_that_is_closed_without_an_answer_is_an_outage(bench):
+    calls = []
+
+    def speak(connection):
+        calls.append(1)
+        hangs_up(connection)
+
+    with answering(speak) as origin:
+        [error] = bench.check(bench.tencent.ticket(), endpoint=origin)
+    assert type(error) is OutageError
+    assert len(calls) == 1
+
+
+def test_an_answer_in_another_protocol_is_no_verdict(bench):
+    with answering(says(b"SSH-2.0-OpenSSH_9.9\r\n")) as origin:
+        [error] = bench.check(bench.tencent.ticket(), endpoint=origin, timeout=0.5)
+    assert isinstance(error, VerifierError)
+
+
+def test_a_refused_connection_is_an_outage(bench):
+    [error] = bench.check(bench.tencent.ticket(), endpoint=nowhere())
+    assert type(error) is OutageError
+
+
+def test_an_answer_after_the_deadline_is_an_outage(bench):
+    bench.tencent.script({"latency": 1.0})
+    [error] = bench.check(bench.tencent.ticket(), timeout=0.2)
+    assert type(error) is OutageError
+    assert len(bench.tencent.heads) == 1
+
+
+def test_after_an_outage_it_checks_again(bench):
+    bench.tencent.script({"drop": True}, {"status": 502}, {"error": "InternalError"})
+    *down, up = bench.check(*(bench.tencent.ticket() for _ in range(4)))
+    assert all(isinstance(error, VerifierError) for error in down)
+    assert up.passed
+
+
+def test_twenty_checks_at_once_each_get_their_own_verdict(bench):
+    codes = [1, 21, 7, 15] * 5
+    tickets = [bench.tencent.ticket(code=code) for code in codes]
+    bench.tencent.latency = 0.02
+    verdicts = bench.check(*tickets, together=True)
+    assert [verdict.code for verdict in verdicts] == codes
+    assert len(bench.tencent.calls) == 20
+
+
+UNTOLD: dict[str, Callable] = {
+    "a verdict": lambda at: at.script({}),
+    "code 9": lambda at: at.script({"code": 9}),
+    "an API error": lambda at: at.script({"error": "AuthFailure.SignatureFailure"}),
+    "an HTTP error": lambda at: at.script({"status": 500}),
+    "HTML": lambda at: at.script({"status": 200}),
+    "an answer that breaks off": lambda at: at.script({"drop": True}),
+    "no answer in time": lambda at: at.script({"latency": 1.0}),
+    "nobody there": lambda at: setattr(at, "origin", nowhere()),
+}
+
+
+@pytest.mark.parametrize("play", UNTOLD.values(), ids=UNTOLD)
+def test_no_secret_and_no_ticket_is_told(bench, play, log):
+    ticket, settings = bench.tencent.ticket(), bench.tencent.settings
+    play(bench.tencent)
+    [said] = bench.check(ticket, timeout=0.3)
+    raised = traceback.format_exception(said) if isinstance(said, Exception) else []
+    told = "".join([log.text, repr(said), str(said), *raised])
+    secrets = {settings["app_secret_key"], settings["secret_key"], ticket.ticket}
+    assert [secret for secret in secrets if secret in told] == []
+    assert "Authorization" not in told
+
+
+TOLD = {
+    "passed": (Verdict(1), Verdict(1)),
+    "malicious": (Verdict(1, evil_level=100), Verdict(1, evil_level=100)),
+    "a bare code": (9, Verdict(9)),
+}
+
+
+@pytest.mark.parametrize(
+    "run", [in_threads, on("asyncio"), on("trio")], ids=["sync", "asyncio", "trio"]
+)
+@pytest.mark.parametrize(("told", "verdict"), TOLD.values(), ids=TOLD)
+def test_a_fake_says_in_every_colour_what_it_was_told(run, told, verdict):
+    fake, ticket = FakeVerifier(told), Ticket("tr03", "@r", "203.0.113.7")
+    assert run(nullcontext(fake), [ticket], together=False) == [verdict]
+    assert fake.tickets == [ticket]
