@@ -195,6 +195,22 @@ def test_what_was_never_opened_is_closed_quietly():
     asyncio.run(RedisClaims("redis://127.0.0.1:1/0").aclose())
 
 
+def test_after_a_restart_no_kept_connection_costs_a_claim(redis_server: RedisServer):  # noqa: F811
+    claims = RedisClaims(redis_server.url, timeout=5)
+
+    async def main():
+        async def together(start):
+            await asyncio.gather(*(claims.aclaim(f"{start}{n}", 60) for n in range(8)))
+
+        await together("before")
+        redis_server.kill()
+        redis_server.start()
+        await together("after")
+        await claims.aclose()
+
+    asyncio.run(main())
+
+
 def test_a_url_that_is_none_is_refused():
     with pytest.raises(ConfigurationError, match="URL"):
         RedisClaims("127.0.0.1:6379")

@@ -40,7 +40,13 @@ class RedisClaims:
         self, url: str, *, timeout: float = 0.5, prefix: str = "tcaptcha:claim:"
     ) -> None:
         self._url = url
-        self._limits: Any = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        # With RESP3, redis-py no longer looks whether a kept connection is dead, so that each
+        # would cost a claim after a restart. SET needs nothing newer than RESP2.
+        self._limits: Any = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "protocol": 2,
+        }
         self._prefix = prefix
         try:
             self._client: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._limits)

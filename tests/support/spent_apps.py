@@ -1,0 +1,51 @@
+"""One gated application in both colours for many processes, which share claims and Tencent.
+
+`POST /spend` notes each ticket that reached it in the file `RAN`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tcaptcha_middleware import (
+    Guard,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    TencentVerifier,
+)
+from tcaptcha_middleware.claims.redis import RedisClaims
+
+# Long, so that a busy machine is not taken for an outage.
+GUARD = Guard(
+    ["POST /spend"],
+    TencentVerifier.from_env(timeout=30),
+    claims=RedisClaims(os.environ["REDIS"], timeout=30),
+    max_checks=int(os.environ.get("MAX_CHECKS", "256")),
+)
+
+
+def note(ticket):
+    # One write of a line at the end of a file is whole, whoever else is writing.
+    file = os.open(os.environ["RAN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, ticket + b"\n")
+    os.close(file)
+
+
+async def _asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    if scope["method"] == "POST":
+        note(dict(scope["headers"])[b"x-captcha-ticket"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def _wsgi(environ, start_response):
+    if environ["REQUEST_METHOD"] == "POST":
+        note(environ["HTTP_X_CAPTCHA_TICKET"].encode())
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"{}"]
+
+
+asgi = TCaptchaMiddleware(_asgi, GUARD)
+wsgi = TCaptchaWSGIMiddleware(_wsgi, GUARD)

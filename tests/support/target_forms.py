@@ -1,0 +1,126 @@
+"""Forms that a request's target and method can take on the wire."""
+
+from __future__ import annotations
+
+from itertools import product
+from random import Random
+from typing import NamedTuple
+
+
+class Form(NamedTuple):
+    """One request line; `host` is None where no Host header goes with it."""
+
+    method: bytes
+    target: bytes
+    version: bytes = b"1.1"
+    host: bytes | None = b"a"
+    headers: tuple[bytes, ...] = ()
+
+    def __str__(self) -> str:
+        line = b"%b %b %b" % (self.method, self.target, self.version)
+        return " ".join([ascii(line)[2:-1], *map(ascii, self.headers)])
+
+    def wire(self, *headers: bytes, body: bytes = b"") -> bytes:
+        host = [] if self.host is None else [b"Host: " + self.host]
+        line = b"%b %b HTTP/%b" % (self.method, self.target, self.version)
+        lines = [line, *host, b"Connection: close", *self.headers, *headers]
+        return b"\r\n".join([*lines, b"", body])
+
+
+# What some server or framework drops, decodes or cuts off.
+_ENDS = [
+    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"\\", b"%5c", b"%5C", b"/.", b"/%2e", b"/./", b"/x/..",
+    b"/%2e%2e/login", b".", b"%2e", b"..", b"%0a", b"%0A", b"%0d", b"%0d%0a", b"%00", b"%09",
+    b"%0b", b"%0c", b"%1f", b"%20", b"%7f", b"%85", b"%c2%85", b"%c2%a0", b"+", b";", b";x=1",
+    b"%3b", b"?", b"?x=1", b"??", b"%3f", b"%3fx", b"#", b"#x", b"%23", b"%23x", b"%c0%af",
+    b"%c0%80", b"%ff", b"%e2%80%a8", b"%e2%80", b"%ef%bb%bf", b"%ed%a0%80", b"%25", b"%", b"%2",
+    b"%zz", b"%u002f", b"%250a", b"%252f", b"%2500", b"/%0a", b"%0a/", b"\t", b"\x00", b"\x0b",
+    b"\x0c", b"\x1f", b"\x7f", b"\x80", b"\xff", b"\xc0\xaf", b"\xe2\x80\xa8", b"\xef\xbb\xbf",
+    b"\xc2\xa0", b" ", b"  ", b" x", b"\r", b"\n", b"&", b"=", b":", b"@", b"*", b"~", b"|", b"^",
+    b",", b"'", b'"', b"<", b"{", b"[", b"]", b".html", b".json", b"//x/..", b"/..;/login",
+    b"%e3%80%80", b"%e2%80%8b", b"%c2%ad", b"%ef%bf%bd",
+]  # fmt: skip
+_BEGINS = [
+    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"/%2F", b"/%5c", b"\\", b"/\\", b"/.", b"/%2e", b"/..",
+    b"/%2e%2e", b"/%2E.", b"/%252e%252e", b"/x/..", b"/x/%2e%2e", b"/x/..;", b"/x//..",
+    b"/x%2f..", b"/;", b"/;x=1", b"/%0a", b"/%0d", b"/%00", b"/%09", b"/%20", b"/%c0%af",
+    b"/%ff", b"/%ef%bb%bf", b"/%e2%80%a8", b"/\t", b"/\x00", b"/\xff", b"/\xef\xbb\xbf", b"//evil",
+    b"///evil", b"http://evil", b"https://evil", b"HTTP://EVIL", b"http://a", b"http://evil:80",
+    b"http://u:p@evil", b"http://u@evil:8", b"http://[::1]", b"http://", b"http:/", b"http:",
+    b"http:///", b"ws://evil", b"x:", b"x:/", b"x://", b"mailto:x@a", b"-:", b"1:", b"//evil?",
+    b"/?", b"?", b"#", b"/#", b";", b"*", b".", b"@", b"~", b"%", b"%25", b"%252f", b"\x00",
+    b"\t", b" ", b"\x0b", b"\xef\xbb\xbf", b"%20", b"%0a", b"%00", b"x", b"http:\\\\evil",
+    b"http://evil\\", b"http://evil#", b"http://evil?", b"http://evil%2f", b"a/../..",
+    b"x.evil:80", b"[", b"//[", b"http://[", b"//evil@", b"blob:http://evil", b"/%3fx=", b"/%23",
+]  # fmt: skip
+_INSIDES = [
+    b"%00", b"%0a", b"%0d", b"%09", b"%c0%af", b"%ff", b"%ef%bb%bf", b"%e2%80%a8", b"\t", b"\x00",
+    b"\xff", b"%c2%ad", b"%e2%80%8b", b"%ed%a0%80", b"/", b"\\", b"%20", b"%", b"+", b"%80",
+]  # fmt: skip
+_ESCAPES = [b"%%%02x", b"%%%02X", b"%%25%02x", b"%%2525%02x", b"%%u00%02x", b"\\x%02x", b"&#x%x;"]
+_HOMOGLYPHS = ["\uff4c", "\u217c", "\U0001d4f5", "L", "\u0142", "I"]
+
+
+def _rewritings(path: bytes):
+    yield path
+    yield path.lstrip(b"/")
+    yield from (path + end for end in _ENDS)
+    yield from (begin + path for begin in _BEGINS)
+    yield from (begin + path.lstrip(b"/") for begin in _BEGINS)
+    yield from (path[:3] + inside + path[3:] for inside in _INSIDES)
+    yield from (path[:2] + escape % path[2] + path[3:] for escape in _ESCAPES)
+    yield from (b"".join(escape % byte for byte in path) for escape in _ESCAPES)
+    yield from (path.replace(b"/", escape % ord("/")) for escape in _ESCAPES)
+    yield from (b"/" + path[1:].replace(b"/", escape % ord("/")) for escape in _ESCAPES)
+    yield from (path.replace(b"/", b) for b in (b"//", b"\\", b"/./", b"/x/../", b"/;/", b"/%0a/"))
+    yield from (b"/" + path[1:].replace(b"/", b) for b in (b"", b"//", b"\\", b"%2f", b"/./"))
+    yield from (path.swapcase(), path.title(), path[::-1])
+    for glyph in _HOMOGLYPHS:
+        escaped = b"".join(b"%%%02x" % byte for byte in glyph.encode())
+        yield path[:1] + escaped + path[2:]
+        yield path[:1] + glyph.encode() + path[2:]
+
+
+_METHODS = [
+    bytes.lower, bytes.title, bytes.swapcase, lambda m: m + b" ", lambda m: b" " + m,
+    lambda m: m + b"\t", lambda m: b"\t" + m, lambda m: m + b"\x00", lambda m: m + b"\x0b",
+    lambda m: b"\r\n" + m, lambda m: b"\n" + m, lambda m: m + b"X", lambda m: m[:-1],
+    lambda m: m.replace(b"S", "\u017f".encode()), lambda m: b"HEAD", lambda m: b"head",
+    lambda m: b"OPTIONS", lambda m: b"TRACE", lambda m: b"CONNECT", lambda m: b"PRI",
+    lambda m: b"*", lambda m: b'"' + m + b'"', lambda m: m + b",GET",
+]  # fmt: skip
+_REROUTES = [
+    (b"SCRIPT_NAME: /x", b"/x%b"), (b"Script-Name: /x", b"/x%b"), (b"PATH_INFO: %b", b"/"),
+    (b"X-Forwarded-Prefix: /x", b"/x%b"), (b"X-Script-Name: /x", b"/x%b"),
+    (b"X-Original-URL: %b", b"/free"), (b"X-Rewrite-URL: %b", b"/free"),
+    (b"X-Forwarded-Path: %b", b"/free"), (b"Host: evil%b", b"/"), (b"X-Forwarded-Host: e/%b?", b"/"),
+]  # fmt: skip
+
+
+def forms(method: bytes, path: bytes) -> list[Form]:
+    """Return the plain form first, then all that differ from it in one way."""
+    targets = dict.fromkeys(_rewritings(path))
+    odd = dict.fromkeys(rewrite(method) for rewrite in _METHODS)
+    return [
+        *(Form(method, target) for target in targets),
+        *(Form(m, path) for m in odd),
+        Form(method, path, b"1.0"),
+        Form(method, path, b"1.0", None),
+        Form(method, path, host=None),
+        Form(method, path, b"0.9", None),
+        Form(method, path, b"1.1 "),
+        Form(method, path, host=b"evil/login"),
+        Form(method, path, host=b"a\\?#"),
+        Form(method, path, host=b""),
+    ] + [
+        Form(method, target.replace(b"%b", path), headers=(header.replace(b"%b", path),))
+        for header, target in _REROUTES
+    ]
+
+
+def pairs(method: bytes, path: bytes, count: int) -> list[Form]:
+    """Return `count` forms that differ from the plain one in two ways, always the same."""
+    single = list(dict.fromkeys(_rewritings(path)))
+    every = {t: None for one in single for t in _rewritings(one)}
+    targets = list(every)
+    return [Form(method, t) for t in Random(count).sample(targets, min(count, len(targets)))]

@@ -1,0 +1,135 @@
+"""Whoever may answer at Tencent's address, on real sockets: the emulator, and worse."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+
+from tcaptcha_middleware import Ticket
+from tcaptcha_middleware.testing import TencentEmulator
+from tcaptcha_middleware.testing.serving import serving
+
+VISITOR = "203.0.113.7"
+VERDICT = b'{"Response":{"CaptchaCode":1,"EvilLevel":0,"RequestId":"r"}}'
+
+
+class Tencent(TencentEmulator):
+    """The emulator, which also notes who called, and with which headers."""
+
+    def __init__(self, origin="", **settings):
+        super().__init__(**settings)
+        self.origin = origin
+        self.heads = []
+        self.connections = set()
+
+    async def __call__(self, scope, receive, send):
+        self.heads.append({k.decode(): v.decode() for k, v in scope["headers"]})
+        self.connections.add(tuple(scope["client"]))
+        await super().__call__(scope, receive, send)
+
+    def ticket(self, randstr=None, user_ip=VISITOR, **told):
+        pair = self.mint(**told)
+        return Ticket(pair["ticket"], randstr or pair["randstr"], user_ip)
+
+    def arguments(self, **other):
+        return self.settings | {"endpoint": self.origin} | other
+
+
+class Address:
+    """Where one server listens for a whole module; each test puts a Tencent behind it."""
+
+    def __init__(self):
+        self.app = None
+
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def address():
+    found = Address()
+    with serving(found, lifespan="off") as found.origin:
+        yield found
+
+
+@pytest.fixture
+def tencent(address):
+    address.app = Tencent(address.origin)
+    return address.app
+
+
+def http(body=VERDICT, status="200 OK", *headers):
+    """Return an answer as bytes."""
+    lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", "")
+    return "\r\n".join(lines).encode() + body
+
+
+def says(answer):
+    """Answer every call on a connection with the same bytes."""
+
+    def speak(connection):
+        while connection.recv(65536):
+            connection.sendall(answer)
+
+    return speak
+
+
+def drips(answer, pause=0.05):
+    """Answer with a byte at a time, so that no single read takes long."""
+
+    def speak(connection):
+        connection.recv(65536)
+        for byte in answer:
+            connection.sendall(bytes([byte]))
+            time.sleep(pause)
+
+    return speak
+
+
+def hangs_up(connection):
+    """Take the call, and close."""
+    connection.recv(65536)
+
+
+@contextmanager
+def answering(speak, tls=None):
+    """Serve each connection with `speak`, in a thread of its own; gives the origin."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+
+    def serve(connection):
+        with suppress(OSError), closing(connection):
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_side=True)
+            with closing(connection):
+                speak(connection)
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                connection = listener.accept()[0]
+                connection.settimeout(5)
+                threads.append(threading.Thread(target=serve, args=[connection]))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        # Closing alone wakes no thread that waits in accept.
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for thread in (accepting, *threads):
+            thread.join()
+
+
+def nowhere():
+    """Return an origin where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"

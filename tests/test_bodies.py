@@ -1,0 +1,335 @@
+"""What becomes of a request's body, from a raw socket through real servers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import time
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+from served import serving
+from wire_client import PATIENCE, Wire, chunk
+
+ASGI = ["uvicorn with h11", "uvicorn with httptools", "hypercorn", "granian for ASGI"]
+WSGI = ["gunicorn", "gunicorn with threads", "waitress", "granian for WSGI"]
+every_server = pytest.mark.parametrize("server", ASGI + WSGI)
+# waitress calls the application when it has the whole body.
+every_stream = pytest.mark.parametrize("server", [s for s in ASGI + WSGI if s != "waitress"])
+every_framing = pytest.mark.parametrize("framing", ["length", "chunked"])
+
+FORM = "Content-Type: application/x-www-form-urlencoded"
+FILE = "Content-Type: application/octet-stream"
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """Start a server where a test first asks for it; none may leave a traceback."""
+    logs, running = tmp_path_factory.mktemp("logs"), {}
+
+    def served(server):
+        if server not in running:
+            running[server] = stack.enter_context(serving(server, "body_apps", logs / server))
+        return running[server]
+
+    with ExitStack() as stack:
+        yield served
+    told = {server: site.log.read_text() for server, site in running.items()}
+    assert {server: text for server, text in told.items() if "Traceback" in text} == {}
+
+
+@pytest.fixture
+def site(serve, server):
+    return serve(server)
+
+
+def fresh():
+    number = next(NUMBERS)
+    return {"ticket": f"tr03{number}", "randstr": f"@{number}"}
+
+
+def in_headers():
+    pair = fresh()
+    return f"X-Captcha-Ticket: {pair['ticket']}", f"X-Captcha-Randstr: {pair['randstr']}"
+
+
+def form():
+    return "&".join(f"{name}={text}" for name, text in fresh().items()).encode()
+
+
+def urlencoded():
+    return FORM, b"user=" + b"a" * 20_000 + b"&" + form() + b"&b=" + b"b" * 20_000
+
+
+def as_json():
+    told = {"user": "é" * 10_000, **fresh(), "more": list(range(5_000))}
+    return "Content-Type: application/json", json.dumps(told, ensure_ascii=False).encode()
+
+
+def multipart(upload=b"\r\n--\r\n--BB\r\n" * 5_000):
+    disposition = '--B\r\nContent-Disposition: form-data; name="{}"'
+    parts = [f"{disposition.format(name)}\r\n\r\n{text}\r\n" for name, text in fresh().items()]
+    file = f'{disposition.format("file")}; filename="f"\r\n\r\n'
+    body = "".join([*parts, file]).encode() + upload + b"\r\n--B--\r\n"
+    return "Content-Type: multipart/form-data; boundary=B", body
+
+
+def cut(body, pieces):
+    """Cut a body at random places; no piece is empty."""
+    places = sorted(random.sample(range(1, len(body)), pieces - 1))
+    return [body[a:b] for a, b in zip([0, *places], [*places, len(body)], strict=True)]
+
+
+def framed(framing, pieces):
+    if framing == "length":
+        return f"Content-Length: {sum(map(len, pieces))}", pieces
+    return "Transfer-Encoding: chunked", [*map(chunk, pieces), chunk(b"")]
+
+
+def target(path="/echo"):
+    return f"{path}?{next(NUMBERS)}"
+
+
+def post(site, where, headers, pieces):
+    with Wire(site.port) as wire:
+        wire.head(where, *headers)
+        wire.send(*pieces)
+        return wire.answer()
+
+
+def seen(answer):
+    told = json.loads(answer)
+    return told["length"], told["sha256"]
+
+
+def whole(body):
+    return len(body), hashlib.sha256(body).hexdigest()
+
+
+def ran(site):
+    with Wire(site.port) as wire:
+        wire.head("/ran", method="GET")
+        return wire.answer().told
+
+
+@every_server
+@every_framing
+def test_a_body_behind_a_pair_in_the_headers_is_intact(site, server, framing):
+    body = os.urandom(3_000_000)
+    header, pieces = framed(framing, cut(body, 40))
+    answer = post(site, target(), [*in_headers(), header], pieces)
+    assert seen(answer.body) == whole(body)
+    assert server in WSGI or answer.told["messages"] > 10
+
+
+@every_stream
+@every_framing
+def test_no_body_is_waited_for_behind_a_pair_in_the_headers(site, framing):
+    header, _ = framed(framing, [b"a" * 1_000_000])
+    assert post(site, target("/early"), [*in_headers(), FORM, header], []).told["length"] == 0
+
+
+@every_stream
+@every_framing
+def test_no_body_is_waited_for_where_it_cannot_hold_a_pair(site, framing):
+    header, _ = framed(framing, [b"a" * 1_000_000])
+    assert post(site, target(), [FILE, header], []).code == "ticket_missing"
+
+
+@every_stream
+@every_framing
+def test_no_upload_is_waited_for_behind_a_pair_in_the_form(site, framing):
+    kind, body = multipart(os.urandom(1_000_000))
+    # Most WSGI inputs wait for the kilobyte that they are asked for.
+    header, pieces = framed(framing, [body[:1500], *cut(body[1500:], 20)])
+    with Wire(site.port) as wire:
+        wire.head(target("/begun"), kind, header)
+        wire.send(pieces[0])
+        response = wire.begin()
+        assert response.readline() == b"begun\n"
+        for piece in pieces[1:]:
+            time.sleep(0.005)
+            wire.send(piece)
+        assert seen(response.read()) == whole(body)
+
+
+@every_server
+@every_framing
+@pytest.mark.parametrize("make", [urlencoded, as_json, multipart])
+def test_a_body_that_holds_the_pair_is_intact_however_it_is_cut(site, make, framing):
+    kind, body = make()
+    header, pieces = framed(framing, cut(body, random.randrange(2, 300)))
+    assert seen(post(site, target(), [kind, header], pieces).body) == whole(body)
+
+
+@every_server
+@every_framing
+def test_a_pair_is_found_though_every_byte_comes_alone(site, framing):
+    body = form()
+    header, pieces = framed(framing, [bytes([byte]) for byte in body])
+    assert seen(post(site, target(), [FORM, header], pieces).body) == whole(body)
+
+
+@every_server
+@every_framing
+def test_a_client_that_expects_100_is_told_to_go_on(site, framing):
+    body = form()
+    header, pieces = framed(framing, [body])
+    with Wire(site.port) as wire:
+        wire.head(target(), FORM, header, "Expect: 100-continue")
+        assert re.match(rb"HTTP/1\.1 100 ", wire.line())
+        while wire.line() != b"\r\n":
+            pass
+        wire.send(*pieces)
+        assert seen(wire.answer().body) == whole(body)
+
+
+NOTHING = {
+    "no length": (),
+    "a length of 0": ("Content-Length: 0",),
+    "chunked": ("Transfer-Encoding: chunked",),
+}
+
+
+@every_server
+@pytest.mark.parametrize("headers", NOTHING.values(), ids=NOTHING)
+def test_a_body_of_nothing_holds_no_pair(site, headers):
+    end = [chunk(b"")] if headers == NOTHING["chunked"] else []
+    assert post(site, target(), [FORM, *headers], end).code == "ticket_missing"
+
+
+@pytest.mark.parametrize("server", ["wsgiref"])
+def test_a_chunked_body_is_refused_where_the_server_does_not_mark_its_end(site):
+    header, _ = framed("chunked", [form()])
+    assert post(site, target(), [FORM, header], []).code == "ticket_missing"
+
+
+@every_server
+def test_what_follows_the_body_is_none_of_it(site):
+    body = form()
+    answer = post(site, target(), [FORM, framed("length", [body])[0]], [body, b"garbage"])
+    if answer.code != "the server's own 400":
+        assert seen(answer.body) == whole(body)
+
+
+def too_short(body):
+    return "Content-Length: 1000", body
+
+
+def broken_off(body):
+    return "Transfer-Encoding: chunked", chunk(body)
+
+
+def broken_chunk(body):
+    return "Transfer-Encoding: chunked", chunk(body) + b"zz\r\n"
+
+
+def broken_trailer(body):
+    return "Transfer-Encoding: chunked", chunk(body) + b"0\r\nbad trailer\r\n\r\n"
+
+
+BROKEN = [too_short, broken_off, broken_chunk, broken_trailer]
+# granian hands a chunked body that broke as one that ended; waitress ignores trailers.
+TOLERATED = {
+    ("granian for WSGI", broken_off),
+    ("granian for WSGI", broken_chunk),
+    ("granian for WSGI", broken_trailer),
+    ("waitress", broken_trailer),
+}
+BREAKS = [
+    pytest.param(server, make, id=f"{make.__name__} {server}")
+    for server in ASGI + WSGI
+    for make in BROKEN
+    if (server, make) not in TOLERATED
+]
+
+
+@pytest.mark.parametrize(("server", "make"), BREAKS)
+def test_nothing_is_run_for_a_body_that_breaks_in_search_of_the_pair(site, server, make):
+    header, body = make(form())
+    with Wire(site.port) as wire:
+        wire.head(where := target(), FORM, header)
+        wire.send(body)
+        wire.end()
+        answer = wire.answer()
+    assert where.partition("?")[2] not in ran(site)
+    # granian takes it for a crash that a client who is gone is not answered.
+    own = {"the server's own 500"} if server == "granian for ASGI" else set()
+    assert answer.code in {"request_malformed", "closed", "the server's own 400"} | own
+
+
+@every_server
+def test_nothing_is_run_for_a_client_that_goes_away_in_the_middle(site):
+    with Wire(site.port) as wire:
+        wire.head(where := target(), FORM, "Content-Length: 1000")
+        wire.send(form())
+        time.sleep(0.05)
+        wire.reset()
+    assert where.partition("?")[2] not in ran(site)
+
+
+SLOW = [
+    *(pytest.param(server, b"t", 0.2, id=f"{server} drips") for server in ASGI),
+    *(pytest.param(server, b"t", PATIENCE, id=f"{server} stalls") for server in ASGI),
+    # Where an input waits for all that it is asked for, only its pieces can be counted.
+    pytest.param("wsgiref", b"t", 0.2, id="wsgiref drips"),
+    *(
+        pytest.param(server, b"t" * 1024, 0.2, id=f"{server} drips kilobytes")
+        for server in WSGI
+        if server != "waitress"
+    ),
+]
+
+
+@pytest.mark.parametrize(("server", "drop", "pause"), SLOW)
+def test_a_slow_client_is_refused_in_time(site, drop, pause):
+    deadline = time.monotonic() + PATIENCE
+    with Wire(site.port) as wire:
+        wire.head(target(), FORM, "Content-Length: 10000000")
+        wire.send(drop)
+        while not wire.readable(pause):
+            assert time.monotonic() < deadline
+            wire.send(drop)
+        assert wire.answer().code in {"request_malformed", "closed"}
+
+
+LARGE = 200
+MEGABYTE = 1_000_000
+
+
+def peak(site):
+    """Return how much memory the server's process has had at most, in bytes."""
+    status = Path(f"/proc/{site.pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+def upload(site, headers, before, megabytes):
+    length = len(before) + megabytes * MEGABYTE
+    pieces = [before, *[b"a" * MEGABYTE] * megabytes]
+    answer = post(site, target("/discard"), [*headers, f"Content-Length: {length}"], pieces)
+    assert answer.told["length"] == length
+
+
+def behind_a_header():
+    return (FILE, *in_headers()), b""
+
+
+def behind_a_part():
+    kind, body = multipart(b"")
+    return (kind,), body.removesuffix(b"\r\n--B--\r\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize("place", [behind_a_header, behind_a_part])
+def test_a_large_upload_is_never_held(place, tmp_path):
+    with serving("uvicorn with httptools", "body_apps", tmp_path / "log") as site:
+        upload(site, *place(), 2)
+        before = peak(site)
+        upload(site, *place(), LARGE)
+        assert peak(site) - before < 10 * MEGABYTE
