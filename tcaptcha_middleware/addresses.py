@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 # An address, or one in brackets (RFC 3986, section 3.2.2), and the port that proxies may add.
 _NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+):\d+|(?P<bare>.*)", re.DOTALL)
 # Elements of a list, and the pairs of one; quoted strings may hold commas and semicolons.
-_ELEMENTS = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_PAIRS = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*")+')
-_FOR = re.compile(r'\s*for="?(?P<node>[^"]*)"?\s*', re.IGNORECASE)
+# Possessive, so that no header takes longer than its length.
+_ELEMENTS = re.compile(r'(?:[^,"]++|"[^"]*+")++')
+_PAIRS = re.compile(r'(?:[^;"]++|"[^"]*+")++')
+_FOR = re.compile(r'\s*+for="?(?P<node>[^"]*+)"?\s*', re.IGNORECASE)
 
 
 def peer_address(request: Request) -> str:
@@ -92,13 +93,15 @@ def _listed(header: str) -> list[str]:
 
 
 def _forwarded(header: str) -> list[str]:
-    return [_for(element) for element in _ELEMENTS.findall(header)]
+    # Read from its end, where trusted proxies wrote: a quote that a client leaves open to the
+    # left of them cannot pair with one of theirs, and make its own element the last.
+    return [_for(element[::-1]) for element in _ELEMENTS.findall(header[::-1])][::-1]
 
 
 def _for(element: str) -> str:
-    found = [
-        match["node"] for pair in _PAIRS.findall(element) if (match := _FOR.fullmatch(pair))
-    ]
+    # No address holds a backslash, and one could hide where a quoted string ends.
+    pairs = [] if "\\" in element else _PAIRS.findall(element)
+    found = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
     # An element without an address stands in the chain all the same, and ends the walk.
     return found[0] if found else ""
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Decision, Request, Walk
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
 
+_EVERYBODY = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Guard(Settings):
@@ -136,7 +138,7 @@ class Guard(Settings):
         except Exception as error:
             reports.broken_hook(coverage.name, error)
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
-        if isinstance(decision, Refuse) and not _enforced(coverage.settings, request):
+        if isinstance(decision, Refuse) and not _enforced(coverage, request):
             reports.would_refuse(coverage.name, decision.reason)
             decision = _observed(decision, coverage)
         self._tell(coverage, decision, time.monotonic() - began)
@@ -214,10 +216,21 @@ def _address(settings: Settings, request: Request) -> str:
     return address
 
 
-def _enforced(settings: Settings, request: Request) -> bool:
-    if settings.mode == "observe":
+def _enforced(coverage: Coverage, request: Request) -> bool:
+    if coverage.settings.mode == "observe":
         return False
-    return settings.percent > zlib.crc32(settings.client_ip(request).encode()) % 100
+    percent = coverage.settings.percent
+    return percent == _EVERYBODY or percent > _lot(coverage, request)
+
+
+def _lot(coverage: Coverage, request: Request) -> int:
+    """Return the visitor's own number below 100; 0 where the address cannot be had."""
+    try:
+        address = coverage.settings.client_ip(request)
+        return zlib.crc32(address.encode("utf-8", "surrogatepass")) % 100
+    except Exception as error:
+        reports.broken_hook(coverage.name, error)
+        return 0
 
 
 def _observed(refuse: Refuse, coverage: Coverage) -> Allow:

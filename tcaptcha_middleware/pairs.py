@@ -61,6 +61,8 @@ class Seen:
 def _distinct(values: Iterable[object]) -> list[object]:
     """Return the first value, and the first that differs; a body may hold thousands."""
     filled = [value for value in values if value not in (None, "")]
+    if len(filled) <= 1:
+        return filled
     return filled[:1] + [value for value in filled if value != filled[0]][:1]
 
 

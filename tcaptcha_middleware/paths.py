@@ -22,6 +22,7 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*
 
 _AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*")
 _SUFFIX = re.compile(r"[?#;].*", re.DOTALL)
+_SLASHES = re.compile(r"//+")
 # Bytes that decoders drop or replace, and controls that urllib.parse strips before routing.
 _DROPPED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd\ufeff\u2028\u2029\ud800-\udfff]")
 
@@ -105,6 +106,11 @@ def _without_suffix(text: str) -> str:
     return _SUFFIX.sub("", text)
 
 
+def _without_empties(text: str) -> str:
+    """Merge slashes: `/a//../b` is `/b` to `posixpath`, and `/a/b` to RFC 3986."""
+    return _SLASHES.sub("/", text)
+
+
 def _without_dots(text: str) -> str:
     """Resolve `.` and `..` segments (RFC 3986, section 5.2.4)."""
     kept: list[str] = []
@@ -124,5 +130,6 @@ _REWRITES: tuple[Callable[[str], str], ...] = (
     _without_controls,
     _without_authority,
     _without_suffix,
+    _without_empties,
     _without_dots,
 )

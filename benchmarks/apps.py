@@ -1,0 +1,72 @@
+"""The applications that are measured, bare and gated, and what stands in behind the gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tcaptcha_middleware import (
+    Guard,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tcaptcha_middleware import Ticket
+
+_LENGTH = 2
+
+
+class Instant:
+    """A verifier that costs nothing."""
+
+    _verdict = Verdict(1)
+
+    def verify(self, _: Ticket) -> Verdict:
+        """Let everyone pass."""
+        return self._verdict
+
+    async def averify(self, _: Ticket) -> Verdict:
+        """Let everyone pass."""
+        return self._verdict
+
+
+class Anyhow:
+    """A claims store that lets one ticket be spent again and again, as load generators do."""
+
+    def claim(self, *_: object) -> bool:
+        """Let everyone have it."""
+        return True
+
+    async def aclaim(self, *_: object) -> bool:
+        """Let everyone have it."""
+        return True
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """Answer two bytes, whatever was asked; read the body if there is one."""
+    if scope["type"] != "http":
+        return
+    while scope["method"] == "POST" and (await receive()).get("more_body"):
+        pass
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % _LENGTH)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def wsgi_bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer two bytes, whatever was asked; read the body if there is one."""
+    left = int(environ.get("CONTENT_LENGTH") or 0)
+    while left and (piece := environ["wsgi.input"].read(min(left, 65536))):
+        left -= len(piece)
+    headers = [("Content-Type", "text/plain"), ("Content-Length", str(_LENGTH))]
+    start_response("200 OK", headers)
+    return [b"ok"]
+
+
+gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), claims=Anyhow()))
+wsgi_gated = TCaptchaWSGIMiddleware(
+    wsgi_bare, Guard(["POST /login"], Instant(), claims=Anyhow())
+)

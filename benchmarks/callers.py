@@ -1,0 +1,254 @@
+"""Everybody who can ask Tencent, ours and the peers, each behind one function.
+
+The plain clients send one prepared body and read JSON: they neither sign nor judge, which
+ours and the official SDK do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tcaptcha_middleware import TencentVerifier, Ticket
+
+if TYPE_CHECKING:
+    import ssl
+    from contextlib import AsyncExitStack, ExitStack
+
+AsyncCall = Callable[[], Awaitable[object]]
+Call = Callable[[], object]
+
+PATIENCE = 30.0
+_ID, _KEY = "AKID" + "b" * 32, "benchSecretKey0000000000000000000"
+_APP = 190000000
+_APP_KEY = "benchAppSecretKey0000000"
+_HEADERS = {"Content-Type": "application/json", "X-TC-Action": "DescribeCaptchaResult"}
+_serial = count()
+
+
+def _ticket() -> Ticket:
+    return Ticket(f"tr03{next(_serial):0128d}*", "@a1b", "203.0.113.7")
+
+
+def _parameters() -> dict[str, Any]:
+    ticket = _ticket()
+    return {
+        "CaptchaType": 9,
+        "Ticket": ticket.ticket,
+        "UserIp": ticket.user_ip,
+        "Randstr": ticket.randstr,
+        "CaptchaAppId": _APP,
+        "AppSecretKey": _APP_KEY,
+    }
+
+
+_BODY = json.dumps(_parameters()).encode()
+
+
+def _verifier(origin: str, **settings: Any) -> TencentVerifier:
+    return TencentVerifier(
+        _APP, _APP_KEY, _ID, _KEY, endpoint=origin, timeout=PATIENCE, **settings
+    )
+
+
+async def ours(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """Ours, as it comes with the `aiohttp` extra."""
+    verifier = await stack.enter_async_context(_verifier(origin))
+    return lambda: verifier.averify(_ticket())
+
+
+async def ours_without_extra(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """Ours, as it comes without the `aiohttp` extra."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+    transport = httpx.AsyncHTTPTransport(limits=limits)
+    client = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
+    verifier = _verifier(origin, async_client=client)
+    return lambda: verifier.averify(_ticket())
+
+
+async def ours_trusting(origin: str, stack: AsyncExitStack, tls: ssl.SSLContext) -> AsyncCall:
+    """Ours, over a client that trusts the benchmark's own certificate."""
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
+    limits = httpx.Limits(
+        max_connections=256, max_keepalive_connections=256, keepalive_expiry=60
+    )
+    transport = AiohttpTransport(verify=tls, limits=limits)
+    client = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
+    verifier = _verifier(origin, async_client=client)
+    return lambda: verifier.averify(_ticket())
+
+
+async def httpx_plain(
+    origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
+) -> AsyncCall:
+    """`httpx.AsyncClient()` as it comes."""
+    import httpx
+
+    client = httpx.AsyncClient(timeout=PATIENCE, verify=True if tls is None else tls)
+    return await _posting(origin, stack, client)
+
+
+async def httpx2_plain(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """`httpx2.AsyncClient()` as it comes."""
+    import httpx2
+
+    return await _posting(origin, stack, httpx2.AsyncClient(timeout=PATIENCE))
+
+
+async def httpx_over_aiohttp(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """`httpx.AsyncClient` over httpx-aiohttp."""
+    import httpx
+    from httpx_aiohttp import AiohttpTransport
+
+    client = httpx.AsyncClient(transport=AiohttpTransport(), timeout=PATIENCE)
+    return await _posting(origin, stack, client)
+
+
+async def _posting(origin: str, stack: AsyncExitStack, client: Any) -> AsyncCall:
+    await stack.enter_async_context(client)
+
+    async def call() -> object:
+        answer = await client.post(f"{origin}/", content=_BODY, headers=_HEADERS)
+        return answer.json()
+
+    return call
+
+
+async def aiohttp_plain(
+    origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
+) -> AsyncCall:
+    """`aiohttp.ClientSession` with room for all."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls)
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+
+    async def call() -> object:
+        async with session.post(f"{origin}/", data=_BODY, headers=_HEADERS) as answer:
+            return await answer.json()
+
+    return call
+
+
+async def raw_sockets(
+    origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
+) -> AsyncCall:
+    """Streams of asyncio, pooled, with next to no HTTP: how fast it could be."""
+    url = urlsplit(origin)
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    head = f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(_BODY)}\r\n\r\n"
+    request = head.encode() + _BODY
+    stack.callback(lambda: [writer.close() for _, writer in idle])
+
+    async def call() -> object:
+        if idle:
+            reader, writer = idle.pop()
+        else:
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=tls)
+        writer.write(request)
+        answered = await reader.readuntil(b"\r\n\r\n")
+        length = int(answered.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(length)
+        idle.append((reader, writer))
+        return json.loads(body)
+
+    return call
+
+
+async def sdk_async(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """The official SDK's async client."""
+    from tencentcloud.captcha.v20190722.captcha_client_async import CaptchaClient
+
+    client = await stack.enter_async_context(CaptchaClient(*_sdk(origin)))
+    return lambda: client.DescribeCaptchaResult(_sdk_request())
+
+
+async def sdk_in_threads(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """The official SDK's blocking client, in 64 threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
+
+    client = CaptchaClient(*_sdk(origin))
+    threads = stack.enter_context(ThreadPoolExecutor(64))
+    loop = asyncio.get_running_loop()
+    return lambda: loop.run_in_executor(
+        threads, lambda: client.DescribeCaptchaResult(_sdk_request())
+    )
+
+
+def ours_sync(origin: str, stack: ExitStack) -> Call:
+    """Ours, blocking."""
+    verifier = stack.enter_context(_verifier(origin))
+    return lambda: verifier.verify(_ticket())
+
+
+def httpx_sync(origin: str, stack: ExitStack) -> Call:
+    """`httpx.Client()` as it comes."""
+    import httpx
+
+    client = stack.enter_context(httpx.Client(timeout=PATIENCE))
+    return lambda: client.post(f"{origin}/", content=_BODY, headers=_HEADERS).json()
+
+
+def httpx2_sync(origin: str, stack: ExitStack) -> Call:
+    """`httpx2.Client()` as it comes."""
+    import httpx2
+
+    client = stack.enter_context(httpx2.Client(timeout=PATIENCE))
+    return lambda: client.post(f"{origin}/", content=_BODY, headers=_HEADERS).json()
+
+
+def http_client_sync(origin: str, stack: ExitStack) -> Call:
+    """`http.client`, one connection a thread: how fast it could be."""
+    url = urlsplit(origin)
+    local = threading.local()
+
+    def call() -> object:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(url.hostname or "", url.port)
+            stack.callback(local.connection.close)
+        local.connection.request("POST", "/", _BODY, _HEADERS)
+        return json.loads(local.connection.getresponse().read())
+
+    return call
+
+
+def sdk_sync(origin: str, _: ExitStack) -> Call:
+    """The official SDK's blocking client."""
+    from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
+
+    client = CaptchaClient(*_sdk(origin))
+    return lambda: client.DescribeCaptchaResult(_sdk_request())
+
+
+def _sdk(origin: str) -> tuple[Any, str, Any]:
+    from tencentcloud.common.credential import Credential
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    url = urlsplit(origin)
+    return (
+        Credential(_ID, _KEY),
+        "",
+        ClientProfile(httpProfile=HttpProfile(protocol=url.scheme, endpoint=url.netloc)),
+    )
+
+
+def _sdk_request() -> Any:
+    from tencentcloud.captcha.v20190722.models import DescribeCaptchaResultRequest
+
+    request = DescribeCaptchaResultRequest()
+    for name, value in _parameters().items():
+        setattr(request, name, value)
+    return request

@@ -1,0 +1,188 @@
+"""Verifications a second against a loopback upstream, and how long each takes."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import threading
+import time
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import callers
+from measure import Figures, Row, interleaved
+from upstream import upstream
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from callers import AsyncCall, Call
+
+ROUNDS = 5
+_SPELL = 0.25
+_IN_FLIGHT = 64
+_THREADS = 32
+
+_EVERYBODY: dict[str, Callable[..., Awaitable[AsyncCall]]] = {
+    "ours": callers.ours,
+    "ours without the aiohttp extra": callers.ours_without_extra,
+    "SDK async": callers.sdk_async,
+    "SDK sync in 64 threads": callers.sdk_in_threads,
+    "httpx": callers.httpx_plain,
+    "httpx2": callers.httpx2_plain,
+    "httpx over httpx-aiohttp": callers.httpx_over_aiohttp,
+    "aiohttp": callers.aiohttp_plain,
+    "raw sockets": callers.raw_sockets,
+}
+_SOME = {name: _EVERYBODY[name] for name in ("ours", "SDK async", "httpx", "aiohttp")}
+
+
+def rows() -> Iterator[Row]:
+    """Measure all."""
+    with upstream() as origin:
+        yield _row("8 in flight", _SOME, origin, 8)
+        yield _row("64 in flight", _EVERYBODY, origin, _IN_FLIGHT)
+        yield _row("256 in flight", _SOME, origin, 256)
+        yield _sync_row(origin)
+    with upstream(latency=0.02) as origin:
+        yield _row("64 in flight, 20 ms upstream", _SOME, origin, _IN_FLIGHT, at_least=None)
+    with _certificate() as (pem, tls), upstream(pem=pem) as origin:
+        trusting = {
+            "ours": partial(callers.ours_trusting, tls=tls),
+            "httpx": partial(callers.httpx_plain, tls=tls),
+            "aiohttp": partial(callers.aiohttp_plain, tls=tls),
+            "raw sockets": partial(callers.raw_sockets, tls=tls),
+        }
+        yield _row("64 in flight, TLS", trusting, origin, _IN_FLIGHT, at_least=None)
+
+
+def _row(
+    what: str,
+    makers: Mapping[str, Callable[..., Awaitable[AsyncCall]]],
+    origin: str,
+    in_flight: int,
+    at_least: float | None = 2500,
+) -> Row:
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        try:
+            takes = {
+                name: _Take(partial(_load, runner, maker, origin, stack, in_flight))
+                for name, maker in makers.items()
+            }
+            figures = _figures(takes)
+        finally:
+            runner.run(stack.aclose())
+    return Row(f"verifications, {what}", "a second", figures, "ours", at_least=at_least)
+
+
+def _sync_row(origin: str) -> Row:
+    makers = {
+        "ours": callers.ours_sync,
+        "SDK": callers.sdk_sync,
+        "httpx.Client": callers.httpx_sync,
+        "httpx2.Client": callers.httpx2_sync,
+        "http.client": callers.http_client_sync,
+    }
+    with ExitStack() as stack:
+        takes = {
+            name: _Take(partial(_load_threads, maker, origin, stack))
+            for name, maker in makers.items()
+        }
+        figures = _figures(takes)
+    what = f"verifications, sync, {_THREADS} threads"
+    return Row(what, "a second", figures, "ours", at_least=1400)
+
+
+class _Take:
+    """Calls a second; keeps how long each took, and what makes the calls."""
+
+    def __init__(self, load: Callable[[dict[str, Any], list[float]], None]) -> None:
+        self._load = load
+        self._made: dict[str, Any] = {}
+        self.seconds: list[float] = []
+
+    def __call__(self) -> float:
+        seconds: list[float] = []
+        began = time.perf_counter()
+        self._load(self._made, seconds)
+        self.seconds += seconds
+        return len(seconds) / (time.perf_counter() - began)
+
+
+def _figures(takes: Mapping[str, _Take]) -> dict[str, Figures]:
+    found = interleaved(takes, ROUNDS)
+    return {name: Figures(rates, _percentiles(takes[name])) for name, rates in found.items()}
+
+
+def _percentiles(take: _Take) -> str:
+    cuts = statistics.quantiles(take.seconds, n=100)
+    return f"p50 {1000 * cuts[49]:.1f} ms, p99 {1000 * cuts[98]:.1f} ms"
+
+
+def _load(  # noqa: PLR0913, PLR0917  who calls whom, and where it is noted
+    runner: asyncio.Runner,
+    maker: Callable[..., Awaitable[AsyncCall]],
+    origin: str,
+    stack: AsyncExitStack,
+    in_flight: int,
+    made: dict[str, Any],
+    seconds: list[float],
+) -> None:
+    async def worker(call: AsyncCall, end: float) -> None:
+        while (began := time.perf_counter()) < end:
+            await call()
+            seconds.append(time.perf_counter() - began)
+
+    async def run() -> None:
+        if "call" not in made:
+            made["call"] = await maker(origin, stack)
+        end = time.perf_counter() + _SPELL
+        async with asyncio.TaskGroup() as group:
+            for _ in range(in_flight):
+                group.create_task(worker(made["call"], end))
+
+    runner.run(run())
+
+
+def _load_threads(
+    maker: Callable[[str, ExitStack], Call],
+    origin: str,
+    stack: ExitStack,
+    made: dict[str, Any],
+    seconds: list[float],
+) -> None:
+    if "call" not in made:
+        made["call"] = maker(origin, stack)
+    call, end = made["call"], time.perf_counter() + _SPELL
+
+    def worker() -> None:
+        while (began := time.perf_counter()) < end:
+            call()
+            seconds.append(time.perf_counter() - began)
+
+    threads = [threading.Thread(target=worker) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@contextmanager
+def _certificate() -> Iterator[tuple[str, ssl.SSLContext]]:
+    """Give a key and certificate for localhost, and a context that trusts them."""
+    import ssl
+
+    import trustme
+
+    authority = trustme.CA()
+    tls = ssl.create_default_context()
+    authority.configure_trust(tls)
+    with tempfile.TemporaryDirectory() as folder:
+        pem = Path(folder, "localhost.pem")
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem)
+        yield str(pem), tls

@@ -1,0 +1,96 @@
+"""Interleaved rounds: every contender is measured in every round, so that noise hits all."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One contender's figures, round by round.
+
+    Attributes:
+        values: The figures.
+        note: What else there is to say.
+    """
+
+    values: tuple[float, ...]
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Between these lies the middle half."""
+        if len(self.values) == 1:
+            return self.median, self.median
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return low, high
+
+    def minus(self, base: Figures) -> Figures:
+        """Return what was added to `base`, each round against its own."""
+        pairs = zip(self.values, base.values, strict=True)
+        return Figures(tuple(own - other for own, other in pairs), self.note)
+
+    def over(self, base: Figures) -> str:
+        """Return the ratio to `base` as text, each round against its own."""
+        ratios = [
+            own / other for own, other in zip(self.values, base.values, strict=True) if other
+        ]
+        return f"{statistics.median(ratios):.2f}" if ratios else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was measured, for several contenders.
+
+    Attributes:
+        what: The thing.
+        unit: What the figures count.
+        figures: By contender.
+        ours: The contender that the others are compared with.
+        at_most: The budget, where less is better.
+        at_least: The budget, where more is better.
+    """
+
+    what: str
+    unit: str
+    figures: Mapping[str, Figures] = field(repr=False)
+    ours: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+
+def interleaved(
+    takes: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, tuple[float, ...]]:
+    """Take figures in rounds, every other one backwards, after one round that warms up.
+
+    A contender that fails while warming up is left out, and said so on standard error.
+    """
+    able = {name: take for name, take in takes.items() if _works(name, take)}
+    found: dict[str, list[float]] = {name: [] for name in able}
+    for turn in range(rounds):
+        for name in list(able)[:: -1 if turn % 2 else 1]:
+            gc.collect()
+            found[name].append(able[name]())
+    return {name: tuple(values) for name, values in found.items()}
+
+
+def _works(name: str, take: Callable[[], float]) -> bool:
+    try:
+        take()
+    except Exception as error:
+        print(f"skipped: {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    return True

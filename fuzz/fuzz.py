@@ -1,0 +1,437 @@
+"""Coverage-guided fuzzing of whatever a client, a proxy or an upstream can write.
+
+    python fuzz/fuzz.py [TARGET] [OPTION OF LIBFUZZER …]
+
+Every target makes its input from the bytes with `_Bytes`, runs one surface of the package,
+and asserts what has to hold for each input there is.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import sys
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
+
+import atheris
+
+with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipart"]):
+    from tcaptcha_middleware import Form, Header, Json, Query, Request, TrustedProxies
+    from tcaptcha_middleware.errors import RequestBodyError, VerifierError
+    from tcaptcha_middleware.rules import Matcher, parse
+    from tcaptcha_middleware.tencent import read_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcaptcha_middleware.pairs import Seen
+    from tcaptcha_middleware.tickets import Source
+
+_HIGH = 0x80
+
+
+class _Bytes:
+    """Reads choices and texts off the fuzzer's bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def byte(self) -> int:
+        """Take one byte; 0 at the end."""
+        first, self._data = self._data[:1], self._data[1:]
+        return first[0] if first else 0
+
+    def take(self, length: int) -> bytes:
+        """Take so many bytes."""
+        taken, self._data = self._data[:length], self._data[length:]
+        return taken
+
+    def rest(self) -> bytes:
+        """Take what is left."""
+        return self.take(len(self._data))
+
+    def written(self, data: bytes, words: list[str]) -> bytes:
+        """Spell `data` out: ASCII stands for itself, every other byte for one of the words.
+
+        So that a mutation of one byte may write a whole boundary, or drop one.
+        """
+        found = [bytes([b]) if b < _HIGH else _word(words, b - _HIGH) for b in data]
+        return b"".join(found)
+
+
+def _word(words: list[str], number: int) -> bytes:
+    return words[number % len(words)].encode("latin-1")
+
+
+# -- The pair, in bodies, queries and headers ------
+
+_URLENCODED = "application/x-www-form-urlencoded"
+_JSON = "application/json"
+_MULTIPART = "multipart/form-data; boundary=B"
+_KINDS: list[tuple[str, Source, list[str]]] = [
+    (
+        _URLENCODED,
+        Form(),
+        ["ticket=", "&randstr=", "&ticket=", "%74icket=", "%", "%ff", "+", "\xff", "\xc3\xa9"],
+    ),
+    (
+        _JSON,
+        Json("c.ticket", "c.randstr"),
+        [
+            *('{"c":', '{"ticket":"a"', '"ticket":', ',"randstr":', '"\\ud800"', "null", "[{"),
+            *(
+                "9" * 5000,
+                "[" * 2000,
+                '{"c":' * 300,
+                "NaN",
+                "-",
+                "1e999",
+                "\xff",
+                "\xef\xbb\xbf",
+            ),
+            '{"c":{"ticket":"t","randstr":"r"}}',
+        ],
+    ),
+    (
+        _MULTIPART,
+        Form(),
+        [
+            *(
+                "--B",
+                "--B\r\n",
+                "\r\n--B\r\n",
+                "\r\n--B--\r\n",
+                "\r\n",
+                "\r",
+                "\n",
+                "\0",
+                "\xff",
+            ),
+            'Content-Disposition: form-data; name="ticket"\r\n\r\n',
+            'content-disposition: form-data; name="randstr"\r\n\r\n',
+            'Content-Disposition: form-data; name="ticket"; filename="f"\r\n\r\n',
+            "Content-Disposition: form-data; name*=utf-8''ticket\r\n\r\n",
+            'Content-Disposition: form-data; name="',
+            '--B\r\nContent-Disposition: form-data; name="ticket"\r\n\r\nt\r\n',
+            '--B\r\nContent-Disposition: form-data; name="randstr"\r\n\r\nr\r\n',
+        ],
+    ),
+]
+
+
+def extraction(data: bytes) -> None:
+    """No bytes raise but ours, no cut changes what is read, and nothing is made up."""
+    given = _Bytes(data)
+    content_type, source, words = _KINDS[given.byte() % len(_KINDS)]
+    cuts = given.take(given.byte() % 8)
+    body = given.written(given.rest(), words)
+    whole = _read(source, content_type, [body])
+    assert _read(source, content_type, _pieces(body, cuts)) == whole
+    assert _read(source, content_type, [bytes([byte]) for byte in body]) == whole
+    if isinstance(whole, tuple):
+        assert set(whole) <= _texts(content_type, body), whole
+
+
+def _pieces(body: bytes, cuts: bytes) -> list[bytes]:
+    places = sorted(cut * len(body) // 255 for cut in cuts)
+    return [
+        body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)
+    ]
+
+
+def _read(source: Source, content_type: str, pieces: list[bytes]) -> object:
+    try:
+        parser = source.parser(content_type)
+        assert parser is not None
+        for piece in pieces:
+            if (seen := parser.feed(piece)) is not None:
+                return _said(seen)
+        return _said(parser.finish())
+    except RequestBodyError:
+        return "refused"
+
+
+def _said(seen: Seen) -> object:
+    return (seen.ambiguous or seen.pair()) if seen.complete else "missing"
+
+
+def _texts(content_type: str, body: bytes) -> set[object]:
+    """Return every text of the body, as the standard library reads it."""
+    if content_type == _JSON:
+        return set(_leaves(json.loads(body.decode("utf-8-sig"), object_pairs_hook=_flat)))
+    if content_type == _URLENCODED:
+        return {value for _, value in parse_qsl(body.decode("utf-8", "replace"), True)}  # noqa: FBT003
+    # A multipart value stands in the body as it is, up to the next line that may end it.
+    chunks = body.split(b"\r\n\r\n")
+    ends = [chunk[:at] for chunk in _tails(chunks) for at in _ends(chunk)]
+    return {end.decode("utf-8", "replace") for end in ends}
+
+
+def _tails(chunks: list[bytes]) -> list[bytes]:
+    return [b"\r\n\r\n".join(chunks[number:]) for number in range(1, len(chunks))]
+
+
+def _ends(chunk: bytes) -> list[int]:
+    return [at for at in range(len(chunk)) if chunk.startswith(b"\r\n--B", at)]
+
+
+def _flat(pairs: list[tuple[str, object]]) -> list[object]:
+    return [value for _, value in pairs]
+
+
+def _leaves(value: object) -> list[object]:
+    left, found = [value], []
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, str):
+            found.append(one)
+    return found
+
+
+def head(data: bytes) -> None:
+    """A header or a query gives nothing that does not stand in it."""
+    given = _Bytes(data)
+    values = [given.take(given.byte()) for _ in range(given.byte() % 4)]
+    names = [b"x-captcha-ticket", b"X-Captcha-Randstr", b"x-captcha-randstr"]
+    headers = [(names[value[0] % 3] if value else b"", value) for value in values]
+    query = given.rest()
+    request = Request("http", "POST", "/", query, headers)
+    whole = b"\n".join(values).decode("latin-1")
+    for found in Header().find(request).tickets + Header().find(request).randstrs:
+        assert isinstance(found, str)
+        assert found in whole
+        assert "," not in found
+    _said(Header().find(request))
+    _said(Query().find(request))
+
+
+# -- The target ------
+
+_TARGET_WORDS = [
+    *(
+        "/login",
+        "/public",
+        "/x",
+        "//",
+        "/./",
+        "/../",
+        "%2f",
+        "%2F",
+        "%2e",
+        "%252f",
+        "%5c",
+        "\\",
+    ),
+    *("%00", "%0a", "\t", ";a=b", "?q", "#f", "http://h", "//h", "%ff", "\xff", "%c0%af", "%"),
+    *("%ef%bb%bf", "%ed%a0%80", "\xc2\x85", " ", "%20", "%25", "%6c", "l%6fgin", "publi%63"),
+]
+_EVERYTHING = Matcher([parse("/**")])
+_LOGIN = Matcher([parse("POST /login")])
+_EXEMPT = Matcher([parse("/**")], [parse("/public")])
+_ROOTS = ["", "", "/", "/x", "/x/", "/public", "/login"]
+
+
+def target(data: bytes) -> None:
+    """A rule covers whatever a router would route to it; an exemption exempts nothing else."""
+    given = _Bytes(data)
+    root = _ROOTS[given.byte() % len(_ROOTS)]
+    with_raw, blank = given.byte() % 2, given.byte() % 2
+    written = b"/" + given.written(given.rest(), _TARGET_WORDS)
+    raw = written.partition(b"?")[0]
+    path = unquote_to_bytes(raw).decode("utf-8", "replace" if blank else "ignore")
+    shown = raw if with_raw else b""
+    assert _EVERYTHING.match("POST", path, shown, root) == 0
+    readings = _readings(path, root)
+    if "/login" in readings:
+        assert _LOGIN.match("post ", path, shown, root) == 0
+        assert _LOGIN.match("POST", path, shown, root) == 0
+    if _EXEMPT.match("POST", path, shown, root) is None:
+        assert {reading.rstrip("/") or "/" for reading in readings} == {"/public"}
+    if not root:
+        for matcher in (_LOGIN, _EXEMPT):
+            short = matcher.match("POST", path, shown, "")
+            assert short == matcher.match("POST", path, shown, "/")
+
+
+def _readings(path: str, root: str) -> set[str]:
+    """Return the paths below the mount that one framework or another routes by."""
+    below = path.removeprefix(root.rstrip("/")) if _is_below(path, root) else path
+    found = {below, unquote(below), *map(_merged, (below, unquote(below)))}
+    found |= {posixpath.normpath(one) for one in found if one}
+    found |= {urlsplit(one).path for one in found if not one.startswith("//")}
+    return {_merged("/" + one.lstrip("/")) for one in found}
+
+
+def _is_below(path: str, root: str) -> bool:
+    root = root.rstrip("/")
+    return path == root or path.startswith(root + "/")
+
+
+def _merged(path: str) -> str:
+    while "//" in path:
+        path = path.replace("//", "/")
+    return path
+
+
+# -- The visitor's address ------
+
+_ADDRESS_WORDS = [
+    *("10.0.0.2", "6.6.6.6", "2001:db8::6", "::ffff:10.0.0.9", "[", "]", ":80", "%eth0", '"'),
+    *(
+        "for=",
+        "For=",
+        ";",
+        ",",
+        '="',
+        '",',
+        'for="',
+        "\\",
+        '\\"',
+        "\xff",
+        "\xa0",
+        "unknown",
+        "by=",
+    ),
+    *('for="[2001:db8::6]:1"', "for=6.6.6.6", ';host="', ", for=10.0.0.3", "  "),
+]
+_OURS = ["10.0.0.0/8"]
+_PROXY = "10.0.0.1"
+_VISITOR = "198.51.100.9"
+_CHAINS = {
+    "X-Forwarded-For": [f", {_VISITOR}", f",{_VISITOR}:4711, 10.0.0.2"],
+    "Forwarded": [
+        f", for={_VISITOR}",
+        f',for="{_VISITOR}:4711"',
+        f', for="{_VISITOR}";host="a,b", for=10.0.0.2;proto=https',
+    ],
+}
+
+
+def address(data: bytes) -> None:
+    """Whatever the client wrote, what a trusted proxy wrote after it is what counts."""
+    given = _Bytes(data)
+    name = list(_CHAINS)[given.byte() % 2]
+    client_ip = TrustedProxies(_OURS, name)
+    text = given.written(given.rest(), _ADDRESS_WORDS)
+    alone = client_ip(_from(_PROXY, name, text))
+    assert str(ip_address(alone)) == alone
+    assert client_ip(_from("6.6.6.7", name, text)) == "6.6.6.7"
+    for chain in _CHAINS[name]:
+        assert client_ip(_from(_PROXY, name, text + chain.encode())) == _VISITOR
+        assert client_ip(_from(_PROXY, name, text, chain[1:].encode())) == _VISITOR
+    spoken = client_ip(_from(text.decode("latin-1"), name, text))
+    assert not spoken or str(ip_address(spoken)) == spoken
+
+
+def _from(peer: str, name: str, *values: bytes) -> Request:
+    headers = [(name.encode(), value) for value in values]
+    return Request("http", "POST", "/", b"", headers, peer)
+
+
+# -- The answer from upstream ------
+
+_ANSWER_WORDS = [
+    *(
+        '{"Response":{',
+        '"CaptchaCode":1',
+        '"Error":{"Code":"InternalError"}',
+        "}}",
+        "null",
+        ",",
+    ),
+    *("[" * 2000, "NaN", "\xff", "\xef\xbb\xbf", "\xff\xfe", "\\u0031", "<html>"),
+]
+_NAMES = [
+    "CaptchaCode",
+    "CaptchaCode",
+    "EvilLevel",
+    "Score",
+    "Error",
+    "RequestId",
+    "captchaCode",
+]
+_NAMES += ["GetCaptchaTime", "CaptchaMsg", "SubmitCaptchaTime", "Captcha\\u0043ode", "Response"]
+_VALUES = [
+    "1",
+    "1",
+    "0",
+    "true",
+    '"1"',
+    "1.0",
+    "1e0",
+    "100",
+    "99",
+    "101",
+    "-1",
+    "26",
+    "null",
+    "[]",
+]
+_VALUES += [
+    "9" * 5000,
+    "NaN",
+    "{}",
+    '{"Code":1}',
+    '{"Code":"AuthFailure.x"}',
+    '"\\ud800"',
+    "-0",
+    "",
+]
+_STATUSES = [200, 200, 200, 200, 199, 201, 204, 302, 400, 403, 429, 500, 503, 599]
+
+
+def answer(data: bytes) -> None:
+    """Only positive proof passes; all else is an error of ours, or a verdict that fails."""
+    given = _Bytes(data)
+    status = _STATUSES[given.byte() % len(_STATUSES)]
+    body = (_fields if given.byte() % 4 else _anything)(given)
+    try:
+        verdict = read_answer(status, body)
+    except VerifierError as error:
+        str(error)
+        return
+    assert status == 200  # noqa: PLR2004
+    assert verdict.passed == _is_proof(json.loads(body)["Response"])
+    repr(verdict)
+
+
+def _anything(given: _Bytes) -> bytes:
+    return given.written(given.rest(), _ANSWER_WORDS)
+
+
+def _fields(given: _Bytes) -> bytes:
+    """Return an answer that is nearly one: every two bytes are a field and its value."""
+    pairs = [
+        f'"{_NAMES[name % len(_NAMES)]}":{_VALUES[value % len(_VALUES)]}'
+        for name, value in zip(*[iter(given.rest())] * 2, strict=False)
+    ]
+    return f'{{"Response":{{{",".join(pairs)}}}}}'.encode()
+
+
+def _is_proof(response: dict[str, object]) -> bool:
+    evil = response.get("EvilLevel")
+    harmless = evil is None or (type(evil) is int and evil < 100)  # noqa: PLR2004
+    code = response["CaptchaCode"]
+    return "Error" not in response and type(code) is int and code == 1 and harmless
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    one.__name__: one for one in (extraction, head, target, address, answer)
+}
+
+
+def main() -> None:
+    """Fuzz one target, until it fails or the time is over."""
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if name not in TARGETS:
+        raise SystemExit(f"name one of {', '.join(TARGETS)}, not {name!r}")
+    atheris.Setup(sys.argv, TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
