@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Address = IPv4Address | IPv6Address
 
+# IPv6 in full, with brackets, zone, port and blanks around it, is shorter.
+_LONGEST = 100
 # An address, or one in brackets (RFC 3986, section 3.2.2), and the port that proxies may add.
 _NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+):\d+|(?P<bare>.*)", re.DOTALL)
 # Elements of a list, and the pairs of one; quoted strings may hold commas and semicolons.
@@ -106,8 +108,12 @@ def _for(element: str) -> str:
     return found[0] if found else ""
 
 
-@lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Address | None:
     node = _NODE.fullmatch(text.strip())
     bare = (node["v6"] or node["v4"] or node["bare"] or "") if node else ""
     try:

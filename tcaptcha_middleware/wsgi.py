@@ -57,13 +57,12 @@ class TCaptchaWSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        # PEP 3333 wraps the path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
-        raw_path = environ.get("PATH_INFO", "").encode("latin-1", "replace")
+        raw_path = _unwrapped(environ, "PATH_INFO")
         coverage = self.guard.match(
             environ["REQUEST_METHOD"],
             raw_path.decode("utf-8", "replace"),
             raw_path,
-            environ.get("SCRIPT_NAME", ""),
+            _unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
         )
         earlier = environ.get(ENVIRON_KEY)
         if coverage is None or self.guard.settled(coverage, earlier):
@@ -168,12 +167,21 @@ class _Input:
 
     def _some_lines(self, hint: int) -> list[bytes]:
         lines: list[bytes] = []
-        while sum(map(len, lines)) < hint and (line := self.readline()):
+        for line in self:
             lines.append(line)
+            hint -= len(line)
+            if hint <= 0:
+                break
         return lines
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
+
+
+def _unwrapped(environ: Environ, name: str) -> bytes:
+    # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
+    wrapped: str = environ.get(name, "")
+    return wrapped.encode("latin-1", "replace")
 
 
 def _length(environ: Environ) -> int | None:
@@ -190,7 +198,7 @@ def _request(environ: Environ) -> Request:
     return Request(
         kind="http",
         method=environ["REQUEST_METHOD"],
-        path=environ.get("PATH_INFO", ""),
+        path=_unwrapped(environ, "PATH_INFO").decode("utf-8", "replace"),
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         headers=tuple(_headers(environ)),
         peer=environ.get("REMOTE_ADDR", ""),

@@ -299,3 +299,20 @@ def test_headers_joined_by_the_server_are_told_apart():
     face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
     body = b"".join(face(environ, lambda *_: None))
     assert json.loads(body)["code"] == "ticket_ambiguous"
+
+
+def test_a_path_beyond_ascii_is_one_path_in_rules_mounts_and_hooks():
+    told = []
+
+    def responder(request, refuse):
+        told.append(request.path)
+        return Response(403)
+
+    guard = Guard(["POST /b\u00fcro/t\u00fcr"], FakeVerifier(), responder=responder)
+    face = TCaptchaWSGIMiddleware(lambda environ, start_response: [b""], guard)
+    wrapped = [part.encode().decode("latin-1") for part in ("/b\u00fcro", "/t\u00fcr")]
+    mount, path = wrapped
+    for script, info in ((mount, path), ("", mount + path)):
+        environ = environ_of(Exchange(), SCRIPT_NAME=script, PATH_INFO=info)
+        assert call_wsgi(face, environ)[0] == 403
+    assert told == ["/t\u00fcr", "/b\u00fcro/t\u00fcr"]
