@@ -306,7 +306,7 @@ def test_a_path_beyond_ascii_is_one_path_in_rules_mounts_and_hooks():
 
     def responder(request, refuse):
         told.append(request.path)
-        return Response(403)
+        return Response(403, [("Content-Type", "text/plain")])
 
     guard = Guard(["POST /b\u00fcro/t\u00fcr"], FakeVerifier(), responder=responder)
     face = TCaptchaWSGIMiddleware(lambda environ, start_response: [b""], guard)
