@@ -9,6 +9,7 @@ https://www.encode.io/httpcore/network-backends/
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
+from tcaptcha_middleware.checks import check_positive
+from tcaptcha_middleware.errors import ConfigurationError
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
@@ -24,9 +28,21 @@ if TYPE_CHECKING:
 _MAPPED: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (httpcore.PoolTimeout, httpx.PoolTimeout),
     (httpcore.TimeoutException, httpx.ReadTimeout),
-    (httpcore.ProtocolError, httpx.RemoteProtocolError),
+    (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
     (httpcore.NetworkError, httpx.NetworkError),
 )
+
+
+def check_timeout(seconds: float) -> float:
+    """Return a deadline that can be kept.
+
+    Raises:
+        ConfigurationError: It is no number above 0, or infinite, which no socket takes.
+    """
+    check_positive("timeout", seconds)
+    if not math.isfinite(seconds):
+        raise ConfigurationError(f"timeout is {seconds!r}: a check has to end some day")
+    return seconds
 
 
 class _Clock(threading.local):
@@ -95,7 +111,8 @@ class DeadlineTransport(httpx.BaseTransport):
     """Send each request within `timeout` seconds, from the first byte to the last.
 
     Args:
-        timeout: Seconds for a whole exchange, connecting and waiting included.
+        timeout: Seconds for a whole exchange, connecting and waiting included. How long it may
+            wait for a connection, each request says itself.
         ssl_context: How TLS is spoken.
         connections: How many connections are kept at the most.
     """
@@ -121,7 +138,7 @@ class DeadlineTransport(httpx.BaseTransport):
             ),
             headers=request.headers.raw,
             content=request.stream,
-            extensions={"timeout": {"pool": self._timeout}},
+            extensions={"timeout": {"pool": request.extensions["timeout"]["pool"]}},
         )
         self._clock.deadline = time.monotonic() + self._timeout
         with _translated():

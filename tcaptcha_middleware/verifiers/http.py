@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 import httpx
 from anyio.lowlevel import RunVar
-from asgiref.sync import sync_to_async
 
 from tcaptcha_middleware import tencent
 from tcaptcha_middleware.credentials import Captcha, Credentials
@@ -28,7 +28,7 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.verifiers.deadline import DeadlineTransport
+from tcaptcha_middleware.verifiers.deadline import DeadlineTransport, check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,7 +88,7 @@ class TencentVerifier:
         self._credentials = _credentials(secret_id, secret_key, token, credentials)
         self._origin = tencent.endpoint(site, endpoint)
         self._host = urlsplit(self._origin).netloc
-        self._timeout = _positive(timeout)
+        self._timeout = check_timeout(timeout)
         self._client = client
         self._async_client = async_client
         self._lock = threading.Lock()
@@ -147,30 +147,36 @@ class TencentVerifier:
             VerifierError: No verdict; see its children for whose fault it is.
         """
         deadline = time.monotonic() + self._timeout
+        body = bytearray()
         with _translated():
-            request = self._request(self._credentials.get_credential_info(), ticket)
+            request = self._request(self._key(), ticket)
             answer = self._sync_client().send(request, stream=True, **_AS_IS)
             try:
-                body = bytearray()
                 for piece in answer.iter_raw():
-                    _take(body, piece, deadline)
+                    body += piece
+                    _check_length(body)
+                    if time.monotonic() > deadline:
+                        raise OutageError("Tencent took too long")
             finally:
                 answer.close()
         return tencent.read_answer(answer.status_code, bytes(body))
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Same as `verify`, but awaited."""
-        deadline = time.monotonic() + self._timeout
+        body = bytearray()
         with _translated():
-            with anyio.fail_after(self._timeout):
-                request = self._request(await self._key(), ticket)
+            with anyio.fail_after(self._timeout) as scope:
+                request = self._request(await self._akey(), ticket)
                 answer = await self._asynchronous_client().send(request, stream=True, **_AS_IS)
                 try:
-                    body = bytearray()
                     async for piece in answer.aiter_raw():
-                        _take(body, piece, deadline)
+                        body += piece
+                        if len(body) > tencent.MAX_ANSWER:
+                            # To raise here would leave httpx's generators unfinished.
+                            scope.cancel()
                 finally:
                     await answer.aclose()
+            _check_length(body)
         return tencent.read_answer(answer.status_code, bytes(body))
 
     def close(self) -> None:
@@ -206,7 +212,10 @@ class TencentVerifier:
     def _request(self, key: tuple[str, str, str | None], ticket: Ticket) -> httpx.Request:
         body = tencent.call(self._captcha, ticket)
         headers = tencent.headers(key, host=self._host, body=body, timestamp=int(time.time()))
-        limits = httpx.Timeout(self._timeout).as_dict()
+        # Waiting for a connection ends before the whole does, so that it is told apart; so
+        # does opening one, which leaves its socket open where it is cancelled.
+        sooner = self._timeout * 0.9
+        limits = httpx.Timeout(self._timeout, connect=sooner, pool=sooner).as_dict()
         # Not through client.build_request, which adds the client's own headers and cookies.
         return httpx.Request(
             "POST",
@@ -216,12 +225,18 @@ class TencentVerifier:
             extensions={"timeout": limits},
         )
 
-    async def _key(self) -> tuple[str, str, str | None]:
+    def _key(self) -> tuple[str, str, str | None]:
+        try:
+            return self._credentials.get_credential_info()
+        except Exception as error:
+            # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
+            raise VerifierError(f"no credentials ({type(error).__name__})") from error
+
+    async def _akey(self) -> tuple[str, str, str | None]:
         if isinstance(self._credentials, Credentials):
             return self._credentials.get_credential_info()
         # The official SDK's credentials refresh themselves with a blocking call.
-        ask = sync_to_async(self._credentials.get_credential_info, thread_sensitive=False)
-        return await ask()
+        return await anyio.to_thread.run_sync(self._key, abandon_on_cancel=True)
 
     def _sync_client(self) -> httpx.Client:
         if self._client is not None:
@@ -272,12 +287,6 @@ def _credentials(
     return provider
 
 
-def _positive(timeout: float) -> float:
-    if not timeout > 0:
-        raise ConfigurationError(f"timeout is {timeout!r}: it has to be above 0 seconds")
-    return timeout
-
-
 def _tls() -> Any:
     return httpx.create_ssl_context(trust_env=False)
 
@@ -304,12 +313,9 @@ def _on_asyncio() -> bool:
     return True
 
 
-def _take(body: bytearray, piece: bytes, deadline: float) -> None:
-    body += piece
+def _check_length(body: bytearray) -> None:
     if len(body) > tencent.MAX_ANSWER:
         raise VerifierError("Tencent's answer is too long")
-    if time.monotonic() > deadline:
-        raise OutageError("Tencent took too long")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+from tencentcloud.common.http.request import requests
 
 from tcaptcha_middleware import tencent
 from tcaptcha_middleware.codes import api_error
@@ -28,13 +29,16 @@ from tcaptcha_middleware.errors import (
     OutageError,
     VerifierError,
 )
+from tcaptcha_middleware.verifiers.deadline import check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from tcaptcha_middleware.models import Ticket, Verdict
 
-_WORKERS = 64
+# As many as a guard has under way by default: a check that waits for a thread would look as if
+# Tencent were slow.
+_WORKERS = 256
 
 
 class TencentSDKVerifier:
@@ -63,12 +67,10 @@ class TencentSDKVerifier:
             raise ConfigurationError(
                 "client is no CaptchaClient of tencentcloud.captcha.v20190722"
             )
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout is {timeout!r}: it has to be above 0 seconds")
         self._captcha = Captcha.of(app_id, app_secret_key)
         self._client = _without_retries(client)
-        self._timeout = timeout
-        logging.getLogger("tencentcloud_sdk_common").addFilter(self._is_fit_to_print)
+        self._timeout = check_timeout(timeout)
+        logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
         if isinstance(client, AsyncSDKClient):
             self.averify = self._averify
         else:
@@ -97,9 +99,10 @@ class TencentSDKVerifier:
                 document = await self._client.call_and_deserialize(tencent.ACTION, parameters)
             return tencent.read_document(document)
 
-    def _is_fit_to_print(self, record: logging.LogRecord) -> bool:
-        """Keep the client's debug log from printing the secret that its calls carry."""
-        return self._captcha.app_secret_key not in record.getMessage()
+
+def _is_fit_to_print(record: logging.LogRecord) -> bool:
+    """Keep the client's debug log from printing its calls, which carry secret and ticket."""
+    return "AppSecretKey" not in record.getMessage()
 
 
 def _without_retries(client: Any) -> Any:
@@ -137,7 +140,7 @@ def _sdk_error(error: TencentCloudSDKException) -> VerifierError:
 
 
 def _is_network(error: Exception) -> bool:
-    """Tell the async client's raw httpx errors that mean an outage."""
+    """Tell the raw errors of both clients' HTTP libraries that mean an outage."""
     import httpx
 
     return isinstance(
@@ -147,5 +150,8 @@ def _is_network(error: Exception) -> bool:
             httpx.NetworkError,
             httpx.RemoteProtocolError,
             httpx.ProxyError,
+            # The sync client reads the answer where it catches nothing.
+            requests.ConnectionError,
+            requests.exceptions.ChunkedEncodingError,
         ),
     )

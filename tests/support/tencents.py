@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 
+import httpx
 import pytest
 
 from tcaptcha_middleware import Ticket
@@ -62,6 +63,17 @@ def tencent(address):
     return address.app
 
 
+@pytest.fixture(scope="session")
+def one_context():
+    return httpx.create_ssl_context()
+
+
+@pytest.fixture
+def shared_tls(monkeypatch, one_context):
+    """Spare each verifier the loading of its certificates, which takes longer than a check."""
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._tls", lambda: one_context)
+
+
 def http(body=VERDICT, status="200 OK", *headers):
     """Return an answer as bytes."""
     lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", "")
@@ -69,11 +81,12 @@ def http(body=VERDICT, status="200 OK", *headers):
 
 
 def says(answer):
-    """Answer every call on a connection with the same bytes."""
+    """Answer every call on a connection with the same bytes, once its JSON is there."""
 
     def speak(connection):
-        while connection.recv(65536):
-            connection.sendall(answer)
+        while call := connection.recv(65536):
+            if call.endswith(b"}"):
+                connection.sendall(answer)
 
     return speak
 

@@ -1,0 +1,635 @@
+"""What is TencentVerifier's own: its settings, its API keys, its clients, its deadline."""
+
+from __future__ import annotations
+
+import gc
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import forking
+import httpx
+import pytest
+from tencents import (  # noqa: F401
+    VERDICT,
+    Tencent,
+    address,
+    answering,
+    drips,
+    http,
+    one_context,
+    says,
+    shared_tls,
+    tencent,
+)
+
+from tcaptcha_middleware import (
+    ConfigurationError,
+    OutageError,
+    TencentVerifier,
+    ThrottledError,
+    Ticket,
+    VerifierError,
+)
+
+pytestmark = pytest.mark.usefixtures("shared_tls")
+
+TICKET = Ticket("tr03ticket", "@r", "203.0.113.7")
+PATIENCE = 3.0
+
+ARGUMENTS = {
+    "app_id": 190000000,
+    "app_secret_key": "emulatorAppSecretKey12345",
+    "secret_id": "AKIDemulator00000000000000000000",
+    "secret_key": "emulatorSecretKey000000000000000",
+}
+ENVIRON = {
+    "TENCENTCLOUD_SECRET_ID": ARGUMENTS["secret_id"],
+    "TENCENTCLOUD_SECRET_KEY": ARGUMENTS["secret_key"],
+    "TCAPTCHA_APP_ID": "190000000",
+    "TCAPTCHA_APP_SECRET_KEY": ARGUMENTS["app_secret_key"],
+}
+
+
+def blocking(verifier, *tickets):
+    with verifier:
+        return [verifier.verify(ticket) for ticket in tickets]
+
+
+def on(backend):
+    return lambda verifier, *tickets: anyio.run(awaited, verifier, tickets, backend=backend)
+
+
+async def awaited(verifier, tickets):
+    async with verifier:
+        return [await verifier.averify(ticket) for ticket in tickets]
+
+
+RUNS = {"sync": blocking, "asyncio": on("asyncio"), "trio": on("trio")}
+every_colour = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+
+
+# Settings.
+
+
+def test_from_env_reads_the_environment():
+    verifier = TencentVerifier.from_env(ENVIRON)
+    assert (verifier.app_id, verifier.site) == (190000000, "cn")
+    assert repr(verifier).endswith("at https://captcha.tencentcloudapi.com>")
+
+
+@pytest.mark.parametrize("name", ENVIRON)
+@pytest.mark.parametrize("without", [None, ""], ids=["missing", "empty"])
+def test_from_env_names_the_variable_that_is_not_set(name, without):
+    environ = {k: v for k, v in ENVIRON.items() if k != name}
+    with pytest.raises(ConfigurationError) as caught:
+        TencentVerifier.from_env(environ if without is None else environ | {name: without})
+    assert str(caught.value) == f"set the environment variables {name}"
+
+
+def test_from_env_names_every_variable_that_is_not_set():
+    with pytest.raises(ConfigurationError, match=", ".join(ENVIRON)):
+        TencentVerifier.from_env({})
+
+
+class Key:
+    """What the official client's credentials have in common."""
+
+    def __init__(self, *infos):
+        self.infos = infos
+        self.asked_in = []
+
+    def get_credential_info(self):
+        self.asked_in.append(threading.get_ident())
+        info = self.infos[min(len(self.asked_in), len(self.infos)) - 1]
+        if isinstance(info, Exception):
+            raise info
+        return info
+
+
+INTL = "https://captcha.intl.tencentcloudapi.com"
+FROM_ENV = {
+    "site": ({"TCAPTCHA_SITE": "intl"}, {}, INTL),
+    "site, set": ({"TCAPTCHA_SITE": "cn"}, {"site": "intl"}, INTL),
+    "endpoint": ({"TCAPTCHA_ENDPOINT": "http://127.0.0.1:9000"}, {}, "http://127.0.0.1:9000"),
+    "endpoint, set": (
+        {"TCAPTCHA_ENDPOINT": "http://127.0.0.1:9000"},
+        {"endpoint": "http://[::1]:9001/"},
+        "http://[::1]:9001",
+    ),
+    "endpoint, empty": ({"TCAPTCHA_ENDPOINT": "", "TCAPTCHA_SITE": "intl"}, {}, INTL),
+}
+
+
+@pytest.mark.parametrize(("environ", "settings", "origin"), FROM_ENV.values(), ids=FROM_ENV)
+def test_settings_win_over_the_environment(environ, settings, origin):
+    verifier = TencentVerifier.from_env(ENVIRON | environ, **settings)
+    assert repr(verifier) == f"<TencentVerifier app_id=190000000 at {origin}>"
+
+
+def test_arguments_stand_in_for_variables():
+    assert TencentVerifier.from_env({}, **ARGUMENTS).app_id == 190000000
+
+
+def test_credentials_stand_in_for_the_api_key():
+    captcha = {name: value for name, value in ENVIRON.items() if "APP" in name}
+    assert TencentVerifier.from_env(captcha, credentials=Key()).app_id == 190000000
+
+
+BAD = {
+    "an unknown site": ({"site": "us"}, "site is 'us'"),
+    "an endpoint with a path": ({"endpoint": "http://127.0.0.1/x"}, "endpoint is"),
+    "a timeout of 0": ({"timeout": 0}, "timeout is 0"),
+    "a negative timeout": ({"timeout": -1.5}, "timeout is -1.5"),
+    "a timeout that is no number": ({"timeout": float("nan")}, "timeout is nan"),
+    "an infinite timeout": ({"timeout": float("inf")}, "timeout is inf"),
+    "a timeout in quotes": ({"timeout": "5"}, "timeout is '5'"),
+    "no timeout": ({"timeout": None}, "timeout is None"),
+    "a timeout that is true": ({"timeout": True}, "timeout is True"),
+    "no secret_id": ({"secret_id": None}, "secret_id is blank"),
+    "no secret_key": ({"secret_key": None}, "secret_key is blank"),
+    "an API key and credentials": ({"credentials": Key()}, "not both"),
+    "a token and credentials": (
+        {"secret_id": None, "secret_key": None, "token": "t", "credentials": Key()},
+        "not both",
+    ),
+    "credentials of another kind": (
+        {"secret_id": None, "secret_key": None, "credentials": object()},
+        "no get_credential_info",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_work_is_refused_on_construction(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        TencentVerifier(**(ARGUMENTS | settings))
+
+
+SCRIPTS = {
+    "cn": "https://turing.captcha.qcloud.com/TJCaptcha.js",
+    "intl": "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js",
+}
+
+
+@pytest.mark.parametrize(("site", "script"), SCRIPTS.items())
+def test_each_site_has_its_own_client_script(site, script):
+    assert TencentVerifier(**ARGUMENTS, site=site).script == script
+
+
+def test_the_repr_tells_no_secret():
+    told = repr(TencentVerifier(**ARGUMENTS, token="temporary-token"))
+    secrets = [*ARGUMENTS.values(), "temporary-token"]
+    assert [secret for secret in secrets if str(secret) in told] == [190000000]
+
+
+# API keys.
+
+
+@every_colour
+def test_a_temporary_key_brings_its_token(address, run):  # noqa: F811
+    address.app = Tencent(address.origin, token="temporary-token")
+    verifier = TencentVerifier(**address.app.arguments())
+    assert run(verifier, address.app.ticket())[0].passed
+    assert address.app.heads[0]["x-tc-token"] == "temporary-token"
+
+
+def with_key(tencent, *infos, **settings):  # noqa: F811
+    arguments = tencent.arguments(secret_id=None, secret_key=None, **settings)
+    return TencentVerifier(**arguments, credentials=Key(*infos))
+
+
+GOOD = ARGUMENTS["secret_id"], ARGUMENTS["secret_key"], None
+
+
+@every_colour
+def test_credentials_are_asked_at_each_check(tencent, run):  # noqa: F811
+    verifier = with_key(tencent, GOOD, ("AKIDrotated", "key", "token"))
+    with pytest.raises(VerifierError, match="SecretIdNotFound"):
+        run(verifier, tencent.ticket(), tencent.ticket())
+    assert len(tencent.calls) == 1
+
+
+@every_colour
+def test_credentials_may_block_without_holding_up_an_event_loop(tencent, run):  # noqa: F811
+    verifier = with_key(tencent, GOOD)
+    assert run(verifier, tencent.ticket())[0].passed
+    here = verifier._credentials.asked_in == [threading.get_ident()]
+    assert here == (run is blocking)
+
+
+NO_KEY = {
+    "an error of the system": OSError("TKE_REGION not exist"),
+    "no answer in time": TimeoutError(),
+    "an error": RuntimeError(),
+    "an outage": OutageError("of something else"),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("info", NO_KEY.values(), ids=NO_KEY)
+@every_colour
+def test_credentials_that_fail_are_no_outage_of_tencents(tencent, run, info):  # noqa: F811
+    with pytest.raises(VerifierError) as caught:
+        run(with_key(tencent, info), tencent.ticket())
+    assert caught.type is VerifierError
+    assert tencent.heads == []
+
+
+@every_colour
+def test_a_token_that_no_header_can_hold_is_no_outage_of_tencents(tencent, run):  # noqa: F811
+    with pytest.raises(VerifierError) as caught:
+        run(with_key(tencent, (*GOOD[:2], "of a file\n")), tencent.ticket())
+    assert caught.type is VerifierError
+    assert tencent.heads == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_credentials_that_block_are_left_behind_at_the_deadline(tencent, backend):  # noqa: F811
+    verifier = with_key(tencent, GOOD, timeout=0.2)
+    released = threading.Event()
+    verifier._credentials.get_credential_info = lambda: released.wait(10) and GOOD
+    began = time.monotonic()
+    try:
+        with pytest.raises(OutageError):
+            anyio.run(awaited, verifier, [tencent.ticket()], backend=backend)
+        assert time.monotonic() - began < PATIENCE
+    finally:
+        released.set()
+
+
+# Clients.
+
+
+@every_colour
+def test_one_connection_serves_one_check_after_another(tencent, run):  # noqa: F811
+    verdicts = run(TencentVerifier(**tencent.arguments()), *map(tencent.ticket, [None] * 4))
+    assert all(verdict.passed for verdict in verdicts)
+    assert len(tencent.connections) == 1
+
+
+def test_twenty_threads_at_once_share_the_connections(tencent):  # noqa: F811
+    tickets = [tencent.ticket() for _ in range(60)]
+    with TencentVerifier(**tencent.arguments()) as verifier, ThreadPoolExecutor(20) as threads:
+        verdicts = list(threads.map(verifier.verify, tickets))
+    assert all(verdict.passed for verdict in verdicts)
+    assert len(tencent.connections) <= 20
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_twenty_tasks_at_once_share_the_connections(tencent, backend):  # noqa: F811
+    passed = []
+
+    async def check(verifier):
+        for _ in range(3):
+            verdict = await verifier.averify(tencent.ticket())
+            passed.append(verdict.passed)
+
+    async def main():
+        async with (
+            TencentVerifier(**tencent.arguments()) as verifier,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(20):
+                tasks.start_soon(check, verifier)
+
+    anyio.run(main, backend=backend)
+    assert passed == [True] * 60
+    assert len(tencent.connections) <= 20
+
+
+@every_colour
+def test_it_opens_again_after_it_was_closed(tencent, run):  # noqa: F811
+    verifier = TencentVerifier(**tencent.arguments())
+    assert run(verifier, tencent.ticket())[0].passed
+    assert run(verifier, tencent.ticket())[0].passed
+    assert len(tencent.connections) == 2
+
+
+@every_colour
+def test_it_may_be_closed_unused_and_twice(run):
+    verifier = TencentVerifier(**ARGUMENTS)
+    assert run(verifier) == run(verifier) == []
+
+
+def test_both_colours_are_closed_apart(tencent):  # noqa: F811
+    verifier = TencentVerifier(**tencent.arguments())
+
+    async def main():
+        await verifier.averify(tencent.ticket())
+        verifier.close()
+        await verifier.averify(tencent.ticket())
+        await verifier.aclose()
+
+    verifier.verify(tencent.ticket())
+    anyio.run(main)
+    assert len(tencent.connections) == 2
+
+
+def test_event_loops_at_the_same_time_share_nothing(tencent):  # noqa: F811
+    verifier = TencentVerifier(**tencent.arguments())
+    together = threading.Barrier(2, timeout=10)
+
+    async def main():
+        async with verifier:
+            await verifier.averify(tencent.ticket())
+            together.wait()
+            return await verifier.averify(tencent.ticket())
+
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(anyio.run, main, backend=name) for name in ("asyncio", "trio")]
+    assert all(run.result().passed for run in runs)
+    assert len(tencent.connections) == 2
+
+
+def test_a_fork_opens_a_connection_of_its_own(tencent):  # noqa: F811
+    pairs = [tencent.mint(code=code) for code in (1, 21, 15)]
+    run = subprocess.run(
+        [sys.executable, forking.__file__, *(" ".join(pair.values()) for pair in pairs)],
+        env=ENVIRON | {"TCAPTCHA_ENDPOINT": tencent.origin, "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert run.stderr == ""
+    assert sorted(run.stdout.splitlines()) == ["1 OK", "15 decrypt fail", "21 diff"]
+    assert len(tencent.connections) == 2
+
+
+def test_a_client_that_is_handed_in_is_used_and_left_open(tencent):  # noqa: F811
+    with httpx.Client() as client:
+        verifier = TencentVerifier(**tencent.arguments(), client=client)
+        assert blocking(verifier, tencent.ticket())[0].passed
+        assert not client.is_closed
+        assert client.get(tencent.origin).status_code == 200
+    assert len(tencent.connections) == 1
+
+
+def test_an_async_client_that_is_handed_in_is_used_and_left_open(tencent):  # noqa: F811
+    async def main():
+        async with httpx.AsyncClient() as client:
+            verifier = TencentVerifier(**tencent.arguments(), async_client=client)
+            [verdict] = await awaited(verifier, [tencent.ticket()])
+            assert verdict.passed
+            assert not client.is_closed
+            await client.get(tencent.origin)
+
+    anyio.run(main)
+    assert len(tencent.connections) == 1
+
+
+def test_a_closed_client_is_no_outage(tencent):  # noqa: F811
+    client = httpx.Client()
+    client.close()
+    with pytest.raises(VerifierError, match="RuntimeError") as caught:
+        TencentVerifier(**tencent.arguments(), client=client).verify(tencent.ticket())
+    assert caught.type is VerifierError
+
+
+OF_ITS_OWN = {
+    "headers": {"X-Leak": "leak", "Authorization": "Basic leak", "Content-Type": "text/leak"},
+    "cookies": {"leak": "leak"},
+    "auth": ("leak", "leak"),
+    "params": {"leak": "leak"},
+    "base_url": "http://127.0.0.1/leak",
+    "follow_redirects": True,
+}
+
+
+def test_what_a_client_adds_to_its_calls_stays_out_of_ours(tencent):  # noqa: F811
+    with httpx.Client(**OF_ITS_OWN) as client:
+        verifier = TencentVerifier(**tencent.arguments(), client=client)
+        assert verifier.verify(tencent.ticket()).passed
+    assert "leak" not in json.dumps(tencent.heads).lower()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_an_async_client_adds_stays_out_of_ours(tencent, backend):  # noqa: F811
+    async def main():
+        async with httpx.AsyncClient(**OF_ITS_OWN) as client:
+            verifier = TencentVerifier(**tencent.arguments(), async_client=client)
+            return await verifier.averify(tencent.ticket())
+
+    assert anyio.run(main, backend=backend).passed
+    assert "leak" not in json.dumps(tencent.heads).lower()
+
+
+@every_colour
+def test_the_environment_cannot_divert_a_check(tencent, run, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.undo()  # its own TLS settings, too
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login leak password leak\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    assert run(TencentVerifier(**tencent.arguments()), tencent.ticket())[0].passed
+    assert tencent.heads[0]["authorization"].startswith("TC3-HMAC-SHA256 ")
+
+
+def test_without_the_extra_asyncio_runs_over_plain_httpx(tencent, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert on("asyncio")(TencentVerifier(**tencent.arguments()), tencent.ticket())[0].passed
+    assert "aiohttp" not in tencent.heads[0].get("user-agent", "")
+
+
+# Deadline, and answers that nobody should read.
+
+
+def within(timeout, run, origin, **settings):
+    verifier = TencentVerifier(**ARGUMENTS, endpoint=origin, timeout=timeout, **settings)
+    began = time.monotonic()
+    with pytest.raises(VerifierError) as caught:
+        run(verifier, TICKET)
+    assert time.monotonic() - began < PATIENCE
+    return caught.value
+
+
+DRIPS = {
+    "its head": drips(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 99),
+    "its body": drips(http(b" " * 500)),
+    "its chunks": drips(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 99
+    ),
+}
+
+
+@pytest.mark.parametrize("speak", DRIPS.values(), ids=DRIPS)
+@every_colour
+def test_an_answer_that_comes_by_the_byte_is_cut_at_the_deadline(run, speak):
+    with answering(speak) as origin:
+        assert type(within(0.3, run, origin)) is OutageError
+
+
+def test_a_client_of_ones_own_is_held_to_the_deadline_between_pieces():
+    with httpx.Client() as client, answering(slow_body) as origin:
+        assert type(within(0.3, blocking, origin, client=client)) is OutageError
+
+
+def slow_body(connection):
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+    for _ in range(100):
+        connection.sendall(b" ")
+        time.sleep(0.05)
+
+
+@every_colour
+def test_interim_answers_without_end_are_cut_at_the_deadline(run):
+    def speak(connection):
+        connection.recv(65536)
+        while True:
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    with answering(speak) as origin:
+        assert type(within(0.3, run, origin)) is OutageError
+
+
+@every_colour
+def test_a_server_that_takes_no_call_is_an_outage(run):
+    with answering(lambda _: time.sleep(0.6)) as origin:
+        assert type(within(0.2, run, origin)) is OutageError
+
+
+# httpcore leaves the socket to the collector where a handshake is cancelled.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@every_colour
+def test_a_tls_handshake_that_stalls_is_an_outage(run):
+    with answering(lambda _: time.sleep(0.6)) as origin:
+        error = within(0.2, run, origin.replace("http:", "https:"))
+    assert type(error) is OutageError
+    del error
+    gc.collect()
+
+
+LONG = {
+    "a length": http(b" " * 33_000 + VERDICT),
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"400\r\n%b\r\n" % (b" " * 1024) * 40,
+    "no end": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 40_000,
+}
+
+
+@pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
+@every_colour
+def test_a_longer_answer_than_32_kib_is_not_read(run, answer):
+    with answering(says(answer)) as origin:
+        error = within(5, run, origin)
+    assert type(error) is VerifierError
+    assert "too long" in str(error)
+
+
+@every_colour
+def test_a_compressed_answer_is_not_unpacked(run):
+    bomb = zlib.compress(b" " * 10_000_000)
+    with answering(says(http(bomb, "200 OK", "Content-Encoding: deflate"))) as origin:
+        assert type(within(5, run, origin)) is VerifierError
+
+
+@every_colour
+def test_a_redirect_is_not_followed(tencent, run):  # noqa: F811
+    answer = http(b"", "307 Temporary Redirect", f"Location: {tencent.origin}/")
+    with answering(says(answer)) as origin:
+        error = within(5, run, origin)
+    assert (type(error), tencent.heads) == (VerifierError, [])
+    assert "HTTP 307" in str(error)
+
+
+@every_colour
+def test_an_address_that_has_no_name_is_an_outage(run):
+    assert type(within(5, run, "http://name.invalid")) is OutageError
+
+
+@pytest.fixture
+def one_connection(monkeypatch):
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._CONNECTIONS", 1)
+
+
+def test_a_thread_that_waits_for_a_connection_sees_no_outage(tencent, one_connection):  # noqa: F811
+    tencent.latency = 1.2
+    verifier = TencentVerifier(**tencent.arguments(), timeout=0.8)
+
+    def check(_):
+        with pytest.raises(VerifierError) as caught:
+            verifier.verify(tencent.ticket())
+        return caught.type
+
+    with verifier, ThreadPoolExecutor(2) as threads:
+        kinds = set(threads.map(check, range(2)))
+    assert kinds == {OutageError, ThrottledError}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_task_that_waits_for_a_connection_sees_no_outage(tencent, backend):  # noqa: F811
+    tencent.latency = 1.0
+    kinds = []
+
+    async def check(verifier):
+        with pytest.raises(VerifierError) as caught:
+            await verifier.averify(tencent.ticket())
+        kinds.append(caught.type)
+
+    async def main():
+        few = httpx.Limits(max_connections=1)
+        async with httpx.AsyncClient(limits=few) as client, anyio.create_task_group() as tasks:
+            arguments = tencent.arguments(async_client=client, timeout=0.4)
+            for _ in range(2):
+                tasks.start_soon(check, TencentVerifier(**arguments))
+
+    anyio.run(main, backend=backend)
+    assert set(kinds) == {OutageError, ThrottledError}
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", "key.pem", "-out", "certificate.pem"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    run = ["openssl", "req", *kind, *subject, *files]
+    subprocess.run(run, cwd=folder, check=True, capture_output=True)
+    return folder / "certificate.pem"
+
+
+@pytest.fixture
+def speaks_tls(certificate):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    return context
+
+
+@every_colour
+def test_a_server_that_nobody_vouches_for_is_an_outage(run, speaks_tls, monkeypatch):
+    monkeypatch.undo()
+    heard = []
+
+    def speak(connection):
+        heard.append(connection.recv(65536))
+
+    with answering(speak, speaks_tls) as origin:
+        error = within(5, run, origin)
+    assert type(error) is OutageError
+    assert b"".join(heard) == b""
+
+
+@every_colour
+def test_a_server_that_somebody_vouches_for_is_asked(run, speaks_tls, certificate, monkeypatch):
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._tls", lambda: trusting)
+    with answering(says(http()), speaks_tls) as origin:
+        verifier = TencentVerifier(**ARGUMENTS, endpoint=origin)
+        assert [verdict.code for verdict in run(verifier, TICKET, TICKET)] == [1, 1]

@@ -1,0 +1,230 @@
+"""What is TencentSDKVerifier's own: what it takes of the client, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import httpx
+import pytest
+from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
+from tencentcloud.captcha.v20190722.captcha_client_async import (
+    CaptchaClient as AsyncCaptchaClient,
+)
+from tencentcloud.common import retry, retry_async
+from tencentcloud.common.common_client import CommonClient
+from tencentcloud.common.credential import Credential
+from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+from tencentcloud.common.http.request import requests
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+from tencents import address, answering, drips, http, tencent  # noqa: F401
+
+from tcaptcha_middleware import (
+    ConfigurationError,
+    MisconfiguredError,
+    OutageError,
+    ThrottledError,
+    VerifierError,
+)
+from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
+
+# The official client calls datetime.utcfromtimestamp at each check.
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
+
+CAPTCHA = 190000000, "emulatorAppSecretKey12345"
+KEY = "AKIDemulator00000000000000000000", "emulatorSecretKey000000000000000"
+PATIENCE = 3.0
+RETRYERS = {
+    CaptchaClient: retry.StandardRetryer,
+    AsyncCaptchaClient: retry_async.StandardRetryer,
+}
+
+every_client = pytest.mark.parametrize(
+    "kind", [CaptchaClient, AsyncCaptchaClient], ids=["sync", "async"]
+)
+
+
+def made(kind, origin="http://127.0.0.1:9", credential=None, **profile):
+    scheme, _, host = origin.partition("://")
+    # It speaks no TLS, and a certificate store takes longer to load than a test.
+    over = HttpProfile(protocol=scheme, endpoint=host, certification=False)
+    credential = credential or Credential(*KEY)
+    return kind(credential, "", ClientProfile(httpProfile=over, **profile))
+
+
+def check(client, ticket, **settings):
+    verifier = TencentSDKVerifier(client, *CAPTCHA, **settings)
+    if isinstance(client, AsyncCaptchaClient):
+        return asyncio.run(awaited(client, verifier, ticket))
+    try:
+        return verifier.verify(ticket)
+    finally:
+        client.request.conn._session.close()
+
+
+async def awaited(client, verifier, ticket):
+    async with client:
+        return await verifier.averify(ticket)
+
+
+@every_client
+def test_the_clients_retryer_is_left_out_and_stays_the_clients(tencent, kind):  # noqa: F811
+    retryer = RETRYERS[kind](max_attempts=3, backoff_fn=lambda _: 0)
+    client = made(kind, tencent.origin, retryer=retryer)
+    tencent.script({"error": "RequestLimitExceeded"})
+    with pytest.raises(ThrottledError):
+        check(client, tencent.ticket())
+    assert len(tencent.calls) == 1
+    assert client.profile.retryer is retryer
+
+
+@every_client
+def test_the_deadline_stands_in_for_the_clients_sixty_seconds(tencent, kind):  # noqa: F811
+    client = made(kind, tencent.origin)
+    tencent.script({"latency": 1.0})
+    began = time.monotonic()
+    with pytest.raises(OutageError, match="too long"):
+        check(client, tencent.ticket(), timeout=0.2)
+    assert time.monotonic() - began < PATIENCE
+    assert client.profile.httpProfile.reqTimeout == 60
+
+
+@every_client
+def test_an_answer_that_comes_by_the_byte_is_cut_at_the_deadline(tencent, kind):  # noqa: F811
+    with answering(drips(http(b" " * 500)[:16])) as origin, pytest.raises(OutageError):
+        check(made(kind, origin), tencent.ticket(), timeout=0.3)
+
+
+def test_it_has_only_the_colour_of_its_client():
+    blocking = TencentSDKVerifier(made(CaptchaClient), *CAPTCHA)
+    awaitable = TencentSDKVerifier(made(AsyncCaptchaClient), *CAPTCHA)
+    assert [hasattr(blocking, name) for name in ("verify", "averify")] == [True, False]
+    assert [hasattr(awaitable, name) for name in ("verify", "averify")] == [False, True]
+
+
+NO_CLIENTS = {
+    "nothing": lambda: None,
+    "a class": lambda: CaptchaClient,
+    "an async class": lambda: AsyncCaptchaClient,
+    "a client of another product": lambda: CommonClient(
+        "cvm", "2017-03-12", Credential(*KEY), ""
+    ),
+    "credentials": lambda: Credential(*KEY),
+}
+
+
+@pytest.mark.parametrize("make", NO_CLIENTS.values(), ids=NO_CLIENTS)
+def test_what_is_no_captcha_client_is_refused(make):
+    with pytest.raises(ConfigurationError, match="no CaptchaClient"):
+        TencentSDKVerifier(make(), *CAPTCHA)
+
+
+BAD = {
+    "an app_id that is no number": ({"app_id": "abc"}, "app_id"),
+    "a blank app_secret_key": ({"app_secret_key": ""}, "app_secret_key"),
+    "a timeout of 0": ({"timeout": 0}, "timeout is 0"),
+    "an infinite timeout": ({"timeout": float("inf")}, "timeout is inf"),
+    "no timeout": ({"timeout": None}, "timeout is None"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_work_is_refused_on_construction(settings, message):
+    settings = dict(zip(("app_id", "app_secret_key"), CAPTCHA, strict=True)) | settings
+    with pytest.raises(ConfigurationError, match=message):
+        TencentSDKVerifier(made(CaptchaClient), **settings)
+
+
+def test_the_repr_tells_no_secret():
+    told = repr(TencentSDKVerifier(made(CaptchaClient), *CAPTCHA))
+    assert told == "<TencentSDKVerifier app_id=190000000>"
+
+
+class Broken:
+    """Credentials that fail, as a client meets them in the middle of a check."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def get_credential_info(self):
+        raise self.error
+
+
+SDK_ERRORS = {
+    "ClientNetworkError": OutageError,
+    "InternalError": OutageError,
+    "InternalError.Backend": OutageError,
+    "RequestLimitExceeded": ThrottledError,
+    "InvalidCredential": MisconfiguredError,
+    "AuthFailure.SignatureFailure": MisconfiguredError,
+    "UnauthorizedOperation.Unauthorized": MisconfiguredError,
+    "ServerNetworkError": VerifierError,
+    "ClientError": VerifierError,
+    "AttributeError": VerifierError,
+    "JSONDecodeError": VerifierError,
+    None: VerifierError,
+}
+
+
+@pytest.mark.parametrize(("code", "expected"), SDK_ERRORS.items())
+@every_client
+def test_the_clients_errors_are_told_by_whose_fault_they_are(tencent, kind, code, expected):  # noqa: F811
+    broken = Broken(TencentCloudSDKException(code, "secret detail", "r-1"))
+    with pytest.raises(VerifierError) as caught:
+        check(made(kind, credential=broken), tencent.ticket())
+    assert caught.type is expected
+    assert "secret detail" not in str(caught.value)
+
+
+RAW_ERRORS = {
+    "httpx, connecting": (httpx.ConnectError("x"), OutageError),
+    "httpx, in time": (httpx.ReadTimeout("x"), OutageError),
+    "httpx, hung up": (httpx.RemoteProtocolError("x"), OutageError),
+    "httpx, proxy": (httpx.ProxyError("x"), OutageError),
+    "httpx, our own call": (httpx.LocalProtocolError("x"), VerifierError),
+    "requests, connection": (requests.ConnectionError("x"), OutageError),
+    "requests, broken off": (requests.exceptions.ChunkedEncodingError("x"), OutageError),
+    "requests, no URL": (requests.exceptions.InvalidURL("x"), VerifierError),
+    "credentials, nothing set": (OSError("TKE_REGION not exist"), VerifierError),
+    "credentials, no file": (FileNotFoundError("x"), VerifierError),
+    "the client, broken": (AttributeError("x"), VerifierError),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), RAW_ERRORS.values(), ids=RAW_ERRORS)
+@every_client
+def test_raw_errors_are_an_outage_only_where_the_way_is_down(tencent, kind, error, expected):  # noqa: F811
+    with pytest.raises(VerifierError) as caught:
+        check(made(kind, credential=Broken(error)), tencent.ticket())
+    assert caught.type is expected
+
+
+@every_client
+def test_a_temporary_key_brings_its_token(tencent, kind):  # noqa: F811
+    client = made(kind, tencent.origin, Credential(*KEY, "temporary-token"))
+    with pytest.raises(MisconfiguredError, match="TokenFailure"):
+        check(client, tencent.ticket())
+    assert tencent.heads[0]["x-tc-token"] == "temporary-token"
+
+
+@pytest.mark.parametrize("method", ["TC3-HMAC-SHA256", "HmacSHA256"])
+@every_client
+def test_the_clients_debug_log_does_not_print_the_call(tencent, kind, method, caplog):  # noqa: F811
+    caplog.set_level(logging.DEBUG, "tencentcloud_sdk_common")
+    ticket = tencent.ticket()
+    try:
+        check(made(kind, tencent.origin, signMethod=method), ticket)
+    except VerifierError:
+        assert method == "HmacSHA256"  # which the emulator does not speak
+    assert "GetResponse" in caplog.text
+    assert not any(secret in caplog.text for secret in (*CAPTCHA[1:], *KEY, ticket.ticket))
+
+
+def test_many_verifiers_leave_one_filter_behind():
+    log = logging.getLogger("tencentcloud_sdk_common")
+    TencentSDKVerifier(made(CaptchaClient), *CAPTCHA)
+    before = list(log.filters)
+    TencentSDKVerifier(made(CaptchaClient), 190000001, "anotherAppSecretKey123456")
+    assert log.filters == before
