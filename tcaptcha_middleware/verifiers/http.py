@@ -88,6 +88,8 @@ class TencentVerifier:
         self._credentials = _credentials(secret_id, secret_key, token, credentials)
         self._origin = tencent.endpoint(site, endpoint)
         self._host = urlsplit(self._origin).netloc
+        # Parsed once; httpx would do it for every check.
+        self._url = httpx.URL(f"{self._origin}/")
         self._timeout = check_timeout(timeout)
         self._client = client
         self._async_client = async_client
@@ -219,7 +221,7 @@ class TencentVerifier:
         # Not through client.build_request, which adds the client's own headers and cookies.
         return httpx.Request(
             "POST",
-            f"{self._origin}/",
+            self._url,
             headers=headers,
             content=body,
             extensions={"timeout": limits},
