@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +11,7 @@ from tcaptcha_middleware import OutageError, Ticket, Verdict
 from tcaptcha_middleware.testing import FakeVerifier
 
 TICKET = Ticket("tr03", "@r", "203.0.113.7")
+OTHER = Ticket("tr03other", "@o", "203.0.113.8")
 
 
 def test_without_a_script_every_ticket_passes():
@@ -24,19 +26,46 @@ def test_outcomes_come_in_order_and_the_last_one_stays():
     assert [verdict.passed for verdict in said] == [True, False, False, False]
 
 
-def test_an_exception_is_raised():
-    with pytest.raises(OutageError, match="down"):
-        FakeVerifier(OutageError("down")).verify(TICKET)
+def test_an_exception_is_raised_again_and_again():
+    fake = FakeVerifier(1, OutageError("down"))
+    assert fake.verify(TICKET).passed
+    for _ in range(3):
+        with pytest.raises(OutageError, match="down"):
+            fake.verify(TICKET)
+
+
+def test_an_exception_does_not_grow_however_often_it_is_raised():
+    fake = FakeVerifier(OutageError("down"))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(OutageError) as caught:
+            fake.verify(TICKET)
+        depths.append(len(caught.traceback))
+    assert depths[0] == depths[-1]
 
 
 def test_both_colours_share_script_and_memory():
-    fake = FakeVerifier(1, 9)
+    fake = FakeVerifier(1, 9, OutageError("down"))
     assert fake.verify(TICKET).code == 1
-    assert asyncio.run(fake.averify(TICKET)).code == 9
-    assert fake.tickets == [TICKET, TICKET]
+    assert asyncio.run(fake.averify(OTHER)).code == 9
+    with pytest.raises(OutageError):
+        asyncio.run(fake.averify(TICKET))
+    assert fake.tickets == [TICKET, OTHER, TICKET]
 
 
-@pytest.mark.parametrize("outcome", [True, "1", None, OutageError], ids=repr)
-def test_what_is_no_outcome_is_refused(outcome):
-    with pytest.raises(TypeError, match="outcome"):
-        FakeVerifier(outcome)
+def test_each_outcome_is_said_once_however_many_ask_at_a_time():
+    fake = FakeVerifier(*range(500), -1)
+    with ThreadPoolExecutor(16) as threads:
+        said = [verdict.code for verdict in threads.map(fake.verify, [TICKET] * 600)]
+    assert sorted(said) == [-1] * 100 + list(range(500))
+    assert len(fake.tickets) == 600
+
+
+@pytest.mark.parametrize(
+    "outcome", [True, "1", 1.0, None, OutageError, KeyboardInterrupt(), [1]], ids=repr
+)
+def test_what_is_no_outcome_is_refused_when_it_is_said(outcome):
+    with pytest.raises(
+        TypeError, match="an outcome is a Verdict, a CaptchaCode or an exception"
+    ):
+        FakeVerifier(1, outcome)

@@ -41,6 +41,7 @@ FLOORS = [
     {"asgi", "wsgi"},
     {"access"},
     {"testing.fake", "testing.serving", "testing.ledger", "testing.wire"},
+    {"testing.exchange", "testing.words"},
     {"testing.emulator"},
     {"testing"},
     {"demo", "demo.site"},

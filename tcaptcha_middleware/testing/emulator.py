@@ -1,32 +1,42 @@
 """A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
 
-Here is how it is spoken to; how calls are read stands in `wire`, how tickets are answered in
-`ledger`.
+Here is whom it is to its user, and which part answers what. What may be said to it stands in
+`words`, how calls are read in `wire`, how tickets are answered in `ledger`, and how answers are
+sent in `exchange`.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 import time
-import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from tcaptcha_middleware.credentials import Captcha, Credentials
+from tcaptcha_middleware.testing.exchange import (
+    Answer,
+    body_of,
+    headers_of,
+    in_json,
+    live,
+    respond,
+    turn_away,
+)
 from tcaptcha_middleware.testing.ledger import Ledger
 from tcaptcha_middleware.testing.serving import serving
-from tcaptcha_middleware.testing.wire import ApiError, read_call
+from tcaptcha_middleware.testing.wire import MAX_CALL, ApiError, envelope, read_call
+from tcaptcha_middleware.testing.words import check_step, check_ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tcaptcha_middleware.asgi import Message, Receive, Scope, Send
+    from tcaptcha_middleware.asgi import Receive, Scope, Send
 
-_STEPS = {"latency", "error", "code", "status", "drop", "content_type"}
-_MINTED = {"code", "evil_level", "score", "age", "app_id"}
+_REMEMBERED = 10_000
 
 
 class TencentEmulator:
@@ -35,7 +45,8 @@ class TencentEmulator:
     Serve it with any ASGI server, with `serve()`, or hand it to `httpx.ASGITransport`. It
     recomputes every signature, refuses whatever Tencent would refuse, answers API failures
     with HTTP 200, and plays each ticket once. Over HTTP, `POST /__emulator__/tickets` does what
-    `mint` does, and `POST /__emulator__/script` what `script` does; both take JSON.
+    `mint` does, and `POST /__emulator__/script` what `script` does; they take a JSON object,
+    the latter a list of them, too.
 
     Args:
         app_id: CaptchaAppId of its one captcha.
@@ -48,7 +59,7 @@ class TencentEmulator:
 
     Attributes:
         latency: Seconds that it waits before each answer.
-        calls: The parameters of every authentic call, in order, without the secret.
+        calls: The parameters of the last 10,000 authentic calls, in order, without the secret.
     """
 
     def __init__(  # noqa: PLR0913  an account of Tencent's is made of these
@@ -68,6 +79,8 @@ class TencentEmulator:
         self._rate = rate
         self._clock = clock
         self._second = (0, 0)
+        # One for all that is counted or spent: tests mint while a server's thread answers.
+        self._lock = threading.Lock()
         self._steps: deque[dict[str, Any]] = deque()
         self.latency: float = 0.0
         self.calls: list[dict[str, Any]] = []
@@ -91,24 +104,24 @@ class TencentEmulator:
 
         Raises:
             TypeError: Another word than these.
+            ValueError: A value that does not fit its word.
         """
-        _check_words(told, _MINTED)
-        return self._ledger.mint(self._clock(), **told)
+        return self._mint(told)
 
     def script(self, *steps: dict[str, Any]) -> None:
         """Say how the next calls go, a step each; after the last it is its own self again.
 
         Args:
-            steps: Any of `latency` (seconds), `error` (an API error's code, answered with HTTP
-                200), `code` (a CaptchaCode), `status` (an HTTP status, with an HTML body),
-                `content_type` (the answer's), and `drop` (true: break off in the middle).
+            steps: One of `error` (an API error's code, answered with HTTP 200), `code` (a
+                CaptchaCode; the ticket is not spent) and `status` (an HTTP status, with an HTML
+                body; the call is not read); and any of `latency` (seconds), `content_type` (the
+                answer's) and `drop` (true: break off in the middle of the answer).
 
         Raises:
-            TypeError: Another word than these.
+            TypeError: No dict, or another word than these.
+            ValueError: A value that does not fit its word, or two answers to one call.
         """
-        for step in steps:
-            _check_words(step, _STEPS)
-        self._steps.extend(steps)
+        self._steps.extend([check_step(step) for step in steps])
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[str]:
         """Serve it from a thread, for as long as the context lasts; gives its origin.
@@ -116,103 +129,81 @@ class TencentEmulator:
         Args:
             host: The address to listen on.
             port: The port to listen on; 0 picks a free one.
+
+        Raises:
+            ModuleNotFoundError: uvicorn is not installed; it comes with the extra `demo`.
+            OSError: The port is in use, or the address is not this machine's.
         """
         return serving(self, host, port, lifespan="off")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            msg = f"the emulator serves HTTP, not {scope['type']}"
-            raise NotImplementedError(msg)
-        body = await _body(receive)
-        if scope["path"] == "/__emulator__/tickets":
-            await self._tell(send, self.mint, body)
-        elif scope["path"] == "/__emulator__/script":
-            await self._tell(send, lambda **step: self.script(step), body)
-        else:
-            await self._answer(scope, body, send)
+        """Serve one request, or follow the server's life; websockets are turned away."""
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+        elif scope["type"] == "websocket":
+            await turn_away(receive, send)
+        elif (body := await body_of(receive, MAX_CALL)) is not None:
+            await respond(send, await self._answer(scope, body))
 
-    async def _tell(self, send: Send, does: Callable[..., Any], body: bytes) -> None:
-        try:
-            answer = does(**json.loads(body or b"{}"))
-        except (ValueError, TypeError) as error:
-            await _send(send, 400, json.dumps({"error": str(error)}).encode())
-        else:
-            await _send(send, 200, json.dumps(answer).encode())
-
-    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
-        step = self._steps.popleft() if self._steps else {}
+    async def _answer(self, scope: Scope, body: bytes) -> Answer:
+        if scope["path"].startswith("/__emulator__/"):
+            return self._obey(scope, body)
+        step = self._next_step()
         await anyio.sleep(step.get("latency", self.latency))
-        content_type = step.get("content_type", "application/json")
         if "status" in step:
-            await _send(send, step["status"], b"<html>", "text/html")
-            return
-        answer = json.dumps(self._envelope(scope, body, step)).encode()
-        if step.get("drop"):
-            await _send(send, 200, answer, content_type, promised=len(answer) * 2)
-            raise ConnectionResetError("broken off, as scripted")
-        await _send(send, 200, answer, content_type)
+            answer = Answer(step["status"], b"<html>", "text/html")
+        else:
+            answer = in_json(200, envelope(self._play(scope, body, step)))
+        content_type = step.get("content_type", answer.content_type)
+        return answer._replace(content_type=content_type, dropped=step.get("drop", False))
 
-    def _envelope(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
+    def _obey(self, scope: Scope, body: bytes) -> Answer:
+        orders = {"/__emulator__/tickets": self._mint, "/__emulator__/script": self._script}
+        if scope["path"] not in orders:
+            return in_json(404, {"error": f"there is {' and '.join(orders)}"})
+        if scope["method"] != "POST":
+            return in_json(405, {"error": "POST it"})._replace(allow="POST")
         try:
-            answer = self._call(scope, body, step)
+            return in_json(200, orders[scope["path"]](json.loads(body or b"{}")))
+        except (ValueError, TypeError, RecursionError) as error:
+            return in_json(400, {"error": str(error)})
+
+    def _mint(self, told: object) -> dict[str, str]:
+        checked = check_ticket(told)
+        with self._lock:
+            return self._ledger.mint(self._clock(), **checked)
+
+    def _script(self, told: object) -> None:
+        self.script(*(told if isinstance(told, list) else [told]))
+
+    def _next_step(self) -> dict[str, Any]:
+        try:
+            return self._steps.popleft()
+        except IndexError:
+            return {}
+
+    def _play(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._call(scope, body, step)
         except ApiError as error:
-            answer = {"Error": {"Code": error.code, "Message": error.message}}
-        # The two siblings say nothing about the ticket. They stand in Tencent's own sample,
-        # and whoever takes them for the verdict lets everyone in.
-        request_id = {"RequestId": str(uuid.uuid4())}
-        return {"Response": answer | request_id, "retcode": 0, "retmsg": "success"}
+            return error.answer
 
     def _call(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
-        if scope["method"] != "POST" or scope["path"] != "/":
-            raise ApiError("InvalidRequest", "Calls are POSTed to /.")
+        # A POST is signed as one without a query, so that a query would not be authentic.
+        if scope["method"] != "POST" or scope["path"] != "/" or scope.get("query_string"):
+            raise ApiError("InvalidRequest", "Calls are POSTed to /, without a query.")
         now = self._clock()
-        asked = read_call(_headers(scope), body, self._credentials, now)
-        self.calls.append({k: v for k, v in asked.items() if k != "AppSecretKey"})
-        self._count(now)
-        if "error" in step:
-            raise ApiError(step["error"], "As scripted.")
-        return self._ledger.play(asked, now, step.get("code"))
+        asked = read_call(headers_of(scope), body, self._credentials, now)
+        with self._lock:
+            self._note(asked, now)
+            if "error" in step:
+                raise ApiError(step["error"], "As scripted.")
+            return self._ledger.play(asked, now, step.get("code"))
 
-    def _count(self, now: float) -> None:
+    def _note(self, asked: dict[str, Any], now: float) -> None:
+        self.calls.append({k: v for k, v in asked.items() if k != "AppSecretKey"})
+        del self.calls[:-_REMEMBERED]
         second, calls = self._second
         self._second = (int(now), calls + 1 if second == int(now) else 1)
         if self._second[1] > self._rate:
             raise ApiError("RequestLimitExceeded", f"Over {self._rate} calls in one second.")
-
-
-def _check_words(told: dict[str, Any], known: set[str]) -> None:
-    unknown = ", ".join(sorted(told.keys() - known))
-    if unknown:
-        raise TypeError(f"{unknown} is unknown here: use {', '.join(sorted(known))}")
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
-
-
-async def _body(receive: Receive) -> bytes:
-    pieces = []
-    more = True
-    while more:
-        message: Message = await receive()
-        pieces.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(pieces)
-
-
-async def _send(
-    send: Send,
-    status: int,
-    body: bytes,
-    content_type: str = "application/json",
-    promised: int | None = None,
-) -> None:
-    length = len(body) if promised is None else promised
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(length).encode()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    more = promised is not None
-    await send({"type": "http.response.body", "body": body, "more_body": more})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ _MESSAGES = {
     26: "system busy",
     100: "appid-secretkey-ticket mismatch",
 }
-_STANDARD_DISASTER = re.compile(r"tr?error_\d{3,5}_(\d+)_\d{9,11}")
+_STANDARD_DISASTER = re.compile(r"tr?error_[0-9]{3,5}_([0-9]{1,20})_[0-9]{9,11}")
 
 
 @dataclass(slots=True)
@@ -41,7 +42,8 @@ class Minted:
 
     randstr: str
     app_id: int
-    fetched_at: int
+    minted_at: float
+    fetched_at: float
     code: int
     evil_level: int
     score: int | None
@@ -49,7 +51,7 @@ class Minted:
 
 
 class Ledger:
-    """Every ticket that is out, and how each is answered.
+    """Every ticket that is out, and how each is answered. Not for two threads at once.
 
     Args:
         app_id: The captcha whose tickets these are.
@@ -59,18 +61,41 @@ class Ledger:
     def __init__(self, app_id: int, app_secret_key: str) -> None:
         self._app_id = app_id
         self._app_secret_key = app_secret_key
-        self._minted: dict[str, Minted] = {}
+        self._minted: OrderedDict[str, Minted] = OrderedDict()
 
-    def mint(self, now: float, **told: Any) -> dict[str, str]:
+    def mint(  # noqa: PLR0913  a ticket is made of these
+        self,
+        now: float,
+        *,
+        code: int = PASSED_CODE,
+        evil_level: int = 0,
+        score: int | None = None,
+        age: float = 0,
+        app_id: int | None = None,
+    ) -> dict[str, str]:
         """Make a ticket; see `TencentEmulator.mint`."""
-        for ticket in [t for t, m in self._minted.items() if m.fetched_at < now - 2 * LIFETIME]:
-            del self._minted[ticket]
+        self._forget(now)
         ticket = f"tr03{secrets.token_urlsafe(96)}*"
         randstr = f"@{secrets.token_hex(2)[:3]}"
-        fetched_at = int(now - told.pop("age", 0))
-        minted = {"app_id": self._app_id, "code": PASSED_CODE, "evil_level": 0, "score": None}
-        self._minted[ticket] = Minted(randstr=randstr, fetched_at=fetched_at, **(minted | told))
+        self._minted[ticket] = Minted(
+            randstr=randstr,
+            app_id=self._app_id if app_id is None else app_id,
+            minted_at=now,
+            fetched_at=now - age,
+            code=code,
+            evil_level=evil_level,
+            score=score,
+        )
         return {"ticket": ticket, "randstr": randstr}
+
+    def _forget(self, now: float) -> None:
+        # The oldest stand first. Those that expired lately are kept, to be told of as such.
+        while self._minted:
+            ticket, minted = self._minted.popitem(last=False)
+            if minted.minted_at >= now - 2 * LIFETIME:
+                self._minted[ticket] = minted
+                self._minted.move_to_end(ticket, last=False)
+                return
 
     def play(
         self, asked: Mapping[str, Any], now: float, scripted: int | None = None
@@ -79,7 +104,7 @@ class Ledger:
         minted = self._minted.get(asked["Ticket"])
         code = self._code(asked, minted, now) if scripted is None else scripted
         passed = minted is not None and code == PASSED_CODE
-        fetched_at = minted.fetched_at if minted else 0
+        fetched_at = int(minted.fetched_at) if minted else 0
         answer: dict[str, Any] = {
             "CaptchaCode": code,
             "CaptchaMsg": _MESSAGES.get(code, "not valid"),

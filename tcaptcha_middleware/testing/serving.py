@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_GRACE = 1
+"""How long the end waits for answers under way, in seconds; their clients may be long gone."""
+
+_BACKLOG = 2048
+
 
 @contextmanager
 def serving(
@@ -32,12 +37,16 @@ def serving(
     import uvicorn
 
     with _listening(host, port) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan=lifespan))
+        config = uvicorn.Config(
+            app, log_level="critical", lifespan=lifespan, timeout_graceful_shutdown=_GRACE
+        )
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             _wait(server, thread)
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()
@@ -45,11 +54,14 @@ def serving(
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer takes 40 ms.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            # Here rather than in the thread: of two that bound the same port, one fails here.
+            listener.listen(_BACKLOG)
         except OSError as error:
             raise OSError(
                 error.errno, f"cannot listen on {host}:{port}: {error.strerror}"

@@ -1,0 +1,99 @@
+"""What a user may say of a ticket to be minted, and of a call to come. No I/O.
+
+Everything is checked when it is said: a mistake that shows only in the answer to a later call
+would look like Tencent's.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+_LONGEST = sys.float_info.max
+
+
+class _Value(NamedTuple):
+    """What a word's value has to be, in words and as a check."""
+
+    wanted: str
+    fits: Callable[[Any], bool]
+
+
+def _is_integer(value: object) -> bool:
+    # Not isinstance: true is an int to Python, and no code to Tencent, whose numbers have 64
+    # bits.
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_share(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 100  # noqa: PLR2004  per cent
+
+
+def _is_duration(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= _LONGEST
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+_TICKET = {
+    "code": _Value("an integer", _is_integer),
+    "evil_level": _Value("an integer from 0 to 100", _is_share),
+    "score": _Value("an integer from 0 to 100, or None", lambda v: v is None or _is_share(v)),
+    "age": _Value("a number of seconds, 0 or more", _is_duration),
+    "app_id": _Value("an integer above 0", lambda v: _is_integer(v) and v > 0),
+}
+_STEP = {
+    "latency": _Value("a number of seconds, 0 or more", _is_duration),
+    "error": _Value(
+        'an API error\'s code, such as "InternalError"', lambda v: v and _is_text(v)
+    ),
+    "code": _Value("an integer", _is_integer),
+    "status": _Value(
+        "an integer from 200 to 599", lambda v: _is_integer(v) and v in range(200, 600)
+    ),
+    "drop": _Value("True or False", lambda v: isinstance(v, bool)),
+    "content_type": _Value("printable ASCII text", _is_text),
+}
+_ANSWERS = ("error", "code", "status")
+
+
+def check_ticket(told: object) -> dict[str, Any]:
+    """Return a copy of what is said of a ticket, if it makes sense.
+
+    Raises:
+        TypeError: It is no dict, or holds another word than the known ones.
+        ValueError: A value that does not fit its word.
+    """
+    return _checked("a ticket", told, _TICKET)
+
+
+def check_step(told: object) -> dict[str, Any]:
+    """Return a copy of one step of a script, if it makes sense.
+
+    Raises:
+        TypeError: It is no dict, or holds another word than the known ones.
+        ValueError: A value that does not fit its word, or two answers to one call.
+    """
+    step = _checked("a step", told, _STEP)
+    answers = [name for name in _ANSWERS if name in step]
+    if len(answers) > 1:
+        raise ValueError(f"a call has one answer, not {' and '.join(answers)}")
+    return step
+
+
+def _checked(what: str, told: object, known: Mapping[str, _Value]) -> dict[str, Any]:
+    if not isinstance(told, dict):
+        raise TypeError(f"{what} is a dict, over HTTP a JSON object, and not {told!r}")
+    unknown = ", ".join(sorted(map(str, told.keys() - known)))
+    if unknown:
+        raise TypeError(f"{unknown} is unknown here: use {', '.join(sorted(known))}")
+    for name, value in told.items():
+        if not known[name].fits(value):
+            raise ValueError(f"{name} is {value!r}: it has to be {known[name].wanted}")
+    return dict(told)

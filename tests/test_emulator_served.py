@@ -1,0 +1,463 @@
+"""What the emulator lets itself be told, in Python and over HTTP, and how it is served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware.errors import OutageError, VerifierError
+from tcaptcha_middleware.testing import TencentEmulator
+from tcaptcha_middleware.testing.serving import _listening, serving
+
+IP = "203.0.113.7"
+TICKETS, SCRIPT = "/__emulator__/tickets", "/__emulator__/script"
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Listen once for the whole module; each test puts an emulator of its own behind it."""
+
+    async def app(scope, receive, send):
+        await behind[0](scope, receive, send)
+
+    behind = [None]
+    with serving(app, lifespan="off") as origin:
+        yield behind, origin
+
+
+@pytest.fixture
+def emulator(address):
+    address[0][0] = TencentEmulator()
+    return address[0][0]
+
+
+@pytest.fixture
+def client(emulator, address):
+    with httpx.Client(base_url=address[1], timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def check(emulator, address):
+    with TencentVerifier(**emulator.settings, endpoint=address[1]) as verifier:
+        yield lambda pair: verifier.verify(Ticket(**pair, user_ip=IP))
+
+
+# Over HTTP.
+
+
+def test_a_ticket_from_over_http_is_like_any_other(client, check):
+    pair = client.post(TICKETS).json()
+    assert pair.keys() == {"ticket", "randstr"}
+    assert [check(pair).code for _ in range(2)] == [1, 9]
+
+
+def test_over_http_a_ticket_is_what_it_is_told_to_be(client, check):
+    told = {"evil_level": 100, "score": 90, "age": 12.5}
+    verdict = check(client.post(TICKETS, json=told).json())
+    assert (verdict.code, verdict.evil_level, verdict.score) == (1, 100, 90)
+    assert 10 <= time.time() - verdict.fetched_at <= 60
+
+
+def test_over_http_a_script_may_have_one_step_or_many(client, emulator, check):
+    assert client.post(SCRIPT, json={"code": 8}).json() is None
+    assert client.post(SCRIPT, json=[{"code": 21}, {"code": 7}]).status_code == 200
+    pair = emulator.mint()
+    assert [check(pair).code for _ in range(4)] == [8, 21, 7, 1]
+
+
+NO_WORDS = {
+    "no JSON": b"{",
+    "no UTF-8": b"\xff",
+    "too deep": b"[" * 100_000,
+    "text": b'"code"',
+    "a list of numbers": b"[1]",
+    "null": b"null",
+    "another word": b'{"evil": 1}',
+    "a number without end": b'{"code": %b}' % (b"9" * 5000),
+    "no number": b'{"age": NaN, "latency": NaN}',
+}
+
+
+@pytest.mark.parametrize("body", NO_WORDS.values(), ids=NO_WORDS)
+@pytest.mark.parametrize("path", [TICKETS, SCRIPT])
+def test_over_http_bad_input_is_told_so(client, emulator, check, path, body):
+    answer = client.post(path, content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert check(emulator.mint()).passed
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize("path", [TICKETS, SCRIPT])
+def test_over_http_it_is_told_things_by_post_alone(client, path, method):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/__emulator__/", "/__emulator__/ticket"])
+def test_over_http_a_path_that_is_none_names_those_that_are(client, path):
+    answer = client.post(path)
+    assert answer.status_code == 404
+    assert TICKETS in answer.json()["error"]
+    assert SCRIPT in answer.json()["error"]
+
+
+def test_being_told_things_uses_up_no_step_and_waits_for_nothing(client, emulator, check):
+    emulator.script({"code": 8})
+    emulator.latency = 600
+    pair = client.post(TICKETS).json()
+    emulator.latency = 0
+    assert check(pair).code == 8
+
+
+# Words.
+
+MINTED_WRONG = {
+    "code": ["1", None, True, 1.0, 2**63],
+    "evil_level": [-1, 101, "100", None, True],
+    "score": [-1, 101, "90", True],
+    "age": [-1, False, -0.5, math.nan, math.inf, 10**400, "12", None, True],
+    "app_id": [0, -1, "190000000", None, True],
+}
+SCRIPTED_WRONG = {
+    "latency": [-1, False, math.nan, math.inf, 10**400, "1", None, True],
+    "error": ["", None, 1, "Internal\nError"],
+    "code": ["1", None, True],
+    "status": [99, 101, 199, 600, "503", None, True, 200.0],
+    "drop": [1, 0, None, "yes"],
+    "content_type": [None, 1, "text/plain\r\nX: y", "t\xe9xt"],
+}
+
+
+def pairs(table):
+    return [
+        pytest.param(word, value, id=f"{word}={value!r:.9}")
+        for word, values in table.items()
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize(("word", "value"), pairs(MINTED_WRONG))
+def test_a_ticket_is_not_minted_of_what_does_not_fit(word, value):
+    with pytest.raises(ValueError, match=f"^{word} is .*: it has to be "):
+        TencentEmulator().mint(**{word: value})
+
+
+@pytest.mark.parametrize(("word", "value"), pairs(SCRIPTED_WRONG))
+def test_a_step_that_does_not_fit_is_refused_when_it_is_said(word, value):
+    with pytest.raises(ValueError, match=f"^{word} is .*: it has to be "):
+        TencentEmulator().script({}, {word: value})
+
+
+@pytest.mark.parametrize("word", ["evil", "ticket", 1])
+def test_an_unknown_word_is_refused_with_the_known_ones(word):
+    with pytest.raises(TypeError, match=f"{word} is unknown here: use .*latency"):
+        TencentEmulator().script({word: 1})
+
+
+def test_an_unknown_word_about_a_ticket_is_refused_with_the_known_ones():
+    with pytest.raises(TypeError, match="evil is unknown here: use age, app_id, code"):
+        TencentEmulator().mint(evil=1)
+
+
+@pytest.mark.parametrize("step", [1, "drop", None, ["drop"]], ids=repr)
+def test_a_step_is_a_dict(step):
+    with pytest.raises(TypeError, match="a step is a dict"):
+        TencentEmulator().script(step)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [{"error": "InternalError", "code": 1}, {"status": 502, "code": 1}],
+    ids=["error and code", "code and status"],
+)
+def test_a_call_has_one_answer(step):
+    with pytest.raises(ValueError, match="a call has one answer"):
+        TencentEmulator().script(step)
+
+
+def test_of_a_script_with_a_mistake_no_step_is_taken(client, emulator, check):
+    with pytest.raises(ValueError, match="status"):
+        emulator.script({"code": 8}, {"status": 0})
+    assert check(emulator.mint()).code == 1
+
+
+def test_a_step_is_what_it_was_when_it_was_said(emulator, check):
+    step = {"code": 8}
+    emulator.script(step)
+    step["code"] = 21
+    assert check(emulator.mint()).code == 8
+
+
+# Breaking down.
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 304, 429, 500, 503, 599])
+def test_a_script_decides_the_status(client, emulator, status):
+    emulator.script({"status": status})
+    answer = client.post("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html")
+    assert answer.text == ("" if status in (204, 304) else "<html>")
+    assert client.post("/").status_code == 200
+
+
+def test_a_call_answered_with_a_status_is_not_played(emulator, check):
+    emulator.script({"status": 503})
+    pair = emulator.mint()
+    with pytest.raises(OutageError):
+        check(pair)
+    assert emulator.calls == []
+    assert check(pair).passed
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ({"error": "InternalError"}, OutageError),
+        ({"code": 26}, None),
+        ({"drop": True}, VerifierError),
+        ({"status": 503, "drop": True}, VerifierError),
+        ({"error": "Made.Up", "content_type": "text/plain"}, VerifierError),
+    ],
+    ids=["an error", "a code", "a drop", "a status and a drop", "a type of its own"],
+)
+def test_a_script_decides_one_call(emulator, check, step, error):
+    emulator.script(step)
+    if error is None:
+        assert check(emulator.mint()).code == step["code"]
+    else:
+        with pytest.raises(error):
+            check(emulator.mint())
+    assert check(emulator.mint()).passed
+
+
+def test_what_breaks_off_was_played_all_the_same(emulator, check):
+    emulator.script({"drop": True})
+    pair = emulator.mint()
+    with pytest.raises(VerifierError):
+        check(pair)
+    assert check(pair).code == 9
+
+
+def test_a_drop_is_seen_by_the_client_as_an_answer_cut_short(client, emulator):
+    emulator.script({"drop": True}, {"drop": False})
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.post("/")
+    assert client.post("/").json()["Response"]["Error"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/json; charset=utf-8", ""])
+def test_a_script_decides_the_media_type(client, emulator, content_type):
+    emulator.script(
+        {"content_type": content_type}, {"content_type": content_type, "status": 502}
+    )
+    assert [client.post("/").headers["content-type"] for _ in range(2)] == [content_type] * 2
+
+
+def waited(client):
+    began = time.monotonic()
+    client.post("/")
+    return time.monotonic() - began
+
+
+def test_it_waits_before_each_answer_and_a_step_waits_for_itself(client, emulator):
+    emulator.latency = 0.1
+    assert waited(client) >= 0.09
+    emulator.latency = 600
+    emulator.script({"latency": 0}, {"latency": 0.1})
+    assert waited(client) < 60
+    assert waited(client) >= 0.09
+    emulator.latency = 0
+    assert waited(client) < 60
+
+
+def test_answers_that_wait_do_not_wait_for_each_other(client, emulator):
+    emulator.script({"latency": 600})
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/", timeout=0.2)
+    assert client.post("/").status_code == 200
+
+
+# Threads and load.
+
+
+def test_a_ticket_is_spent_once_however_many_ask(emulator, check):
+    pair = emulator.mint()
+    with ThreadPoolExecutor(16) as threads:
+        codes = sorted(verdict.code for verdict in threads.map(check, [pair] * 40))
+    assert codes == [1] + [9] * 39
+
+
+def test_tickets_are_minted_from_any_thread_while_others_expire():
+    turns = iter(range(10**9))
+    # Ten minutes go by every few tickets, so that there is always something to forget.
+    emulator = TencentEmulator(clock=lambda: next(turns) * 100)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: emulator.mint()["ticket"], range(4000)))
+    assert len(set(found)) == 4000
+    assert len(emulator._ledger._minted) < 100
+
+
+def test_minting_takes_no_longer_the_more_tickets_are_out():
+    emulator = TencentEmulator()
+    began = time.process_time()
+    for _ in range(30_000):
+        emulator.mint()
+    # Looking at each ticket for every new one, this took minutes.
+    assert time.process_time() - began < 10
+
+
+# Scopes.
+
+
+def run(scope, *messages):
+    left, sent = list(messages), []
+
+    async def receive():
+        return left.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(TencentEmulator()(scope, receive, send))
+    assert left == []
+    return [message["type"] for message in sent]
+
+
+def test_it_lives_and_ends_with_its_server():
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    assert run({"type": "lifespan"}, *messages) == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+
+
+def test_a_websocket_is_turned_away():
+    assert run({"type": "websocket"}, {"type": "websocket.connect"}) == ["websocket.close"]
+
+
+def test_any_server_serves_it_and_starts_quietly(tmp_path):
+    (tmp_path / "some.py").write_text(
+        "from tcaptcha_middleware.testing import TencentEmulator as Tencent\n"
+        "emulator = Tencent()\n"
+    )
+    command = [sys.executable, "-m", "uvicorn", "some:emulator", "--port=0", "--no-use-colors"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            lines = [process.stderr.readline() for _ in range(4)]
+            origin = next(word for word in lines[3].split() if word.startswith("http://"))
+            assert httpx.post(f"{origin}{TICKETS}").json().keys() == {"ticket", "randstr"}
+        finally:
+            process.terminate()
+        rest = process.stderr.read().splitlines()
+    assert lines[2].strip() == "INFO:     Application startup complete."
+    assert rest[-2].strip() == "INFO:     Application shutdown complete."
+    assert all(line.startswith("INFO:") for line in (*lines, *rest))
+
+
+# Sockets.
+
+
+def test_a_port_in_use_is_told():
+    with (
+        TencentEmulator().serve() as origin,
+        pytest.raises(OSError, match=f"cannot listen on {origin.removeprefix('http://')}: "),
+        TencentEmulator().serve(port=int(origin.rpartition(":")[2])),
+    ):
+        raise AssertionError
+
+
+def test_of_two_that_take_the_same_port_before_either_serves_one_is_told():
+    with _listening("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(OSError, match="in use"), _listening("127.0.0.1", port):
+            raise AssertionError
+
+
+def test_an_address_of_another_machine_is_told():
+    with (
+        pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "),
+        TencentEmulator().serve("192.0.2.1"),
+    ):
+        raise AssertionError
+
+
+def test_a_port_is_free_again_when_the_context_ends():
+    emulator = TencentEmulator()
+    with emulator.serve() as first:
+        httpx.post(first)
+    with emulator.serve(port=int(first.rpartition(":")[2])) as second:
+        assert httpx.post(f"{second}{TICKETS}").status_code == 200
+    assert first == second
+
+
+def test_one_emulator_may_be_served_twice():
+    emulator = TencentEmulator()
+    with emulator.serve() as first, emulator.serve() as second:
+        assert first != second
+        httpx.post(f"{first}{SCRIPT}", json={"status": 418})
+        assert httpx.post(second).status_code == 418
+
+
+def speaks_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not speaks_ipv6(), reason="this machine has no IPv6")
+def test_it_listens_on_ipv6():
+    with TencentEmulator().serve("::1") as origin:
+        assert origin.startswith("http://[::1]:")
+        assert httpx.post(origin).json()["Response"]["Error"]
+
+
+def test_the_context_ends_though_an_answer_still_waits():
+    emulator = TencentEmulator()
+    emulator.latency = 600
+    began = time.monotonic()
+    with emulator.serve() as origin, pytest.raises(httpx.ReadTimeout):
+        httpx.post(origin, timeout=0.1)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its exit
+def test_a_server_that_does_not_start_is_told():
+    async def fails(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    with pytest.raises(RuntimeError, match="did not start"), serving(fails):
+        raise AssertionError
+
+
+def test_its_settings_are_what_a_verifier_needs():
+    told = {
+        "app_id": 199999164,
+        "app_secret_key": "E4kwK9AcXQMHkktiItyMEyQPn",
+        "secret_id": "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE",
+        "secret_key": "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
+        "token": "temporary",
+    }
+    emulator = TencentEmulator(**told)
+    assert emulator.settings == told
+    assert json.dumps(emulator.settings)
+    with (
+        emulator.serve() as origin,
+        TencentVerifier(**emulator.settings, endpoint=origin) as verifier,
+    ):
+        assert verifier.verify(Ticket(**emulator.mint(), user_ip=IP)).passed
