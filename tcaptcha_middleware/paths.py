@@ -20,7 +20,8 @@ Segments = tuple[str, ...]
 # parameters, nothing outside printable ASCII. Nearly every honest request is one.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+|/")
 
-_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*")
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]+:")
+_AUTHORITY = re.compile(r"//[^/?#]*|[^/]+(?=/)")
 _SUFFIX = re.compile(r"[?#;].*", re.DOTALL)
 _SLASHES = re.compile(r"//+")
 # Bytes that decoders drop or replace, and controls that urllib.parse strips before routing.
@@ -48,9 +49,10 @@ def forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments
         root_path: Where the application is mounted (`SCRIPT_NAME` in WSGI).
     """
     if is_plain(path, raw_path):
-        return {segments(below(path, root_path))}
+        return {segments(text) for text in _within(path, root_path)}
     texts = {path, unquote(_undecoded(raw_path))} if raw_path else {path}
-    return {form for text in texts for form in _spellings(below(text, root_path))}
+    within = {inner for text in texts for inner in _within(text, root_path)}
+    return {form for text in within for form in _spellings(text)}
 
 
 def full_forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments]:
@@ -66,15 +68,17 @@ def _undecoded(raw_path: bytes) -> str:
     return raw_path.partition(b"?")[0].decode("utf-8", "ignore")
 
 
-def below(path: str, root_path: str) -> str:
-    """Return what is left of `path` below `root_path`, on a segment boundary.
+def _within(path: str, root_path: str) -> set[str]:
+    """Return what is left of `path` below `root_path`, as frameworks see it.
 
-    A path that does not begin there is returned whole, as Starlette's routing does.
+    Where it does not begin there, on a segment boundary, Starlette and Django take it whole;
+    Quart looks for no boundary, and Litestar cuts at the first `root_path` anywhere.
     """
     root = root_path.rstrip("/")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :]
-    return path
+    if not root or root not in path:
+        return {path}
+    before, _, after = path.partition(root)
+    return {after} if not before and after[:1] in ("", "/") else {path, after}
 
 
 def _spellings(text: str) -> Iterator[Segments]:
@@ -82,7 +86,13 @@ def _spellings(text: str) -> Iterator[Segments]:
     found = {text}
     for rewrite in _REWRITES:
         found |= {rewrite(form) for form in found}
-    return map(segments, found)
+    return (form for text in found for form in (segments(text), _with_empties(text)))
+
+
+def _with_empties(text: str) -> Segments:
+    """Split `text` with the empty segments inside, which Falcon takes for a `{x}`."""
+    inner = text.lstrip("/").removesuffix("/")
+    return tuple(inner.split("/")) if inner else ()
 
 
 def _decoded(text: str) -> str:
@@ -96,9 +106,17 @@ def _without_controls(text: str) -> str:
     return "/".join(part.strip() for part in parts)
 
 
+def _without_scheme(text: str) -> str:
+    """Drop the scheme of an absolute-form target, which needs no host: `x:/a` or `x:a`."""
+    return text[match.end() :] if (match := _SCHEME.match(text)) else text
+
+
 def _without_authority(text: str) -> str:
-    """Drop scheme and host of an absolute-form target (RFC 9112, section 3.2.2)."""
-    return _AUTHORITY.sub("", text, count=1) if _AUTHORITY.match(text) else text
+    """Drop the host of an absolute-form target (RFC 9112, section 3.2.2).
+
+    And all before the first slash, as Werkzeug's `DispatcherMiddleware` does with `x/login`.
+    """
+    return text[match.end() :] if (match := _AUTHORITY.match(text)) else text
 
 
 def _without_suffix(text: str) -> str:
@@ -128,6 +146,7 @@ _REWRITES: tuple[Callable[[str], str], ...] = (
     _decoded,
     _decoded,
     _without_controls,
+    _without_scheme,
     _without_authority,
     _without_suffix,
     _without_empties,

@@ -102,6 +102,17 @@ WAYS_TO_LOGIN = [
     "http:\\\\evil\\login",
     "/\u2028login",
     "/%E2%80%A8login",
+    "x:/login",
+    "x:login",
+    "http:/login",
+    "http:login",
+    "x%3a/login",
+    "x/login",
+    "x.evil:80/login",
+    "*/login",
+    "@x//login",
+    ".http:////login",
+    "htt%20p:////login",
 ]
 
 
@@ -168,8 +179,37 @@ def test_a_mounted_application_is_protected_by_its_own_paths_and_by_full_ones(ru
     assert covers(rule, "POST", path, root_path="/api")
 
 
-def test_a_mount_counts_on_a_segment_boundary():
-    assert not covers("/1/login", "POST", "/v1/login", root_path="/v")
+# Litestar cuts at the first of the mount's paths anywhere, Quart looks for no boundary.
+@pytest.mark.parametrize("path", ["/x/api/login", "/apilogin", "/api/login/api", "//api/login"])
+def test_no_form_of_the_mount_walks_around_a_rule(path):
+    assert covers("/login/**", "POST", path, root_path="/api")
+
+
+def test_an_exemption_in_a_mount_counts_on_a_segment_boundary():
+    matcher = Matcher([parse("/**")], [parse("/health")])
+    for path in ("/apihealth", "/x/api/health", "/health/../api/health"):
+        assert matcher.match("GET", path, root_path="/api") == 0
+
+
+def test_a_mount_elsewhere_changes_nothing():
+    assert not covers("/login", "POST", "/v1/x/login", root_path="/v2")
+
+
+@pytest.mark.parametrize("path", ["/users//code", "//users//code", "/users/%2fcode", "/sms//"])
+def test_a_variable_may_be_empty_inside_a_path(path):
+    # Falcon runs the handler, with nothing for the variable.
+    matcher = Matcher([parse("/users/{id}/code"), parse("/sms/{phone}")])
+    assert matcher.match("POST", path) is not None
+
+
+def test_a_variable_is_not_made_of_a_trailing_slash():
+    assert not covers("/reports/{id}", "GET", "/reports/")
+
+
+def test_an_exemption_is_not_for_a_path_with_slashes_doubled_inside():
+    matcher = Matcher([parse("/**")], [parse("/public/page")])
+    assert matcher.match("GET", "/public//page") == 0
+    assert matcher.match("GET", "/public/page/") is None
 
 
 def test_an_exemption_in_a_mount_is_written_as_the_applications_own_path():

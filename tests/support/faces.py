@@ -166,6 +166,8 @@ def call_asgi(
                 answered.set()
 
         await asyncio.wait_for(app(scope, receive, send), timeout=10)
+        if isinstance(app, TCaptchaMiddleware):
+            await app.guard.aclose()
 
     asyncio.run(main())
     return sent

@@ -2,8 +2,8 @@
 
 Every handler names itself in the header `X-Handler`, and answers with what it saw. A request
 says in `X-App` which framework it is for, and whether it goes there through the gate or past
-it: `flask`, or `flask ungated`. That is read outside the gate, so that the target of each
-request comes to gate and framework as the server made it.
+it: `flask`, or `flask ungated`; and in `X-Root` where it is mounted. That is read outside the
+gate, so that the target comes to gate and framework as the server made it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ import json
 from tcaptcha_middleware import Guard
 from tcaptcha_middleware.testing import FakeVerifier
 
-PROTECTED = ["login", "page", "admin", "mounted", "code", "sms", "socket"]
+# Each handler's name, path and methods; `{}` is where the path has a variable.
+ROUTES = [
+    ("login", "/login", ["POST"]),
+    ("page", "/page", ["GET"]),
+    ("free", "/free", ["POST"]),
+    ("health", "/admin/health", ["POST"]),
+    ("admin", "/admin/secret", ["GET", "POST"]),
+    ("code", "/users/{}/code", ["POST"]),
+    ("sms", "/sms/{}", ["POST"]),
+    ("other", "/été/1", ["POST"]),
+]
+MOUNTED = [("mounted", "/login", ["POST"])]  # below /mount
 GUARD = Guard(
     [
         "POST /login",

@@ -13,31 +13,20 @@ import gated_django  # noqa: F401  configures Django
 import litestar
 import quart
 from django.core.asgi import get_asgi_application
-from gated_apps import GUARD, told
+from gated_apps import GUARD, MOUNTED, ROUTES, told
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from tcaptcha_middleware import TCaptchaMiddleware
 
-ROUTES = [
-    ("login", "/login", ["POST"]),
-    ("page", "/page", ["GET"]),
-    ("free", "/free", ["POST"]),
-    ("health", "/admin/health", ["POST"]),
-    ("admin", "/admin/secret", ["GET", "POST"]),
-    ("code", "/users/{}/code", ["POST"]),
-    ("sms", "/sms/{}", ["POST"]),
-    ("other", "/été/1", ["POST"]),
-]
-MOUNTED = [("mounted", "/login", ["POST"])]
 SOCKETS = ["/socket", "/free/socket"]
 lifespans = []
 
 
 async def starlette_answer(name, request):
     body, headers = told(name, request.method, request.scope["path"], await request.body())
-    return Response(body, headers=headers | {"X-Lifespans": " ".join(lifespans)})
+    return Response(body, headers=headers | {"The-Lifespan": " ".join(lifespans)})
 
 
 def starlette_view(name):
@@ -56,7 +45,7 @@ async def starlette_socket(websocket: fastapi.WebSocket):
 async def lifespan(app):
     lifespans.append("begun")
     yield
-    print("lifespan over")  # noqa: T201
+    print("the lifespan is over", flush=True)  # noqa: T201
 
 
 def starlette_app(routes=ROUTES):
@@ -108,7 +97,9 @@ def litestar_app(routes=ROUTES):
             body, headers = told(name, scope["method"], scope["path"], await request.body())
             return litestar.Response(body, headers=headers)
 
-        return litestar.route(path.format("{x:str}"), http_method=methods, status_code=200)(answer)
+        return litestar.route(path.format("{x:str}"), http_method=methods, status_code=200)(
+            answer
+        )
 
     async def socket(socket: litestar.WebSocket) -> None:
         await socket.accept()
@@ -121,7 +112,9 @@ def litestar_app(routes=ROUTES):
     if routes is ROUTES:
         handlers += [litestar.handlers.websocket(path)(socket) for path in SOCKETS]
         mounted = litestar_app(MOUNTED)
-        handlers.append(litestar.asgi("/mount", is_mount=True, copy_scope=True)(mounted))
+        gated = TCaptchaMiddleware(mounted, GUARD)
+        for path, app in {"/mount": mounted, "/gated": gated}.items():
+            handlers.append(litestar.asgi(path, is_mount=True, copy_scope=True)(app))
     return litestar.Litestar(handlers, openapi_config=None)
 
 
@@ -167,6 +160,8 @@ GATED = {name: TCaptchaMiddleware(app, GUARD) for name, app in UNGATED.items()}
 
 
 async def asgi(scope, receive, send):
-    asked = dict(scope.get("headers", ())).get(b"x-app", b"starlette").decode()
-    name, _, ungated = asked.partition(" ")
+    headers = dict(scope.get("headers", ()))
+    name, _, ungated = headers.get(b"x-app", b"starlette").decode().partition(" ")
+    if b"x-root" in headers:
+        scope["root_path"] = headers[b"x-root"].decode()
     await (UNGATED if ungated else GATED)[name](scope, receive, send)

@@ -1,4 +1,4 @@
-"""A Django site of both colours for `gated_asgi` and `gated_wsgi`; its own settings and URLs."""
+"""A Django site of both colours, for `gated_asgi` and `gated_wsgi`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if not settings.configured:
         ALLOWED_HOSTS=["*"],
         DATA_UPLOAD_MAX_MEMORY_SIZE=None,
         ROOT_URLCONF=__name__,
-        SECRET_KEY="x",  # noqa: S106
+        SECRET_KEY="x",
     )
     django.setup()
 
@@ -24,7 +24,7 @@ def _view(name, *methods):
         if request.method not in methods:
             return HttpResponseNotAllowed(methods)
         body, headers = told(name, request.method, request.path, request.body)
-        return HttpResponse(body, headers=headers)
+        return HttpResponse(body, headers=headers | {"Content-Length": len(body)})
 
     return view
 
@@ -38,6 +38,6 @@ urlpatterns = [
     path("admin/secret", _view("admin", "GET", "HEAD", "POST")),
     path("mount/", include([path("login", _view("mounted", "POST"))])),
     path("users/<id>/code", _view("code", "POST")),
-    re_path(r"^sms/(?P<phone>[^/]*)$", _view("sms", "POST")),
+    path("sms/<phone>", _view("sms", "POST")),
     path("été/1", _view("other", "POST")),
 ]

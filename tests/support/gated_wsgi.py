@@ -7,25 +7,13 @@ import falcon
 import flask
 import gated_django  # noqa: F401  configures Django
 from django.core.wsgi import get_wsgi_application
-from gated_apps import GUARD, told
+from gated_apps import GUARD, MOUNTED, ROUTES, told
 from pyramid.config import Configurator
 from pyramid.response import Response
 from pyramid.wsgi import wsgiapp2
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tcaptcha_middleware import TCaptchaWSGIMiddleware
-
-ROUTES = [
-    ("login", "/login", ["POST"]),
-    ("page", "/page", ["GET"]),
-    ("free", "/free", ["POST"]),
-    ("health", "/admin/health", ["POST"]),
-    ("admin", "/admin/secret", ["GET", "POST"]),
-    ("code", "/users/{}/code", ["POST"]),
-    ("sms", "/sms/{}", ["POST"]),
-    ("other", "/été/1", ["POST"]),
-]
-MOUNTED = [("mounted", "/login", ["POST"])]
 
 
 def flask_app(routes=ROUTES):
@@ -74,7 +62,7 @@ def falcon_app():
 def pyramid_app(routes=ROUTES):
     def view(name):
         def handler(request):
-            body, headers = told(name, request.method, request.path, request.body)
+            body, headers = told(name, request.method, request.path_info, request.body)
             return Response(body, headerlist=list(headers.items()))
 
         return handler
@@ -84,7 +72,7 @@ def pyramid_app(routes=ROUTES):
             config.add_route(name, path.format("{x}"))
             config.add_view(view(name), route_name=name, request_method=tuple(methods))
         if routes is ROUTES:
-            config.add_route("mount", "/mount*subpath")
+            config.add_route("mount", "/mount/*subpath")
             config.add_view(wsgiapp2(pyramid_app(MOUNTED)), route_name="mount")
         return config.make_wsgi_app()
 
@@ -118,4 +106,5 @@ GATED = {name: TCaptchaWSGIMiddleware(app, GUARD) for name, app in UNGATED.items
 
 def wsgi(environ, start_response):
     name, _, ungated = environ.get("HTTP_X_APP", "flask").partition(" ")
+    environ["SCRIPT_NAME"] = environ.get("HTTP_X_ROOT", environ["SCRIPT_NAME"])
     return (UNGATED if ungated else GATED)[name](environ, start_response)

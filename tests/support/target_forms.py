@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from random import Random
 from typing import NamedTuple
 
@@ -29,35 +28,49 @@ class Form(NamedTuple):
 
 # What some server or framework drops, decodes or cuts off.
 _ENDS = [
-    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"\\", b"%5c", b"%5C", b"/.", b"/%2e", b"/./", b"/x/..",
+    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"\\", b"%5c", b"%5C", b"/.", b"/%2e", b"/./",
+    b"/x/..",
     b"/%2e%2e/login", b".", b"%2e", b"..", b"%0a", b"%0A", b"%0d", b"%0d%0a", b"%00", b"%09",
     b"%0b", b"%0c", b"%1f", b"%20", b"%7f", b"%85", b"%c2%85", b"%c2%a0", b"+", b";", b";x=1",
     b"%3b", b"?", b"?x=1", b"??", b"%3f", b"%3fx", b"#", b"#x", b"%23", b"%23x", b"%c0%af",
     b"%c0%80", b"%ff", b"%e2%80%a8", b"%e2%80", b"%ef%bb%bf", b"%ed%a0%80", b"%25", b"%", b"%2",
     b"%zz", b"%u002f", b"%250a", b"%252f", b"%2500", b"/%0a", b"%0a/", b"\t", b"\x00", b"\x0b",
     b"\x0c", b"\x1f", b"\x7f", b"\x80", b"\xff", b"\xc0\xaf", b"\xe2\x80\xa8", b"\xef\xbb\xbf",
-    b"\xc2\xa0", b" ", b"  ", b" x", b"\r", b"\n", b"&", b"=", b":", b"@", b"*", b"~", b"|", b"^",
+    b"\xc2\xa0", b" ", b"  ", b" x", b"\r", b"\n", b"&", b"=", b":", b"@", b"*", b"~", b"|",
+    b"^",
     b",", b"'", b'"', b"<", b"{", b"[", b"]", b".html", b".json", b"//x/..", b"/..;/login",
     b"%e3%80%80", b"%e2%80%8b", b"%c2%ad", b"%ef%bf%bd",
 ]  # fmt: skip
 _BEGINS = [
-    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"/%2F", b"/%5c", b"\\", b"/\\", b"/.", b"/%2e", b"/..",
+    b"/", b"//", b"%2f", b"%2F", b"/%2f", b"/%2F", b"/%5c", b"\\", b"/\\", b"/.", b"/%2e",
+    b"/..",
     b"/%2e%2e", b"/%2E.", b"/%252e%252e", b"/x/..", b"/x/%2e%2e", b"/x/..;", b"/x//..",
     b"/x%2f..", b"/;", b"/;x=1", b"/%0a", b"/%0d", b"/%00", b"/%09", b"/%20", b"/%c0%af",
-    b"/%ff", b"/%ef%bb%bf", b"/%e2%80%a8", b"/\t", b"/\x00", b"/\xff", b"/\xef\xbb\xbf", b"//evil",
+    b"/%ff", b"/%ef%bb%bf", b"/%e2%80%a8", b"/\t", b"/\x00", b"/\xff", b"/\xef\xbb\xbf",
+    b"//evil",
     b"///evil", b"http://evil", b"https://evil", b"HTTP://EVIL", b"http://a", b"http://evil:80",
     b"http://u:p@evil", b"http://u@evil:8", b"http://[::1]", b"http://", b"http:/", b"http:",
     b"http:///", b"ws://evil", b"x:", b"x:/", b"x://", b"mailto:x@a", b"-:", b"1:", b"//evil?",
     b"/?", b"?", b"#", b"/#", b";", b"*", b".", b"@", b"~", b"%", b"%25", b"%252f", b"\x00",
     b"\t", b" ", b"\x0b", b"\xef\xbb\xbf", b"%20", b"%0a", b"%00", b"x", b"http:\\\\evil",
     b"http://evil\\", b"http://evil#", b"http://evil?", b"http://evil%2f", b"a/../..",
-    b"x.evil:80", b"[", b"//[", b"http://[", b"//evil@", b"blob:http://evil", b"/%3fx=", b"/%23",
+    b"x.evil:80", b"[", b"//[", b"http://[", b"//evil@", b"blob:http://evil", b"/%3fx=",
+    b"/%23",
 ]  # fmt: skip
 _INSIDES = [
-    b"%00", b"%0a", b"%0d", b"%09", b"%c0%af", b"%ff", b"%ef%bb%bf", b"%e2%80%a8", b"\t", b"\x00",
+    b"%00", b"%0a", b"%0d", b"%09", b"%c0%af", b"%ff", b"%ef%bb%bf", b"%e2%80%a8", b"\t",
+    b"\x00",
     b"\xff", b"%c2%ad", b"%e2%80%8b", b"%ed%a0%80", b"/", b"\\", b"%20", b"%", b"+", b"%80",
 ]  # fmt: skip
-_ESCAPES = [b"%%%02x", b"%%%02X", b"%%25%02x", b"%%2525%02x", b"%%u00%02x", b"\\x%02x", b"&#x%x;"]
+_ESCAPES = [
+    b"%%%02x",
+    b"%%%02X",
+    b"%%25%02x",
+    b"%%2525%02x",
+    b"%%u00%02x",
+    b"\\x%02x",
+    b"&#x%x;",
+]
 _HOMOGLYPHS = ["\uff4c", "\u217c", "\U0001d4f5", "L", "\u0142", "I"]
 
 
@@ -72,8 +85,10 @@ def _rewritings(path: bytes):
     yield from (b"".join(escape % byte for byte in path) for escape in _ESCAPES)
     yield from (path.replace(b"/", escape % ord("/")) for escape in _ESCAPES)
     yield from (b"/" + path[1:].replace(b"/", escape % ord("/")) for escape in _ESCAPES)
-    yield from (path.replace(b"/", b) for b in (b"//", b"\\", b"/./", b"/x/../", b"/;/", b"/%0a/"))
-    yield from (b"/" + path[1:].replace(b"/", b) for b in (b"", b"//", b"\\", b"%2f", b"/./"))
+    yield from (
+        path.replace(b"/", b) for b in (b"//", b"\\", b"/./", b"/x/../", b"/;/", b"/%0a/")
+    )
+    yield from (b"/" + path[1:].replace(b"/", b) for b in (b"//", b"\\", b"%2f", b"/./"))
     yield from (path.swapcase(), path.title(), path[::-1])
     for glyph in _HOMOGLYPHS:
         escaped = b"".join(b"%%%02x" % byte for byte in glyph.encode())
@@ -93,8 +108,25 @@ _REROUTES = [
     (b"SCRIPT_NAME: /x", b"/x%b"), (b"Script-Name: /x", b"/x%b"), (b"PATH_INFO: %b", b"/"),
     (b"X-Forwarded-Prefix: /x", b"/x%b"), (b"X-Script-Name: /x", b"/x%b"),
     (b"X-Original-URL: %b", b"/free"), (b"X-Rewrite-URL: %b", b"/free"),
-    (b"X-Forwarded-Path: %b", b"/free"), (b"Host: evil%b", b"/"), (b"X-Forwarded-Host: e/%b?", b"/"),
+    (b"X-Forwarded-Path: %b", b"/free"), (b"Host: evil%b", b"/"),
+    (b"X-Forwarded-Host: e/%b?", b"/"),
 ]  # fmt: skip
+
+# A variable in a route may be nothing, or what is dropped.
+EMPTY_SEGMENTS = [
+    Form(b"POST", b"/users/%b/code" % x)
+    for x in (b"", b"/", b".", b"..", b";", b"%00", b"%0a", b"%20", b"%2f", b"%3f", b"%23")
+] + [
+    Form(b"POST", b"/sms/" + x)
+    for x in (b"/", b"%2f", b"%00", b"%0a", b"%20", b".", b"..", b"%c0", b";", b"%3f", b"%23")
+]  # fmt: skip
+_AT_API = [
+    b"/login", b"login", b"/api/login", b"/apilogin", b"/x/api/login", b"/api/api/login",
+    b"/free/api/login", b"/x/apilogin", b"api/login", b"x:/api/login", b"//api/login",
+    b"/api//login", b"/api%2flogin", b"/%61pi/login", b"/api;/login", b"/api/x/../login",
+    b"/x/../api/login", b"/api\\login", b"xapi/login", b"/api/login/api", b"http://e/api/login",
+]  # fmt: skip
+MOUNTED_AT_API = [Form(b"POST", target, headers=(b"X-Root: /api",)) for target in _AT_API]
 
 
 def forms(method: bytes, path: bytes) -> list[Form]:
