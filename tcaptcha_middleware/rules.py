@@ -24,6 +24,7 @@ METHODS = frozenset(HTTPMethod)
 
 _REMEMBERED = 2048
 _LONG = 512
+_ENDLESS = 4096
 
 
 class Pattern(NamedTuple):
@@ -153,6 +154,7 @@ class Matcher:
     """
 
     def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
+        self._patterns = tuple(rules)
         self._rules = Table(rules)
         self._exempt = Table(exempt)
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._match)
@@ -178,7 +180,16 @@ class Matcher:
             form = segments(path)
             rule = self._rules.find(method, form)
             return None if rule is None or self._exempt.find(method, form) is not None else rule
-        return self._match_forms(method.strip().upper(), path, raw_path, root_path)
+        method = method.strip().upper()
+        if len(path) + len(raw_path) > _ENDLESS:
+            return self._match_any(method)
+        return self._match_forms(method, path, raw_path, root_path)
+
+    def _match_any(self, method: str) -> int | None:
+        # Whoever writes so long a target in so odd a way could mean any path at all, and
+        # wants the time that it takes to find out.
+        named = (n for n, pattern in enumerate(self._patterns) if pattern.names(method))
+        return next(named, None)
 
     def _match_forms(
         self, method: str, path: str, raw_path: bytes, root_path: str

@@ -341,3 +341,11 @@ def test_a_thousand_rules_are_looked_up_as_fast_as_one():
 
 def test_segments_leave_out_empty_ones():
     assert segments("//a/b/") == ("a", "b")
+
+
+def test_an_odd_target_without_end_is_covered_by_every_rule_for_its_method():
+    matcher = Matcher([parse("GET /a"), parse("POST /login")], [parse("/free/**")])
+    endless = "/free/%2e" * 600
+    assert [matcher.match(method, endless) for method in ("post", "GET")] == [1, 0]
+    assert matcher.match("DELETE", endless) is None
+    assert matcher.match("POST", "/free" + "/plain" * 2000) is None
