@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SyncVerifier(Protocol):
-    """A verifier for the WSGI face."""
+    """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it."""
 
     def verify(self, ticket: Ticket, /) -> Verdict:
         """Return what Tencent, or whoever stands in, says of `ticket`.
