@@ -17,6 +17,7 @@ from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
 from tcaptcha_middleware.responses import Response
+from tcaptcha_middleware.timeouts import within
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.coverage import Coverage
@@ -160,21 +161,20 @@ async def _fetch(step: Step, body: _Body) -> object:
     match step:
         case ReadBody(timeout):
             return None if body.ended else await _read(body, timeout)
-        case Ask(question, request):
+        case Ask(question, request, timeout):
             answer = question(request)
-            return await answer if inspect.isawaitable(answer) else answer
+            return await within(timeout, answer) if inspect.isawaitable(answer) else answer
         case Pause(seconds):
             await anyio.sleep(seconds)
             return None
-        case Claim(claims, key, seconds):
-            return await claims.aclaim(key, seconds)
-    return await step.verifier.averify(step.ticket)
+        case Claim(claims, key, seconds, timeout):
+            return await within(timeout, claims.aclaim(key, seconds))
+    return await within(step.timeout, step.verifier.averify(step.ticket))
 
 
 async def _read(body: _Body, timeout: float) -> bytes:  # noqa: ASYNC109  the walk's own
     try:
-        with anyio.fail_after(timeout):
-            return await body.read()
+        return await within(timeout, body.read())
     except TimeoutError as error:
         raise RequestBodyError("the body came too slowly") from error
 

@@ -165,7 +165,7 @@ class Guard(Settings):
         if self.switch.is_off:
             return Unchecked.SWITCHED_OFF
         when = coverage.settings.when
-        if when is not None and not (yield Ask(when, request)):
+        if when is not None and not (yield Ask(when, request, coverage.settings.check_timeout)):
             return Unchecked.NOT_ASKED
         return None
 

@@ -229,10 +229,12 @@ class Ask(NamedTuple):
     Attributes:
         question: The function.
         request: What it gets.
+        timeout: How long it may be awaited, in seconds.
     """
 
     question: Callable[[Request], Any]
     request: Request
+    timeout: float
 
 
 class Pause(NamedTuple):
@@ -252,11 +254,13 @@ class Claim(NamedTuple):
         claims: The store.
         key: The hash that stands for the ticket.
         seconds: How long the claim holds.
+        timeout: How long the store may be awaited, in seconds.
     """
 
     claims: Any
     key: str
     seconds: float
+    timeout: float
 
 
 class Verify(NamedTuple):
@@ -265,10 +269,12 @@ class Verify(NamedTuple):
     Attributes:
         verifier: The rule's verifier.
         ticket: The pair to check.
+        timeout: How long the verifier may be awaited, in seconds.
     """
 
     verifier: Any
     ticket: Ticket
+    timeout: float
 
 
 Step = ReadBody | Ask | Pause | Claim | Verify

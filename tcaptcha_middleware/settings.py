@@ -85,6 +85,8 @@ class Settings:
             an ASGI or WSGI application, or a `Response`. None for problem+json.
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds.
+        check_timeout: How long a claim and a check may take together, and `when` too, in
+            seconds. Nobody can end a blocking call, so that under WSGI it is theirs to keep.
         mode: `"observe"` checks and reports, and lets everyone through.
         percent: For how many of a hundred visitors `"enforce"` holds; the others are
             observed. One visitor's address is always treated the same.
@@ -105,6 +107,7 @@ class Settings:
     responder: Callable[[Request, Refuse], Any] | None = None
     body_limit: int = 64 * 1024
     body_timeout: float = 10.0
+    check_timeout: float = 10.0
     mode: Literal["enforce", "observe"] = "enforce"
     percent: int = 100
     when: Callable[[Request], Any] | None = None
@@ -120,7 +123,7 @@ class Settings:
             check_plain_function("responder", self.responder)
         if self.when is not None:
             check_function("when", self.when)
-        for name in ("body_limit", "body_timeout"):
+        for name in ("body_limit", "body_timeout", "check_timeout"):
             check_positive(name, getattr(self, name))
         check_count("allow_per_minute", self.allow_per_minute)
         for name, words in _WORDS.items():
@@ -155,6 +158,7 @@ class Rule:
         responder: See `Settings`.
         body_limit: See `Settings`; in bytes.
         body_timeout: See `Settings`; in seconds.
+        check_timeout: See `Settings`; in seconds.
         mode: See `Settings`.
         percent: See `Settings`.
         when: See `Settings`.
@@ -171,6 +175,7 @@ class Rule:
     responder: Callable[[Request, Refuse], Any] | None = None
     body_limit: int | None = None
     body_timeout: float | None = None
+    check_timeout: float | None = None
     mode: Literal["enforce", "observe"] | None = None
     percent: int | None = None
     when: Callable[[Request], Any] | None = None

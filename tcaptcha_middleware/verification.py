@@ -36,13 +36,14 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
     name, upstream, key = coverage.name, coverage.upstream, claim_key(ticket)
     mark = fingerprint(key)
     verdict: Verdict | None = None
+    deadline = time.monotonic() + coverage.settings.check_timeout
     try:
         yield from upstream.place()
         try:
             with upstream.attempt():
-                if not (yield from _claim(coverage, key)):
+                if not (yield from _claim(coverage, key, deadline)):
                     return Refuse(Reason.TICKET_REUSED, name, None, mark)
-                verdict = _verdict((yield Verify(coverage.verifier, ticket)))
+                verdict = yield from _verdict(coverage, ticket, deadline)
                 reason = judge(verdict, ticket)
         finally:
             upstream.leave()
@@ -79,10 +80,10 @@ def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
     return accepted
 
 
-def _claim(coverage: Coverage, key: str) -> Walk[bool]:
+def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:
     shared = coverage.shared
     try:
-        return (yield Claim(shared.claims, key, _CLAIMED)) is True
+        return (yield Claim(shared.claims, key, _CLAIMED, _left(deadline))) is True
     except Exception as error:
         goes_on = shared.on_claims_down == "verify"
         then = "Tencent alone judges" if goes_on else "the request is refused"
@@ -96,7 +97,15 @@ def _affords(coverage: Coverage) -> bool:
     return coverage.budget.spend(time.monotonic())
 
 
-def _verdict(answer: object) -> Verdict:
+def _verdict(coverage: Coverage, ticket: Ticket, deadline: float) -> Walk[Verdict]:
+    try:
+        answer = yield Verify(coverage.verifier, ticket, _left(deadline))
+    except TimeoutError as error:
+        raise OutageError("the verifier took too long") from error
     if isinstance(answer, Verdict):
         return answer
     raise MisconfiguredError(f"the verifier returned {type(answer).__name__}, not a Verdict")
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

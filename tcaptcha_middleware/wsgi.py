@@ -217,12 +217,12 @@ def _fetch(step: Step, body: _Body) -> object:
     match step:
         case ReadBody():
             return body.read()
-        case Ask(question, request):
+        case Ask(question, request, _):
             return question(request)
         case Pause(seconds):
             time.sleep(seconds)
             return None
-        case Claim(claims, key, seconds):
+        case Claim(claims, key, seconds, _):
             return claims.claim(key, seconds)
     return step.verifier.verify(step.ticket)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports from lower floors only.
 FLOORS = [
-    {"errors", "models", "resilience"},
+    {"errors", "models", "resilience", "timeouts"},
     {
         "paths",
         "signing",

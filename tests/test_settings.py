@@ -71,6 +71,7 @@ BAD_GUARDS = {
     "an async responder": (lambda: Guard(["/a"], V, responder=async_hook), "plain function"),
     "body_limit 0": (lambda: Guard(["/a"], V, body_limit=0), "body_limit"),
     "body_limit as a text": (lambda: Guard(["/a"], V, body_limit="1"), "body_limit"),
+    "check_timeout 0": (lambda: Guard(["/a"], V, check_timeout=0), "check_timeout"),
     "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
     "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
     "body_timeout NaN": (lambda: Guard(["/a"], V, body_timeout=float("nan")), "body_timeout"),
