@@ -31,16 +31,25 @@ MODULES = {
     "uvicorn with httptools": "gated_asgi",
     "hypercorn": "gated_asgi",
     "granian for ASGI": "gated_asgi",
+    "granian with websockets": "gated_asgi",
     "gunicorn": "gated_wsgi",
     "waitress": "gated_wsgi",
     "granian for WSGI": "gated_wsgi",
 }
-ASGI = [server for server in MODULES if "asgi" in MODULES[server]]
-WSGI = [server for server in MODULES if "wsgi" in MODULES[server]]
+SERVERS = [server for server in MODULES if server != "granian with websockets"]
+ASGI = [server for server in SERVERS if "asgi" in MODULES[server]]
+WSGI = [server for server in SERVERS if "wsgi" in MODULES[server]]
 PAIRS = [(s, f) for s in ASGI for f in ASGI_FRAMEWORKS]
 PAIRS += [(s, f) for s in WSGI for f in WSGI_FRAMEWORKS]
-# granian is served without websockets: its worker may die of one that its client leaves.
-SOCKETS = [(s, f) for s in ASGI[:3] for f in ASGI_FRAMEWORKS if f != "django"]
+# granian has a process of its own for websockets: its worker may die of one that its client
+# leaves, and would take the other tests along.
+WITH_SOCKETS = [
+    "uvicorn with h11",
+    "uvicorn with httptools",
+    "hypercorn",
+    "granian with websockets",
+]
+SOCKETS = [(s, f) for s in WITH_SOCKETS for f in ASGI_FRAMEWORKS if f != "django"]
 every_pair = pytest.mark.parametrize(("server", "framework"), PAIRS)
 every_socket = pytest.mark.parametrize(("server", "framework"), SOCKETS)
 

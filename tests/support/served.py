@@ -21,11 +21,13 @@ PATIENCE = 20.0
 # How each is started as a module; the application's name and the address are filled in.
 _GUNICORN = "gunicorn --bind=127.0.0.1:{port} {module}:wsgi"
 _GRANIAN = "granian --port={port} --no-ws --workers=1 --interface"
+_GRANIAN_WS = "granian --port={port} --ws --workers=1 --interface"
 COMMANDS = {
     "uvicorn with h11": "uvicorn --port={port} --http=h11 {module}:asgi",
     "uvicorn with httptools": "uvicorn --port={port} --http=httptools {module}:asgi",
     "hypercorn": "hypercorn --bind=127.0.0.1:{port} {module}:asgi",
     "granian for ASGI": _GRANIAN + "=asgi {module}:asgi",
+    "granian with websockets": _GRANIAN_WS + "=asgi {module}:asgi",
     "gunicorn": _GUNICORN,
     "gunicorn with threads": _GUNICORN + " --threads=4",
     "gunicorn of four, forked late": _GUNICORN + " --workers=4 --preload",
