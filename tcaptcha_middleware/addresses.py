@@ -38,6 +38,7 @@ def peer_address(request: Request) -> str:
     return request.peer
 
 
+@lru_cache(maxsize=1024)
 def usable(text: str) -> str | None:
     """Return `text` as an address without zone or IPv4 in IPv6; None if it is no address."""
     address = _address(text)

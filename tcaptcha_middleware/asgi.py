@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -99,19 +98,21 @@ class TCaptchaMiddleware:
             await _deny(answer, scope, body.replay, send)
 
     async def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
-        # Closed at once when the request is cancelled, so that it gives back what it holds.
-        with closing(self.guard.check(coverage, request)) as walk:
-            try:
-                step = next(walk)
-                while True:
-                    try:
-                        fetched = await _fetch(step, body)
-                    except Exception as error:
-                        step = walk.throw(error)
-                    else:
-                        step = walk.send(fetched)
-            except StopIteration as stop:
-                return cast("Decision", stop.value)
+        walk = self.guard.check(coverage, request)
+        try:
+            step = next(walk)
+            while True:
+                try:
+                    fetched = await _fetch(step, body)
+                except Exception as error:
+                    step = walk.throw(error)
+                else:
+                    step = walk.send(fetched)
+        except StopIteration as stop:
+            return cast("Decision", stop.value)
+        finally:
+            # At once when the request is cancelled, so that it gives back what it holds.
+            walk.close()
 
 
 class _Body:
@@ -152,7 +153,7 @@ def _request(scope: Scope) -> Request:
         method=scope.get("method", "GET"),
         path=scope["path"],
         query=scope.get("query_string", b""),
-        headers=tuple(scope["headers"]),
+        headers=scope["headers"],
         peer=(scope.get("client") or ("",))[0] or "",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Reason(StrEnum):
         return member
 
 
+@lru_cache(maxsize=128)
+def _raw(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """The head of one request, the same for both faces.
@@ -67,7 +73,8 @@ class Request:
         method: The method as it came; `"GET"` for a handshake.
         path: The decoded path as the application sees it.
         query: The raw query string, without the question mark.
-        headers: Raw pairs of name and value, in the order they came.
+        headers: Raw pairs of name and value, in the order they came; names in lower case,
+            which they are made if they are not.
         peer: The host of the connection's other end; `""` where there is none.
     """
 
@@ -78,10 +85,15 @@ class Request:
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
     peer: str = ""
 
+    def __post_init__(self) -> None:
+        """Lower the names once; they are looked for again and again."""
+        lowered = tuple([(name.lower(), value) for name, value in self.headers])
+        object.__setattr__(self, "headers", lowered)
+
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
-        wanted = name.lower().encode("latin-1")
-        return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
+        wanted = _raw(name)
+        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 
     @property
     def is_preflight(self) -> bool:

@@ -61,15 +61,21 @@ class Bulkhead:
     """
 
     def __init__(self, limit: int) -> None:
-        self._places = threading.BoundedSemaphore(limit)
+        self._free = limit
+        self._lock = threading.Lock()
 
     def enter(self) -> bool:
         """Take a place; False where there is none."""
-        return self._places.acquire(blocking=False)
+        with self._lock:
+            if self._free == 0:
+                return False
+            self._free -= 1
+            return True
 
     def leave(self) -> None:
         """Give the place back."""
-        self._places.release()
+        with self._lock:
+            self._free += 1
 
 
 class Budget:

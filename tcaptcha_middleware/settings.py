@@ -34,7 +34,8 @@ class SyncVerifier(Protocol):
         """Return what Tencent, or whoever stands in, says of `ticket`.
 
         Raises:
-            VerifierError: No verdict could be had.
+            OutageError: Nobody answers. A `TimeoutError` counts as one.
+            VerifierError: No verdict could be had for another reason.
         """
         ...
 

@@ -6,7 +6,6 @@ Knows the errors and the breaker; makes no call itself.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
@@ -14,8 +13,6 @@ from tcaptcha_middleware.models import Pause
 from tcaptcha_middleware.resilience import Breaker, Bulkhead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tcaptcha_middleware.models import Walk
 
 FAILURES = 5
@@ -28,7 +25,7 @@ _GLANCE = 0.01
 
 
 class Upstream:
-    """Who may call a verifier, and when.
+    """Who may call a verifier, and when: `with upstream:` is one call.
 
     Args:
         limit: How many checks may be under way at once.
@@ -59,23 +56,19 @@ class Upstream:
         """Give a place back."""
         self._bulkhead.leave()
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Make one call, and learn from how it ends.
+    def __enter__(self) -> None:
+        """Begin one call.
 
         Raises:
             OutageError: It is down, and not to be called now.
         """
         if not self._breaker.admits(time.monotonic()):
             raise OutageError(f"not called, because {FAILURES} calls in a row failed")
-        try:
-            yield
-        except OutageError:
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Learn from how the call ended."""
+        if isinstance(error, OutageError):
             self._breaker.failed(time.monotonic())
-            raise
-        except VerifierError:
+        elif error is None or isinstance(error, VerifierError):
             # It answered, so that it is up: a revoked key must not look like an outage.
-            self._breaker.succeeded()
-            raise
-        else:
             self._breaker.succeeded()

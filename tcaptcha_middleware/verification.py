@@ -40,7 +40,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
     try:
         yield from upstream.place()
         try:
-            with upstream.attempt():
+            with upstream:
                 if not (yield from _claim(coverage, key, deadline)):
                     return Refuse(Reason.TICKET_REUSED, name, None, mark)
                 verdict = yield from _verdict(coverage, ticket, deadline)

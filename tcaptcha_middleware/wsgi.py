@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
@@ -86,18 +85,20 @@ class TCaptchaWSGIMiddleware:
         return cast("Iterable[bytes]", answer(environ, start_response))
 
     def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
-        with closing(self.guard.check(coverage, request)) as walk:
-            try:
-                step = next(walk)
-                while True:
-                    try:
-                        fetched = _fetch(step, body)
-                    except Exception as error:
-                        step = walk.throw(error)
-                    else:
-                        step = walk.send(fetched)
-            except StopIteration as stop:
-                return cast("Decision", stop.value)
+        walk = self.guard.check(coverage, request)
+        try:
+            step = next(walk)
+            while True:
+                try:
+                    fetched = _fetch(step, body)
+                except Exception as error:
+                    step = walk.throw(error)
+                else:
+                    step = walk.send(fetched)
+        except StopIteration as stop:
+            return cast("Decision", stop.value)
+        finally:
+            walk.close()
 
 
 class _Body:
@@ -200,7 +201,7 @@ def _request(environ: Environ) -> Request:
         method=environ["REQUEST_METHOD"],
         path=_unwrapped(environ, "PATH_INFO").decode("utf-8", "replace"),
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
-        headers=tuple(_headers(environ)),
+        headers=list(_headers(environ)),
         peer=environ.get("REMOTE_ADDR", ""),
     )
 
@@ -209,7 +210,7 @@ def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
     for name, value in environ.items():
         plain = name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value
         if plain or name.startswith("HTTP_"):
-            header = name.removeprefix("HTTP_").replace("_", "-").lower()
+            header = name.removeprefix("HTTP_").replace("_", "-")
             yield header.encode("latin-1", "replace"), value.encode("latin-1", "replace")
 
 

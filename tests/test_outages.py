@@ -38,7 +38,7 @@ SAYS = {
     "wrong keys": MisconfiguredError("keys"),
     "throttled": ThrottledError("slow down"),
     "gibberish": VerifierError("what?"),
-    "nothing in time": OutageError("down"),
+    "nothing in time": TimeoutError("down"),
     "code 26": 26,
 }
 POLICIES = ("deny", "allow")

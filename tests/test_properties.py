@@ -227,7 +227,8 @@ def passes(said):
 
 
 def is_outage(said):
-    return isinstance(said, OutageError) or (type(said) is Verdict and said.code == 26)
+    outage = isinstance(said, OutageError | TimeoutError)
+    return outage or (type(said) is Verdict and said.code == 26)
 
 
 # -- What stands in an exchange, as the standard library reads it ------
