@@ -7,6 +7,7 @@ the guard's. Bad bytes end in a `RequestBodyError`, and in nothing else.
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -79,9 +80,9 @@ class _Object(list[tuple[str, Any]]):
 
 
 def _load(body: bytes) -> object:
-    # The charset is UTF-8 (RFC 8259, section 8.1).
+    # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
     try:
-        return _DECODER.decode(body.decode("utf-8-sig"))
+        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
         raise RequestBodyError("the body is no JSON") from error
 
