@@ -16,6 +16,8 @@ import pytest
 from served import serving
 from wire_client import PATIENCE, Wire, chunk
 
+pytestmark = pytest.mark.outside
+
 ASGI = ["uvicorn with h11", "uvicorn with httptools", "hypercorn", "granian for ASGI"]
 WSGI = ["gunicorn", "gunicorn with threads", "waitress", "granian for WSGI"]
 every_server = pytest.mark.parametrize("server", ASGI + WSGI)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COPIES, COPIES_EACH, MANY = 64, 3, 1000
+pytestmark = pytest.mark.outside
+
 FACES = {"asgi": ["uvicorn with httptools"] * 4, "wsgi": ["gunicorn of four, forked late"]}
 
 

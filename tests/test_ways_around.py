@@ -24,6 +24,8 @@ from tcaptcha_middleware.testing import FakeVerifier
 if TYPE_CHECKING:
     from served import Served
 
+pytestmark = pytest.mark.outside
+
 ASGI_FRAMEWORKS = ["django", "falcon", "fastapi", "litestar", "quart", "starlette"]
 WSGI_FRAMEWORKS = ["bottle", "django", "falcon", "flask", "pyramid"]
 MODULES = {
