@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.settings import Rule
     from tcaptcha_middleware.switch import Switch
     from tcaptcha_middleware.tickets import Form, Function, Header, Json, Query
-    from tcaptcha_middleware.verifiers.http import TencentVerifier
+    from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
     from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
@@ -67,6 +67,7 @@ _HOMES = {
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",
+    "TencentMiniProgramVerifier": "verifiers.http",
     "TencentVerifier": "verifiers.http",
     "ThrottledError": "errors",
     "Ticket": "models",
@@ -101,6 +102,7 @@ __all__ = [
     "TCaptchaError",
     "TCaptchaMiddleware",
     "TCaptchaWSGIMiddleware",
+    "TencentMiniProgramVerifier",
     "TencentVerifier",
     "ThrottledError",
     "Ticket",

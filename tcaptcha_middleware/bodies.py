@@ -116,9 +116,19 @@ def _values(document: object, path: str) -> list[object]:
 
 
 class Multipart:
-    """Follows a multipart form up to the second half of the pair (RFC 7578)."""
+    """Follows a multipart form up to the last half that is needed (RFC 7578).
 
-    def __init__(self, content_type: str, ticket: str, randstr: str) -> None:
+    Args:
+        content_type: The request's `Content-Type`, with its parameters.
+        ticket: The field that holds the ticket.
+        randstr: The field that holds the randstr.
+        seen: Where they are noted; says what is needed.
+
+    Raises:
+        RequestBodyError: There is no usable boundary.
+    """
+
+    def __init__(self, content_type: str, ticket: str, randstr: str, seen: Seen) -> None:
         # Loaded here, because most requests have no multipart body.
         from python_multipart import MultipartParser
         from python_multipart.multipart import parse_options_header
@@ -128,7 +138,7 @@ class Multipart:
             raise RequestBodyError("the multipart boundary is missing or too long")
         self._parse_header = parse_options_header
         self._names = {ticket: "tickets", randstr: "randstrs"}
-        self._seen = Seen()
+        self._seen = seen
         self._begun = self._ended = False
         self._parser = MultipartParser(
             boundary,

@@ -8,6 +8,8 @@ https://www.tencentcloud.com/document/product/1159/50367
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.disaster import is_disaster
@@ -20,11 +22,28 @@ from tcaptcha_middleware.errors import (
 from tcaptcha_middleware.models import PASSED_CODE, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tcaptcha_middleware.models import Ticket, Verdict
 
 _OUTAGE = 26
-# What each CaptchaCode means for the visitor. Some are of older lists and may still be met.
-_REASONS: dict[int, Reason] = {
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """What each `CaptchaCode` of one action means, beside 1 and 26, which mean the same in all.
+
+    Attributes:
+        reasons: Those that are the visitor's fault, and what he is told.
+        misconfigured: Those that only the operator can mend, and what to look at.
+    """
+
+    reasons: Mapping[int, Reason]
+    misconfigured: Mapping[int, str]
+
+
+# Some are of older lists and may still be met.
+_WEB_REASONS = {
     6: Reason.TICKET_REJECTED,
     7: Reason.TICKET_REJECTED,  # captcha no match: randstr is not this ticket's
     8: Reason.TICKET_EXPIRED,  # older than five minutes
@@ -44,12 +63,30 @@ _REASONS: dict[int, Reason] = {
     24: Reason.TICKET_REJECTED,
     25: Reason.RISK_DENIED,  # bad visitor
 }
-
-_MISCONFIGURED = {
+_NO_PACKAGE = "the account has no captcha package, or owes money"
+_WEB_MISCONFIGURED = {
     16: "the ticket is of another captcha than app_id",
-    31: "the account has no captcha package, or owes money",
+    31: _NO_PACKAGE,
     100: "app_id and app_secret_key do not belong together, or not to the ticket",
 }
+WEB = Codes(MappingProxyType(_WEB_REASONS), MappingProxyType(_WEB_MISCONFIGURED))
+"""Those of DescribeCaptchaResult."""
+
+_MINI_REASONS = {
+    8: Reason.TICKET_EXPIRED,
+    10: Reason.TICKET_REJECTED,  # format error
+    15: Reason.TICKET_REJECTED,  # decrypt failed
+    21: Reason.TICKET_REJECTED,  # ticket error, where it is no disaster ticket
+    25: Reason.TICKET_REJECTED,  # invalid ticket
+}
+_MINI_MISCONFIGURED = {
+    7: "the ticket is of another captcha than app_id",
+    16: "app_id is wrong",
+    31: _NO_PACKAGE,
+    100: "a parameter is wrong; check app_id and app_secret_key",
+}
+MINI_PROGRAM = Codes(MappingProxyType(_MINI_REASONS), MappingProxyType(_MINI_MISCONFIGURED))
+"""Those of DescribeCaptchaMiniResult; 7 means something else there, and none means reused."""
 
 # By the API error's first word; what is not here is no verdict and opens nothing. Tencent's
 # own disaster page (1110/72310) counts InternalError alone as its fault.
@@ -76,8 +113,13 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
 }
 
 
-def judge(verdict: Verdict, ticket: Ticket) -> Reason | None:
+def judge(verdict: Verdict, ticket: Ticket, codes: Codes = WEB) -> Reason | None:
     """Return why `verdict` refuses `ticket`, or None where there is positive proof.
+
+    Args:
+        verdict: What Tencent said.
+        ticket: Of which ticket.
+        codes: Those of the action that was called.
 
     Raises:
         OutageError: Code 26, Tencent's own failure.
@@ -89,17 +131,17 @@ def judge(verdict: Verdict, ticket: Ticket) -> Reason | None:
     code = verdict.code
     if code in (16, 21) and is_disaster(ticket.ticket):
         return Reason.DISASTER_TICKET
-    reason = Reason.RISK_DENIED if code == PASSED_CODE else _REASONS.get(code)
+    reason = Reason.RISK_DENIED if code == PASSED_CODE else codes.reasons.get(code)
     if reason is None:
-        raise _no_verdict(code, verdict.request_id)
+        raise _no_verdict(code, codes, verdict.request_id)
     return reason
 
 
-def _no_verdict(code: int, request_id: str) -> VerifierError:
+def _no_verdict(code: int, codes: Codes, request_id: str) -> VerifierError:
     if code == _OUTAGE:
         return OutageError("Tencent is busy (CaptchaCode 26)", request_id=request_id)
-    if code in _MISCONFIGURED:
-        message = f"CaptchaCode {code}: {_MISCONFIGURED[code]}"
+    if code in codes.misconfigured:
+        message = f"CaptchaCode {code}: {codes.misconfigured[code]}"
         return MisconfiguredError(message, request_id=request_id)
     message = f"CaptchaCode {code!r} is in no table of Tencent's"
     return VerifierError(message, request_id=request_id)
@@ -114,6 +156,10 @@ def api_error(error: object, request_id: str) -> VerifierError:
     return kind(f"Tencent answered {code}{_advice(code)}", request_id=request_id)
 
 
+_FORBIDDEN = (
+    "the API key may not call captcha:DescribeCaptchaResult (for mini-programs "
+    "captcha:DescribeCaptchaMiniResult)"
+)
 # What to look at first, by the longest beginning of the code that is known.
 _ADVICE = {
     "AuthFailure.SecretIdNotFound": "secret_id is unknown there; is site= the right one, and "
@@ -121,11 +167,10 @@ _ADVICE = {
     "AuthFailure.SignatureFailure": "secret_key does not belong to secret_id",
     "AuthFailure.SignatureExpire": "this machine's clock is more than five minutes off",
     "AuthFailure.TokenFailure": "the token of the temporary key is wrong or has expired",
-    "AuthFailure.UnauthorizedOperation": "the API key may not call "
-    "captcha:DescribeCaptchaResult",
+    "AuthFailure.UnauthorizedOperation": _FORBIDDEN,
     "AuthFailure": "check secret_id, secret_key and the token",
-    "UnauthorizedOperation.Unauthorized": "the account has no captcha package, or owes money",
-    "UnauthorizedOperation": "the API key may not call captcha:DescribeCaptchaResult",
+    "UnauthorizedOperation.Unauthorized": _NO_PACKAGE,
+    "UnauthorizedOperation": _FORBIDDEN,
     "InvalidParameter": "check app_id and app_secret_key",
 }
 

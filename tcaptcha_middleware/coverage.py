@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from tcaptcha_middleware.actions import action_of
 from tcaptcha_middleware.checks import (
     check_count,
     check_list,
@@ -24,6 +25,7 @@ from tcaptcha_middleware.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.rules import Pattern
     from tcaptcha_middleware.settings import Claims, Rule, Settings, Verifier
@@ -52,6 +54,7 @@ class Coverage:
         name: The rule's name.
         pattern: Which requests it covers.
         verifier: Who checks their tickets.
+        action: By which of Tencent's actions.
         settings: The guard's settings with the rule's own over them.
         upstream: The verifier's health, shared with the other rules that ask it.
         shared: What the rule shares with all others.
@@ -62,6 +65,7 @@ class Coverage:
     name: str
     pattern: Pattern
     verifier: Verifier = field(repr=False)
+    action: Action = field(repr=False)
     settings: Settings = field(repr=False)
     upstream: Upstream = field(repr=False)
     shared: Shared = field(repr=False)
@@ -118,6 +122,7 @@ def _cover(
         name=rule.name or rule.text,
         pattern=parse(rule.text),
         verifier=verifier,
+        action=action_of(verifier),
         settings=settings,
         upstream=upstream,
         shared=shared,

@@ -21,25 +21,32 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.settings import Settings
 
 
-def extract(settings: Settings, request: Request) -> Walk[Pair | Reason]:
+def extract(
+    settings: Settings, request: Request, *, needs_randstr: bool = True
+) -> Walk[Pair | Reason]:
     """Find the pair where the settings say; both halves come from one source.
 
     Args:
         settings: The rule's settings.
         request: The request's head.
+        needs_randstr: Whether a ticket is good only with its randstr; where it is not, its
+            randstr is `""`, whatever was sent.
 
     Raises:
         RequestBodyError: The body could not be read to the pair.
     """
-    seen = Seen()
+    seen = Seen(needs_randstr=needs_randstr)
     for source in settings.sources:
         found = source.find(request)
+        found.needs_randstr = needs_randstr
         seen.add(found)
         if found.complete:
             return Reason.TICKET_AMBIGUOUS if seen.ambiguous else found.pair()
-    body = yield from _read(settings, body_parser(settings.sources, request))
+    parser = body_parser(settings.sources, request, needs_randstr=needs_randstr)
+    body = yield from _read(settings, parser)
     if isinstance(body, Reason):
         return body
+    body.needs_randstr = needs_randstr
     seen.add(body)
     if seen.ambiguous:
         return Reason.TICKET_AMBIGUOUS

@@ -59,7 +59,8 @@ class Guard(Settings):
         claims: Who may spend a ticket: the first to claim it. In memory by default, for one
             process; `RedisClaims` for several.
         on_claims_down: What is done while the store is down: `"verify"` leaves it to
-            Tencent, which refuses a second use too; `"deny"` refuses.
+            Tencent, which refuses a second use too; `"deny"` refuses. Tickets of mini-programs
+            are refused either way, because Tencent may not refuse their second use.
         max_checks: How many checks may be under way at once, for each verifier.
         on_event: Gets an `Event` for every decision, in the request's own time, so it had
             better be quick; what it raises is logged and hurts nobody.
@@ -148,11 +149,12 @@ class Guard(Settings):
         excuse = yield from self._excuse(coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        found = yield from extract(coverage.settings, request)
+        needs_randstr = coverage.action.needs_randstr
+        found = yield from extract(coverage.settings, request, needs_randstr=needs_randstr)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
         ticket = Ticket(*found, _address(coverage.settings, request))
-        reason = screen(ticket)
+        reason = screen(ticket, needs_randstr=needs_randstr)
         if reason is None:
             return (yield from verify(coverage, ticket))
         if reason is Reason.DISASTER_TICKET and accepts_disaster(coverage, ticket):

@@ -111,7 +111,8 @@ class Ticket:
 
     Attributes:
         ticket: The callback's `ticket`; spendable once, so kept out of `repr`.
-        randstr: The callback's `randstr`, kept out of `repr` likewise.
+        randstr: The callback's `randstr`, kept out of `repr` likewise; `""` where the ticket
+            needs none.
         user_ip: The visitor's address, a valid IPv4 or IPv6 text.
     """
 

@@ -30,10 +30,17 @@ class Seen:
     """Every value met so far for each half of a pair, from one source or several.
 
     A value that is no text (a JSON number, a list) is kept as it is, to be refused.
+
+    Attributes:
+        tickets: The tickets.
+        randstrs: The randstrs.
+        needs_randstr: Whether a ticket is good only with its randstr; where it is not, nobody
+            looks at the randstrs, which then can neither help nor hurt.
     """
 
     tickets: list[object] = field(default_factory=list)
     randstrs: list[object] = field(default_factory=list)
+    needs_randstr: bool = True
 
     def add(self, other: Seen) -> None:
         """Take in what another source has."""
@@ -42,17 +49,23 @@ class Seen:
 
     @property
     def complete(self) -> bool:
-        """Whether both halves were met. An empty one counts as not filled in."""
-        return bool(_distinct(self.tickets) and _distinct(self.randstrs))
+        """Whether every half was met. An empty one counts as not filled in."""
+        randstr = not self.needs_randstr or _distinct(self.randstrs)
+        return bool(randstr and _distinct(self.tickets))
 
     @property
     def ambiguous(self) -> bool:
         """Whether one half was met with two different values."""
-        return len(_distinct(self.tickets)) > 1 or len(_distinct(self.randstrs)) > 1
+        randstrs = self.needs_randstr and len(_distinct(self.randstrs)) > 1
+        return randstrs or len(_distinct(self.tickets)) > 1
 
     def pair(self) -> Pair | Reason:
-        """Return the pair of halves that are complete, or why they are none."""
-        ticket, randstr = _distinct(self.tickets)[0], _distinct(self.randstrs)[0]
+        """Return the pair of halves that are complete, or why they are none.
+
+        A randstr that is not needed is `""`, whatever was sent.
+        """
+        ticket = _distinct(self.tickets)[0]
+        randstr = _distinct(self.randstrs)[0] if self.needs_randstr else ""
         if isinstance(ticket, str) and isinstance(randstr, str):
             return ticket, randstr
         return Reason.TICKET_MALFORMED
@@ -66,8 +79,10 @@ def _distinct(values: Iterable[object]) -> list[object]:
     return filled[:1] + [value for value in filled if value != filled[0]][:1]
 
 
-def screen(ticket: Ticket) -> Reason | None:
+def screen(ticket: Ticket, *, needs_randstr: bool = True) -> Reason | None:
     """Return why the ticket is not worth a call, or None."""
-    if not (_TICKET.fullmatch(ticket.ticket) and _RANDSTR.fullmatch(ticket.randstr)):
+    if not _TICKET.fullmatch(ticket.ticket):
+        return Reason.TICKET_MALFORMED
+    if needs_randstr and not _RANDSTR.fullmatch(ticket.randstr):
         return Reason.TICKET_MALFORMED
     return Reason.DISASTER_TICKET if is_disaster(ticket.ticket) else None

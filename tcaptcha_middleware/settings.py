@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 
 class SyncVerifier(Protocol):
-    """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it."""
+    """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it.
+
+    One for tickets of mini-programs says so by an attribute:
+    `action = tcaptcha_middleware.actions.MINI_PROGRAM`.
+    """
 
     def verify(self, ticket: Ticket, /) -> Verdict:
         """Return what Tencent, or whoever stands in, says of `ticket`.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from tcaptcha_middleware.actions import WEB
 from tcaptcha_middleware.codes import api_error
 from tcaptcha_middleware.errors import (
     ConfigurationError,
@@ -25,10 +26,10 @@ from tcaptcha_middleware.models import Verdict
 from tcaptcha_middleware.signing import authorization
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.credentials import Captcha
     from tcaptcha_middleware.models import Ticket
 
-ACTION = "DescribeCaptchaResult"
 VERSION = "2019-07-22"
 CAPTCHA_TYPE = 9
 CONTENT_TYPE = "application/json; charset=utf-8"
@@ -67,18 +68,20 @@ SITES = {
 }
 
 
-def endpoint(site: str, origin: str | None = None) -> str:
+def endpoint(site: str, origin: str | None = None, action: Action = WEB) -> str:
     """Return the origin that calls go to.
 
     Args:
         site: `"cn"` or `"intl"`.
         origin: A whole origin instead, such as `"http://127.0.0.1:9000"`.
+        action: What is called there.
 
     Raises:
         ConfigurationError: No such site, or the text is no origin.
     """
-    if site not in SITES:
-        raise ConfigurationError(f'site is {site!r}: it is "cn" or "intl"')
+    if site not in action.sites:
+        known = " or ".join(f'"{name}"' for name in action.sites)
+        raise ConfigurationError(f"site is {site!r}: for {action.name} it is {known}")
     if origin is None:
         return SITES[site].endpoint
     given = _ORIGIN.fullmatch(str(origin))
@@ -89,9 +92,9 @@ def endpoint(site: str, origin: str | None = None) -> str:
     return given["origin"].lower()
 
 
-def parameters(captcha: Captcha, ticket: Ticket) -> dict[str, str | int]:
+def parameters(captcha: Captcha, ticket: Ticket, action: Action = WEB) -> dict[str, str | int]:
     """Return the call's parameters; Tencent refuses any other (`UnknownParameter`)."""
-    return {
+    every: dict[str, str | int] = {
         "CaptchaType": CAPTCHA_TYPE,
         "Ticket": ticket.ticket,
         "UserIp": ticket.user_ip,
@@ -100,15 +103,22 @@ def parameters(captcha: Captcha, ticket: Ticket) -> dict[str, str | int]:
         "AppSecretKey": captcha.app_secret_key,
         "NeedGetCaptchaTime": 1,
     }
+    return {name: value for name, value in every.items() if name not in action.without}
 
 
-def call(captcha: Captcha, ticket: Ticket) -> bytes:
+def call(captcha: Captcha, ticket: Ticket, action: Action = WEB) -> bytes:
     """Return the body of the call, as compact ASCII JSON."""
-    return json.dumps(parameters(captcha, ticket), separators=(",", ":")).encode("ascii")
+    found = parameters(captcha, ticket, action)
+    return json.dumps(found, separators=(",", ":")).encode("ascii")
 
 
 def headers(
-    key: tuple[str, str, str | None], *, host: str, body: bytes, timestamp: int
+    key: tuple[str, str, str | None],
+    *,
+    host: str,
+    body: bytes,
+    timestamp: int,
+    action: Action = WEB,
 ) -> dict[str, str]:
     """Return the headers of the call, signed.
 
@@ -117,9 +127,10 @@ def headers(
         host: The `Host` that is sent; with the port, where that is not the scheme's own.
         body: The very bytes that are sent.
         timestamp: Unix seconds.
+        action: What is called.
     """
     secret_id, secret_key, token = key
-    signed = {"Content-Type": CONTENT_TYPE, "Host": host, "X-TC-Action": ACTION}
+    signed = {"Content-Type": CONTENT_TYPE, "Host": host, "X-TC-Action": action.name}
     proof = authorization(secret_id, secret_key, headers=signed, body=body, timestamp=timestamp)
     sent = signed | {
         "Authorization": proof,

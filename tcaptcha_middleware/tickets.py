@@ -44,6 +44,10 @@ class Source:
         """
         return None
 
+    def ticket_parser(self, content_type: str) -> Parser | None:
+        """Same as `parser`, where a ticket needs no randstr: it may stop at the ticket."""
+        return self.parser(content_type)
+
 
 @dataclass(frozen=True, slots=True)
 class Header(Source):
@@ -102,7 +106,8 @@ class Function(Source):
     """A function of your own finds the pair in the request's head.
 
     Args:
-        function: Gets the `Request`; returns ticket and randstr, or None.
+        function: Gets the `Request`; returns ticket and randstr, or None. The randstr is `""`
+            where the ticket needs none.
     """
 
     function: Callable[[Request], Pair | None]
@@ -118,7 +123,8 @@ class Form(Source):
     """The pair stands in two fields of an HTML form, urlencoded or multipart.
 
     An urlencoded form is read to its end, because a later duplicate would make it ambiguous.
-    A multipart form, which may carry an upload, is read up to the second half only.
+    A multipart form, which may carry an upload, is read up to the second half only, or up to
+    the ticket where that needs no randstr.
 
     Args:
         ticket: The field that holds the ticket.
@@ -134,11 +140,18 @@ class Form(Source):
 
     def parser(self, content_type: str) -> Parser | None:
         """Return a parser for both kinds of form."""
+        return self._parser(content_type, Seen())
+
+    def ticket_parser(self, content_type: str) -> Parser | None:
+        """Same as `parser`, but stops at the ticket."""
+        return self._parser(content_type, Seen(needs_randstr=False))
+
+    def _parser(self, content_type: str, seen: Seen) -> Parser | None:
         media_type = _media_type(content_type)
         if media_type == "application/x-www-form-urlencoded":
             return Whole(lambda body: form_fields(body, self.ticket, self.randstr))
         if media_type == "multipart/form-data":
-            return Multipart(content_type, self.ticket, self.randstr)
+            return Multipart(content_type, self.ticket, self.randstr, seen)
         return None
 
 
@@ -202,14 +215,24 @@ def _as_source(given: object) -> Source:
     return Function(given)
 
 
-def body_parser(sources: Iterable[Source], request: Request) -> Parser | None:
+def body_parser(
+    sources: Iterable[Source], request: Request, *, needs_randstr: bool = True
+) -> Parser | None:
     """Return the parser of the first source that reads the request's body, if any does.
+
+    Args:
+        sources: Where the pair may stand.
+        request: The request's head.
+        needs_randstr: Whether a ticket is good only with its randstr.
 
     Raises:
         RequestBodyError: The body cannot be read at all.
     """
     content_type = next(iter(request.header("Content-Type")), "")
-    parsers = (source.parser(content_type) for source in sources)
+    parsers = (
+        source.parser(content_type) if needs_randstr else source.ticket_parser(content_type)
+        for source in sources
+    )
     parser = next((parser for parser in parsers if parser is not None), None)
     if parser is not None and set(request.header("Content-Encoding")) - {"", "identity"}:
         raise RequestBodyError("the body is compressed: send the ticket in the headers")

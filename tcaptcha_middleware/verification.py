@@ -44,7 +44,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
                 if not (yield from _claim(coverage, key, deadline)):
                     return Refuse(Reason.TICKET_REUSED, name, None, mark)
                 verdict = yield from _verdict(coverage, ticket, deadline)
-                reason = judge(verdict, ticket)
+                reason = judge(verdict, ticket, coverage.action.codes)
         finally:
             upstream.leave()
     except OutageError as error:
@@ -85,7 +85,8 @@ def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:
     try:
         return (yield Claim(shared.claims, key, _CLAIMED, _left(deadline))) is True
     except Exception as error:
-        goes_on = shared.on_claims_down == "verify"
+        # Where Tencent may not refuse a second use, to go on would be to let everyone replay.
+        goes_on = shared.on_claims_down == "verify" and coverage.action.refuses_reuse
         then = "Tencent alone judges" if goes_on else "the request is refused"
         reports.claims_down(coverage.name, error, then)
         if goes_on:

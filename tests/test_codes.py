@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,10 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.codes import api_error, judge
+from tcaptcha_middleware.codes import MINI_PROGRAM, WEB, api_error, judge
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.codes import Codes
 
 TICKETS = {
     "ordinary": "tr03XaCUZPAlPdIMqv17yvcfdXCzkqvLE09AbCA4ghlWfD8hky*",
@@ -47,7 +51,7 @@ CODES = {
     26: OutageError,
     31: MisconfiguredError,
     100: MisconfiguredError,
-    # Of older lists, or of the mini-program's.
+    # Of older lists.
     6: R.TICKET_REJECTED,
     10: R.TICKET_REJECTED,
     11: R.TICKET_REJECTED,
@@ -76,9 +80,24 @@ CODES = {
 }
 
 
-def outcome(verdict: Verdict, ticket: str) -> object:
+MINI_CODES = dict.fromkeys(CODES, VerifierError) | {
+    1: None,
+    7: MisconfiguredError,
+    8: R.TICKET_EXPIRED,
+    10: R.TICKET_REJECTED,
+    15: R.TICKET_REJECTED,
+    16: MisconfiguredError,
+    21: R.TICKET_REJECTED,
+    25: R.TICKET_REJECTED,
+    26: OutageError,
+    31: MisconfiguredError,
+    100: MisconfiguredError,
+}
+
+
+def outcome(verdict: Verdict, ticket: str, codes: Codes = WEB) -> object:
     try:
-        return judge(verdict, Ticket(ticket, "@rand", "203.0.113.7"))
+        return judge(verdict, Ticket(ticket, "@rand", "203.0.113.7"), codes)
     except VerifierError as error:
         return type(error)
 
@@ -87,6 +106,12 @@ def outcome(verdict: Verdict, ticket: str) -> object:
 @pytest.mark.parametrize(("code", "meaning"), CODES.items(), ids=map(str, CODES))
 def test_every_captcha_code_has_its_meaning(code, meaning, ticket):
     assert outcome(Verdict(code), ticket) is meaning
+
+
+@pytest.mark.parametrize("ticket", TICKETS.values(), ids=TICKETS)
+@pytest.mark.parametrize(("code", "meaning"), MINI_CODES.items(), ids=map(str, MINI_CODES))
+def test_every_code_of_a_mini_programs_ticket_has_its_own_meaning(code, meaning, ticket):
+    assert outcome(Verdict(code), ticket, MINI_PROGRAM) is meaning
 
 
 @pytest.mark.parametrize("ticket", DISASTERS.values(), ids=DISASTERS)
@@ -107,9 +132,10 @@ def test_what_only_looks_like_a_solved_captcha_is_refused(code):
     assert outcome(Verdict(code), TICKETS["ordinary"]) is not None
 
 
-@given(st.integers())
-def test_only_code_26_is_an_outage_and_only_code_1_passes(code):
-    said = outcome(Verdict(code), TICKETS["ordinary"])
+@pytest.mark.parametrize("codes", [WEB, MINI_PROGRAM], ids=["pages", "mini-programs"])
+@given(code=st.integers())
+def test_only_code_26_is_an_outage_and_only_code_1_passes(codes, code):
+    said = outcome(Verdict(code), TICKETS["ordinary"], codes)
     assert (said is OutageError) == (code == 26)
     assert (said is None) == (code == 1)
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import Ticket, tencent
+from tcaptcha_middleware import ConfigurationError, Ticket, tencent
+from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.signing import authorization
 from tcaptcha_middleware.testing import TencentEmulator
@@ -34,15 +35,15 @@ class World:
         known = self.emulator.settings
         self.captcha = Captcha(known["app_id"], known["app_secret_key"])
 
-    def parameters(self, pair=None, **more):
-        ticket = Ticket(**(pair or self.emulator.mint()), user_ip=IP)
-        return tencent.parameters(self.captcha, ticket) | more
+    def parameters(self, pair=None, action=WEB, **more):
+        ticket = Ticket(**({"randstr": ""} | (pair or self.emulator.mint())), user_ip=IP)
+        return tencent.parameters(self.captcha, ticket, action) | more
 
-    def signed(self, body, *, at=None, token=None, **own):
+    def signed(self, body, *, at=None, token=None, action=WEB, **own):
         settings = self.emulator.settings | own
         key = settings["secret_id"], settings["secret_key"], token
         at = int(self.now if at is None else at)
-        return tencent.headers(key, host=HOST, body=body, timestamp=at)
+        return tencent.headers(key, host=HOST, body=body, timestamp=at, action=action)
 
     def proof(self, body, headers, **own):
         """Sign exactly these headers."""
@@ -229,6 +230,107 @@ def test_calls_that_are_not_authentic_do_not_count_against_the_rate():
     assert play(world) == 1
 
 
+# Tickets of mini-programs.
+
+
+def mini(world, pair=None, **more):
+    """Return the answer to a mini-program's server."""
+    pair = pair or world.emulator.mint(kind="mini")
+    return world.call(world.parameters(pair, MINI_PROGRAM, **more), action=MINI_PROGRAM)
+
+
+def test_a_mini_program_gets_a_ticket_alone(world):
+    assert world.emulator.mint(kind="mini").keys() == {"ticket"}
+    assert world.emulator.mint(kind="web").keys() == {"ticket", "randstr"}
+
+
+def test_the_answer_about_a_mini_programs_ticket_has_three_fields(world):
+    answer = mini(world)
+    assert answer.keys() == {"CaptchaCode", "CaptchaMsg", "RequestId"}
+    assert (answer["CaptchaCode"], answer["CaptchaMsg"]) == (1, "OK")
+
+
+def test_no_code_tells_that_a_mini_programs_ticket_was_used_before(world):
+    pair = world.emulator.mint(kind="mini")
+    assert [said(mini(world, pair)) for _ in range(3)] == [1, 1, 1]
+
+
+MINI_TICKETS = {
+    "exactly five minutes": ({"age": LIFETIME}, {}, 1),
+    "a fraction older": ({"age": LIFETIME + 0.25}, {}, 8),
+    "made up": (typed("tr03made-up"), {}, 15),
+    "empty": (typed(""), {}, 10),
+    "of odd characters": (typed("tr03~"), {}, 10),
+    "no address": ({}, {"UserIp": "unknown"}, 100),
+    "another type": ({}, {"CaptchaType": 8}, 100),
+    "of another captcha": ({"app_id": 1}, {}, 7),
+    "wrong AppSecretKey": ({}, {"AppSecretKey": "wrong"}, 100),
+    "wrong CaptchaAppId": ({}, {"CaptchaAppId": 1}, 16),
+    "disaster": (typed(f"trerror_1001_{ID}_{NOW:.0f}"), {}, 21),
+    "disaster, malformed": (typed("trerror_1"), {}, 21),
+    "ticket error": ({"code": 21}, {}, 21),
+    "invalid": ({"code": 25}, {}, 25),
+    "arrears": ({"code": 31}, {}, 31),
+    "undocumented": ({"code": 0}, {}, 0),
+}
+
+
+@pytest.mark.parametrize(("told", "more", "code"), MINI_TICKETS.values(), ids=MINI_TICKETS)
+def test_mini_programs_tickets_are_played_by_rules_of_their_own(world, told, more, code):
+    pair = told if "ticket" in told else world.emulator.mint(kind="mini", **told)
+    answer = mini(world, pair, **more)
+    assert answer["CaptchaCode"] == code
+    assert isinstance(answer["CaptchaMsg"], str)
+
+
+def test_a_script_decides_a_mini_programs_code_too(world):
+    world.emulator.script({"code": 26}, {"error": "InternalError"})
+    assert [said(mini(world)) for _ in range(3)] == [26, "InternalError", 1]
+
+
+def test_a_ticket_is_good_for_its_own_action_alone(world):
+    of_page, of_program = world.emulator.mint(), world.emulator.mint(kind="mini")
+    assert said(mini(world, of_page)) == 15
+    assert play(world, of_program, Randstr="@r") == 15
+    assert (play(world, of_page), said(mini(world, of_program))) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Randstr", "@r"), ("NeedGetCaptchaTime", 1)])
+def test_a_mini_programs_call_knows_fewer_parameters(world, name, value):
+    assert said(mini(world, **{name: value})) == "UnknownParameter"
+
+
+@pytest.mark.parametrize("name", World().parameters(action=MINI_PROGRAM))
+def test_a_mini_programs_call_needs_all_the_others(world, name):
+    parameters = world.parameters(world.emulator.mint(kind="mini"), MINI_PROGRAM)
+    del parameters[name]
+    assert said(world.call(parameters, action=MINI_PROGRAM)) == "MissingParameter"
+
+
+@pytest.mark.parametrize("word", ["evil_level", "score"])
+def test_nobody_tells_more_of_a_mini_programs_ticket(world, word):
+    with pytest.raises(ValueError, match=f"nothing tells {word}"):
+        world.emulator.mint(kind="mini", **{word: 1})
+
+
+# Several captchas.
+
+
+def test_each_captcha_has_its_own_secret_and_its_own_tickets():
+    world = World(captchas={7: "anotherAppSecretKey"})
+    other = {"CaptchaAppId": 7, "AppSecretKey": "anotherAppSecretKey"}
+    first, second = world.emulator.mint(), world.emulator.mint(app_id=7)
+    assert (play(world, first, **other), play(world, second)) == (16, 16)
+    assert play(world, second, CaptchaAppId=7) == 100
+    assert (play(world, first), play(world, second, **other)) == (1, 1)
+
+
+@pytest.mark.parametrize("captchas", [{0: "secret-key"}, {7: ""}, {"x": "secret-key"}])
+def test_a_captcha_that_is_none_is_refused(captchas):
+    with pytest.raises(ConfigurationError):
+        TencentEmulator(captchas=captchas)
+
+
 # How calls are read.
 
 MINTED = World().parameters()
@@ -399,7 +501,7 @@ def test_blanks_between_the_parts_of_an_authorization_may_be_left_out(world):
     ("headers", "code"),
     [
         ({"Content-Type": "text/plain"}, "InvalidRequest"),
-        ({"X-TC-Action": "DescribeCaptchaMiniResult"}, "InvalidAction"),
+        ({"X-TC-Action": "DescribeCaptchaMiniRiskResult"}, "InvalidAction"),
     ],
     ids=["text", "another action"],
 )
@@ -474,11 +576,14 @@ FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 @FUZZ
-@given(st.binary() | st.dictionaries(st.sampled_from([*MINTED, "Imei", "x"]), VALUES))
-def test_whatever_is_signed_is_answered_with_a_code(told):
+@given(
+    st.binary() | st.dictionaries(st.sampled_from([*MINTED, "Imei", "x"]), VALUES),
+    st.sampled_from([WEB, MINI_PROGRAM]),
+)
+def test_whatever_is_signed_is_answered_with_a_code(told, action):
     world = World()
-    changed = told if isinstance(told, bytes) else world.parameters() | told
-    assert said(world.call(changed)) is not None
+    changed = told if isinstance(told, bytes) else world.parameters(action=action) | told
+    assert said(world.call(changed, action=action)) is not None
 
 
 @FUZZ

@@ -14,14 +14,20 @@ import httpx
 import pytest
 from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
 from tencentcloud.captcha.v20190722.captcha_client_async import CaptchaClient as AsyncClient
-from tencentcloud.captcha.v20190722.models import DescribeCaptchaResultRequest
+from tencentcloud.captcha.v20190722.models import (
+    DescribeCaptchaMiniResultRequest,
+    DescribeCaptchaMiniResultResponse,
+    DescribeCaptchaResultRequest,
+)
 from tencentcloud.common.credential import Credential
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
+from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.wire import _OPTIONAL, _REQUIRED
 
 # The clients take the day from datetime.utcfromtimestamp, deprecated since Python 3.12. What
 # they do to the filters on import, pytest undoes after collection.
@@ -81,6 +87,20 @@ def request_of(emulator, pair=None, **more):
     return request
 
 
+def mini_request_of(emulator, pair=None, **more):
+    settings = emulator.settings
+    request = DescribeCaptchaMiniResultRequest()
+    parameters = {
+        "CaptchaType": 9,
+        "Ticket": (pair or emulator.mint(kind="mini"))["ticket"],
+        "UserIp": "203.0.113.7",
+        "CaptchaAppId": settings["app_id"],
+        "AppSecretKey": settings["app_secret_key"],
+    }
+    request.from_json_string(json.dumps(parameters | more))
+    return request
+
+
 def made(client, emulator, host, **own):
     settings = emulator.settings | own
     credential = Credential(settings["secret_id"], settings["secret_key"], settings["token"])
@@ -95,9 +115,13 @@ def blocking(emulator, host, requests, **own):
         return [outcome_of(client, request) for request in requests]
 
 
+def method_of(request):
+    return type(request).__name__.removesuffix("Request")
+
+
 def outcome_of(client, request):
     try:
-        return client.DescribeCaptchaResult(request)
+        return getattr(client, method_of(request))(request)
     except TencentCloudSDKException as error:
         return error
 
@@ -112,7 +136,7 @@ def awaited(emulator, host, requests, **own):
 
 async def awaited_outcome_of(client, request):
     try:
-        return await client.DescribeCaptchaResult(request)
+        return await getattr(client, method_of(request))(request)
     except TencentCloudSDKException as error:
         return error
 
@@ -159,6 +183,51 @@ def test_it_is_told_the_code(ask, tap, code, request_for):
     assert answer.CaptchaCode == code
 
 
+MINI_PLAYED = {
+    1: lambda emulator: mini_request_of(emulator, BusinessId=1, SceneId=2),
+    7: lambda emulator: mini_request_of(emulator, emulator.mint(kind="mini", app_id=1)),
+    8: lambda emulator: mini_request_of(emulator, emulator.mint(kind="mini", age=301)),
+    10: lambda emulator: mini_request_of(emulator, {"ticket": "~"}),
+    15: lambda emulator: mini_request_of(emulator, emulator.mint()),
+    16: lambda emulator: mini_request_of(emulator, CaptchaAppId=1),
+    21: lambda emulator: mini_request_of(emulator, {"ticket": "trerror_1001_1_1700000000"}),
+    100: lambda emulator: mini_request_of(emulator, AppSecretKey="another"),
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "request_for"), MINI_PLAYED.items(), ids=map(str, MINI_PLAYED)
+)
+def test_it_is_told_the_code_of_a_mini_programs_ticket(ask, tap, code, request_for):
+    (answer,) = ask(request_for(tap.emulator))
+    assert isinstance(answer, DescribeCaptchaMiniResultResponse)
+    assert answer.CaptchaCode == code
+    assert answer.CaptchaMsg
+    assert len(answer.RequestId) == 36
+
+
+FIELDS = {"_CaptchaCode", "_CaptchaMsg", "_RequestId"}
+
+
+def test_it_knows_no_more_of_the_answer_to_a_mini_program():
+    assert vars(DescribeCaptchaMiniResultResponse()).keys() == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("request_type", "action"),
+    [
+        (DescribeCaptchaResultRequest, WEB),
+        (DescribeCaptchaMiniResultRequest, MINI_PROGRAM),
+    ],
+    ids=["pages", "mini-programs"],
+)
+def test_its_parameters_are_those_that_the_emulator_knows(request_type, action):
+    known = {name for name in _REQUIRED | _OPTIONAL if name not in action.without}
+    own = {name for name in vars(request_type()) if name[1:2].isupper()}
+    assert own == {f"_{name}" for name in known}
+    assert method_of(request_type()) == action.name
+
+
 REFUSED = {
     "another key": ({}, {"secret_id": "AKIDother"}, "AuthFailure.SecretIdNotFound"),
     "another secret": ({}, {"secret_key": "other"}, SIGNATURE),
@@ -166,11 +235,19 @@ REFUSED = {
     "an id as text": ({"CaptchaAppId": "190000000"}, {}, "InvalidParameter"),
     "no randstr": ({"Randstr": None}, {}, "MissingParameter"),
 }
+MINI_REFUSED = {name: row for name, row in REFUSED.items() if name != "no randstr"}
 
 
 @pytest.mark.parametrize(("more", "own", "code"), REFUSED.values(), ids=REFUSED)
 def test_it_is_told_what_is_wrong_as_its_own_error(ask, tap, more, own, code):
     (error,) = ask(request_of(tap.emulator, **more), **own)
+    assert isinstance(error, TencentCloudSDKException)
+    assert (error.code, len(error.requestId)) == (code, 36)
+
+
+@pytest.mark.parametrize(("more", "own", "code"), MINI_REFUSED.values(), ids=MINI_REFUSED)
+def test_it_is_told_what_is_wrong_with_a_mini_programs_call(ask, tap, more, own, code):
+    (error,) = ask(mini_request_of(tap.emulator, **more), **own)
     assert isinstance(error, TencentCloudSDKException)
     assert (error.code, len(error.requestId)) == (code, 36)
 

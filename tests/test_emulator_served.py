@@ -124,6 +124,7 @@ def test_being_told_things_uses_up_no_step_and_waits_for_nothing(client, emulato
 # Words.
 
 MINTED_WRONG = {
+    "kind": ["app", "", None, True, 1, ["web"], "MINI"],
     "code": ["1", None, True, 1.0, 2**63],
     "evil_level": [-1, 101, "100", None, True],
     "score": [-1, 101, "90", True],

@@ -17,6 +17,7 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
+from tcaptcha_middleware.actions import MINI_PROGRAM
 from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.signing import authorization
 from tcaptcha_middleware.tencent import (
@@ -52,6 +53,21 @@ def test_the_call_is_these_bytes():
         b'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516",'
         b'"NeedGetCaptchaTime":1}'
     )
+
+
+def test_the_call_of_a_mini_programs_server_is_these_bytes():
+    assert call(CAPTCHA, TICKET, MINI_PROGRAM) == (
+        b'{"CaptchaType":9,"Ticket":"ticket-ok","UserIp":"203.0.113.8",'
+        b'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516"}'
+    )
+
+
+def test_another_action_is_sent_and_signed():
+    given = headers(KEY, host="h", body=b"{}", timestamp=NOON, action=MINI_PROGRAM)
+    assert given["X-TC-Action"] == "DescribeCaptchaMiniResult"
+    signed = {name: given[name] for name in ("Content-Type", "Host", "X-TC-Action")}
+    proof = authorization(*KEY[:2], headers=signed, body=b"{}", timestamp=NOON)
+    assert given["Authorization"] == proof
 
 
 def test_every_parameter_is_documented_and_of_its_type():
@@ -129,6 +145,13 @@ def test_a_site_has_its_endpoint_and_its_script(site, places):
 def test_there_is_no_other_site(site):
     with pytest.raises(ConfigurationError, match='"cn" or "intl"'):
         endpoint(site)
+
+
+@pytest.mark.parametrize("site", ["intl", "CN", None], ids=repr)
+def test_mini_programs_have_one_site(site):
+    assert endpoint("cn", None, MINI_PROGRAM) == "https://captcha.tencentcloudapi.com"
+    with pytest.raises(ConfigurationError, match='for DescribeCaptchaMiniResult it is "cn"'):
+        endpoint(site, None, MINI_PROGRAM)
 
 
 ORIGINS = {

@@ -46,10 +46,19 @@ def part(name: str, value: str, more: str = "") -> bytes:
 END = b"--B--\r\n"
 
 
-def read(source: Source, content_type: str, *pieces: bytes) -> Seen | type[RequestBodyError]:
+def read(
+    source: Source, content_type: str, *pieces: bytes, alone: bool = False
+) -> Seen | type[RequestBodyError]:
     """Feed a parser as the walk does; what it has seen, or that it refused."""
+    seen = fed(source.ticket_parser if alone else source.parser, content_type, pieces)
+    if alone and seen is not RequestBodyError:
+        seen.needs_randstr = False
+    return seen
+
+
+def fed(parser_for, content_type, pieces):
     try:
-        parser = source.parser(content_type)
+        parser = parser_for(content_type)
         for piece in pieces:
             seen = parser.feed(piece)
             if seen is not None:
@@ -106,14 +115,15 @@ PLACES = st.sets(st.integers(0, 20_000), max_size=12)
 KINDS = {URLENCODED: "urlencoded", JSON: "json", MULTIPART: "multipart"}
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["pair", "ticket alone"])
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
 @settings(deadline=None)
 @given(data=st.data(), places=PLACES)
-def test_no_bytes_raise_and_no_cut_changes_what_is_read(kind, data, places):
-    body = data.draw(BODIES[kind])
-    whole = asked(read(SOURCES[kind], kind, body))
-    assert asked(read(SOURCES[kind], kind, *cut(body, places))) == whole
-    assert asked(read(SOURCES[kind], kind, *(bytes([byte]) for byte in body))) == whole
+def test_no_bytes_raise_and_no_cut_changes_what_is_read(kind, alone, data, places):
+    body, source = data.draw(BODIES[kind]), SOURCES[kind]
+    whole = asked(read(source, kind, body, alone=alone))
+    assert asked(read(source, kind, *cut(body, places), alone=alone)) == whole
+    assert asked(read(source, kind, *(bytes([byte]) for byte in body), alone=alone)) == whole
 
 
 WHOLE = {
@@ -135,6 +145,13 @@ def test_the_pair_is_found_wherever_the_body_is_cut(kind, body):
             False,
             (T, R),
         )
+
+
+@pytest.mark.parametrize(("kind", "body"), WHOLE.values(), ids=WHOLE)
+def test_a_ticket_alone_is_found_wherever_the_body_is_cut(kind, body):
+    for place in range(len(body)):
+        seen = read(SOURCES[kind], kind, body[:place], body[place:], alone=True)
+        assert asked(seen) == (True, False, (T, ""))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
@@ -192,6 +209,18 @@ def test_a_multipart_form_is_read_no_further_than_the_pair():
     assert parser.feed(b"--B\r\n").pair() == (T, R)
 
 
+def test_a_multipart_form_is_read_no_further_than_a_ticket_that_is_alone():
+    parser = Form().ticket_parser(MULTIPART)
+    assert parser.feed(part("randstr", R)) is None
+    assert parser.feed(part("ticket", T)) is None
+    assert parser.feed(b"--B\r\n").pair() == (T, "")
+
+
+@pytest.mark.parametrize("source", [Source(), Header(), Json(), Query()], ids=repr)
+def test_any_other_source_reads_a_ticket_alone_as_it_reads_a_pair(source):
+    assert type(source.ticket_parser(JSON)) is type(source.parser(JSON))
+
+
 def test_a_multipart_form_without_the_pair_is_read_to_its_end():
     assert read(Form(), MULTIPART, part("a", "b"), END, b"epilogue") == Seen()
     assert read(Form(), MULTIPART, part("a", "b"), b"") is RequestBodyError
@@ -225,7 +254,7 @@ def test_a_multipart_form_needs_a_boundary(content_type):
 @example(";;;=;charset", END)
 def test_no_content_type_raises(parameters, body):
     try:
-        Multipart(f"multipart/form-data; {parameters}", "ticket", "randstr").feed(body)
+        Multipart(f"multipart/form-data; {parameters}", "ticket", "randstr", Seen()).feed(body)
     except RequestBodyError:
         return
 
@@ -398,6 +427,20 @@ def test_an_empty_half_is_not_filled_in(tickets):
     assert asked(Seen(["t"], tickets)) == (False, False, None)
 
 
+RANDSTRS = [[], [""], [None], ["r"], ["r", "s"], [1], [[]]]
+
+
+@pytest.mark.parametrize("randstrs", RANDSTRS, ids=repr)
+def test_a_randstr_that_is_not_needed_changes_nothing(randstrs):
+    def seen(*tickets):
+        return asked(Seen(list(tickets), list(randstrs), needs_randstr=False))
+
+    assert seen("t") == seen("", "t", "t") == (True, False, ("t", ""))
+    assert seen("t", "u") == (True, True, ("t", ""))
+    assert seen(1) == (True, False, Reason.TICKET_MALFORMED)
+    assert seen() == seen("") == (False, False, None)
+
+
 HEADERS = {
     "one value": (["a"], ["a"]),
     "two headers": (["a", "b"], ["a", "b"]),
@@ -559,3 +602,11 @@ SHAPES = {
 @pytest.mark.parametrize(("pair", "reason"), SHAPES.values(), ids=SHAPES)
 def test_only_what_can_be_a_ticket_is_worth_a_call(pair, reason):
     assert screen(Ticket(*pair, "203.0.113.7")) is reason
+
+
+ALONE = {name: row for name, row in SHAPES.items() if "randstr" not in name}
+
+
+@pytest.mark.parametrize(("pair", "reason"), ALONE.values(), ids=ALONE)
+def test_a_ticket_alone_is_screened_like_any_other(pair, reason):
+    assert screen(Ticket(pair[0], "", "203.0.113.7"), needs_randstr=False) is reason

@@ -35,6 +35,7 @@ from tencents import (  # noqa: F401
 from tcaptcha_middleware import (
     MisconfiguredError,
     OutageError,
+    TencentMiniProgramVerifier,
     TencentVerifier,
     ThrottledError,
     Ticket,
@@ -133,6 +134,12 @@ COLOURS = {
     "the official client": (over_sdk, in_threads),
     "the official async client": (over_async_sdk, on("asyncio")),
 }
+MINI = {
+    "mini-programs, verify": (TencentMiniProgramVerifier, in_threads),
+    "mini-programs, averify on asyncio": (TencentMiniProgramVerifier, on("asyncio")),
+    "mini-programs, averify on trio": (TencentMiniProgramVerifier, on("trio")),
+}
+EVERY = COLOURS | MINI
 SDK = {"the official client", "the official async client"}
 
 
@@ -144,14 +151,20 @@ class Bench:
     colour: str
 
     def check(self, *tickets, together=False, **settings):
-        make, run = COLOURS[self.colour]
+        make, run = EVERY[self.colour]
         arguments = {"timeout": 5.0} | self.tencent.arguments(**settings)
         return run(make(**arguments), tickets, together=together)
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=EVERY)
 def bench(request, tencent, shared_tls):  # noqa: F811  the fixture
+    tencent.kind = "mini" if request.param in MINI else "web"
     return Bench(tencent, request.param)
+
+
+# What holds for tickets of web pages alone, and for those of mini-programs alone.
+for_web = pytest.mark.parametrize("bench", COLOURS, indirect=True)
+for_mini = pytest.mark.parametrize("bench", MINI, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +173,7 @@ def log(caplog):
     return caplog
 
 
+@for_web
 def test_a_fresh_ticket_passes_once_and_is_reused_after_that(bench):
     ticket = bench.tencent.ticket()
     first, second = bench.check(ticket, ticket)
@@ -168,6 +182,15 @@ def test_a_fresh_ticket_passes_once_and_is_reused_after_that(bench):
     assert len(bench.tencent.calls) == 2
 
 
+@for_mini
+def test_a_fresh_ticket_of_a_mini_program_passes(bench):
+    [verdict] = bench.check(bench.tencent.ticket())
+    assert (verdict.passed, verdict.code, verdict.message) == (True, 1, "OK")
+    assert (verdict.evil_level, verdict.score, verdict.fetched_at) == (0, None, 0)
+    assert verdict.request_id
+
+
+@for_web
 def test_the_verdict_is_told_whole(bench):
     [verdict] = bench.check(bench.tencent.ticket(score=42, age=60))
     assert (verdict.score, verdict.message) == (42, "OK")
@@ -175,6 +198,7 @@ def test_the_verdict_is_told_whole(bench):
     assert 0 < verdict.fetched_at <= verdict.submitted_at
 
 
+@for_web
 def test_tencent_is_told_what_it_documents_and_no_more(bench):
     ticket = bench.tencent.ticket(user_ip="2001:db8::7")
     bench.check(ticket)
@@ -188,6 +212,31 @@ def test_tencent_is_told_what_it_documents_and_no_more(bench):
             "NeedGetCaptchaTime": 1,
         }
     ]
+    assert bench.tencent.heads[0]["x-tc-action"] == "DescribeCaptchaResult"
+
+
+@for_mini
+def test_tencent_is_told_no_randstr_of_a_mini_program(bench):
+    ticket = bench.tencent.ticket(randstr="@sent-all-the-same")
+    bench.check(ticket)
+    assert bench.tencent.calls == [
+        {
+            "CaptchaType": 9,
+            "Ticket": ticket.ticket,
+            "UserIp": ticket.user_ip,
+            "CaptchaAppId": 190000000,
+        }
+    ]
+    (head,) = bench.tencent.heads
+    assert head["x-tc-action"] == "DescribeCaptchaMiniResult"
+    assert "SignedHeaders=content-type;host;x-tc-action," in head["authorization"]
+
+
+def test_a_ticket_of_the_other_kind_is_no_good(bench):
+    kind = {"web": "mini", "mini": "web"}[bench.tencent.kind]
+    pair = {"randstr": "@r"} | bench.tencent.mint(kind=kind)
+    [verdict] = bench.check(Ticket(**pair, user_ip="203.0.113.7"))
+    assert (verdict.passed, verdict.code) == (False, 15)
 
 
 DISASTER = Ticket("trerror_1001_190000000_1700000000", "@r", "203.0.113.7")
@@ -202,12 +251,32 @@ REFUSED = {
 }
 
 
+MINI_REFUSED = {
+    "8, after five minutes": (lambda at: at.ticket(age=301), 8, "ticket_expired"),
+    "10, no ticket at all": (lambda _: Ticket("~", "", "203.0.113.7"), 10, "ticket_rejected"),
+    "15, made up": (lambda _: Ticket("tr03no", "", "203.0.113.7"), 15, "ticket_rejected"),
+    "21, disaster ticket": (lambda _: DISASTER, 21, "disaster_ticket"),
+    "21, ticket error": (lambda at: at.ticket(code=21), 21, "ticket_rejected"),
+    "25, invalid": (lambda at: at.ticket(code=25), 25, "ticket_rejected"),
+}
+
+
+@for_web
 @pytest.mark.parametrize(("make", "code", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
     ticket = make(bench.tencent)
     [verdict] = bench.check(ticket)
     assert (verdict.passed, verdict.code) == (False, code)
     assert judge(verdict, ticket) == reason
+
+
+@for_mini
+@pytest.mark.parametrize(("make", "code", "reason"), MINI_REFUSED.values(), ids=MINI_REFUSED)
+def test_a_mini_programs_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
+    ticket = make(bench.tencent)
+    [verdict] = bench.check(ticket)
+    assert (verdict.passed, verdict.code) == (False, code)
+    assert judge(verdict, ticket, TencentMiniProgramVerifier.action.codes) == reason
 
 
 NO_VERDICT = {
@@ -218,6 +287,18 @@ NO_VERDICT = {
 }
 
 
+MINI_NO_VERDICT = {
+    "7, another captcha's ticket": ({"app_id": 190000001}, {}, 7, MisconfiguredError),
+    "16, no such captcha": ({}, {"app_id": 190000001}, 16, MisconfiguredError),
+    "31, arrears": ({"code": 31}, {}, 31, MisconfiguredError),
+    "100, wrong AppSecretKey": ({}, {"app_secret_key": "wrong"}, 100, MisconfiguredError),
+    "26, Tencent's own failure": ({"code": 26}, {}, 26, OutageError),
+    "9, in no table of its own": ({"code": 9}, {}, 9, VerifierError),
+    "0, in no table": ({"code": 0}, {}, 0, VerifierError),
+}
+
+
+@for_web
 @pytest.mark.parametrize(
     ("told", "settings", "code", "kind"), NO_VERDICT.values(), ids=NO_VERDICT
 )
@@ -229,6 +310,21 @@ def test_a_code_that_is_not_the_visitors_fault_is_told_all_the_same(
     assert (verdict.passed, verdict.code) == (False, code)
     with pytest.raises(kind) as caught:
         judge(verdict, ticket)
+    assert caught.type is kind
+
+
+@for_mini
+@pytest.mark.parametrize(
+    ("told", "settings", "code", "kind"), MINI_NO_VERDICT.values(), ids=MINI_NO_VERDICT
+)
+def test_a_mini_programs_code_that_is_not_the_visitors_fault_is_told_all_the_same(
+    bench, told, settings, code, kind
+):
+    ticket = bench.tencent.ticket(**told)
+    [verdict] = bench.check(ticket, **settings)
+    assert (verdict.passed, verdict.code) == (False, code)
+    with pytest.raises(kind) as caught:
+        judge(verdict, ticket, TencentMiniProgramVerifier.action.codes)
     assert caught.type is kind
 
 

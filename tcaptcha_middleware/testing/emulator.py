@@ -1,8 +1,8 @@
 """A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
 
 Here is whom it is to its user, and which part answers what. What may be said to it stands in
-`words`, how calls are read in `wire`, how tickets are answered in `ledger`, and how answers are
-sent in `exchange`.
+`words`, how calls are read in `wire`, how tickets are kept in `ledger` and answered in
+`answers`, and how answers are sent in `exchange`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tcaptcha_middleware.testing.wire import MAX_CALL, ApiError, envelope, read_
 from tcaptcha_middleware.testing.words import check_step, check_ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from tcaptcha_middleware.asgi import Receive, Scope, Send
@@ -49,8 +49,9 @@ class TencentEmulator:
     the latter a list of them, too.
 
     Args:
-        app_id: CaptchaAppId of its one captcha.
+        app_id: CaptchaAppId of its captcha, which has tickets for web pages and mini-programs.
         app_secret_key: AppSecretKey of it.
+        captchas: Further captchas: AppSecretKey by CaptchaAppId.
         secret_id: SecretId of the one API key that may call.
         secret_key: SecretKey of it.
         token: The token that has to come with the key, where it is a temporary one.
@@ -67,6 +68,7 @@ class TencentEmulator:
         *,
         app_id: int = 190000000,
         app_secret_key: str = "emulatorAppSecretKey12345",  # noqa: S107  opens nothing
+        captchas: Mapping[int, str] | None = None,
         secret_id: str = "AKIDemulator00000000000000000000",  # noqa: S107  likewise
         secret_key: str = "emulatorSecretKey000000000000000",  # noqa: S107  opens nothing
         token: str | None = None,
@@ -75,7 +77,9 @@ class TencentEmulator:
     ) -> None:
         self._captcha = Captcha(app_id, app_secret_key)
         self._credentials = Credentials(secret_id, secret_key, token)
-        self._ledger = Ledger(self._captcha.app_id, app_secret_key)
+        self._ledger = Ledger(
+            self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())
+        )
         self._rate = rate
         self._clock = clock
         self._second = (0, 0)
@@ -98,13 +102,17 @@ class TencentEmulator:
     def mint(self, **told: Any) -> dict[str, str]:
         """Return a fresh `{"ticket": …, "randstr": …}`, as a solved captcha gives the page.
 
+        A mini-program gets no randstr, and its ticket is played as often as it is asked about,
+        because Tencent documents no code for a second use.
+
         Args:
-            told: What is to be said of it: `code` (1), `evil_level` (0), `score` (none), `age`
-                in seconds (0; it expires after 300), `app_id` of another captcha.
+            told: What is to be said of it: `kind` (`"web"`, or `"mini"` for a mini-program's),
+                `code` (1), `evil_level` (0), `score` (none), `age` in seconds (0; it expires
+                after 300), `app_id` of another captcha.
 
         Raises:
             TypeError: Another word than these.
-            ValueError: A value that does not fit its word.
+            ValueError: A value that does not fit its word or its kind.
         """
         return self._mint(told)
 
@@ -193,12 +201,12 @@ class TencentEmulator:
         if scope["method"] != "POST" or scope["path"] != "/" or scope.get("query_string"):
             raise ApiError("InvalidRequest", "Calls are POSTed to /, without a query.")
         now = self._clock()
-        asked = read_call(headers_of(scope), body, self._credentials, now)
+        call = read_call(headers_of(scope), body, self._credentials, now)
         with self._lock:
-            self._note(asked, now)
+            self._note(call.asked, now)
             if "error" in step:
                 raise ApiError(step["error"], "As scripted.")
-            return self._ledger.play(asked, now, step.get("code"))
+            return self._ledger.play(call, now, step.get("code"))
 
     def _note(self, asked: dict[str, Any], now: float) -> None:
         self.calls.append({k: v for k, v in asked.items() if k != "AppSecretKey"})

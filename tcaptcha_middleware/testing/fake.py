@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.actions import WEB
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.models import Ticket
 
 Outcome = Verdict | int | Exception
@@ -20,6 +22,8 @@ class FakeVerifier:
         outcomes: What to say, call by call; the last is said for ever after. A `Verdict`, a
             bare `CaptchaCode`, or an exception to raise, such as `OutageError("down")`. With
             none, every ticket passes.
+        action: Whose tickets it checks; `MINI_PROGRAM` of `tcaptcha_middleware.actions` for
+            those of mini-programs.
 
     Attributes:
         tickets: Every ticket it was asked about, in order.
@@ -29,7 +33,8 @@ class FakeVerifier:
         and refuses the others as reused.
     """
 
-    def __init__(self, *outcomes: Outcome) -> None:
+    def __init__(self, *outcomes: Outcome, action: Action = WEB) -> None:
+        self.action = action
         self._outcomes: list[Outcome] = list(outcomes) or [PASSED_CODE]
         for outcome in self._outcomes:
             if isinstance(outcome, bool) or not isinstance(outcome, (Verdict, int, Exception)):

@@ -11,14 +11,16 @@ import hmac
 import json
 import re
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.signing import authorization
-from tcaptcha_middleware.tencent import ACTION, VERSION
+from tcaptcha_middleware.tencent import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.credentials import Credentials
 
 SKEW = 5 * 60
@@ -35,6 +37,7 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _UINT64 = range(2**64)
 _INT64 = range(-(2**63), 2**63)
 _TEXT = ""
+_ACTIONS = {action.name: action for action in (WEB, MINI_PROGRAM)}
 # What is text, and the range of what is a number.
 _REQUIRED: dict[str, str | range] = {
     "CaptchaType": _UINT64,
@@ -53,6 +56,18 @@ _OPTIONAL: dict[str, str | range] = {
 }
 
 
+class Call(NamedTuple):
+    """A call that is authentic and well-formed.
+
+    Attributes:
+        action: What is called.
+        asked: Its parameters.
+    """
+
+    action: Action
+    asked: dict[str, Any]
+
+
 class ApiError(Exception):
     """An API failure, as `Response.Error` tells it."""
 
@@ -63,8 +78,8 @@ class ApiError(Exception):
 
 def read_call(
     headers: Mapping[str, str], body: bytes, credentials: Credentials, now: float
-) -> dict[str, Any]:
-    """Return the parameters of a call that is authentic and well-formed.
+) -> Call:
+    """Return what a call asks, if it is authentic and well-formed.
 
     Args:
         headers: The call's headers, names in lower case.
@@ -82,8 +97,8 @@ def read_call(
             raise ApiError("MissingParameter", f"The request has no header {name}.")
     # Before the action: an altered action is no other action, but a call that is not authentic.
     _check_signature(headers, body, credentials, now)
-    _check_action(headers)
-    return _parameters(headers, body)
+    action = _action(headers)
+    return Call(action, _parameters(headers, body, action))
 
 
 def envelope(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,11 +109,13 @@ def envelope(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"Response": response, "retcode": 0, "retmsg": "success"}
 
 
-def _check_action(headers: Mapping[str, str]) -> None:
-    if headers["x-tc-action"] != ACTION:
+def _action(headers: Mapping[str, str]) -> Action:
+    action = _ACTIONS.get(headers["x-tc-action"])
+    if action is None:
         raise ApiError("InvalidAction", "The action is unknown here.")
     if headers["x-tc-version"] != VERSION:
         raise ApiError("NoSuchVersion", f"The version has to be {VERSION}.")
+    return action
 
 
 def _check_signature(
@@ -146,14 +163,16 @@ def _compare(
         raise ApiError("AuthFailure.SignatureFailure", "The signature does not match.")
 
 
-def _parameters(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+def _parameters(headers: Mapping[str, str], body: bytes, action: Action) -> dict[str, Any]:
     if headers["content-type"].partition(";")[0].strip().lower() != "application/json":
         raise ApiError("InvalidRequest", "The Content-Type has to be application/json.")
     asked = _document(body)
     for name in _REQUIRED:
-        if name not in asked:
+        if name not in asked and name not in action.without:
             raise ApiError("MissingParameter", f"The parameter {name} is missing.")
     for name, value in asked.items():
+        if name in action.without:
+            raise _unknown(name)
         _check_parameter(name, value)
     return asked
 
@@ -169,10 +188,14 @@ def _document(body: bytes) -> dict[str, Any]:
     return asked
 
 
+def _unknown(name: str) -> ApiError:
+    return ApiError("UnknownParameter", f"The parameter {name} is not recognized.")
+
+
 def _check_parameter(name: str, value: object) -> None:
     kind = (_REQUIRED | _OPTIONAL).get(name)
     if kind is None:
-        raise ApiError("UnknownParameter", f"The parameter {name} is not recognized.")
+        raise _unknown(name)
     if type(value) is str if kind == _TEXT else type(value) is int and value in kind:
         return
     wanted = "text" if kind == _TEXT else "an integer in its range"

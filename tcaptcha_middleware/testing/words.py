@@ -42,6 +42,7 @@ def _is_text(value: object) -> bool:
 
 
 _TICKET = {
+    "kind": _Value('"web" or "mini"', lambda v: v in ("web", "mini")),
     "code": _Value("an integer", _is_integer),
     "evil_level": _Value("an integer from 0 to 100", _is_share),
     "score": _Value("an integer from 0 to 100, or None", lambda v: v is None or _is_share(v)),
@@ -60,6 +61,8 @@ _STEP = {
     "drop": _Value("True or False", lambda v: isinstance(v, bool)),
     "content_type": _Value("printable ASCII text", _is_text),
 }
+# What the answer for a mini-program's ticket has no room for.
+_WEB_ONLY = ("evil_level", "score")
 _ANSWERS = ("error", "code", "status")
 
 
@@ -68,9 +71,14 @@ def check_ticket(told: object) -> dict[str, Any]:
 
     Raises:
         TypeError: It is no dict, or holds another word than the known ones.
-        ValueError: A value that does not fit its word.
+        ValueError: A value that does not fit its word, or a word that does not fit its kind.
     """
-    return _checked("a ticket", told, _TICKET)
+    ticket = _checked("a ticket", told, _TICKET)
+    if ticket.get("kind") == "mini":
+        for name in _WEB_ONLY:
+            if name in ticket:
+                raise ValueError(f"nothing tells {name} of a mini-program's ticket")
+    return ticket
 
 
 def check_step(told: object) -> dict[str, Any]:

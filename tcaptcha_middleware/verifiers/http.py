@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,6 +21,7 @@ import httpx
 from anyio.lowlevel import RunVar
 
 from tcaptcha_middleware import tencent
+from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.credentials import Captcha, Credentials
 from tcaptcha_middleware.errors import (
     ConfigurationError,
@@ -33,6 +34,7 @@ from tcaptcha_middleware.verifiers.deadline import DeadlineTransport, check_time
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.credentials import CredentialProvider
     from tcaptcha_middleware.models import Ticket, Verdict
 
@@ -69,6 +71,8 @@ class TencentVerifier:
     https://www.tencentcloud.com/document/product/1159/50367
     """
 
+    action: ClassVar[Action] = WEB
+
     def __init__(  # noqa: PLR0913  two pairs of secrets, and where to send them
         self,
         app_id: int | str,
@@ -86,7 +90,7 @@ class TencentVerifier:
     ) -> None:
         self._captcha = Captcha.of(app_id, app_secret_key)
         self._credentials = _credentials(secret_id, secret_key, token, credentials)
-        self._origin = tencent.endpoint(site, endpoint)
+        self._origin = tencent.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
         # Parsed once; httpx would do it for every check.
         self._url = httpx.URL(f"{self._origin}/")
@@ -130,7 +134,7 @@ class TencentVerifier:
 
     def __repr__(self) -> str:
         """Show what is no secret."""
-        return f"<TencentVerifier app_id={self.app_id} at {self._origin}>"
+        return f"<{type(self).__name__} app_id={self.app_id} at {self._origin}>"
 
     @property
     def app_id(self) -> int:
@@ -212,8 +216,14 @@ class TencentVerifier:
         await self.aclose()
 
     def _request(self, key: tuple[str, str, str | None], ticket: Ticket) -> httpx.Request:
-        body = tencent.call(self._captcha, ticket)
-        headers = tencent.headers(key, host=self._host, body=body, timestamp=int(time.time()))
+        body = tencent.call(self._captcha, ticket, self.action)
+        headers = tencent.headers(
+            key,
+            host=self._host,
+            body=body,
+            timestamp=int(time.time()),
+            action=self.action,
+        )
         # Waiting for a connection ends before the whole does, so that it is told apart; so
         # does opening one, which leaves its socket open where it is cancelled.
         sooner = self._timeout * 0.9
@@ -258,6 +268,20 @@ class TencentVerifier:
             opened = httpx.AsyncClient(transport=_async_transport(), trust_env=False)
             self._opened_async.set(opened)
         return opened
+
+
+class TencentMiniProgramVerifier(TencentVerifier):
+    """Check tickets of WeChat mini-programs with Tencent's DescribeCaptchaMiniResult.
+
+    Same as `TencentVerifier`, but its tickets have no randstr, and there is no code for a
+    ticket that was used before, so that nothing but the guard's claims stops a second use. It
+    exists on the domestic site alone. A ticket of a web page is no good here, nor one of a
+    mini-program there.
+
+    https://cloud.tencent.com/document/product/1302/48499
+    """
+
+    action: ClassVar[Action] = MINI_PROGRAM
 
 
 _AS_IS: dict[str, Any] = {"auth": None, "follow_redirects": False}

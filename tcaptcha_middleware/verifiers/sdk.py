@@ -21,6 +21,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from tencentcloud.common.http.request import requests
 
 from tcaptcha_middleware import tencent
+from tcaptcha_middleware.actions import WEB
 from tcaptcha_middleware.codes import api_error
 from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.errors import (
@@ -84,7 +85,7 @@ class TencentSDKVerifier:
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
         call = self._threads.submit(
-            self._client.call, tencent.ACTION, tencent.parameters(self._captcha, ticket)
+            self._client.call, WEB.name, tencent.parameters(self._captcha, ticket)
         )
         with _translated():
             try:
@@ -96,7 +97,7 @@ class TencentSDKVerifier:
         parameters = tencent.parameters(self._captcha, ticket)
         with _translated():
             with anyio.fail_after(self._timeout):
-                document = await self._client.call_and_deserialize(tencent.ACTION, parameters)
+                document = await self._client.call_and_deserialize(WEB.name, parameters)
             return tencent.read_document(document)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
+from tcaptcha_middleware.actions import action_of
 from tcaptcha_middleware.checks import require
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class InThread:
 
     def __init__(self, verifier: SyncVerifier) -> None:
         require("sync", verifier)
+        self.action = action_of(verifier)
         self._verifier = verifier
         # Not the one thread that Django keeps for its database: checks are independent.
         self._averify = sync_to_async(verifier.verify, thread_sensitive=False)

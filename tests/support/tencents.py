@@ -21,6 +21,8 @@ VERDICT = b'{"Response":{"CaptchaCode":1,"EvilLevel":0,"RequestId":"r"}}'
 class Tencent(TencentEmulator):
     """The emulator, which also notes who called, and with which headers."""
 
+    kind = "web"
+
     def __init__(self, origin="", **settings):
         super().__init__(**settings)
         self.origin = origin
@@ -33,7 +35,7 @@ class Tencent(TencentEmulator):
         await super().__call__(scope, receive, send)
 
     def ticket(self, randstr=None, user_ip=VISITOR, **told):
-        pair = self.mint(**told)
+        pair = {"randstr": ""} | self.mint(kind=self.kind, **told)
         return Ticket(pair["ticket"], randstr or pair["randstr"], user_ip)
 
     def arguments(self, **other):

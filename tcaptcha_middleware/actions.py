@@ -1,0 +1,76 @@
+"""Tencent's two actions that check a ticket, and all that differs between them.
+
+Tickets of the one are no good to the other. No I/O; what the codes mean stands in `codes`.
+
+https://cloud.tencent.com/document/product/1110/36926
+https://cloud.tencent.com/document/product/1302/48499
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware import codes
+from tcaptcha_middleware.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.codes import Codes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Action:
+    """How tickets of one kind are checked.
+
+    Attributes:
+        name: What Tencent calls it.
+        without: Parameters of DescribeCaptchaResult that it does not know.
+        sites: On which of Tencent's two services it exists.
+        needs_randstr: Whether a ticket is good only with its randstr.
+        refuses_reuse: Whether Tencent is known to refuse a ticket's second use; where it is
+            not, claims alone stop it.
+        codes: What the answer's `CaptchaCode` means.
+    """
+
+    name: str
+    without: tuple[str, ...]
+    sites: tuple[str, ...]
+    needs_randstr: bool
+    refuses_reuse: bool
+    codes: Codes = field(repr=False)
+
+
+WEB = Action(
+    name="DescribeCaptchaResult",
+    without=(),
+    sites=("cn", "intl"),
+    needs_randstr=True,
+    refuses_reuse=True,
+    codes=codes.WEB,
+)
+"""For web pages and apps."""
+
+MINI_PROGRAM = Action(
+    name="DescribeCaptchaMiniResult",
+    without=("Randstr", "NeedGetCaptchaTime"),
+    sites=("cn",),
+    needs_randstr=False,
+    refuses_reuse=False,
+    codes=codes.MINI_PROGRAM,
+)
+"""For WeChat mini-programs. The international API does not have it."""
+
+
+def action_of(verifier: object) -> Action:
+    """Return the action whose tickets `verifier` checks; `WEB` where it does not say.
+
+    Raises:
+        ConfigurationError: Its `action` is none.
+    """
+    action = getattr(verifier, "action", WEB)
+    if not isinstance(action, Action):
+        raise ConfigurationError(
+            f"{type(verifier).__name__}.action is {action!r}: it is WEB or MINI_PROGRAM of "
+            "tcaptcha_middleware.actions"
+        )
+    return action

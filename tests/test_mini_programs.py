@@ -1,0 +1,416 @@
+"""Tickets of mini-programs, which have no randstr, from the request to the verdict."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import httpx
+import pytest
+from faces import ALLOWED, RUNNERS, Exchange
+from tencents import (  # noqa: F401  fixtures
+    Tencent,
+    address,
+    one_context,
+    shared_tls,
+    tencent,
+)
+
+from tcaptcha_middleware import (
+    ClaimsError,
+    ConfigurationError,
+    Form,
+    Function,
+    Guard,
+    Header,
+    Json,
+    Query,
+    Rule,
+    TencentMiniProgramVerifier,
+    TencentVerifier,
+    Ticket,
+    Verdict,
+    in_thread,
+)
+from tcaptcha_middleware.actions import MINI_PROGRAM, WEB, action_of
+from tcaptcha_middleware.pairs import Seen
+from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.tickets import Source
+
+T, R = "tr03goodticket*", "@rand"
+HEAD = ("X-Captcha-Ticket", T)
+URLENCODED = ("Content-Type", "application/x-www-form-urlencoded")
+JSON = ("Content-Type", "application/json")
+MULTIPART = ("Content-Type", "multipart/form-data; boundary=B")
+END = b"--B--\r\n"
+
+every_face = pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+
+
+def randstr(*values: str) -> tuple[tuple[str, str], ...]:
+    return tuple(("X-Captcha-Randstr", value) for value in values)
+
+
+def part(name: str, value: str, more: str = "") -> bytes:
+    head = f'Content-Disposition: form-data; name="{name}"{more}'
+    return f"--B\r\n{head}\r\n\r\n{value}\r\n".encode()
+
+
+def form(body: str) -> Exchange:
+    return Exchange(headers=(URLENCODED,), pieces=(body.encode(),))
+
+
+def multipart(*pieces: bytes) -> Exchange:
+    return Exchange(headers=(MULTIPART,), pieces=pieces)
+
+
+def document(text: str, *headers: tuple[str, str]) -> Exchange:
+    return Exchange(headers=(JSON, *headers), pieces=(text.encode(),))
+
+
+CASES = {
+    # The ticket alone is enough, wherever it stands.
+    "header": (Exchange(headers=(HEAD,)), ALLOWED),
+    "header, body left alone": (document("{no", HEAD), ALLOWED),
+    "form": (form(f"user=ada&ticket={T}"), ALLOWED),
+    "JSON": (document(json.dumps({"ticket": T})), ALLOWED),
+    "multipart form": (multipart(part("ticket", T) + END), ALLOWED),
+    "multipart form in single bytes": (
+        multipart(*(bytes([byte]) for byte in part("ticket", T) + END)),
+        ALLOWED,
+    ),
+    "multipart form, huge file after": (
+        multipart(part("ticket", T), part("f", "x" * 200_000, '; filename="f"') + END),
+        ALLOWED,
+    ),
+    "multipart form, nonsense after": (multipart(part("ticket", T) + b"--B\r\n\0"), ALLOWED),
+    "multipart form, another ticket after": (
+        multipart(part("ticket", T) + part("ticket", "other") + END),
+        ALLOWED,
+    ),
+    "header, another ticket in the form": (
+        Exchange(headers=(HEAD, URLENCODED), pieces=(b"ticket=other",)),
+        ALLOWED,
+    ),
+    "own query name": (Exchange(target=f"/own?t={T}"), ALLOWED),
+    "own header name": (Exchange(target="/own", headers=(("T", T),)), ALLOWED),
+    "own JSON path": (
+        Exchange(target="/own", headers=(JSON,), pieces=(b'{"c": {"t": "%s"}}' % T.encode(),)),
+        ALLOWED,
+    ),
+    "a function": (Exchange(target="/function", headers=(("Cookie", T),)), ALLOWED),
+    "a source of one's own": (Exchange(target="/source"), ALLOWED),
+    "a parser of one's own": (Exchange(target="/parser", pieces=(T.encode(),)), ALLOWED),
+    # A randstr neither helps nor hurts, whatever it is.
+    "header and randstr": (Exchange(headers=(HEAD, *randstr(R))), ALLOWED),
+    "two randstrs": (Exchange(headers=(HEAD, *randstr(R, "@other"))), ALLOWED),
+    "a randstr with a blank": (Exchange(headers=(HEAD, *randstr("a b"))), ALLOWED),
+    "a randstr of 1,025 characters": (form(f"ticket={T}&randstr={'r' * 1025}"), ALLOWED),
+    "a randstr that is a number": (document(json.dumps({"ticket": T, "randstr": 1})), ALLOWED),
+    "two randstrs in the form": (form(f"randstr=a&randstr=b&ticket={T}"), ALLOWED),
+    "two randstrs in the multipart form": (
+        multipart(part("randstr", "a") + part("randstr", "b") + part("ticket", T) + END),
+        ALLOWED,
+    ),
+    "randstr alone": (Exchange(headers=randstr(R)), "ticket_missing"),
+    # All the rest is as ever.
+    "nothing": (Exchange(), "ticket_missing"),
+    "an empty field": (form("ticket="), "ticket_missing"),
+    "two tickets in the headers": (
+        Exchange(headers=(HEAD, ("X-Captcha-Ticket", "other"))),
+        "ticket_ambiguous",
+    ),
+    "two tickets in the form": (form(f"ticket={T}&ticket=other"), "ticket_ambiguous"),
+    "two tickets in the JSON": (document('{"ticket":"a","ticket":"b"}'), "ticket_ambiguous"),
+    "a ticket with a blank": (form("ticket=a+b"), "ticket_malformed"),
+    "a ticket that is a number": (document('{"ticket": 1}'), "ticket_malformed"),
+    "trerror": (form("ticket=trerror_1001_1_1700000000"), "disaster_ticket"),
+    "no JSON": (document('{"ticket":'), "request_malformed"),
+    "form over the limit": (form(f"ticket={T}&x=".ljust(65_537, "x")), "body_too_large"),
+    # The neighbours' tickets have a randstr.
+    "a ticket alone at a rule for pages": (
+        Exchange(target="/web", headers=(HEAD,)),
+        "ticket_missing",
+    ),
+}
+
+
+class Own(Source):
+    def find(self, request):
+        return Seen([T], [R, "@other"])
+
+
+class Raw(Source):
+    """Takes a whole body for the ticket, and something else for a randstr."""
+
+    def parser(self, content_type):
+        return self
+
+    def feed(self, piece):
+        return Seen([piece.decode()], [1])
+
+
+def cookie(request: object) -> tuple[str, str] | None:
+    return request.header("Cookie")[0], ""  # type: ignore[attr-defined]
+
+
+def guard_of(verifier: object, **settings: object) -> Guard:
+    own = [Header("T", "R"), Query("t", "r"), Form("t", "r"), Json("c.t", "c.r")]
+    rules = [
+        "POST /login",
+        Rule("/own", sources=own),
+        Rule("/function", sources=[Function(cookie)]),
+        Rule("/source", sources=[Own()]),
+        Rule("/parser", sources=[Raw()]),
+        Rule("/web", verifier=FakeVerifier()),
+    ]
+    return Guard(rules, verifier, **settings)
+
+
+@every_face
+@pytest.mark.parametrize(("exchange", "code"), CASES.values(), ids=CASES)
+def test_every_exchange_ends_as_told(runner, exchange, code):
+    verifier = FakeVerifier(action=MINI_PROGRAM)
+    outcome = runner(guard_of(verifier), exchange)
+    assert outcome.code == code
+    asked = [(ticket.ticket, ticket.randstr) for ticket in verifier.tickets]
+    if code == ALLOWED:
+        assert (asked, outcome.body_seen) == ([(T, "")], exchange.body)
+    else:
+        assert asked == []
+
+
+@every_face
+def test_a_ticket_is_not_made_another_by_another_randstr(runner):
+    guard = guard_of(FakeVerifier(action=MINI_PROGRAM))
+    heads = [(HEAD,), (HEAD, *randstr("a")), (HEAD, *randstr("b")), (HEAD, *randstr("a", "b"))]
+    codes = [runner(guard, Exchange(headers=head)).code for head in heads]
+    assert codes == [ALLOWED, *["ticket_reused"] * 3]
+
+
+VERDICTS = {
+    1: (ALLOWED, 200),
+    7: ("misconfigured", 500),
+    8: ("ticket_expired", 403),
+    10: ("ticket_rejected", 403),
+    15: ("ticket_rejected", 403),
+    16: ("misconfigured", 500),
+    21: ("ticket_rejected", 403),
+    25: ("ticket_rejected", 403),
+    26: ("verifier_unavailable", 503),
+    31: ("misconfigured", 500),
+    100: ("misconfigured", 500),
+    # In no table of this action's.
+    9: ("verifier_unavailable", 503),
+    6: ("verifier_unavailable", 503),
+    0: ("verifier_unavailable", 503),
+}
+
+
+@every_face
+@pytest.mark.parametrize(("said", "ends"), VERDICTS.items(), ids=map(str, VERDICTS))
+def test_every_verdict_has_its_answer(runner, said, ends):
+    guard = guard_of(FakeVerifier(said, action=MINI_PROGRAM))
+    outcome = runner(guard, Exchange(headers=(HEAD,)))
+    assert (outcome.code, outcome.status) == ends
+
+
+@every_face
+@pytest.mark.parametrize("code", VERDICTS)
+def test_only_code_26_opens_the_gate_where_an_outage_may(runner, code):
+    verifier = FakeVerifier(code, action=MINI_PROGRAM)
+    guard = guard_of(verifier, on_unavailable="allow")
+    outcome = runner(guard, Exchange(headers=(HEAD,)))
+    assert (outcome.code == ALLOWED) == (code in (1, 26))
+
+
+@every_face
+def test_a_malicious_visitor_is_refused_even_where_none_is_ever_told(runner):
+    guard = guard_of(FakeVerifier(Verdict(1, evil_level=100), action=MINI_PROGRAM))
+    assert runner(guard, Exchange(headers=(HEAD,))).code == "risk_denied"
+
+
+class Down:
+    def claim(self, key, seconds):
+        raise ClaimsError("down")
+
+    async def aclaim(self, key, seconds):
+        raise ClaimsError("down")
+
+
+@every_face
+@pytest.mark.parametrize("policy", ["verify", "deny"])
+def test_while_claims_are_down_no_ticket_could_be_spent_twice(runner, policy, caplog):
+    verifier = FakeVerifier(action=MINI_PROGRAM)
+    settings = {"claims": Down(), "on_claims_down": policy, "on_unavailable": "allow"}
+    guard = guard_of(verifier, **settings)
+    outcome = runner(guard, Exchange(headers=(HEAD,)))
+    assert (outcome.code, outcome.status) == ("verifier_unavailable", 503)
+    assert verifier.tickets == []
+    assert "the request is refused" in caplog.text
+
+
+@every_face
+def test_while_claims_are_down_tickets_of_pages_go_on(runner):
+    guard = guard_of(FakeVerifier(action=MINI_PROGRAM), claims=Down())
+    exchange = Exchange(target="/web", headers=(HEAD, *randstr(R)))
+    assert runner(guard, exchange).code == ALLOWED
+
+
+# -- Against the emulator ------
+
+
+@pytest.fixture
+def env(tencent):  # noqa: F811  the fixture
+    settings = tencent.settings
+    return {
+        "TENCENTCLOUD_SECRET_ID": settings["secret_id"],
+        "TENCENTCLOUD_SECRET_KEY": settings["secret_key"],
+        "TCAPTCHA_APP_ID": str(settings["app_id"]),
+        "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
+        "TCAPTCHA_ENDPOINT": tencent.origin,
+    }
+
+
+def sent(pair, target="/login", *more):
+    return Exchange(
+        target=target,
+        headers=(("X-Captcha-Ticket", pair["ticket"]), *randstr(pair.get("randstr", R)), *more),
+    )
+
+
+FACES = {name: RUNNERS[name] for name in ("asgi", "wsgi")}
+each_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+
+
+@each_face
+def test_claims_stop_what_tencent_might_not(face, tencent, env, shared_tls):  # noqa: F811
+    guard = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env))
+    pair = tencent.mint(kind="mini")
+    assert [face(guard, sent(pair)).code for _ in range(2)] == [ALLOWED, "ticket_reused"]
+    assert len(tencent.calls) == 1
+    # Elsewhere it is good again: so it is the claim that stopped it.
+    other = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env))
+    assert face(other, sent(pair)).code == ALLOWED
+    guard.close()
+    other.close()
+
+
+CLIENTS = {
+    "web": (190000000, "emulatorAppSecretKey12345"),
+    "android": (190000001, "androidAppSecretKey123456"),
+    "ios": (190000002, "iosAppSecretKey1234567890"),
+    "mini": (190000003, "miniAppSecretKey123456789"),
+}
+
+
+@pytest.fixture
+def account(address):  # noqa: F811  the fixture
+    """An emulator with a captcha of its own for each kind of client."""
+    address.app = Tencent(address.origin, captchas=dict(CLIENTS.values()))
+    return address.app
+
+
+def verifiers_over(account, **client):
+    return {
+        name: (TencentMiniProgramVerifier if name == "mini" else TencentVerifier)(
+            **account.arguments(app_id=app_id, app_secret_key=secret), **client
+        )
+        for name, (app_id, secret) in CLIENTS.items()
+    }
+
+
+@pytest.fixture
+def several(account, shared_tls):  # noqa: F811  the fixture
+    """A guard with a rule of its own for each kind of client."""
+    verifiers = verifiers_over(account)
+    rules = [Rule(f"POST /{name}/login", verifier=one) for name, one in verifiers.items()]
+    guard = Guard(rules, verifiers["web"])
+    yield guard
+    guard.close()
+
+
+def minted(account, client):
+    kind = "mini" if client == "mini" else "web"
+    return account.mint(kind=kind, app_id=CLIENTS[client][0])
+
+
+@each_face
+@pytest.mark.parametrize("at", CLIENTS)
+@pytest.mark.parametrize("of", CLIENTS)
+def test_a_ticket_is_good_at_its_own_rule_alone(face, several, account, of, at):
+    outcome = face(several, sent(minted(account, of), f"/{at}/login"))
+    assert (outcome.code == ALLOWED) == (of == at)
+    assert [call["CaptchaAppId"] for call in account.calls] == [CLIENTS[at][0]]
+
+
+@each_face
+@pytest.mark.parametrize("of", ["android", "ios", "mini"])
+def test_no_app_id_that_a_client_sends_picks_the_captcha(face, several, account, of):
+    app_id = str(CLIENTS[of][0])
+    names = ("X-Captcha-Appid", "X-Captcha-App-Id", "CaptchaAppId", "Appid")
+    more = [(name, app_id) for name in names]
+    target = f"/web/login?appid={app_id}&CaptchaAppId={app_id}&app_id={app_id}"
+    outcome = face(several, sent(minted(account, of), target, *more))
+    assert outcome.code in ("misconfigured", "ticket_rejected")
+    assert [call["CaptchaAppId"] for call in account.calls] == [CLIENTS["web"][0]]
+
+
+def ticket_of(account, client):
+    pair = {"randstr": ""} | minted(account, client)
+    return Ticket(**pair, user_ip="203.0.113.7")
+
+
+def test_verifiers_may_share_one_pool_of_connections(account):
+    with httpx.Client(verify=False) as client:  # speaks no TLS
+        for name, verifier in verifiers_over(account, client=client).items():
+            assert verifier.verify(ticket_of(account, name)).passed
+    assert (len(account.calls), len(account.connections)) == (4, 1)
+
+
+def test_verifiers_may_share_one_awaited_pool(account):
+    async def main():
+        async with httpx.AsyncClient(verify=False) as client:  # speaks no TLS
+            for name, verifier in verifiers_over(account, async_client=client).items():
+                assert (await verifier.averify(ticket_of(account, name))).passed
+
+    anyio.run(main)
+    assert (len(account.calls), len(account.connections)) == (4, 1)
+
+
+# -- What cannot work ------
+
+
+def test_a_mini_programs_verifier_is_made_like_any_other(env):
+    verifier = TencentMiniProgramVerifier.from_env(env)
+    assert (verifier.app_id, verifier.site) == (190000000, "cn")
+    assert repr(verifier).startswith("<TencentMiniProgramVerifier app_id=190000000 at ")
+
+
+def test_the_international_site_has_no_mini_programs(env):
+    with pytest.raises(ConfigurationError, match='for DescribeCaptchaMiniResult it is "cn"'):
+        TencentMiniProgramVerifier.from_env(env | {"TCAPTCHA_SITE": "intl"})
+
+
+class Mine:
+    def __init__(self, **more):
+        vars(self).update(more)
+
+    def verify(self, ticket):
+        return Verdict(1)
+
+
+def test_a_verifier_that_says_nothing_checks_tickets_of_pages():
+    assert action_of(Mine()) is WEB
+
+
+def test_a_verifier_of_ones_own_says_whose_tickets_it_checks():
+    assert action_of(Mine(action=MINI_PROGRAM)) is MINI_PROGRAM
+    assert action_of(in_thread(Mine(action=MINI_PROGRAM))) is MINI_PROGRAM
+    assert action_of(in_thread(Mine())) is WEB
+
+
+@pytest.mark.parametrize("action", ["mini", "DescribeCaptchaMiniResult", None, 1], ids=repr)
+def test_an_action_that_is_none_is_refused(action):
+    with pytest.raises(ConfigurationError, match="WEB or MINI_PROGRAM"):
+        Guard(["/a"], Mine(action=action))
