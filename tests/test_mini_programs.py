@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 from faces import ALLOWED, RUNNERS, Exchange
+from fastapi.testclient import TestClient
 from tencents import (  # noqa: F401  fixtures
     Tencent,
     address,
@@ -260,16 +263,20 @@ def test_while_claims_are_down_tickets_of_pages_go_on(runner):
 # -- Against the emulator ------
 
 
-@pytest.fixture
-def env(tencent):  # noqa: F811  the fixture
-    settings = tencent.settings
+def env_of(emulator):
+    settings = emulator.settings
     return {
         "TENCENTCLOUD_SECRET_ID": settings["secret_id"],
         "TENCENTCLOUD_SECRET_KEY": settings["secret_key"],
         "TCAPTCHA_APP_ID": str(settings["app_id"]),
         "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
-        "TCAPTCHA_ENDPOINT": tencent.origin,
+        "TCAPTCHA_ENDPOINT": emulator.origin,
     }
+
+
+@pytest.fixture
+def env(tencent):  # noqa: F811  the fixture
+    return env_of(tencent)
 
 
 def sent(pair, target="/login", *more):
@@ -414,3 +421,73 @@ def test_a_verifier_of_ones_own_says_whose_tickets_it_checks():
 def test_an_action_that_is_none_is_refused(action):
     with pytest.raises(ConfigurationError, match="WEB or MINI_PROGRAM"):
         Guard(["/a"], Mine(action=action))
+
+
+# -- The documentation ------
+
+DOC = (Path(__file__).parent.parent / "docs/mini-programs.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def configured(account, shared_tls, monkeypatch):  # noqa: F811  the fixture
+    for name, value in env_of(account).items():
+        monkeypatch.setenv(name, value)
+    return account
+
+
+def run(text):
+    names = {"__name__": "main"}
+    exec(compile(text, "mini-programs.md", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("text", BLOCKS, ids=range(len(BLOCKS)))
+def test_every_block_of_the_documentation_runs(configured, text):
+    run(text)
+
+
+def block(marker):
+    (found,) = [text for text in BLOCKS if marker in text]
+    return found
+
+
+def heads(pair):
+    names = {"ticket": "X-Captcha-Ticket", "randstr": "X-Captcha-Randstr"}
+    return {names[half]: value for half, value in pair.items()}
+
+
+def test_the_documented_lines_let_a_mini_program_in_once(configured):
+    pair = configured.mint(kind="mini")
+    with TestClient(run(block("TencentMiniProgramVerifier.from_env())"))["app"]) as client:
+        codes = [client.post("/mini/login", headers=heads(pair)).status_code for _ in range(2)]
+    assert codes == [200, 403]
+
+
+def test_the_documented_paths_take_their_own_tickets_alone(configured):
+    paths = {"web": "/login"} | {of: f"/{of}/login" for of in ("android", "ios", "mini")}
+    with TestClient(run(block("android ="))["app"]) as client:
+        let_in = {
+            (of, at)
+            for of in paths
+            for at, path in paths.items()
+            if client.post(path, headers=heads(minted(configured, of))).status_code == 200
+        }
+    assert let_in == {(client, client) for client in paths}
+
+
+def test_the_documented_fake_needs_no_randstr():
+    guard = run(block("FakeVerifier(1, 8"))["guard"]
+    exchange = Exchange(target="/mini/login", headers=(HEAD,))
+    assert RUNNERS["by hand"](guard, exchange).code == ALLOWED
+
+
+def test_the_documented_codes_are_those_of_the_table():
+    rows = re.findall(r"^\| ([0-9, ]+) \|.*\| (\d{3}) `(\w+)`", DOC, re.MULTILINE)
+    told = {
+        int(code): (reason, int(status))
+        for codes, status, reason in rows
+        for code in codes.split(",")
+    }
+    known = {*MINI_PROGRAM.codes.reasons, *MINI_PROGRAM.codes.misconfigured, 26}
+    assert told == {code: VERDICTS[code] for code in known}

@@ -22,12 +22,14 @@ from tcaptcha_middleware import (
     Rule,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
+    TencentMiniProgramVerifier,
     TencentVerifier,
     Ticket,
     Verdict,
     decision,
     in_thread,
 )
+from tcaptcha_middleware.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
@@ -64,6 +66,8 @@ Guard(["/a"], Mine(), responder=refuse_plainly)
 Guard(["/a"], MineAwaited())
 Guard(["/a"], in_thread(Mine()))
 Guard(["/a"], FakeVerifier(1, Verdict(1, evil_level=100), OutageError("down")))
+Guard(["/a"], TencentMiniProgramVerifier.from_env(app_id=1, app_secret_key="secret"))
+Guard(["/a"], FakeVerifier(1, action=MINI_PROGRAM))
 Guard(["/a"], TencentSDKVerifier(object(), 1, "secret"))
 TencentVerifier(**TencentEmulator().settings, endpoint="http://127.0.0.1:9000")
 
