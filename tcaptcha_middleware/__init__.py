@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Rule
     from tcaptcha_middleware.switch import Switch
-    from tcaptcha_middleware.tickets import Form, Function, Header, Json, Query
+    from tcaptcha_middleware.tickets import Cookie, Form, Function, Header, Json, Query
     from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
     from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
@@ -48,6 +48,7 @@ _HOMES = {
     "Allow": "models",
     "ClaimsError": "errors",
     "ConfigurationError": "errors",
+    "Cookie": "tickets",
     "Event": "events",
     "Form": "tickets",
     "Function": "tickets",
@@ -83,6 +84,7 @@ __all__ = [
     "Allow",
     "ClaimsError",
     "ConfigurationError",
+    "Cookie",
     "Event",
     "Form",
     "Function",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from tcaptcha_middleware.bodies import Multipart, Whole, form_fields, json_fields
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
@@ -99,6 +100,50 @@ class Query(Source):
     def find(self, request: Request) -> Seen:
         """Return every value of both parameters."""
         return form_fields(request.query, self.ticket, self.randstr)
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie(Source):
+    """The pair stands in two cookies, of `GET` and `HEAD` alone.
+
+    A browser sends cookies by itself, so that no form on another site may spend a visitor's
+    ticket: whatever changes something has to carry it openly.
+
+    Args:
+        ticket: The cookie that holds the ticket, percent-encoded.
+        randstr: The cookie that holds the randstr, likewise.
+    """
+
+    ticket: str = "tcaptcha_ticket"
+    randstr: str = "tcaptcha_randstr"
+
+    def __post_init__(self) -> None:
+        """Check both names."""
+        _check_names(self.ticket, self.randstr)
+        for name in (self.ticket, self.randstr):
+            # RFC 6265, section 4.1.1.
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+                raise ConfigurationError(f"{name!r} cannot be a cookie's name: use one word")
+
+    def find(self, request: Request) -> Seen:
+        """Return every value of both cookies."""
+        if request.kind != "http" or request.method.upper() not in ("GET", "HEAD"):
+            return Seen()
+        pairs = [_cookie(text) for value in request.header("Cookie") for text in _parts(value)]
+        return Seen(
+            [value for name, value in pairs if name == self.ticket],
+            [value for name, value in pairs if name == self.randstr],
+        )
+
+
+def _parts(value: str) -> list[str]:
+    # A comma is where WSGI servers join two headers; inside an encoded value there is none.
+    return re.split("[;,]", value)
+
+
+def _cookie(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip(), unquote(value.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +255,8 @@ def _as_source(given: object) -> Source:
         return given
     if isinstance(given, type) or not callable(given):
         raise ConfigurationError(
-            f"{given!r} is no source: use Header(), Form(), Json(), Query() or a function"
+            f"{given!r} is no source: use Header(), Form(), Json(), Query(), "
+            "Cookie() or a function"
         )
     return Function(given)
 

@@ -8,6 +8,7 @@ import pytest
 from faces import ALLOWED, RUNNERS, UNCOVERED, Exchange
 
 from tcaptcha_middleware import (
+    Cookie,
     Form,
     Function,
     Guard,
@@ -52,6 +53,14 @@ def document(value: object, *, raw: bytes | None = None) -> Exchange:
     return Exchange(headers=(JSON,), pieces=(raw or json.dumps(value).encode(),))
 
 
+def cookies(
+    *values: str, method: str = "GET", more: tuple[tuple[str, str], ...] = ()
+) -> Exchange:
+    headers = (*more, *(("Cookie", value) for value in values))
+    return Exchange(method=method, target="/cookie", headers=headers)
+
+
+GOOD_COOKIES = "tcaptcha_ticket=tr03goodticket%2A; tcaptcha_randstr=%40rand"
 PAIR = {"ticket": T, "randstr": R}
 FORM_PAIR = f"ticket={T}&randstr={R}"
 
@@ -291,6 +300,44 @@ CASES = {
         Exchange(target="/function", headers=(("Cookie", "one"),)),
         "misconfigured",
     ),
+    "cookies of a GET": (cookies(GOOD_COOKIES), ALLOWED),
+    "cookies of a HEAD": (cookies(GOOD_COOKIES, method="HEAD"), ALLOWED),
+    "cookies of a POST": (cookies(GOOD_COOKIES, method="POST"), "ticket_missing"),
+    "cookies of another method": (cookies(GOOD_COOKIES, method="PUT"), "ticket_missing"),
+    "cookies among others": (cookies(f"a=b; {GOOD_COOKIES}; c"), ALLOWED),
+    "cookies in two headers": (cookies(*GOOD_COOKIES.split("; ")), ALLOWED),
+    "cookies without blanks": (cookies(GOOD_COOKIES.replace("; ", ";")), ALLOWED),
+    "a cookie as it is": (cookies(f"tcaptcha_ticket={T}; tcaptcha_randstr={R}"), ALLOWED),
+    "a cookie of a like name": (cookies(f"x{GOOD_COOKIES}"), "ticket_missing"),
+    "a cookie in another case": (cookies(GOOD_COOKIES.upper()), "ticket_missing"),
+    "a cookie and no other": (cookies("tcaptcha_ticket=a"), "ticket_missing"),
+    "empty cookies": (cookies("tcaptcha_ticket=; tcaptcha_randstr="), "ticket_missing"),
+    "two cookies of one name": (
+        cookies(f"{GOOD_COOKIES}; tcaptcha_ticket=tr03other"),
+        "ticket_ambiguous",
+    ),
+    "one cookie twice": (cookies(f"{GOOD_COOKIES}; {GOOD_COOKIES}"), ALLOWED),
+    "halves from header and cookie": (
+        cookies("tcaptcha_randstr=%40rand", more=HEAD[:1]),
+        "ticket_missing",
+    ),
+    "one ticket in the header, another in the cookies": (
+        cookies(GOOD_COOKIES, more=(("X-Captcha-Ticket", "other"),)),
+        "ticket_ambiguous",
+    ),
+    "a pair in the headers, another in the cookies": (
+        cookies("tcaptcha_ticket=other; tcaptcha_randstr=other", more=HEAD),
+        ALLOWED,
+    ),
+    "a cookie that is no UTF-8": (
+        cookies("tcaptcha_ticket=%ff; tcaptcha_randstr=a"),
+        "ticket_malformed",
+    ),
+    "a cookie with a broken escape": (
+        cookies("tcaptcha_ticket=%zz%4; tcaptcha_randstr=a"),
+        ALLOWED,
+    ),
+    "cookies by default": (Exchange(headers=(("Cookie", GOOD_COOKIES),)), "ticket_missing"),
     "a smaller limit": (
         Exchange(target="/small", headers=(JSON,), pieces=(b" " * 11,)),
         "body_too_large",
@@ -316,6 +363,7 @@ def guard() -> Guard:
         Rule("POST /own", sources=own),
         Rule("POST /function", sources=[Function(cookie)]),
         Rule("POST /small", body_limit=10),
+        Rule("/cookie", sources=[Header(), Cookie()]),
     ]
     return Guard(rules, FakeVerifier())
 

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import replace
 from itertools import pairwise
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import pytest
 from faces import (
@@ -25,6 +25,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import (
+    Cookie,
     Guard,
     Header,
     Json,
@@ -81,8 +82,9 @@ RULES = [
     Rule("/asked", when=asks),
     Rule("/own", sources=[Query(), Header("T", "R"), Json("c.ticket", "c.randstr")]),
     Rule("/small", body_limit=48),
+    Rule("/cookie", sources=[Cookie("ticket", "randstr")]),
 ]
-PATHS = {"/observed", "/half", "/opened", "/asked", "/own", "/small", "/mini"}
+PATHS = {"/observed", "/half", "/opened", "/asked", "/own", "/small", "/mini", "/cookie"}
 
 
 class Watched:
@@ -132,7 +134,7 @@ MORE_HEADERS = {
     "Origin": VISIBLE,
     "Access-Control-Request-Method": VISIBLE,
     "Content-Encoding": st.sampled_from(["", "", "identity", "identity", "gzip", "IDENTITY"]),
-    "Cookie": VISIBLE,
+    "Cookie": VISIBLE | st.deferred(lambda: COOKIES),
     "X-Ask": VISIBLE,
 }
 WRITTEN = "/.%2fFeE0aAlLoOgGiInN;\\ +~"
@@ -204,6 +206,11 @@ def exchanges(draw):
     )
 
 
+COOKIES = fields(mostly(HALVES, VISIBLE)).map(
+    lambda found: "; ".join(f"{name}={value}" for name, value in found)
+) | fields().map(lambda found: ";".join(f"{name}={quote(value)}" for name, value in found))
+
+
 # -- Verdicts ------
 
 ODD = st.sampled_from([True, False, None, "1", 1.0, float("nan"), [1], 10**400, -1, 1, 0, 100])
@@ -258,6 +265,8 @@ def document_texts(body):
 def stands_in(text, exchange):
     body = exchange.body
     heads = [part.strip() for _, value in exchange.headers for part in value.split(",")]
+    cookies = [part for head in heads for part in head.split(";")]
+    heads += [unquote(part.partition("=")[2].strip()) for part in cookies]
     every = parse_qsl(exchange.query) + parse_qsl(body.decode("utf-8", "replace"))
     found = [*heads, *(value for _, value in every), *document_texts(body)]
     return text in found or f"\r\n\r\n{text}\r\n".encode() in body
@@ -332,6 +341,19 @@ def test_only_proof_opens_the_gate_and_all_three_agree(exchange, said):
 
 
 HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R), ("T", T), ("R", R))
+
+
+@settings(deadline=None, max_examples=150)
+@given(COOKIES | VISIBLE, st.sampled_from(["GET", "HEAD", "POST"]))
+@example(f"ticket={T}; randstr={R}", "GET")
+def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value, method):
+    exchange = Exchange(method, "/cookie", (("Cookie", value),))
+    if method == "HEAD":
+        outcomes = [run(RUNNERS["by hand"], exchange, Verdict(1))]
+    else:
+        outcomes = [run(runner, exchange, Verdict(1)) for runner in RUNNERS.values()]
+    assert outcomes.count(outcomes[0]) == len(outcomes)
+    assert method != "POST" or outcomes[0][0].code == "ticket_missing"
 
 
 @settings(deadline=None, max_examples=150)

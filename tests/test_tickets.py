@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from itertools import pairwise
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tcaptcha_middleware import (
     ConfigurationError,
+    Cookie,
     Form,
     Function,
     Header,
@@ -500,6 +502,63 @@ def test_parameters_of_other_names_are_found():
 @given(st.binary())
 def test_no_query_raises(query):
     asked(Query().find(request(query=query)))
+
+
+def get(value: bytes, method: str = "GET", kind: str = "http") -> Request:
+    return Request(kind, method, "/", headers=[(b"cookie", value)])
+
+
+PAIR_COOKIES = b"tcaptcha_ticket=tr03%2A; tcaptcha_randstr=%40rand"
+FOUND = Seen(["tr03*"], ["@rand"])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "get"])
+def test_cookies_are_read_where_nothing_is_changed(method):
+    assert Cookie().find(get(PAIR_COOKIES, method)) == FOUND
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", ""])
+def test_cookies_are_read_nowhere_else(method):
+    assert Cookie().find(get(PAIR_COOKIES, method)) == Seen()
+
+
+def test_no_cookie_opens_a_websocket():
+    assert Cookie().find(get(PAIR_COOKIES, kind="websocket")) == Seen()
+
+
+def test_cookies_of_other_names_are_found():
+    head = get(b"t=a; r=b; " + PAIR_COOKIES)
+    assert Cookie("t", "r").find(head) == Seen(["a"], ["b"])
+
+
+@given(st.binary() | st.text("tr=;, %4é").map(lambda text: text.encode("latin-1")))
+@example(PAIR_COOKIES)
+def test_no_cookie_raises_and_none_is_made_up(value):
+    seen = Cookie("t", "r").find(get(value))
+    asked(seen)
+    told = {part.strip() for part in re.split("[;,]", value.decode("latin-1"))}
+    for name, half in (("t", seen.tickets), ("r", seen.randstrs)):
+        assert set(half) <= {
+            unquote(part.partition("=")[2].strip())
+            for part in told
+            if part.partition("=")[0].strip() == name
+        }
+
+
+BAD_COOKIES = ["a b", "a;b", "a=b", "a,b", "é", "a\n", '"a"', "a/b"]
+
+
+@pytest.mark.parametrize("name", BAD_COOKIES)
+def test_what_cannot_be_a_cookies_name_is_refused(name):
+    with pytest.raises(ConfigurationError, match="cookie's name"):
+        Cookie(name, "r")
+    with pytest.raises(ConfigurationError, match="cookie's name"):
+        Cookie("t", name)
+
+
+def test_one_cookie_cannot_hold_both_halves():
+    with pytest.raises(ConfigurationError, match="two different names"):
+        Cookie("a", "a")
 
 
 def test_a_function_gets_the_head_and_returns_a_pair_or_none():
