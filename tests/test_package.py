@@ -33,7 +33,7 @@ FLOORS = [
     {"codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
     {"actions", "pairs", "upstream"},
     {"tencent"},
-    {"bodies"},
+    {"bodies", "scripts"},
     {"tickets"},
     {"settings", "verifiers.deadline"},
     {"coverage", "extraction"},

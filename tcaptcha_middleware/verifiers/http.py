@@ -29,6 +29,7 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
+from tcaptcha_middleware.scripts import script_url
 from tcaptcha_middleware.verifiers.deadline import DeadlineTransport, check_timeout
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class TencentVerifier:
         site: `"cn"` or `"intl"`: which of Tencent's two separate services the captcha and the
             API key are of. Picks the API's address and the client script together.
         endpoint: Another origin for the API, such as `"http://127.0.0.1:9000"`.
+        script: Another client script for pages: a whole URL, or the name of another one of
+            the site's, such as `"TCaptcha.js"`.
         timeout: Seconds for a whole check, connecting included. Tencent gives up after 5.
         token: The token of a temporary API key.
         client: A client to use instead of opening one, for `verify`; yours to close, and its
@@ -82,6 +85,7 @@ class TencentVerifier:
         *,
         site: str = "cn",
         endpoint: str | None = None,
+        script: str | None = None,
         timeout: float = 5.0,
         token: str | None = None,
         client: httpx.Client | None = None,
@@ -103,6 +107,7 @@ class TencentVerifier:
             f"client {id(self)}", None
         )
         self.site = site
+        self.script = script_url(site, script)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
@@ -110,7 +115,7 @@ class TencentVerifier:
 
         Reads `TENCENTCLOUD_SECRET_ID`, `TENCENTCLOUD_SECRET_KEY`, `TENCENTCLOUD_TOKEN`
         (optional), `TCAPTCHA_APP_ID`, `TCAPTCHA_APP_SECRET_KEY`, `TCAPTCHA_SITE` (`cn` by
-        default) and `TCAPTCHA_ENDPOINT` (optional).
+        default), `TCAPTCHA_ENDPOINT` and `TCAPTCHA_SCRIPT` (optional).
 
         Args:
             environ: Where they are read.
@@ -142,9 +147,9 @@ class TencentVerifier:
         return self._captcha.app_id
 
     @property
-    def script(self) -> str:
-        """The URL of the client script that belongs to the site."""
-        return tencent.SITES[self.site].script
+    def captcha(self) -> Captcha:
+        """The captcha's pair, whose secret half no page may see."""
+        return self._captcha
 
     def verify(self, ticket: Ticket) -> Verdict:
         """Check `ticket` with Tencent, once.
@@ -295,6 +300,7 @@ _VARIABLES = {
     "TCAPTCHA_APP_SECRET_KEY": "app_secret_key",
     "TCAPTCHA_SITE": "site",
     "TCAPTCHA_ENDPOINT": "endpoint",
+    "TCAPTCHA_SCRIPT": "script",
 }
 
 

@@ -30,6 +30,7 @@ from tcaptcha_middleware.errors import (
     OutageError,
     VerifierError,
 )
+from tcaptcha_middleware.scripts import script_url
 from tcaptcha_middleware.verifiers.deadline import check_timeout
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class TencentSDKVerifier:
         client: The configured client; its credential, endpoint and proxy are used as they are.
         app_id: CaptchaAppId, from the captcha console.
         app_secret_key: AppSecretKey, beside it.
+        site: `"cn"` or `"intl"`, for the pages that show the captcha.
+        script: Another client script for them; see `TencentVerifier`.
         timeout: Seconds for a whole check; the client's own limit is per socket operation.
 
     Raises:
@@ -61,14 +64,24 @@ class TencentSDKVerifier:
     verify: Callable[[Ticket], Verdict]
     averify: Callable[[Ticket], Awaitable[Verdict]]
 
-    def __init__(
-        self, client: Any, app_id: int | str, app_secret_key: str, *, timeout: float = 5.0
+    def __init__(  # noqa: PLR0913  a client, a captcha, and where pages find it
+        self,
+        client: Any,
+        app_id: int | str,
+        app_secret_key: str,
+        *,
+        site: str = "cn",
+        script: str | None = None,
+        timeout: float = 5.0,
     ) -> None:
         if isinstance(client, type) or not hasattr(client, "DescribeCaptchaResult"):
             raise ConfigurationError(
                 "client is no CaptchaClient of tencentcloud.captcha.v20190722"
             )
-        self._captcha = Captcha.of(app_id, app_secret_key)
+        self.captcha = Captcha.of(app_id, app_secret_key)
+        self.app_id = self.captcha.app_id
+        self.site = site
+        self.script = script_url(site, script)
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
@@ -80,12 +93,12 @@ class TencentSDKVerifier:
 
     def __repr__(self) -> str:
         """Show what is no secret."""
-        return f"<TencentSDKVerifier app_id={self._captcha.app_id}>"
+        return f"<TencentSDKVerifier app_id={self.app_id}>"
 
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
         call = self._threads.submit(
-            self._client.call, WEB.name, tencent.parameters(self._captcha, ticket)
+            self._client.call, WEB.name, tencent.parameters(self.captcha, ticket)
         )
         with _translated():
             try:
@@ -94,7 +107,7 @@ class TencentSDKVerifier:
                 call.cancel()
 
     async def _averify(self, ticket: Ticket) -> Verdict:
-        parameters = tencent.parameters(self._captcha, ticket)
+        parameters = tencent.parameters(self.captcha, ticket)
         with _translated():
             with anyio.fail_after(self._timeout):
                 document = await self._client.call_and_deserialize(WEB.name, parameters)

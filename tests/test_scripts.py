@@ -1,0 +1,87 @@
+"""Which client script a verifier names for pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcaptcha_middleware import ConfigurationError, TencentVerifier
+from tcaptcha_middleware.scripts import origin_of
+from tcaptcha_middleware.testing import TencentEmulator
+
+CN, INTL = "https://turing.captcha.qcloud.com", "https://ca.turing.captcha.qcloud.com"
+GOOD = [
+    ("cn", None, f"{CN}/TJCaptcha.js"),
+    ("cn", "TJCaptcha.js", f"{CN}/TJCaptcha.js"),
+    ("cn", "TCaptcha.js", f"{CN}/TCaptcha.js"),
+    ("intl", None, f"{INTL}/TJNCaptcha-global.js"),
+    ("intl", "TJNCaptcha-global.js", f"{INTL}/TJNCaptcha-global.js"),
+    ("intl", "TCaptcha-global.js", f"{INTL}/TCaptcha-global.js"),
+    *(
+        ("cn", url, url)
+        for url in (
+            "https://example.com/TJCaptcha.js",
+            "https://example.com:8443/a/b.js?v=1",
+            "http://127.0.0.1:9000/TJCaptcha.js",
+            "http://127.8.8.8/TJCaptcha.js",
+            "http://[::1]:9000/TJCaptcha.js",
+            "http://localhost:9000/TJCaptcha.js",
+            "http://captcha.localhost/TJCaptcha.js",
+        )
+    ),
+]
+BAD = {
+    "of the international site": ("cn", "TCaptcha-global.js", "write TJCaptcha.js or"),
+    "of the Chinese site": ("intl", "TJCaptcha.js", "write TJNCaptcha-global.js or"),
+    "an unknown name": ("cn", "Captcha.js", "write a whole URL"),
+    "blank": ("cn", "", "write a whole URL"),
+    "without a path": ("cn", "https://example.com", "write a whole URL"),
+    "another scheme": ("cn", "data:text/javascript,1", "write a whole URL"),
+    "no scheme": ("cn", "//example.com/a.js", "write a whole URL"),
+    "a user": ("cn", "https://user@example.com/a.js", "write a whole URL"),
+    "what ends a source": ("cn", "https://example.com/a;b.js", "write a whole URL"),
+    "a blank within": ("cn", "https://example.com/a b.js", "write a whole URL"),
+    "a line break": ("cn", "https://example.com/a.js\n", "write a whole URL"),
+    "a number": ("cn", 1, "write a whole URL"),
+    "open to whoever is on the way": ("cn", "http://example.com/a.js", "write https"),
+    "nearly loopback": ("cn", "http://127.0.0.1.example.com/a.js", "write https"),
+    "no such site": ("eu", None, 'it is "cn" or "intl"'),
+}
+
+
+def verifier(**settings):
+    return TencentVerifier(**TencentEmulator().settings | settings)
+
+
+@pytest.mark.parametrize(("site", "given", "url"), GOOD)
+def test_a_script_is_named_or_written_out(site, given, url):
+    assert verifier(site=site, script=given).script == url
+
+
+@pytest.mark.parametrize(("site", "given", "mend"), BAD.values(), ids=BAD)
+def test_what_cannot_be_the_script_is_refused(site, given, mend):
+    with pytest.raises(ConfigurationError, match=mend):
+        verifier(site=site, script=given)
+
+
+def test_the_environment_names_the_script():
+    settings = TencentEmulator().settings
+    environ = {
+        "TENCENTCLOUD_SECRET_ID": settings["secret_id"],
+        "TENCENTCLOUD_SECRET_KEY": settings["secret_key"],
+        "TCAPTCHA_APP_ID": str(settings["app_id"]),
+        "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
+        "TCAPTCHA_SCRIPT": "TCaptcha.js",
+    }
+    assert TencentVerifier.from_env(environ).script == f"{CN}/TCaptcha.js"
+
+
+@pytest.mark.parametrize(
+    ("script", "origin"),
+    [
+        (f"{CN}/TJCaptcha.js", CN),
+        ("https://Example.com:8443/a.js", "https://example.com:8443"),
+        ("http://[::1]:9000/a.js", "http://[::1]:9000"),
+    ],
+)
+def test_an_origin_is_what_a_policy_knows(script, origin):
+    assert origin_of(script) == origin
