@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.access import decision
     from tcaptcha_middleware.addresses import TrustedProxies
     from tcaptcha_middleware.asgi import TCaptchaMiddleware
+    from tcaptcha_middleware.browser.policy import csp_sources
     from tcaptcha_middleware.claims.memory import MemoryClaims
     from tcaptcha_middleware.errors import (
         ClaimsError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         Unchecked,
         Verdict,
     )
+    from tcaptcha_middleware.page import Page
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Rule
     from tcaptcha_middleware.switch import Switch
@@ -58,6 +60,7 @@ _HOMES = {
     "MemoryClaims": "claims.memory",
     "MisconfiguredError": "errors",
     "OutageError": "errors",
+    "Page": "page",
     "Query": "tickets",
     "Reason": "models",
     "Refuse": "models",
@@ -76,6 +79,7 @@ _HOMES = {
     "Unchecked": "models",
     "Verdict": "models",
     "VerifierError": "errors",
+    "csp_sources": "browser.policy",
     "decision": "access",
     "in_thread": "verifiers.threads",
 }
@@ -94,6 +98,7 @@ __all__ = [
     "MemoryClaims",
     "MisconfiguredError",
     "OutageError",
+    "Page",
     "Query",
     "Reason",
     "Refuse",
@@ -112,6 +117,7 @@ __all__ = [
     "Unchecked",
     "Verdict",
     "VerifierError",
+    "csp_sources",
     "decision",
     "in_thread",
 ]

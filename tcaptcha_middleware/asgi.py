@@ -15,7 +15,7 @@ import anyio
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
-from tcaptcha_middleware.responses import Response
+from tcaptcha_middleware.responses import Response, framed
 from tcaptcha_middleware.timeouts import within
 
 if TYPE_CHECKING:
@@ -57,11 +57,14 @@ class TCaptchaMiddleware:
         guard.require("async")
         self.app = app
         self.guard = guard
+        self._served = guard.served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
+            return
+        if scope["path"].endswith(self._served) and await self._serve(scope, send):
             return
         coverage = self.guard.match(
             scope.get("method", "GET"),
@@ -84,6 +87,12 @@ class TCaptchaMiddleware:
             await send(message)
 
         await self.app(scope, receive, closing if scope["type"] == "lifespan" else send)
+
+    async def _serve(self, scope: Scope, send: Send) -> bool:
+        answer = self.guard.serve(_request(scope))
+        if answer is not None:
+            await _send(answer, scope, send)
+        return answer is not None
 
     async def _gate(
         self, coverage: Coverage, scope: Scope, receive: Receive, send: Send
@@ -155,6 +164,7 @@ def _request(scope: Scope) -> Request:
         query=scope.get("query_string", b""),
         headers=scope["headers"],
         peer=(scope.get("client") or ("",))[0] or "",
+        root_path=scope.get("root_path", ""),
     )
 
 
@@ -193,7 +203,7 @@ async def _deny(answer: Response | App, scope: Scope, receive: Receive, send: Se
 
 async def _send(answer: Response, scope: Scope, send: Send) -> None:
     kind = "websocket.http" if scope["type"] == "websocket" else "http"
-    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    headers, body = framed(answer, scope.get("method", "GET"))
     await send(
         {
             "type": f"{kind}.response.start",
@@ -201,5 +211,4 @@ async def _send(answer: Response, scope: Scope, send: Send) -> None:
             "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers],
         }
     )
-    body = b"" if scope.get("method") == "HEAD" else answer.body
     await send({"type": f"{kind}.response.body", "body": body})

@@ -8,12 +8,13 @@ fetch those answers.
 from __future__ import annotations
 
 import time
-import zlib
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware import reports
 from tcaptcha_middleware.addresses import usable
+from tcaptcha_middleware.answers import answer_to
+from tcaptcha_middleware.browser.half import BrowserHalf, with_cookie
 from tcaptcha_middleware.checks import (
     check_claims,
     check_list,
@@ -23,12 +24,13 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.coverage import Shared, cover, require_colour
+from tcaptcha_middleware.enforcement import enforced, observed
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
 from tcaptcha_middleware.events import Event, claim_key, fingerprint
 from tcaptcha_middleware.extraction import extract
 from tcaptcha_middleware.models import Allow, Ask, Reason, Refuse, Ticket, Unchecked
+from tcaptcha_middleware.page import as_page
 from tcaptcha_middleware.pairs import screen
-from tcaptcha_middleware.responses import Response, respond
 from tcaptcha_middleware.rules import Matcher, parse
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.switch import Switch
@@ -40,9 +42,9 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Request, Walk
+    from tcaptcha_middleware.page import Page
+    from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
-
-_EVERYBODY = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,9 @@ class Guard(Settings):
         on_event: Gets an `Event` for every decision, in the request's own time, so it had
             better be quick; what it raises is logged and hurts nobody.
         switch: The kill switch.
+        page: Serves the browser half below this path, such as `"/tcaptcha"`, and shows the
+            challenge to visitors who open a covered page, whose cookies are then the last
+            source; a `Page` where more is to be said.
 
     Raises:
         ConfigurationError: Something cannot work; says what, and how to mend it.
@@ -79,8 +84,10 @@ class Guard(Settings):
     max_checks: int = 256
     on_event: Callable[[Event], object] | None = None
     switch: Switch = field(default_factory=Switch)
+    page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matcher: Matcher = field(init=False, repr=False)
+    _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Parse the rules and fill in their settings."""
@@ -93,10 +100,16 @@ class Guard(Settings):
         check_list("exempt", self.exempt or ["/"])
         shared = Shared(self.claims, self.on_claims_down, self.max_checks)
         coverages = cover(self.rules, self, self.verifier, shared)
+        page = as_page(self.page)
+        object.__setattr__(self, "page", page)
+        if page is not None:
+            coverages = tuple(map(with_cookie, coverages))
         object.__setattr__(self, "_coverages", coverages)
         exempt = [parse(text) for text in self.exempt]
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
         object.__setattr__(self, "_matcher", matcher)
+        half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
+        object.__setattr__(self, "_browser", half)
 
     def require(self, colour: Colour) -> None:
         """Check that everything a face of this colour has to call is of it.
@@ -139,9 +152,9 @@ class Guard(Settings):
         except Exception as error:
             reports.broken_hook(coverage.name, error)
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
-        if isinstance(decision, Refuse) and not _enforced(coverage, request):
+        if isinstance(decision, Refuse) and not enforced(coverage, request):
             reports.would_refuse(coverage.name, decision.reason)
-            decision = _observed(decision, coverage)
+            decision = observed(decision, coverage)
         self._tell(coverage, decision, time.monotonic() - began)
         return decision
 
@@ -188,13 +201,31 @@ class Guard(Settings):
 
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""
-        responder = coverage.settings.responder
-        if responder is not None:
-            try:
-                return _answer(responder(request, refuse))
-            except Exception as error:
-                reports.broken_hook(coverage.name, error)
-        return respond(refuse.reason, request)
+        return answer_to(coverage, request, refuse, self._browser)
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """How every path ends that `serve` may answer; the faces ask it for no other."""
+        return self._browser.paths
+
+    def serve(self, request: Request) -> Response | None:
+        """Return the page's own answer to a request, or None where it is not the page's."""
+        return self._browser.serve(request)
+
+    def public_settings(self, for_: str = "", root_path: str = "") -> dict[str, Any]:
+        """Return what `tcaptcha.js` has to know, for pages that you make yourself. No secrets.
+
+        Ask anew for each page, because `aidEncrypted` may be good for one use.
+
+        Args:
+            for_: The request that will need the ticket, such as `"POST /login"`; picks the
+                rule. Empty for the guard's own verifier.
+            root_path: Where the application is mounted.
+
+        Raises:
+            ConfigurationError: No browser can show that rule's captcha.
+        """
+        return self._browser.settings(for_, root_path)
 
     def close(self) -> None:
         """Close what verifiers and claims opened; they open again when they are used again."""
@@ -216,37 +247,3 @@ def _address(settings: Settings, request: Request) -> str:
     if address is None:
         raise MisconfiguredError("the visitor's address is unknown: set client_ip")
     return address
-
-
-def _enforced(coverage: Coverage, request: Request) -> bool:
-    if coverage.settings.mode == "observe":
-        return False
-    percent = coverage.settings.percent
-    return percent == _EVERYBODY or percent > _lot(coverage, request)
-
-
-def _lot(coverage: Coverage, request: Request) -> int:
-    """Return the visitor's own number below 100; 0 where the address cannot be had."""
-    try:
-        address = coverage.settings.client_ip(request)
-        return zlib.crc32(address.encode("utf-8", "surrogatepass")) % 100
-    except Exception as error:
-        reports.broken_hook(coverage.name, error)
-        return 0
-
-
-def _observed(refuse: Refuse, coverage: Coverage) -> Allow:
-    return Allow(
-        rule=refuse.rule,
-        verdict=refuse.verdict,
-        unchecked=Unchecked.OBSERVED,
-        refused=refuse.reason,
-        fingerprint=refuse.fingerprint,
-        coverage=coverage,
-    )
-
-
-def _answer(answer: object) -> object:
-    if isinstance(answer, Response) or callable(answer):
-        return answer
-    raise TypeError(f"a responder returns an application or a Response, not {answer!r}")

@@ -76,6 +76,7 @@ class Request:
         headers: Raw pairs of name and value, in the order they came; names in lower case,
             which they are made if they are not.
         peer: The host of the connection's other end; `""` where there is none.
+        root_path: Where the application is mounted; `""` at the top.
     """
 
     kind: Literal["http", "websocket"]
@@ -84,6 +85,7 @@ class Request:
     query: bytes = field(default=b"", repr=False)
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
     peer: str = ""
+    root_path: str = ""
 
     def __post_init__(self) -> None:
         """Lower the names once; they are looked for again and again."""

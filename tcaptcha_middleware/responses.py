@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 RETRY_AFTER = 2
 """How long a client should wait after a 503, in seconds."""
 
-_PROBLEM, _HTML, _TEXT = "application/problem+json", "text/html", "text/plain"
+HTML = "text/html"
+_PROBLEM, _TEXT = "application/problem+json", "text/plain"
+# RFC 9110, sections 15.3.5 and 15.4.5.
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # In the order that wins where a client likes several the same. Each with the ranges that
 # accept it, the most specific first (RFC 9110, section 12.5.1).
 _OFFERS = {
     _PROBLEM: (_PROBLEM, "application/json", "application/*", "*/*"),
-    _HTML: (_HTML, "text/*", "*/*"),
+    HTML: (HTML, "text/*", "*/*"),
     _TEXT: (_TEXT, "text/*", "*/*"),
 }
 
@@ -47,9 +50,33 @@ class Response:
     body: bytes = b""
 
 
+def framed(answer: Response, method: str) -> tuple[list[tuple[str, str]], bytes]:
+    """Return the headers and the body that an answer is sent with.
+
+    Args:
+        answer: The answer.
+        method: The request's method; a `HEAD` is told the length, and gets no body.
+    """
+    if answer.status in _BODILESS:
+        return [*answer.headers], b""
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    return headers, b"" if method == "HEAD" else answer.body
+
+
 def respond(reason: Reason, request: Request) -> Response:
     """Return the default answer to a refused request."""
-    return _render(reason, _preferred(",".join(request.header("accept"))))
+    return _render(reason, preferred(request))
+
+
+def problem(status: int, detail: str, *headers: tuple[str, str]) -> Response:
+    """Return a problem document that has nothing to do with a refusal."""
+    every = [("Content-Type", _PROBLEM), ("Cache-Control", "no-store"), *headers]
+    return Response(status, every, json.dumps(_document(status, detail)).encode())
+
+
+def preferred(request: Request) -> str:
+    """Return the media type that the client likes best of those that there are."""
+    return _preferred(",".join(request.header("accept")))
 
 
 @lru_cache(maxsize=64)
@@ -67,17 +94,13 @@ def _render(reason: Reason, media_type: str) -> Response:
 
 
 def _problem(reason: Reason) -> str:
+    return json.dumps(_document(reason.status, reason.detail) | {"code": reason.value})
+
+
+def _document(status: int, detail: str) -> dict[str, object]:
     # "about:blank" asks for the status's own phrase as title (RFC 9457, section 4.2.1).
-    title = HTTPStatus(reason.status).phrase
-    return json.dumps(
-        {
-            "type": "about:blank",
-            "title": title,
-            "status": reason.status,
-            "detail": reason.detail,
-            "code": reason.value,
-        }
-    )
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 def _html(reason: Reason) -> str:
@@ -95,7 +118,7 @@ def _text(reason: Reason) -> str:
     return f"{HTTPStatus(reason.status).phrase}: {reason.detail} ({reason.value})\n"
 
 
-_BODIES = {_PROBLEM: _problem, _HTML: _html, _TEXT: _text}
+_BODIES = {_PROBLEM: _problem, HTML: _html, _TEXT: _text}
 
 
 def _preferred(accept: str) -> str:

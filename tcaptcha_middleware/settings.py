@@ -83,7 +83,8 @@ class Settings:
     """What holds for a rule's requests, whether the rule says so or the guard does.
 
     Args:
-        sources: Where the pair is looked for, in this order; the body comes last.
+        sources: Where the pair is looked for, in this order; the body comes last. Pages are
+            told the first `Header` and the first `Form` of them.
         client_ip: Tells the visitor's address from the `Request`; the peer's by default.
         fallback_ip: Sent to Tencent where no valid address is known; None refuses instead.
         responder: Makes the answer to a refused request from the `Request` and the `Refuse`:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
-from tcaptcha_middleware.responses import Response
+from tcaptcha_middleware.responses import Response, framed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +53,14 @@ class TCaptchaWSGIMiddleware:
         guard.require("sync")
         self.app = app
         self.guard = guard
+        self._served = guard.served
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
+        if environ.get("PATH_INFO", "").endswith(self._served):
+            answer = self.guard.serve(_request(environ))
+            if answer is not None:
+                return _send(answer, environ, start_response)
         raw_path = _unwrapped(environ, "PATH_INFO")
         coverage = self.guard.match(
             environ["REQUEST_METHOD"],
@@ -203,6 +208,7 @@ def _request(environ: Environ) -> Request:
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         headers=list(_headers(environ)),
         peer=environ.get("REMOTE_ADDR", ""),
+        root_path=_unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
     )
 
 
@@ -229,6 +235,6 @@ def _fetch(step: Step, body: _Body) -> object:
 
 
 def _send(answer: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
-    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    headers, body = framed(answer, environ["REQUEST_METHOD"])
     start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+    return [body] if body else []

@@ -30,13 +30,19 @@ FLOORS = [
         "reports",
         "checks",
     },
-    {"codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
+    {"aid", "codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
     {"actions", "pairs", "upstream"},
     {"tencent"},
-    {"bodies", "scripts"},
+    {"bodies", "page", "scripts"},
     {"tickets"},
     {"settings", "verifiers.deadline"},
+    {"browser"},
+    {"browser.captcha", "browser.module", "browser.navigation"},
+    {"browser.policy"},
+    {"browser.challenge"},
     {"coverage", "extraction"},
+    {"browser.half", "enforcement"},
+    {"answers"},
     {"verification"},
     {"guard", "verifiers.http", "verifiers.sdk", "verifiers.threads", "verifiers"},
     {"asgi", "wsgi"},
@@ -121,7 +127,15 @@ def loaded_by(code):
     return set(subprocess.run(run, capture_output=True, check=True, text=True).stdout.split())
 
 
-OPTIONAL = ["tencentcloud", "redis", "starlette", "opentelemetry", "uvicorn", "httpx_aiohttp"]
+OPTIONAL = [
+    "tencentcloud",
+    "redis",
+    "starlette",
+    "opentelemetry",
+    "uvicorn",
+    "httpx_aiohttp",
+    "cryptography",
+]
 
 
 def test_importing_the_package_loads_nothing_else():

@@ -23,6 +23,7 @@ from tencents import address, answering, drips, http, tencent  # noqa: F401
 
 from tcaptcha_middleware import (
     ConfigurationError,
+    Guard,
     MisconfiguredError,
     OutageError,
     ThrottledError,
@@ -137,6 +138,23 @@ def test_what_cannot_work_is_refused_on_construction(settings, message):
     settings = dict(zip(("app_id", "app_secret_key"), CAPTCHA, strict=True)) | settings
     with pytest.raises(ConfigurationError, match=message):
         TencentSDKVerifier(made(CaptchaClient), **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ("cn", "https://turing.captcha.qcloud.com/TJCaptcha.js")),
+        (
+            {"site": "intl"},
+            ("intl", "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js"),
+        ),
+        ({"script": "http://127.0.0.1:9/a.js"}, ("cn", "http://127.0.0.1:9/a.js")),
+    ],
+)
+def test_pages_are_told_its_captcha(settings, told):
+    verifier = TencentSDKVerifier(made(CaptchaClient), *CAPTCHA, **settings)
+    shown = Guard(["/a"], verifier, page="/tcaptcha").public_settings()
+    assert (shown["appId"], shown["site"], shown["script"]) == ("190000000", *told)
 
 
 def test_the_repr_tells_no_secret():

@@ -26,6 +26,9 @@ def in_thread(verifier: SyncVerifier) -> InThread:
     return InThread(verifier)
 
 
+_TOLD = ("app_id", "site", "script", "captcha")
+
+
 class InThread:
     """A blocking verifier whose checks are awaited; see `in_thread`."""
 
@@ -33,6 +36,8 @@ class InThread:
         require("sync", verifier)
         self.action = action_of(verifier)
         self._verifier = verifier
+        # What pages, and whoever weighs disaster tickets, have to know of the captcha.
+        vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
         # Not the one thread that Django keeps for its database: checks are independent.
         self._averify = sync_to_async(verifier.verify, thread_sensitive=False)
 

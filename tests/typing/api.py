@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_type
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
 
 from fastapi import FastAPI
 from flask import Flask
@@ -11,9 +12,11 @@ from starlette.responses import PlainTextResponse
 
 from tcaptcha_middleware import (
     Allow,
+    Cookie,
     Guard,
     Header,
     OutageError,
+    Page,
     Query,
     Reason,
     Refuse,
@@ -26,10 +29,12 @@ from tcaptcha_middleware import (
     TencentVerifier,
     Ticket,
     Verdict,
+    csp_sources,
     decision,
     in_thread,
 )
 from tcaptcha_middleware.actions import MINI_PROGRAM
+from tcaptcha_middleware.browser.module import module_path
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
@@ -62,6 +67,12 @@ guard = Guard(
     client_ip=lambda request: request.peer,
     responder=refuse_with_starlette,
 )
+page = Page("/captcha", language="en", aid="gcm", aid_aad=b"user:alice")
+with_page = Guard(["/a"], TencentVerifier.from_env(script="TCaptcha.js"), page=page)
+assert_type(with_page.public_settings("POST /login"), dict[str, Any])
+assert_type(csp_sources(with_page.verifier), dict[str, tuple[str, ...]])
+assert_type(module_path(), Path)
+Guard([Rule("/a", sources=[Cookie()])], Mine(), page="/tcaptcha")
 Guard(["/a"], Mine(), responder=refuse_plainly)
 Guard(["/a"], MineAwaited())
 Guard(["/a"], in_thread(Mine()))

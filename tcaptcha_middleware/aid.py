@@ -1,0 +1,123 @@
+"""`aidEncrypted`: the proof, sent along by the page, that a captcha is shown by its owner.
+
+Pure arithmetic but for `fresh`: the time and the random bytes are arguments. Needs the extra
+`aid`: https://pypi.org/project/cryptography/
+
+https://cloud.tencent.com/document/product/1110/128489
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from base64 import b64encode
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+from tcaptcha_middleware.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.credentials import Captcha
+
+Kind = Literal["cbc", "gcm"]
+
+KINDS: dict[Kind, int] = {"cbc": 16, "gcm": 12}
+"""Both kinds, with the length of their random bytes."""
+
+MAX_TTL = 86_400
+"""How long a value may be good, in seconds."""
+
+MAX_AAD = 96
+"""How long additional data may be, in bytes: 128 characters in base64."""
+
+_KEY = 32
+# Tencent refuses a time in the future; two seconds are what clocks may differ by.
+_SKEW = 2
+
+
+def require_cryptography() -> None:
+    """Check that the extra is installed.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if find_spec("cryptography") is None:
+        raise ConfigurationError(
+            "aid needs cryptography: pip install 'tcaptcha-middleware[aid]'"
+        )
+
+
+def fresh(captcha: Captcha, kind: Kind, ttl: int, aad: bytes = b"") -> str:
+    """Return a value of this moment. One value may be good for one use, so keep none.
+
+    Args:
+        captcha: The captcha's pair.
+        kind: `"cbc"` or `"gcm"`.
+        ttl: How long it is good, in seconds.
+        aad: Additional data of a `"gcm"` value.
+    """
+    plain = plaintext(captcha.app_id, timestamp=int(time.time()) - _SKEW, ttl=ttl)
+    iv = os.urandom(KINDS[kind])
+    if kind == "gcm":
+        return gcm(captcha.app_secret_key, plain, iv=iv, aad=aad)
+    return cbc(captcha.app_secret_key, plain, iv=iv)
+
+
+def plaintext(app_id: int, *, timestamp: int, ttl: int) -> bytes:
+    """Return what is encrypted.
+
+    Args:
+        app_id: CaptchaAppId.
+        timestamp: Unix seconds, not in the future.
+        ttl: How long the value is good, in seconds.
+    """
+    return f"{app_id}&{timestamp}&{ttl}".encode("ascii")
+
+
+def key(app_secret_key: str) -> bytes:
+    """Return the AES-256 key: AppSecretKey over and over, up to 32 bytes.
+
+    Tencent does not say what becomes of a longer one; it is cut off, which AES needs.
+    """
+    text = app_secret_key.encode()
+    return (text * _KEY)[:_KEY]
+
+
+def cbc(app_secret_key: str, plain: bytes, *, iv: bytes) -> str:
+    """Return the value of the kind `"cbc"`: IV and ciphertext, in base64.
+
+    Args:
+        app_secret_key: AppSecretKey.
+        plain: What `plaintext` returned.
+        iv: 16 random bytes.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+    encryptor = Cipher(AES256(key(app_secret_key)), CBC(iv)).encryptor()
+    return _base64(iv + encryptor.update(_padded(plain)) + encryptor.finalize())
+
+
+def _padded(plain: bytes) -> bytes:
+    # PKCS#7 (RFC 5652, section 6.3).
+    missing = 16 - len(plain) % 16
+    return plain + bytes([missing]) * missing
+
+
+def gcm(app_secret_key: str, plain: bytes, *, iv: bytes, aad: bytes = b"") -> str:
+    """Return the value of the kind `"gcm"`: IV, ciphertext and tag, in base64.
+
+    Args:
+        app_secret_key: AppSecretKey.
+        plain: What `plaintext` returned.
+        iv: 12 random bytes.
+        aad: Additional data, which the page sends along as `aidEncryptedAad`.
+    """
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return _base64(iv + AESGCM(key(app_secret_key)).encrypt(iv, plain, aad))
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

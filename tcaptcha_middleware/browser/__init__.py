@@ -1,0 +1,1 @@
+"""The browser half: what visitors' browsers are served."""

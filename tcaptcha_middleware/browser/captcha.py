@@ -1,0 +1,101 @@
+"""A captcha as a browser sees it, and the settings that it is told."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tcaptcha_middleware.aid import fresh
+from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.scripts import origin_of
+from tcaptcha_middleware.tickets import Form, Header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tcaptcha_middleware.page import Page
+    from tcaptcha_middleware.settings import Verifier
+    from tcaptcha_middleware.tickets import Source
+
+_SITES = ("cn", "intl")
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserCaptcha:
+    """A captcha that a browser can show.
+
+    Attributes:
+        app_id: CaptchaAppId.
+        site: `"cn"` or `"intl"`.
+        script: The URL of the client script.
+        secret: The whole pair, where the verifier tells; no browser may see it.
+    """
+
+    app_id: int
+    site: str
+    script: str
+    secret: Captcha | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, verifier: Verifier) -> BrowserCaptcha | None:
+        """Return the captcha of a verifier; None where no browser can show it.
+
+        Raises:
+            ConfigurationError: The verifier's site or script is none.
+        """
+        app_id, script = getattr(verifier, "app_id", 0), getattr(verifier, "script", "")
+        if not app_id or not script:
+            return None
+        site, secret = getattr(verifier, "site", "cn"), getattr(verifier, "captcha", None)
+        if site not in _SITES:
+            raise ConfigurationError(f'the verifier\'s site is {site!r}: it is "cn" or "intl"')
+        origin_of(script)
+        return cls(app_id, site, script, secret if isinstance(secret, Captcha) else None)
+
+
+def static_settings(
+    captcha: BrowserCaptcha, page: Page, sources: Iterable[Source]
+) -> dict[str, Any]:
+    """Return what the browser is told of a captcha, but for what is fresh each time.
+
+    Args:
+        captcha: The captcha.
+        page: The page's settings.
+        sources: Where the pair is looked for.
+
+    Raises:
+        ConfigurationError: The page asks for `aidEncrypted`, and nobody tells the secret.
+    """
+    if page.aid is not None and captcha.secret is None:
+        raise ConfigurationError(
+            f"aid needs the AppSecretKey of {captcha.app_id}, which its verifier does not "
+            "tell: give it an attribute captcha, as TencentVerifier has"
+        )
+    every = list(sources)
+    found = {
+        "appId": str(captcha.app_id),
+        "site": captcha.site,
+        "script": captcha.script,
+        "headers": _names(every, Header),
+        "fields": _names(every, Form),
+    }
+    return found if page.language is None else found | {"language": page.language}
+
+
+def _names(sources: list[Source], kind: type[Header | Form]) -> dict[str, str] | None:
+    first = next((source for source in sources if isinstance(source, kind)), None)
+    return None if first is None else {"ticket": first.ticket, "randstr": first.randstr}
+
+
+def fresh_settings(captcha: BrowserCaptcha, page: Page) -> dict[str, str]:
+    """Return what may be good for one use, made anew."""
+    if page.aid is None or captcha.secret is None:
+        return {}
+    found = {
+        "aidEncrypted": fresh(captcha.secret, page.aid, page.aid_ttl, page.aid_aad),
+        "aidEncryptedType": page.aid,
+    }
+    aad = b64encode(page.aid_aad).decode("ascii")
+    return found | {"aidEncryptedAad": aad} if aad else found

@@ -1,0 +1,118 @@
+"""The challenge on a page of its own, in the place of the page that was asked for.
+
+It writes the pair into two cookies and loads the page again, so that no target is ever built.
+Nothing of the request is echoed: it only chooses between two languages.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tcaptcha_middleware.browser.module import MODULE
+from tcaptcha_middleware.browser.policy import policy_of
+from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.paths import segments
+from tcaptcha_middleware.responses import Response
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.browser.captcha import BrowserCaptcha
+    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.page import Page
+    from tcaptcha_middleware.tickets import Cookie
+
+_WORDS = {
+    "en": {
+        "title": "Are you human?",
+        "first": "Solve a short captcha to see this page.",
+        "again": "The last captcha did not let you in. Solve another one to see this page.",
+        "button": "I am human",
+        "noscript": "This page needs JavaScript. Turn it on and load the page again.",
+        "working": "Opening the captcha…",
+        "closed": "The captcha was closed. Press the button to open it again.",
+        "cookies": "Allow cookies for this site, then press the button.",
+        "failed": "The captcha could not be loaded. Press the button to try again.",
+    },
+    "zh-cn": {
+        "title": "请完成验证",
+        "first": "完成验证后即可访问此页面。",
+        "again": "上一次验证未通过，请重新验证后访问此页面。",
+        "button": "开始验证",
+        "noscript": "此页面需要 JavaScript。请启用后重新加载页面。",
+        "working": "正在打开验证码…",
+        "closed": "验证已关闭。请点击按钮重新验证。",
+        "cookies": "请允许本网站使用 Cookie，然后点击按钮。",
+        "failed": "验证码加载失败。请点击按钮重试。",
+    },
+}
+# A ticket that is missing, old or spent is nobody's failure: the cookies outlive their use.
+_FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
+_IN_PAGE = ("title", "button", "noscript")
+_SAID = ("working", "closed", "cookies", "failed")
+
+
+class Challenge:
+    """Makes the page; read once, before there is an event loop.
+
+    Args:
+        page: The page's settings.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        file = Path(__file__).with_name("challenge.html")
+        self._template = Template(file.read_text(encoding="utf-8"))
+
+    def answer(
+        self, request: Request, reason: Reason, captcha: BrowserCaptcha, cookie: Cookie
+    ) -> Response:
+        """Return the page.
+
+        Args:
+            request: Tells the language, and where the application is mounted.
+            reason: Why the request was refused.
+            captcha: The captcha that is shown.
+            cookie: Which cookies are read.
+        """
+        nonce = secrets.token_urlsafe(16)
+        headers = [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept, Accept-Language, Sec-Fetch-Dest"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Content-Security-Policy", policy_of(captcha, nonce)),
+        ]
+        body = self._body(request, reason, cookie, nonce)
+        return Response(reason.status, headers, body.encode())
+
+    def _body(self, request: Request, reason: Reason, cookie: Cookie, nonce: str) -> str:
+        language = self._page.language or _language(request)
+        words = _WORDS["zh-cn" if language.lower().startswith("zh") else "en"]
+        mount = "".join(f"/{part}" for part in segments(request.root_path))
+        return self._template.substitute(
+            {name: escape(words[name]) for name in _IN_PAGE},
+            lead=escape(words["again" if reason in _FAILED else "first"]),
+            code=escape(reason.value),
+            language=language,
+            nonce=nonce,
+            data=_script_data(
+                module=quote(f"{mount}{self._page.path}/{MODULE}"),
+                cookies=[cookie.ticket, cookie.randstr],
+                say={name: words[name] for name in _SAID},
+            ),
+        )
+
+
+def _language(request: Request) -> str:
+    first = next(iter(request.header("Accept-Language")), "")
+    return "zh-cn" if first.lower().startswith("zh") else "en"
+
+
+def _script_data(**values: object) -> str:
+    # A script ends at "</script", whatever it holds there.
+    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")

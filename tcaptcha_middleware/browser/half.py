@@ -1,0 +1,162 @@
+"""The browser half of a guard: who asks for what, and what they are told. No I/O.
+
+Whatever is asked for below the page's path is answered here and never reaches the
+application, so that nothing can be walked around by asking for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from tcaptcha_middleware.browser.captcha import (
+    BrowserCaptcha,
+    fresh_settings,
+    static_settings,
+)
+from tcaptcha_middleware.browser.challenge import Challenge
+from tcaptcha_middleware.browser.module import MODULE, Module
+from tcaptcha_middleware.browser.navigation import NavigationCookie, is_navigation
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.page import Page
+from tcaptcha_middleware.responses import Response, problem
+from tcaptcha_middleware.rules import METHODS
+from tcaptcha_middleware.tickets import Cookie
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.models import Reason, Request
+    from tcaptcha_middleware.settings import Verifier
+    from tcaptcha_middleware.tickets import Source
+
+_LONGEST = 2048
+_METHODS = ("GET", "HEAD")
+
+
+def with_cookie(coverage: Coverage) -> Coverage:
+    """Return the rule with the challenge's cookies as its last source, or with its own."""
+    sources = coverage.settings.sources
+    if any(isinstance(source, Cookie) for source in sources):
+        return coverage
+    settings = replace(coverage.settings, sources=(*sources, NavigationCookie()))
+    return replace(coverage, settings=settings)
+
+
+class BrowserHalf:
+    """What a guard serves to browsers.
+
+    Args:
+        page: The page's settings; None serves nothing.
+        verifier: The guard's own.
+        sources: The guard's own.
+        coverages: The rules at work.
+        match: Tells which of them covers a request.
+
+    Raises:
+        ConfigurationError: There is a page, and no browser can show the verifier's captcha;
+            or it asks for what a verifier does not tell.
+    """
+
+    def __init__(
+        self,
+        page: Page | None,
+        verifier: Verifier,
+        sources: Sequence[Source],
+        coverages: Iterable[Coverage],
+        match: Callable[[str, str, bytes, str], Coverage | None],
+    ) -> None:
+        self._page = Page() if page is None else page
+        self._match = match
+        self._own = self._shown(verifier, sources)
+        self._rules = {
+            coverage.name: self._shown(coverage.verifier, coverage.settings.sources)
+            for coverage in coverages
+        }
+        if page is not None and self._own is None:
+            raise ConfigurationError(
+                f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
+                "has no app_id and script"
+            )
+        self._challenge = None if page is None else Challenge(page)
+        self._served = {} if page is None else self._answers(page.path)
+        self.paths = tuple(self._served)
+
+    def _answers(self, path: str) -> dict[str, Callable[[Request], Response]]:
+        return {f"{path}/{MODULE}": Module(), f"{path}/settings.json": self._serve}
+
+    def _shown(
+        self, verifier: Verifier, sources: Iterable[Source]
+    ) -> tuple[BrowserCaptcha, dict[str, Any]] | None:
+        captcha = BrowserCaptcha.of(verifier)
+        if captcha is None:
+            return None
+        return captcha, static_settings(captcha, self._page, sources)
+
+    def serve(self, request: Request) -> Response | None:
+        """Return the answer to a request for one of the `paths`, or None."""
+        if request.kind != "http":
+            return None
+        # With or without the mount before it, as servers and frameworks have it.
+        inner = request.path.removeprefix(request.root_path.rstrip("/"))
+        answer = self._served.get(request.path) or self._served.get(inner)
+        if answer is None:
+            return None
+        if request.method not in _METHODS:
+            return problem(405, "Ask for this with GET.", ("Allow", ", ".join(_METHODS)))
+        return answer(request)
+
+    def _serve(self, request: Request) -> Response:
+        query = request.query.decode("utf-8", "replace")
+        for_ = next((value for name, value in parse_qsl(query) if name == "for"), "")
+        try:
+            settings = self.settings(for_, request.root_path)
+        except ConfigurationError:
+            return problem(404, "No browser can show the captcha of this rule.")
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        return Response(200, headers, json.dumps(settings).encode())
+
+    def settings(self, for_: str, root_path: str) -> dict[str, Any]:
+        """Return what `tcaptcha.js` has to know; see `Guard.public_settings`."""
+        coverage = self._covering(for_, root_path)
+        shown = self._own if coverage is None else self._rules[coverage.name]
+        if shown is None:
+            of = "the guard" if coverage is None else coverage.name
+            raise ConfigurationError(
+                f"no browser can show the captcha of {of}: its verifier has no app_id and "
+                "script"
+            )
+        captcha, settings = shown
+        return settings | fresh_settings(captcha, self._page)
+
+    def _covering(self, for_: str, root_path: str) -> Coverage | None:
+        method, _, path = for_.partition(" ")
+        if len(for_) > _LONGEST or method not in METHODS or not path.startswith("/"):
+            return None
+        return self._match(method, path, b"", root_path)
+
+    def challenge(
+        self, coverage: Coverage, request: Request, reason: Reason
+    ) -> Response | None:
+        """Return the page that shows the challenge at once, or None where it had better not.
+
+        Args:
+            coverage: The rule that covers the request.
+            request: The refused request.
+            reason: Why it was refused.
+        """
+        shown = self._rules[coverage.name]
+        wanted = reason.status == HTTPStatus.FORBIDDEN and request.method.upper() == "GET"
+        if not (self._challenge and shown and wanted and is_navigation(request)):
+            return None
+        sources = coverage.settings.sources
+        cookie = next(source for source in sources if isinstance(source, Cookie))
+        return self._challenge.answer(request, reason, shown[0], cookie)

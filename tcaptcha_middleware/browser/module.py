@@ -1,0 +1,52 @@
+"""The module that browsers import: its file, and the answer that serves it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.responses import Response
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Request
+
+MODULE = "tcaptcha.js"
+
+# The URL has no version, so that a new one has to come through soon: an hour, and a day in
+# which the old one is shown once more while the new one is fetched (RFC 5861, section 3).
+_CACHED = "public, max-age=3600, stale-while-revalidate=86400"
+
+
+def module_path() -> Path:
+    """Return the path of `tcaptcha.js`, for a server of static files."""
+    return Path(__file__).with_name(MODULE)
+
+
+class Module:
+    """The answer to whoever asks for the module; read once, before there is an event loop."""
+
+    def __init__(self) -> None:
+        self._content = module_path().read_bytes()
+        self._tag = f'"{hashlib.sha256(self._content).hexdigest()[:32]}"'
+        self._headers = [
+            ("ETag", self._tag),
+            ("Cache-Control", _CACHED),
+            # The module is the same for everybody, and knows no secret.
+            ("Access-Control-Allow-Origin", "*"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+
+    def __call__(self, request: Request) -> Response:
+        """Return the module, or that the client has it already."""
+        if _is_known(self._tag, request.header("If-None-Match")):
+            return Response(304, self._headers)
+        kind = ("Content-Type", "text/javascript; charset=utf-8")
+        return Response(200, [kind, *self._headers], self._content)
+
+
+def _is_known(tag: str, given: list[str]) -> bool:
+    # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
+    tags = re.findall(r'"[^"]*"|\*', ",".join(given))
+    return tag in tags or "*" in tags

@@ -1,0 +1,78 @@
+"""What a page's Content-Security-Policy has to allow, so that the captcha works there.
+
+Tencent publishes no such list. These are what others have found to work, put together; a
+page that is stricter than it should be shows no captcha, and reports what it blocked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.browser.captcha import BrowserCaptcha
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.scripts import origin_of
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.settings import Verifier
+
+Policy = dict[str, tuple[str, ...]]
+
+_ENTRY = {
+    "cn": "https://turing.captcha.qcloud.com",
+    "intl": "https://ca.turing.captcha.qcloud.com",
+}
+_CHALLENGE = (
+    "https://turing.captcha.gtimg.com",
+    "https://global.turing.captcha.gtimg.com",
+)
+_FILES = "https://cloudcache.tencentcs.com"
+_ELSEWHERE = "https://www.tycaptcha.com"
+_RISK = "https://rce.tencentrio.com"
+
+
+def csp_sources(verifier: Verifier) -> Policy:
+    """Return the sources that a page with the captcha needs beside its own, by directive.
+
+    Third parties found them; Tencent promises none. Scripts need no `'unsafe-inline'`, styles
+    do.
+
+    Args:
+        verifier: Who checks the tickets; it knows the site and the script.
+
+    Raises:
+        ConfigurationError: Its captcha is none that a browser can show.
+    """
+    captcha = BrowserCaptcha.of(verifier)
+    if captcha is None:
+        raise ConfigurationError(
+            f"{type(verifier).__name__} has no app_id and script, which a page needs"
+        )
+    return sources_of(captcha)
+
+
+def sources_of(captcha: BrowserCaptcha) -> Policy:
+    """Return the same as `csp_sources`."""
+    shown = dict.fromkeys((_ENTRY[captcha.site], origin_of(captcha.script)))
+    return {
+        "script-src": (*shown, *_CHALLENGE, _FILES),
+        "style-src": ("'unsafe-inline'",),
+        "img-src": (*shown, "https://*.captcha.gtimg.com", "https://*.qcloud.com", "data:"),
+        "connect-src": (*shown, *_CHALLENGE, _FILES, _ELSEWHERE, _RISK),
+        "frame-src": (*shown, *_CHALLENGE, _ELSEWHERE),
+        "worker-src": ("blob:",),
+    }
+
+
+def policy_of(captcha: BrowserCaptcha, nonce: str) -> str:
+    """Return the policy of a page that does nothing but show the captcha.
+
+    Args:
+        captcha: The captcha.
+        nonce: What the page's own script is marked with, fresh for each answer.
+    """
+    sources = sources_of(captcha)
+    own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
+    allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
+    nothing = ("default-src", "base-uri", "form-action", "frame-ancestors")
+    every = dict.fromkeys(nothing, ("'none'",)) | allowed
+    return "; ".join(f"{name} {' '.join(found)}" for name, found in every.items())

@@ -1,0 +1,93 @@
+"""`Page`: that and how a guard serves the browser half."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.aid import KINDS, MAX_AAD, MAX_TTL, require_cryptography
+from tcaptcha_middleware.checks import check_count, check_word
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.paths import is_plain
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.aid import Kind
+
+# As in `navigator.language`, which Tencent's `userLanguage` follows.
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What browsers are served: the module, its settings, and the challenge on a page.
+
+    Args:
+        path: Below which path they are served, as the application itself sees it.
+        language: The captcha's language, such as `"zh-cn"`; None for that of the page.
+        aid: Sends `aidEncrypted` with the settings, as `"cbc"` or `"gcm"`, for captchas whose
+            console demands it. Needs the extra `aid`.
+        aid_ttl: How long such a value is good, in seconds.
+        aid_aad: Additional data of a `"gcm"` value, at most 96 bytes.
+
+    Raises:
+        ConfigurationError: One of them cannot work; says which, and how to mend it.
+    """
+
+    path: str = "/tcaptcha"
+    _: KW_ONLY
+    language: str | None = None
+    aid: Kind | None = None
+    aid_ttl: int = 600
+    aid_aad: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        _check_path(self.path)
+        if self.language is not None and not _LANGUAGE.fullmatch(str(self.language)):
+            raise ConfigurationError(
+                f'language is {self.language!r}: write it as "zh-cn" or "en"'
+            )
+        self._check_aid()
+
+    def _check_aid(self) -> None:
+        check_count("aid_ttl", self.aid_ttl)
+        if self.aid_ttl > MAX_TTL:
+            raise ConfigurationError(
+                f"aid_ttl is {self.aid_ttl}: Tencent allows {MAX_TTL} seconds at most"
+            )
+        _check_aad(self.aid_aad)
+        if self.aid_aad and self.aid != "gcm":
+            raise ConfigurationError('aid_aad needs aid="gcm", which alone knows such data')
+        if self.aid is not None:
+            check_word("aid", self.aid, tuple(KINDS))
+            require_cryptography()
+
+
+def _check_path(path: object) -> None:
+    good = isinstance(path, str) and path != "/" and is_plain(path)
+    if not good or any(mark in str(path) for mark in "*$&'"):
+        raise ConfigurationError(
+            f"page is {path!r}: write a plain path without a slash at its end, such as "
+            '"/tcaptcha"'
+        )
+
+
+def _check_aad(data: object) -> None:
+    if not isinstance(data, bytes) or len(data) > MAX_AAD:
+        raise ConfigurationError(
+            f"aid_aad has to be at most {MAX_AAD} bytes, which are 128 characters in base64"
+        )
+
+
+def as_page(given: object) -> Page | None:
+    """Return a page from its path, or as it is.
+
+    Raises:
+        ConfigurationError: It is neither, nor None.
+    """
+    if given is None or isinstance(given, Page):
+        return given
+    if isinstance(given, str):
+        return Page(given)
+    raise ConfigurationError(f'page is {given!r}: write "/tcaptcha", or Page("/tcaptcha")')

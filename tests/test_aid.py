@@ -1,0 +1,105 @@
+"""`aidEncrypted`, held against the values that others have computed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from base64 import b64decode
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcaptcha_middleware import ConfigurationError, Page, aid
+from tcaptcha_middleware.credentials import Captcha
+
+SECRET = "1234567891011121314151516"
+PLAIN = aid.plaintext(123456789, timestamp=1710144972, ttl=86400)
+CAPTCHA = Captcha(123456789, SECRET)
+
+
+def test_the_plaintext_is_three_numbers():
+    assert PLAIN == b"123456789&1710144972&86400"
+
+
+def test_cbc_of_tencents_own_sample():
+    assert (
+        aid.cbc(SECRET, PLAIN, iv=b"0123456789012345")
+        == "MDEyMzQ1Njc4OTAxMjM0NWvZ11atw+1uzYmoIyt5rAQVPyMK9ZDavskPw5hcayeT"
+    )
+
+
+def test_cbc_of_another_implementation():
+    plain = aid.plaintext(123456789, timestamp=1783814400, ttl=300)
+    assert (
+        aid.cbc("test-secret", plain, iv=bytes(range(16)))
+        == "AAECAwQFBgcICQoLDA0OD41wf9vBqmJKPfy1LbewiUI96Lm2EKww57Pt4a0dOOIu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("aad", "tail"),
+    [
+        (b"", "okJbIP07nA5maKHBGHlSBFh"),
+        (b"user:alice", "om67XsjSMjSra1vAVJ2ZO3h"),
+    ],
+    ids=["alone", "with additional data"],
+)
+def test_gcm_of_tencents_own_sample(aad, tail):
+    found = aid.gcm(SECRET, PLAIN, iv=b"012345678901", aad=aad)
+    assert found == f"MDEyMzQ1Njc4OTAxM2Z/8bOrwpERW9Y2ck0g1fjNmXU9ENU0n{tail}"
+
+
+KEYS = {
+    "of 25, as Tencent's sample": (SECRET, b"12345678910111213141515161234567"),
+    "of 1": ("a", b"a" * 32),
+    "of 16": ("0123456789abcdef", b"0123456789abcdef" * 2),
+    "of 11, more than twice": ("test-secret", b"test-secrettest-secrettest-secre"),
+    "of 32": ("0123456789abcdef" * 2, b"0123456789abcdef" * 2),
+    "of 33, cut off": ("0123456789abcdef" * 2 + "x", b"0123456789abcdef" * 2),
+}
+
+
+@pytest.mark.parametrize(("secret", "key"), KEYS.values(), ids=KEYS)
+def test_a_key_is_repeated_to_32_bytes(secret, key):
+    assert aid.key(secret) == key
+
+
+@given(
+    st.integers(1, 10**12),
+    st.text("&0123456789", max_size=40),
+    st.binary(min_size=16, max_size=16),
+)
+def test_every_cbc_value_opens_to_what_was_put_in(app_id, more, iv):
+    plain = aid.plaintext(app_id, timestamp=1, ttl=1) + more.encode()
+    raw = b64decode(aid.cbc(SECRET, plain, iv=iv), validate=True)
+    decryptor = Cipher(AES256(aid.key(SECRET)), CBC(raw[:16])).decryptor()
+    opened = decryptor.update(raw[16:]) + decryptor.finalize()
+    assert (raw[:16], opened[: -opened[-1]]) == (iv, plain)
+
+
+def opened(value):
+    raw = b64decode(value, validate=True)
+    return AESGCM(aid.key(SECRET)).decrypt(raw[:12], raw[12:], b"user:alice")
+
+
+def test_a_fresh_value_is_of_two_seconds_ago(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1710144974.9)
+    value = aid.fresh(CAPTCHA, "gcm", 300, b"user:alice")
+    assert opened(value) == b"123456789&1710144972&300"
+
+
+@pytest.mark.parametrize("kind", aid.KINDS)
+def test_no_two_fresh_values_are_alike(kind):
+    assert len({aid.fresh(CAPTCHA, kind, 300) for _ in range(50)}) == 50
+
+
+def test_without_the_extra_a_page_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'tcaptcha-middleware\[aid\]'"):
+        Page(aid="cbc")
+    assert Page().aid is None

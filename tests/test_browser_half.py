@@ -1,0 +1,209 @@
+"""What the gate serves by itself, through both faces and from real servers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import quote
+
+import pytest
+from both_faces import APPLICATION, FACES
+from faces import Exchange, call_asgi, messages_of, scope_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served import serving
+
+from tcaptcha_middleware import Guard, Page, Rule, TCaptchaMiddleware, TencentVerifier
+from tcaptcha_middleware.browser.module import module_path
+from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
+
+MODULE, SETTINGS = "/tcaptcha/tcaptcha.js", "/tcaptcha/settings.json"
+SECRETS = TencentEmulator().settings | {"token": "a-token-nobody-may-see"}
+BROWSER = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+every_root = pytest.mark.parametrize("root", ["", "/mount", "/a/b/"])
+
+
+def guard(*rules, **more):
+    every = [*(rules or ["/**"]), Rule("/mini", verifier=FakeVerifier())]
+    return Guard(every, TencentVerifier(**SECRETS), **{"page": "/tcaptcha"} | more)
+
+
+def get(target, *headers, method="GET"):
+    return Exchange(method, target, headers)
+
+
+@every_root
+@every_face
+def test_the_module_is_served_where_everything_is_gated(face, root):
+    answer = face(guard(), get(MODULE), root)
+    assert (answer.status, answer.body) == (200, module_path().read_bytes())
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["cache-control"].startswith("public, max-age=3600")
+    assert answer.headers["content-length"] == str(len(answer.body))
+
+
+@every_root
+@every_face
+def test_the_settings_are_served_where_everything_is_gated(face, root):
+    found = guard()
+    answer = face(found, get(SETTINGS), root)
+    assert (answer.status, json.loads(answer.body)) == (200, found.public_settings())
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in answer.headers
+
+
+TAGS = {
+    "the tag": ("{}", 304),
+    "weakened by a proxy": ("W/{}", 304),
+    "among others": ('"x", {}, W/"y"', 304),
+    "any": ("*", 304),
+    "another": ('"x"', 200),
+    "without quotes": ("x", 200),
+    "within another": ('"x{}"', 200),
+    "blank": ("", 200),
+}
+
+
+@every_face
+@pytest.mark.parametrize(("given", "status"), TAGS.values(), ids=TAGS)
+def test_who_has_the_module_is_not_sent_it_again(face, given, status):
+    tag = face(guard(), get(MODULE)).headers["etag"]
+    answer = face(guard(), get(MODULE, ("If-None-Match", given.replace("{}", tag))))
+    assert answer.status == status
+    assert answer.headers["etag"] == tag
+    if status == 304:
+        assert answer.body == b""
+        assert not {"content-length", "content-type"} & answer.headers.keys()
+
+
+@every_face
+@pytest.mark.parametrize("target", [MODULE, SETTINGS])
+def test_a_head_is_told_what_a_get_would_be(face, target):
+    found = guard()
+    told, whole = face(found, get(target, method="HEAD")), face(found, get(target))
+    assert (told.status, told.headers, told.body) == (200, whole.headers, b"")
+
+
+@every_face
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+@pytest.mark.parametrize("target", [MODULE, SETTINGS])
+def test_another_method_is_told_which_there_are(face, target, method):
+    answer = face(guard(), get(target, method=method))
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert json.loads(answer.body)["status"] == 405
+
+
+@every_face
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/tcaptcha", "/tcaptcha/", "/tcaptcha/tcaptcha.d.ts", "/tcaptcha/challenge.html"),
+        *("/x/tcaptcha/tcaptcha.js", "//tcaptcha/tcaptcha.js", "/tcaptcha/settings.json/"),
+        *("/tcaptcha/../tcaptcha/module.py", "/other/tcaptcha/settings.json"),
+    ],
+)
+def test_nothing_else_is_served(face, target):
+    assert face(guard(), get(target)).status == 403
+    assert face(guard("/login"), get(target))[::2] == APPLICATION
+
+
+@every_face
+def test_without_a_page_both_paths_are_the_applications(face):
+    for target in (MODULE, SETTINGS):
+        assert face(guard("/login", page=None), get(target))[::2] == APPLICATION
+
+
+@every_face
+def test_another_path_may_be_chosen(face):
+    found = guard(page=Page("/a/captcha"))
+    assert face(found, get("/a/captcha/tcaptcha.js"), "/mount").status == 200
+    assert face(found, get(MODULE)).status == 403
+
+
+@every_face
+@pytest.mark.parametrize(("of", "app_id"), [("POST /login", "190000005"), ("x", "190000000")])
+def test_the_settings_are_those_of_the_request_to_come(face, of, app_id):
+    other = TencentVerifier(**SECRETS | {"app_id": 190000005})
+    found = guard("/**", Rule("POST /login", verifier=other))
+    # The first rule that covers a request holds.
+    first = guard(Rule("POST /login", verifier=other), "/**")
+    target = f"{SETTINGS}?for={quote(of)}"
+    assert json.loads(face(found, get(target)).body)["appId"] == "190000000"
+    assert json.loads(face(first, get(target), "/mount").body)["appId"] == app_id
+
+
+@every_face
+def test_a_captcha_that_no_browser_can_show_is_not_found(face):
+    answer = face(guard("/login"), get(f"{SETTINGS}?for=GET%20/mini"))
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["status"], problem["title"]) == (404, 404, "Not Found")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@every_face
+@pytest.mark.parametrize("kind", [None, "cbc", "gcm"])
+def test_no_answer_holds_a_secret(face, kind):
+    found = guard(page=Page(aid=kind))
+    targets = [MODULE, SETTINGS, f"{SETTINGS}?for=GET%20/mini", "/any", f"{SETTINGS}?for=%00"]
+    hidden = [SECRETS[n] for n in ("app_secret_key", "secret_id", "secret_key", "token")]
+    for target in targets:
+        told = repr(face(found, get(target, BROWSER)))
+        assert [secret for secret in hidden if secret in told] == []
+
+
+@every_face
+@settings(deadline=None, max_examples=150)
+@given(query=st.text(max_size=60) | st.text("for=&%20/POSTlogin+", max_size=40))
+def test_no_query_raises(face, query):
+    query = quote(query.encode("utf-8", "replace").decode(), safe="&=%+/")
+    answer = face(guard("/login"), get(f"{SETTINGS}?{query}"))
+    assert answer.status in (200, 404)
+    assert json.loads(answer.body)
+
+
+def test_a_websocket_at_the_pages_path_is_gated_like_any_other():
+    async def app(scope, receive, send):
+        raise AssertionError
+
+    scope = scope_of(get(MODULE), kind="websocket")
+    del scope["method"]
+    sent = call_asgi(TCaptchaMiddleware(app, guard()), scope, messages_of(get(MODULE)))
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["uvicorn with h11", "uvicorn with httptools", "hypercorn", "gunicorn", "waitress"],
+)
+def test_real_servers_send_it_over_one_connection(server, tmp_path):
+    with (
+        serving(server, "page_apps", tmp_path / "log") as served,
+        closing(HTTPConnection("127.0.0.1", served.port, timeout=20)) as connection,
+    ):
+
+        def ask(method, target, **headers):
+            connection.request(method, target, headers=headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+        answer, body = ask("GET", MODULE)
+        tag = answer.headers["ETag"]
+        assert body == module_path().read_bytes()
+        answer, body = ask("GET", MODULE, **{"If-None-Match": tag})
+        assert (answer.status, body) == (304, b"")
+        answer, body = ask("HEAD", MODULE)
+        assert (answer.status, answer.headers["ETag"], body) == (200, tag, b"")
+        answer, body = ask("GET", f"{SETTINGS}?for=GET%20/x")
+        assert json.loads(body)["appId"] == "190000000"
+        assert ask("DELETE", SETTINGS)[0].status == 405
+        assert ask("GET", "/any")[0].status == 403
+        answer, body = ask("GET", "/any", Accept="text/html")
+        assert b"/tcaptcha/tcaptcha.js" in body
+        cookies = "tcaptcha_ticket=tr03a%2A; tcaptcha_randstr=%40b"
+        assert ask("GET", "/any", Accept="text/html", Cookie=cookies)[1] == b"inside"

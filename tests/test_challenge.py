@@ -1,0 +1,345 @@
+"""The challenge in the place of a page: who sees it, what it holds, how its cookies return.
+
+That it works in a browser is shown elsewhere; here is what the server answers for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from both_faces import APPLICATION, FACES
+from faces import Exchange
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcaptcha_middleware import (
+    Cookie,
+    Function,
+    Guard,
+    Header,
+    OutageError,
+    Page,
+    Reason,
+    Response,
+    Rule,
+    ThrottledError,
+    Verdict,
+)
+from tcaptcha_middleware.testing import FakeVerifier
+
+SCRIPT = "http://127.0.0.1:9/TJCaptcha.js"
+HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+COOKIES = ("Cookie", "other=1; tcaptcha_ticket=tr03a%2A; tcaptcha_randstr=%40b")
+every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+
+
+class Shown(FakeVerifier):
+    app_id, script, site = 190000000, SCRIPT, "cn"
+
+
+def guard(*said, rules=("/secret/**",), **more):
+    return Guard(rules, Shown(*said), **{"page": "/tcaptcha"} | more)
+
+
+def opened(*headers, target="/secret/x", method="GET", accept=HTML):
+    return Exchange(method, target, (("Accept", accept), *headers))
+
+
+def is_challenge(answer):
+    return b"<script" in answer.body
+
+
+def nonce_of(answer):
+    (nonce,) = re.findall(r"'nonce-([^']+)'", answer.headers["content-security-policy"])
+    return nonce
+
+
+def data_of(answer):
+    (data,) = re.findall(rb"const \{ module, cookies, say \} = (.*);\n", answer.body)
+    return json.loads(data)
+
+
+@every_face
+def test_a_page_that_is_opened_shows_the_challenge(face):
+    answer = face(guard(), opened())
+    assert answer.status == 403
+    assert is_challenge(answer)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert data_of(answer)["module"] == "/tcaptcha/tcaptcha.js"
+
+
+OTHERS = {
+    "a script's fetch": opened(accept="*/*"),
+    "axios": opened(accept="application/json, text/plain, */*"),
+    "a fetch that asks for HTML": opened(("Sec-Fetch-Dest", "empty")),
+    "a frame": opened(("Sec-Fetch-Dest", "iframe")),
+    "a HEAD": opened(method="HEAD"),
+    "a form that is sent": opened(method="POST"),
+    "another method": opened(method="PUT"),
+}
+
+
+@every_face
+@pytest.mark.parametrize("exchange", OTHERS.values(), ids=OTHERS)
+def test_who_opens_no_page_gets_the_plain_refusal(face, exchange):
+    plain = face(guard(page=None), exchange)
+    assert face(guard(), exchange) == plain
+    assert not is_challenge(plain)
+
+
+@every_face
+def test_a_browser_that_says_what_it_opens_sees_the_challenge(face):
+    assert is_challenge(face(guard(), opened(("Sec-Fetch-Dest", "document"))))
+
+
+SAID = {
+    7: "ticket_rejected",
+    8: "ticket_expired",
+    9: "ticket_reused",
+    21: "risk_denied",
+    Verdict(1, evil_level=100): "risk_denied",
+}
+
+
+@every_face
+@pytest.mark.parametrize(("said", "code"), SAID.items(), ids=repr)
+def test_a_refusal_that_another_captcha_may_mend_shows_one(face, said, code):
+    answer = face(guard(said), opened(COOKIES))
+    assert (answer.status, is_challenge(answer)) == (403, True)
+    assert code.encode() in answer.body
+
+
+@every_face
+def test_a_disaster_ticket_shows_the_challenge(face):
+    cookies = "tcaptcha_ticket=trerror_1001_1_1700000000; tcaptcha_randstr=%40b"
+    answer = face(guard(), opened(("Cookie", cookies)))
+    assert is_challenge(answer)
+    assert b"disaster_ticket" in answer.body
+
+
+PLAIN = {
+    16: 500,
+    26: 503,
+    OutageError("down"): 503,
+    ThrottledError("slow down"): 503,
+    ZeroDivisionError("a bug"): 500,
+}
+
+
+@every_face
+@pytest.mark.parametrize(("said", "status"), PLAIN.items(), ids=repr)
+def test_a_refusal_that_no_captcha_mends_shows_none(face, said, status):
+    answer = face(guard(said), opened(COOKIES))
+    assert (answer.status, is_challenge(answer)) == (status, False)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@every_face
+def test_a_responder_has_the_word(face):
+    found = guard(responder=lambda request, refuse: Response(418, [("Content-Type", "a/b")]))
+    assert face(found, opened()).status == 418
+
+
+@every_face
+def test_a_responder_that_fails_leaves_it_to_the_challenge(face):
+    assert is_challenge(face(guard(responder=lambda request, refuse: 1 / 0), opened()))
+
+
+@every_face
+def test_who_is_only_observed_is_let_in(face):
+    assert face(guard(mode="observe"), opened())[::2] == APPLICATION
+
+
+@every_face
+def test_a_captcha_that_no_browser_can_show_is_not_shown(face):
+    found = guard(rules=["/x", Rule("/secret/**", verifier=FakeVerifier())])
+    assert not is_challenge(face(found, opened()))
+
+
+# -- The cookies ------
+
+
+@every_face
+def test_the_cookies_let_the_page_in_once(face):
+    found = guard()
+    assert face(found, opened(COOKIES))[::2] == APPLICATION
+    again = face(found, opened(COOKIES))
+    assert is_challenge(again)
+    assert b"ticket_reused" in again.body
+    (ticket,) = found.verifier.tickets
+    assert (ticket.ticket, ticket.randstr) == ("tr03a*", "@b")
+
+
+@every_face
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "a HEAD"])
+def test_whatever_opens_no_page_cannot_spend_the_cookies(face, name):
+    exchange = OTHERS[name]
+    found = guard()
+    answer = face(found, replace(exchange, headers=(*exchange.headers, COOKIES)))
+    assert (answer.status, found.verifier.tickets) == (403, [])
+
+
+@every_face
+def test_without_a_page_no_cookie_is_looked_at(face):
+    found = guard(page=None)
+    assert face(found, opened(COOKIES)).status == 403
+    assert found.verifier.tickets == []
+
+
+@every_face
+def test_cookies_are_looked_at_after_everything_else(face):
+    found = guard()
+    pair = (("X-Captcha-Ticket", "tr03head"), ("X-Captcha-Randstr", "@head"))
+    assert face(found, opened(*pair, COOKIES))[::2] == APPLICATION
+    assert found.verifier.tickets[0].ticket == "tr03head"
+
+
+@every_face
+def test_a_rules_own_cookies_are_those_that_are_written(face):
+    found = guard(rules=[Rule("/secret/**", sources=[Header(), Cookie("t", "r")])])
+    assert data_of(face(found, opened()))["cookies"] == ["t", "r"]
+    assert face(found, opened(("Cookie", "t=tr03; r=@a")))[::2] == APPLICATION
+    assert face(found, opened(COOKIES)).status == 403
+
+
+@every_face
+def test_a_rule_with_places_of_its_own_can_be_solved_too(face):
+    found = guard(rules=[Rule("/secret/**", sources=[Function(lambda _: None)])])
+    assert data_of(face(found, opened()))["cookies"] == ["tcaptcha_ticket", "tcaptcha_randstr"]
+    assert face(found, opened(COOKIES))[::2] == APPLICATION
+
+
+# -- What stands in the page ------
+
+
+@every_face
+def test_the_policy_lets_nothing_run_but_the_page_and_the_captcha(face):
+    policy = face(guard(), opened()).headers["content-security-policy"]
+    found = {
+        name: rest.split() for name, _, rest in (p.partition(" ") for p in policy.split("; "))
+    }
+    for name in ("default-src", "base-uri", "form-action", "frame-ancestors"):
+        assert found[name] == ["'none'"]
+    assert found["script-src"][0].startswith("'nonce-")
+    assert all(re.fullmatch(r"https?://[a-z0-9.:-]+", s) for s in found["script-src"][1:])
+    assert found["connect-src"][0] == "'self'"
+    assert "http://127.0.0.1:9" in found["script-src"]
+
+
+@every_face
+def test_every_answer_has_a_nonce_of_its_own(face):
+    found = guard()
+    nonces = [nonce_of(answer) for answer in (face(found, opened()) for _ in range(20))]
+    assert len(set(nonces)) == 20
+    assert all(len(nonce) >= 22 for nonce in nonces)
+
+
+class Scripts(HTMLParser):
+    """The attributes of every script, and whatever would run without being one."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.scripts, self.others, self.text = [], [], page.decode()
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "script":
+            self.scripts.append(dict(attrs))
+        self.others += [name for name, _ in attrs if name.startswith("on") or name == "src"]
+
+
+@every_face
+def test_the_one_script_has_the_nonce(face):
+    answer = face(guard(), opened())
+    page = Scripts(answer.body)
+    assert page.scripts == [{"type": "module", "nonce": nonce_of(answer)}]
+    assert page.others == []
+
+
+@every_face
+@pytest.mark.parametrize(
+    ("root", "module"),
+    [
+        ("/mount", "/mount/tcaptcha/tcaptcha.js"),
+        ("/mount/", "/mount/tcaptcha/tcaptcha.js"),
+        ("//evil.example", "/evil.example/tcaptcha/tcaptcha.js"),
+        ("/</script>", "/%3C/script%3E/tcaptcha/tcaptcha.js"),
+        ('/"', "/%22/tcaptcha/tcaptcha.js"),
+    ],
+)
+def test_the_module_is_that_of_the_mount_and_of_no_other_host(face, root, module):
+    answer = face(guard(rules=["/**"]), opened(), root)
+    assert data_of(answer)["module"] == module
+    assert len(Scripts(answer.body).scripts) == 1
+
+
+LANGUAGES = [
+    ("zh-CN,zh;q=0.9,en;q=0.8", None, "zh-cn", "请完成验证"),
+    ("zh-TW", None, "zh-cn", "请完成验证"),
+    ("en-GB,en;q=0.9,zh;q=0.8", None, "en", "Are you human?"),
+    ("", None, "en", "Are you human?"),
+    ('"><script>', None, "en", "Are you human?"),
+    ("en", "zh-HK", "zh-HK", "请完成验证"),
+    ("zh", "ja", "ja", "Are you human?"),
+]
+
+
+@every_face
+@pytest.mark.parametrize(("accepted", "set_to", "language", "title"), LANGUAGES)
+def test_the_page_speaks_the_visitors_language(face, accepted, set_to, language, title):
+    found = guard(page=Page(language=set_to))
+    text = face(found, opened(("Accept-Language", accepted))).body.decode()
+    assert f'<html lang="{language}">' in text
+    assert f"<h1>{title}</h1>" in text
+
+
+MARKUP = st.sampled_from(
+    ['"><svg onload=x>', "</script><script>x", "'-x-'", "${x}", "{{x}}", "$nonce"]
+)
+
+
+@every_face
+@settings(deadline=None, max_examples=60)
+@given(more=MARKUP | st.text(st.characters(min_codepoint=33, max_codepoint=255), min_size=8))
+def test_nothing_of_the_request_is_echoed(face, more):
+    def shown(path, query, value):
+        headers = [
+            (name, value) for name in ("User-Agent", "Referer", "Host", "Accept-Language")
+        ]
+        exchange = opened(*headers, ("Cookie", f"a={value}"), target=f"/secret/{path}?{query}")
+        answer = face(guard(), exchange)
+        text = repr(answer._replace(headers=sorted(answer.headers.items())))
+        return text.replace(nonce_of(answer), "NONCE")
+
+    value = f"xx{more}".replace("?", "").replace("#", "").replace("%", "")
+    assert shown(value, value, value) == shown("x", "x", "x")
+
+
+def test_both_faces_show_the_same_page():
+    pages = []
+    for face in FACES.values():
+        answer = face(guard(), opened())
+        nonce = nonce_of(answer)
+        pages.append(repr(answer).replace(nonce, "NONCE"))
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    "reason", [reason for reason in Reason if reason.status == 403], ids=str
+)
+def test_who_was_rejected_is_told_so_and_who_was_late_is_not(reason):
+    said = {"ticket_rejected": 7, "ticket_expired": 8, "ticket_reused": 9, "risk_denied": 21}
+    cookies = [COOKIES] if reason in said else []
+    if reason is Reason.DISASTER_TICKET:
+        cookies = [("Cookie", "tcaptcha_ticket=terror_1; tcaptcha_randstr=a")]
+    answer = FACES["wsgi"](guard(said.get(reason, 1)), opened(*cookies))
+    assert reason.value.encode() in answer.body
+    failed = reason in (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
+    assert (b"did not let you in" in answer.body) is failed

@@ -1,0 +1,268 @@
+"""What a page may be, and what its browsers are told of which captcha."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tcaptcha_middleware import (
+    ConfigurationError,
+    Cookie,
+    Form,
+    Function,
+    Guard,
+    Header,
+    Json,
+    Page,
+    Query,
+    Rule,
+    TencentVerifier,
+    aid,
+    csp_sources,
+    in_thread,
+)
+from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
+
+SCRIPT = "https://turing.captcha.qcloud.com/TJCaptcha.js"
+
+
+class Shown(FakeVerifier):
+    """A verifier of one's own whose captcha browsers can show."""
+
+    def __init__(self, app_id=190000001, *, script=SCRIPT, **more):
+        super().__init__()
+        self.app_id, self.script = app_id, script
+        vars(self).update(more)
+
+
+def tencent(**settings):
+    return TencentVerifier(**TencentEmulator().settings | settings)
+
+
+BAD = {
+    "no slash": ({"path": "tcaptcha"}, "write a plain path"),
+    "a slash at the end": ({"path": "/tcaptcha/"}, "write a plain path"),
+    "the top": ({"path": "/"}, "write a plain path"),
+    "blank": ({"path": ""}, "write a plain path"),
+    "an escape": ({"path": "/%61"}, "write a plain path"),
+    "a pattern": ({"path": "/**"}, "write a plain path"),
+    "a doubled slash": ({"path": "//evil.example"}, "write a plain path"),
+    "a quote": ({"path": "/a'b"}, "write a plain path"),
+    "no text": ({"path": 1}, "write a plain path"),
+    "a language with a blank": ({"language": "zh cn"}, 'write it as "zh-cn"'),
+    "a language with markup": ({"language": '"><b'}, 'write it as "zh-cn"'),
+    "a language that is no text": ({"language": 1}, 'write it as "zh-cn"'),
+    "another aid": ({"aid": "ecb"}, "one of cbc, gcm"),
+    "aid as a switch": ({"aid": True}, "one of cbc, gcm"),
+    "no time": ({"aid": "cbc", "aid_ttl": 0}, "above 0"),
+    "more than a day": ({"aid": "cbc", "aid_ttl": 86_401}, "86400 seconds at most"),
+    "97 bytes": ({"aid": "gcm", "aid_aad": b"a" * 97}, "at most 96 bytes"),
+    "text for bytes": ({"aid": "gcm", "aid_aad": "a"}, "at most 96 bytes"),
+    "additional data in cbc": ({"aid": "cbc", "aid_aad": b"a"}, 'needs aid="gcm"'),
+    "additional data for nothing": ({"aid_aad": b"a"}, 'needs aid="gcm"'),
+}
+
+
+@pytest.mark.parametrize(("settings", "mend"), BAD.values(), ids=BAD)
+def test_what_cannot_work_is_refused(settings, mend):
+    with pytest.raises(ConfigurationError, match=mend):
+        Page(**settings)
+
+
+def test_the_longest_that_tencent_allows_is_allowed():
+    page = Page("/a/b", language="zh-Hans-CN", aid="gcm", aid_ttl=86_400, aid_aad=b"a" * 96)
+    told = Guard(["/a"], tencent(), page=page).public_settings()
+    assert len(told["aidEncryptedAad"]) == 128
+
+
+@pytest.mark.parametrize("page", [True, 1, object(), Page])
+def test_a_guard_takes_a_path_or_a_page(page):
+    with pytest.raises(ConfigurationError, match=r'write "/tcaptcha", or Page'):
+        Guard(["/a"], tencent(), page=page)
+
+
+def test_a_path_stands_for_a_page():
+    assert Guard(["/a"], tencent(), page="/c").page == Page("/c")
+
+
+def test_without_a_page_nothing_is_served():
+    assert Guard(["/a"], FakeVerifier()).served == ()
+
+
+UNSHOWN = {
+    "nothing of it": FakeVerifier(),
+    "no script": Shown(script=""),
+    "no id": Shown(0),
+    "nothing of it, in a thread": in_thread(FakeVerifier()),
+}
+
+
+@pytest.mark.parametrize("verifier", UNSHOWN.values(), ids=UNSHOWN)
+def test_a_page_needs_a_captcha_that_browsers_can_show(verifier):
+    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+        Guard(["/a"], verifier, page="/tcaptcha")
+    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+        Guard(["/a"], verifier).public_settings()
+    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+        csp_sources(verifier)
+
+
+def test_a_verifier_of_ones_own_has_to_name_a_site_that_there_is():
+    with pytest.raises(ConfigurationError, match=r'it is "cn" or "intl"'):
+        Guard(["/a"], Shown(site="eu"), page="/tcaptcha")
+
+
+def test_a_verifier_of_ones_own_has_to_name_a_script_that_there_is():
+    with pytest.raises(ConfigurationError, match="write a whole URL"):
+        Guard(["/a"], Shown(script="TJCaptcha.js"), page="/tcaptcha")
+
+
+def test_aid_needs_a_verifier_that_tells_the_secret():
+    with pytest.raises(ConfigurationError, match="give it an attribute captcha"):
+        Guard(["/a", Rule("/b", verifier=Shown())], tencent(), page=Page(aid="cbc"))
+
+
+def test_what_is_told_by_default():
+    assert Guard(["POST /login"], tencent()).public_settings() == {
+        "appId": "190000000",
+        "site": "cn",
+        "script": SCRIPT,
+        "headers": {"ticket": "X-Captcha-Ticket", "randstr": "X-Captcha-Randstr"},
+        "fields": {"ticket": "ticket", "randstr": "randstr"},
+    }
+
+
+def test_the_language_is_told_where_one_is_set():
+    guard = Guard(["/a"], tencent(), page=Page(language="en"))
+    assert guard.public_settings()["language"] == "en"
+
+
+SOURCES = {
+    "headers of other names": ([Header("T", "R")], ["T", "R"], None),
+    "fields of other names": ([Form("t", "r")], None, ["t", "r"]),
+    "JSON alone": ([Json()], None, None),
+    "a function": ([Function(lambda _: None)], None, None),
+    "a query": ([Query()], None, None),
+    "cookies": ([Cookie()], None, None),
+    "the first of each": (
+        [Json(), Header("A", "B"), Form("c", "d"), Header(), Form()],
+        ["A", "B"],
+        ["c", "d"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("sources", "headers", "fields"), SOURCES.values(), ids=SOURCES)
+def test_where_the_pair_goes_is_told_or_said_to_be_nowhere(sources, headers, fields):
+    def named(pair):
+        return None if pair is None else {"ticket": pair[0], "randstr": pair[1]}
+
+    guard = Guard([Rule("POST /login", sources=sources)], tencent())
+    told = guard.public_settings("POST /login")
+    assert (told["headers"], told["fields"]) == (named(headers), named(fields))
+
+
+RULES = [
+    Rule("POST /login", verifier=Shown(190000001)),
+    Rule("GET /page/**", verifier=Shown(190000002, site="intl")),
+    Rule("/mini", verifier=FakeVerifier()),
+    "/plain",
+]
+PICKED = {
+    "POST /login": "190000001",
+    "POST //login": "190000001",
+    "POST /%6cogin": "190000001",
+    "POST /login?next=/": "190000001",
+    "POST /mount/login": "190000001",
+    "GET /page/a b": "190000002",
+    "HEAD /page": "190000002",
+    "GET /plain": "190000000",
+    # What names no rule is answered as nothing is.
+    "": "190000000",
+    "GET /login": "190000000",
+    "POST": "190000000",
+    "/login": "190000000",
+    "POST login": "190000000",
+    "POST  /login": "190000000",
+    "post /login": "190000000",
+    "NONSENSE /login": "190000000",
+    "POST https://evil.example/login": "190000000",
+    "POST /login" + "/" * 2048: "190000000",
+    "GET /free": "190000000",
+    "\0 \ud800": "190000000",
+}
+
+
+@pytest.mark.parametrize(("for_", "app_id"), PICKED.items(), ids=ascii)
+def test_the_request_to_come_picks_the_captcha(for_, app_id):
+    guard = Guard(RULES, tencent(), page="/tcaptcha")
+    assert guard.public_settings(for_, "/mount")["appId"] == app_id
+
+
+def test_a_rule_whose_captcha_no_browser_can_show_is_named():
+    guard = Guard(RULES, tencent(), page="/tcaptcha")
+    with pytest.raises(ConfigurationError, match="the captcha of /mini"):
+        guard.public_settings("GET /mini")
+
+
+def test_aid_is_of_the_rules_own_captcha():
+    secret, aad = "another-key-of-25-letters", b"user:alice"
+    other = tencent(app_id=190000009, app_secret_key=secret)
+    page = Page(aid="gcm", aid_ttl=60, aid_aad=aad)
+    guard = Guard(["/a", Rule("/b", verifier=other)], tencent(), page=page)
+    told = guard.public_settings("GET /b")
+    raw = b64decode(told["aidEncrypted"], validate=True)
+    plain = AESGCM(aid.key(secret)).decrypt(raw[:12], raw[12:], aad)
+    assert (plain[:10], plain[-3:]) == (b"190000009&", b"&60")
+    assert (told["aidEncryptedType"], b64decode(told["aidEncryptedAad"])) == ("gcm", aad)
+
+
+def test_aid_is_made_anew_for_every_answer():
+    guard = Guard(["/a"], tencent(), page=Page(aid="cbc"))
+    told = [guard.public_settings() for _ in range(20)]
+    assert len({one["aidEncrypted"] for one in told}) == 20
+    assert {one["aidEncryptedType"] for one in told} == {"cbc"}
+    assert not any("aidEncryptedAad" in one for one in told)
+
+
+def test_a_verifier_of_ones_own_may_tell_the_secret():
+    captcha = Captcha(190000001, "some-secret-key-of-mine")
+    guard = Guard(["/a"], Shown(captcha=captcha), page=Page(aid="cbc"))
+    assert guard.public_settings()["aidEncrypted"]
+
+
+def test_a_thread_tells_the_captcha_of_its_verifier():
+    guard = Guard(["/a"], in_thread(tencent(site="intl")), page=Page(aid="cbc"))
+    told = guard.public_settings()
+    assert (told["appId"], told["site"]) == ("190000000", "intl")
+    assert told["aidEncrypted"]
+
+
+@pytest.mark.parametrize("kind", [None, "cbc", "gcm"])
+def test_no_setting_and_no_repr_holds_a_secret(kind):
+    settings = TencentEmulator().settings | {"token": "a-token-nobody-may-see"}
+    verifier = TencentVerifier(**settings)
+    guard = Guard(["POST /login"], verifier, page=Page(aid=kind))
+    told = json.dumps(guard.public_settings("POST /login")) + repr(guard) + repr(verifier)
+    hidden = [settings[name] for name in ("app_secret_key", "secret_id", "secret_key", "token")]
+    assert [secret for secret in hidden if secret in told] == []
+
+
+def test_a_pages_policy_allows_the_site_and_no_inline_script():
+    cn, intl = csp_sources(tencent()), csp_sources(tencent(site="intl"))
+    assert "https://turing.captcha.qcloud.com" in cn["script-src"]
+    assert "https://ca.turing.captcha.qcloud.com" not in cn["script-src"]
+    assert "https://ca.turing.captcha.qcloud.com" in intl["frame-src"]
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "data:", "https:"} & {
+        *cn["script-src"]
+    }
+
+
+def test_a_pages_policy_allows_the_origin_of_another_script():
+    found = csp_sources(tencent(script="http://127.0.0.1:9000/TJCaptcha.js"))
+    for name in ("script-src", "connect-src", "frame-src", "img-src"):
+        assert "http://127.0.0.1:9000" in found[name]
