@@ -21,6 +21,8 @@ from tcaptcha_middleware.testing.serving import _listening, serving
 
 IP = "203.0.113.7"
 TICKETS, SCRIPT = "/__emulator__/tickets", "/__emulator__/script"
+CHALLENGES, LOADS = "/__emulator__/challenges", "/__emulator__/loads"
+ORDERS = [TICKETS, SCRIPT, CHALLENGES, LOADS, "/__emulator__/challenge"]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ NO_WORDS = {
 
 
 @pytest.mark.parametrize("body", NO_WORDS.values(), ids=NO_WORDS)
-@pytest.mark.parametrize("path", [TICKETS, SCRIPT])
+@pytest.mark.parametrize("path", ORDERS)
 def test_over_http_bad_input_is_told_so(client, emulator, check, path, body):
     answer = client.post(path, content=body)
     assert answer.status_code == 400
@@ -99,7 +101,7 @@ def test_over_http_bad_input_is_told_so(client, emulator, check, path, body):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", [TICKETS, SCRIPT])
+@pytest.mark.parametrize("path", ORDERS)
 def test_over_http_it_is_told_things_by_post_alone(client, path, method):
     answer = client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
@@ -109,8 +111,7 @@ def test_over_http_it_is_told_things_by_post_alone(client, path, method):
 def test_over_http_a_path_that_is_none_names_those_that_are(client, path):
     answer = client.post(path)
     assert answer.status_code == 404
-    assert TICKETS in answer.json()["error"]
-    assert SCRIPT in answer.json()["error"]
+    assert all(order in answer.json()["error"] for order in ORDERS)
 
 
 def test_being_told_things_uses_up_no_step_and_waits_for_nothing(client, emulator, check):

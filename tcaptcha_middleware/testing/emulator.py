@@ -1,13 +1,13 @@
 """A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
 
 Here is whom it is to its user, and which part answers what. What may be said to it stands in
-`words`, how calls are read in `wire`, how tickets are kept in `ledger` and answered in
-`answers`, and how answers are sent in `exchange`.
+`words` and `orders`, how calls are read in `wire`, how tickets are kept in `ledger` and answered
+in `answers`, the browser's half in `script`, `challenges` and `aid`, and how answers are sent in
+`exchange`.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from tcaptcha_middleware.credentials import Captcha, Credentials
+from tcaptcha_middleware.testing.aid import AidCheck
 from tcaptcha_middleware.testing.exchange import (
     Answer,
     body_of,
@@ -26,6 +27,9 @@ from tcaptcha_middleware.testing.exchange import (
     turn_away,
 )
 from tcaptcha_middleware.testing.ledger import Ledger
+from tcaptcha_middleware.testing.orders import PREFIX, obey
+from tcaptcha_middleware.testing.pages import Pages
+from tcaptcha_middleware.testing.script import PATHS
 from tcaptcha_middleware.testing.serving import serving
 from tcaptcha_middleware.testing.wire import MAX_CALL, ApiError, envelope, read_call
 from tcaptcha_middleware.testing.words import check_step, check_ticket
@@ -39,14 +43,17 @@ if TYPE_CHECKING:
 _REMEMBERED = 10_000
 
 
-class TencentEmulator:
-    """Check tickets as Tencent does, without an account and without the internet.
+class TencentEmulator(Pages):
+    """Show captchas and check tickets as Tencent does, without an account or the internet.
 
     Serve it with any ASGI server, with `serve()`, or hand it to `httpx.ASGITransport`. It
     recomputes every signature, refuses whatever Tencent would refuse, answers API failures
-    with HTTP 200, and plays each ticket once. Over HTTP, `POST /__emulator__/tickets` does what
-    `mint` does, and `POST /__emulator__/script` what `script` does; they take a JSON object,
-    the latter a list of them, too.
+    with HTTP 200, and plays each ticket once. To browsers it serves a stand-in for Tencent's
+    script, as `/TJCaptcha.js` and under the three other names.
+
+    Over HTTP, `POST /__emulator__/tickets` does what `mint` does, `/__emulator__/script` what
+    `script` does, `/__emulator__/challenges` what `challenge` does, and `/__emulator__/loads`
+    what `load` does; they take a JSON object, all but the first a list of them, too.
 
     Args:
         app_id: CaptchaAppId of its captcha, which has tickets for web pages and mini-programs.
@@ -56,11 +63,19 @@ class TencentEmulator:
         secret_key: SecretKey of it.
         token: The token that has to come with the key, where it is a temporary one.
         rate: How many calls it answers in one second, before `RequestLimitExceeded`.
+        check_app_id: Whether a challenge needs a good `aidEncrypted`, as with the console's
+            forced verification of the CaptchaAppId.
+        one_time: Whether each `aidEncrypted` is good for one challenge; goes with the former.
         clock: Tells the time in Unix seconds.
 
     Attributes:
-        latency: Seconds that it waits before each answer.
+        latency: Seconds that it waits before each answer to a call.
         calls: The parameters of the last 10,000 authentic calls, in order, without the secret.
+        challenges: What the last 10,000 pages said that asked for a challenge; see `Pages`.
+
+    Raises:
+        ModuleNotFoundError: `check_app_id` needs cryptography; it comes with the extra `aid`.
+        ValueError: `one_time` without `check_app_id`, which alone would check nothing.
     """
 
     def __init__(  # noqa: PLR0913  an account of Tencent's is made of these
@@ -73,15 +88,21 @@ class TencentEmulator:
         secret_key: str = "emulatorSecretKey000000000000000",  # noqa: S107  opens nothing
         token: str | None = None,
         rate: int = 1000,
+        check_app_id: bool = False,
+        one_time: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if one_time and not check_app_id:
+            raise ValueError("one_time checks nothing by itself: set check_app_id=True, too")
         self._captcha = Captcha(app_id, app_secret_key)
+        app_id = self._captcha.app_id
+        aid = AidCheck(app_id, app_secret_key, once=one_time) if check_app_id else None
+        super().__init__(app_id=app_id, aid=aid, mint=self.mint, clock=clock)
         self._credentials = Credentials(secret_id, secret_key, token)
         self._ledger = Ledger(
             self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())
         )
         self._rate = rate
-        self._clock = clock
         self._second = (0, 0)
         # One for all that is counted or spent: tests mint while a server's thread answers.
         self._lock = threading.Lock()
@@ -154,8 +175,10 @@ class TencentEmulator:
             await respond(send, await self._answer(scope, body))
 
     async def _answer(self, scope: Scope, body: bytes) -> Answer:
-        if scope["path"].startswith("/__emulator__/"):
-            return self._obey(scope, body)
+        if scope["path"].startswith(PREFIX):
+            return obey(self._orders(), scope["method"], scope["path"], body)
+        if scope["path"] in PATHS:
+            return self._answer_load(scope["method"])
         step = self._next_step()
         await anyio.sleep(step.get("latency", self.latency))
         if "status" in step:
@@ -165,24 +188,19 @@ class TencentEmulator:
         content_type = step.get("content_type", answer.content_type)
         return answer._replace(content_type=content_type, dropped=step.get("drop", False))
 
-    def _obey(self, scope: Scope, body: bytes) -> Answer:
-        orders = {"/__emulator__/tickets": self._mint, "/__emulator__/script": self._script}
-        if scope["path"] not in orders:
-            return in_json(404, {"error": f"there is {' and '.join(orders)}"})
-        if scope["method"] != "POST":
-            return in_json(405, {"error": "POST it"})._replace(allow="POST")
-        try:
-            return in_json(200, orders[scope["path"]](json.loads(body or b"{}")))
-        except (ValueError, TypeError, RecursionError) as error:
-            return in_json(400, {"error": str(error)})
+    def _orders(self) -> dict[str, Callable[[object], Answer]]:
+        return {
+            f"{PREFIX}tickets": lambda told: in_json(200, self._mint(told)),
+            f"{PREFIX}script": lambda told: _said(self.script, told),
+            f"{PREFIX}challenges": lambda told: _said(self.challenge, told),
+            f"{PREFIX}loads": lambda told: _said(self.load, told),
+            f"{PREFIX}challenge": self._answer_challenge,
+        }
 
     def _mint(self, told: object) -> dict[str, str]:
         checked = check_ticket(told)
         with self._lock:
             return self._ledger.mint(self._clock(), **checked)
-
-    def _script(self, told: object) -> None:
-        self.script(*(told if isinstance(told, list) else [told]))
 
     def _next_step(self) -> dict[str, Any]:
         try:
@@ -215,3 +233,8 @@ class TencentEmulator:
         self._second = (int(now), calls + 1 if second == int(now) else 1)
         if self._second[1] > self._rate:
             raise ApiError("RequestLimitExceeded", f"Over {self._rate} calls in one second.")
+
+
+def _said(order: Callable[..., None], told: object) -> Answer:
+    order(*(told if isinstance(told, list) else [told]))
+    return in_json(200, None)

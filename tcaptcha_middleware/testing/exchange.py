@@ -9,6 +9,8 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
+
 if TYPE_CHECKING:
     from tcaptcha_middleware.asgi import Receive, Scope, Send
 
@@ -24,6 +26,8 @@ class Answer(NamedTuple):
         content_type: Its media type.
         dropped: Whether the connection breaks off before the body's end.
         allow: The methods that may be used instead, where that is what is wrong.
+        headers: Its other headers, names in lower case.
+        latency: How long it is held back, in seconds.
     """
 
     status: int
@@ -31,6 +35,8 @@ class Answer(NamedTuple):
     content_type: str = "application/json"
     dropped: bool = False
     allow: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    latency: float = 0
 
 
 def in_json(status: int, content: object) -> Answer:
@@ -68,11 +74,12 @@ async def body_of(receive: Receive, limit: int) -> bytes | None:
 
 
 async def respond(send: Send, answer: Answer) -> None:
-    """Send `answer`.
+    """Send `answer` when it is time.
 
     Raises:
         ConnectionResetError: It is one to break off; the server then closes the connection.
     """
+    await anyio.sleep(answer.latency)
     body = b"" if answer.status in _WITHOUT_BODY else answer.body
     # One byte more than comes, or the client would take what came for the whole.
     length = len(body) + answer.dropped
@@ -82,6 +89,7 @@ async def respond(send: Send, answer: Answer) -> None:
     ]
     if answer.allow:
         headers.append((b"allow", answer.allow.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": answer.dropped})
     if answer.dropped:

@@ -1,4 +1,4 @@
-"""What a user may say of a ticket to be minted, and of a call to come. No I/O.
+"""What may be said to the emulator of tickets, calls, challenges and loads. No I/O.
 
 Everything is checked when it is said: a mistake that shows only in the answer to a later call
 would look like Tencent's.
@@ -64,6 +64,28 @@ _STEP = {
 # What the answer for a mini-program's ticket has no room for.
 _WEB_ONLY = ("evil_level", "score")
 _ANSWERS = ("error", "code", "status")
+_TRUE = _Value("True: leave it out otherwise", lambda v: v is True)
+_CHALLENGE = {
+    "latency": _STEP["latency"],
+    "ticket": _Value("a dict of what is said of a ticket", lambda v: isinstance(v, dict)),
+    "skip": _TRUE,
+    "close": _TRUE,
+    "hang": _TRUE,
+    "error": _Value(
+        "an integer from 1001 to 1013", lambda v: _is_integer(v) and v in range(1001, 1014)
+    ),
+}
+_LOAD = {
+    "latency": _STEP["latency"],
+    "status": _STEP["status"],
+    "broken": _TRUE,
+    "throw": _Value('"constructor" or "show"', lambda v: v in ("constructor", "show")),
+}
+_SAID = {
+    "script": _Value("text", lambda v: isinstance(v, str)),
+    "appId": _Value("text", lambda v: isinstance(v, str)),
+    "options": _Value("a JSON object", lambda v: isinstance(v, dict)),
+}
 
 
 def check_ticket(told: object) -> dict[str, Any]:
@@ -89,10 +111,55 @@ def check_step(told: object) -> dict[str, Any]:
         ValueError: A value that does not fit its word, or two answers to one call.
     """
     step = _checked("a step", told, _STEP)
-    answers = [name for name in _ANSWERS if name in step]
-    if len(answers) > 1:
-        raise ValueError(f"a call has one answer, not {' and '.join(answers)}")
+    _check_alone("a call has one answer", step, _ANSWERS)
     return step
+
+
+def check_challenge(told: object) -> dict[str, Any]:
+    """Return a copy of how one challenge goes, if it makes sense.
+
+    Raises:
+        TypeError: It is no dict, or holds another word than the known ones.
+        ValueError: A value that does not fit its word, or two ends of one challenge.
+    """
+    step = _checked("a challenge", told, _CHALLENGE)
+    for solved in ("ticket", "skip"):
+        _check_alone("a challenge has one end", step, (solved, "close", "hang", "error"))
+    if "ticket" in step:
+        step["ticket"] = check_ticket(step["ticket"])
+    return step
+
+
+def check_load(told: object) -> dict[str, Any]:
+    """Return a copy of how one load of the script goes, if it makes sense.
+
+    Raises:
+        TypeError: It is no dict, or holds another word than the known ones.
+        ValueError: A value that does not fit its word, or two failures of one load.
+    """
+    step = _checked("a load", told, _LOAD)
+    _check_alone("a load fails in one way", step, ("status", "broken", "throw"))
+    return step
+
+
+def check_said(told: object) -> dict[str, Any]:
+    """Return a copy of what `TencentCaptcha.js` says of a challenge that it asks for.
+
+    Raises:
+        TypeError: It is no dict, or holds another word than the known ones.
+        ValueError: A word is missing, or its value does not fit.
+    """
+    said = _checked("a challenge that is asked for", told, _SAID)
+    missing = ", ".join(name for name in _SAID if name not in said)
+    if missing:
+        raise ValueError(f"{missing} is missing: TencentCaptcha.js says all of it")
+    return said
+
+
+def _check_alone(rule: str, step: Mapping[str, Any], rivals: tuple[str, ...]) -> None:
+    found = [name for name in rivals if name in step]
+    if len(found) > 1:
+        raise ValueError(f"{rule}, not {' and '.join(found)}")
 
 
 def _checked(what: str, told: object, known: Mapping[str, _Value]) -> dict[str, Any]:
