@@ -27,6 +27,8 @@ _ACCOUNT = (
     "TCAPTCHA_APP_SECRET_KEY",
 )
 
+_SCRIPT = "/TJCaptcha.js"
+
 _LAST_PORT = 65535
 
 
@@ -105,12 +107,14 @@ def _emulator(asked: argparse.Namespace, _: Mapping[str, str], running: ExitStac
 
     emulator = TencentEmulator()
     origin = running.enter_context(emulator.serve(asked.host, asked.port))
-    print(_INSTRUCTIONS.format(origin=origin, exports=_exports(emulator, origin)), flush=True)
+    exports = _exports(emulator, origin)
+    print(_INSTRUCTIONS.format(origin=origin, exports=exports, script=_SCRIPT), flush=True)
 
 
 _INSTRUCTIONS = """\
 # A stand-in for Tencent's captcha API at {origin}. Point an application at it:
 {exports}
+# Its stand-in for Tencent's script, for pages: {origin}{script}
 # A fresh ticket and randstr:
 #   curl -X POST {origin}/__emulator__/tickets"""
 
@@ -122,9 +126,12 @@ def _exports(emulator: TencentEmulator, origin: str) -> str:
         settings["secret_key"],
         settings["app_id"],
         settings["app_secret_key"],
+        origin,
+        f"{origin}{_SCRIPT}",
     )
+    names = (*_ACCOUNT, "TCAPTCHA_ENDPOINT", "TCAPTCHA_SCRIPT")
     lines = [
         f"export {name}={shlex.quote(str(value))}"
-        for name, value in zip((*_ACCOUNT, "TCAPTCHA_ENDPOINT"), (*values, origin), strict=True)
+        for name, value in zip(names, values, strict=True)
     ]
     return "\n".join(lines)

@@ -112,10 +112,12 @@ def test_the_emulator_prints_the_settings_that_work_with_it():
     command = [sys.executable, "-m", "tcaptcha_middleware", "emulator", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            lines = [process.stdout.readline() for _ in range(6)]
+            lines = [process.stdout.readline() for _ in range(8)]
             environ = dict(
-                line.removeprefix("export ").strip().split("=", 1) for line in lines[1:]
+                line.removeprefix("export ").strip().split("=", 1) for line in lines[1:7]
             )
+            assert environ["TCAPTCHA_SCRIPT"] in lines[7]
+            assert "TencentCaptcha" in httpx.get(environ["TCAPTCHA_SCRIPT"]).text
             pair = httpx.post(f"{environ['TCAPTCHA_ENDPOINT']}/__emulator__/tickets").json()
             with TencentVerifier.from_env(environ) as verifier:
                 assert verifier.verify(Ticket(**pair, user_ip="203.0.113.7")).passed
