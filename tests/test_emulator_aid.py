@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
+from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.testing.aid import Aid, AidCheck
 
 APP_ID, SECRET, MADE = 123456789, "1234567891011121314151516", 1710144972
@@ -30,7 +31,7 @@ OTHERS = "AAECAwQFBgcICQoLDA0OD41wf9vBqmJKPfy1LbewiUI96Lm2EKww57Pt4a0dOOIu"
 
 
 def check(aid, now=MADE, secret=SECRET):
-    AidCheck(APP_ID, secret, once=False).check(aid, now)
+    AidCheck(Captcha(APP_ID, secret), once=False).check(aid, now)
 
 
 def refused(aid, now=MADE):
@@ -122,7 +123,7 @@ def test_a_secret_of_any_length_makes_a_key(secret):
 
 def test_a_value_is_good_again_unless_it_is_good_once():
     aid = cbc(f"{APP_ID}&{MADE}&300")
-    often, once = (AidCheck(APP_ID, SECRET, once=once) for once in (False, True))
+    often, once = (AidCheck(Captcha(APP_ID, SECRET), once=once) for once in (False, True))
     often.check(aid, MADE)
     often.check(aid, MADE)
     once.check(aid, MADE)
@@ -132,7 +133,7 @@ def test_a_value_is_good_again_unless_it_is_good_once():
 
 
 def test_what_is_spent_is_forgotten_when_it_has_expired():
-    once = AidCheck(APP_ID, SECRET, once=True)
+    once = AidCheck(Captcha(APP_ID, SECRET), once=True)
     once.check(cbc(f"{APP_ID}&{MADE}&300"), MADE)
     once.check(cbc(f"{APP_ID}&{MADE + 301}&300", iv=b"1" * 16), MADE + 301)
     assert len(once._seen) == 1

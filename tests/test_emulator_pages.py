@@ -69,6 +69,18 @@ def test_a_challenge_is_to_be_solved_and_its_ticket_is_good(client, code_of):
     assert [code_of(answer) for _ in range(2)] == [1, 9]
 
 
+def test_each_captcha_has_challenges_whose_tickets_are_its_own(behind):
+    shop = {"app_id": 190000001, "app_secret_key": "shopsOwnAppSecretKey"}
+    emulator = behind.emulator = TencentEmulator(captchas={190000001: shop["app_secret_key"]})
+    answer = httpx.post(f"{behind.origin}{CHALLENGE}", json=said("190000001")).json()
+    ticket = Ticket(answer["ticket"], answer["randstr"], "203.0.113.7")
+    codes = []
+    for own in (emulator.settings, emulator.settings | shop):
+        with TencentVerifier(**own, endpoint=behind.origin) as verifier:
+            codes.append(verifier.verify(ticket).code)
+    assert codes == [100, 1]
+
+
 @pytest.mark.parametrize(
     ("step", "outcome"),
     [

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from itertools import cycle, islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.credentials import Captcha
 
 LONGEST_TTL = 86400
 """For how long a value may be good, in seconds."""
@@ -40,20 +43,19 @@ class AidCheck:
     """Tells good values from bad ones, and with `once` also those that came before.
 
     Args:
-        app_id: The captcha that they have to be for.
-        app_secret_key: What they have to be encrypted with.
+        captcha: What they have to be for, and encrypted with its AppSecretKey.
         once: Whether each may be used a single time (the console's one-time option).
 
     Raises:
         ModuleNotFoundError: cryptography is not installed; it comes with the extra `aid`.
     """
 
-    def __init__(self, app_id: int, app_secret_key: str, *, once: bool) -> None:
+    def __init__(self, captcha: Captcha, *, once: bool) -> None:
         import cryptography  # noqa: F401  told now, and not at the first challenge
 
-        self._app_id = app_id
+        self._app_id = captcha.app_id
         # A longer key is cut: Tencent's page does not say.
-        self._key = bytes(islice(cycle(app_secret_key.encode()), _KEY))
+        self._key = bytes(islice(cycle(captcha.app_secret_key.encode()), _KEY))
         self._once = once
         self._seen: dict[bytes, float] = {}
 

@@ -13,7 +13,7 @@ from tcaptcha_middleware.testing.aid import Aid
 from tcaptcha_middleware.testing.words import check_challenge, check_said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcaptcha_middleware.testing.aid import AidCheck
 
@@ -30,8 +30,8 @@ class Challenges:
     """Every challenge that is asked for, and the steps to come. Not for two threads at once.
 
     Args:
-        app_id: The one captcha that there are challenges of.
-        aid: What checks `aidEncrypted`; None where the captcha does not insist on it.
+        checks: By CaptchaAppId, what checks `aidEncrypted`; None where the captcha does not
+            insist on it.
         mint: Makes a ticket of what is said of it.
 
     Attributes:
@@ -39,10 +39,9 @@ class Challenges:
     """
 
     def __init__(
-        self, app_id: int, aid: AidCheck | None, mint: Callable[..., dict[str, str]]
+        self, checks: Mapping[int, AidCheck | None], mint: Callable[..., dict[str, str]]
     ) -> None:
-        self._app_id = app_id
-        self._aid = aid
+        self._checks = {str(app_id): check for app_id, check in checks.items()}
         self._mint = mint
         self._steps: deque[dict[str, Any]] = deque()
         self.said: list[dict[str, Any]] = []
@@ -70,23 +69,25 @@ class Challenges:
         except ValueError as error:
             return _failed(_NO_CONFIGURATION, str(error)), 0
         step = self._steps.popleft() if self._steps else {}
-        return self._go(step), step.get("latency", 0)
+        return self._go(step, int(said["appId"])), step.get("latency", 0)
 
     def _admit(self, said: dict[str, Any], now: float) -> None:
         # How Tencent turns away another's app id or a bad aidEncrypted is not known: here it
         # is the failure that a page has to expect before anything is drawn.
-        if said["appId"] != str(self._app_id):
-            raise ValueError(f"the emulator's captcha is {self._app_id}, not {said['appId']}")
-        if self._aid is not None:
-            self._aid.check(_aid(said["options"]), now)
+        if said["appId"] not in self._checks:
+            known = " or ".join(self._checks)
+            raise ValueError(f"the emulator's captcha is {known}, not {said['appId']}")
+        check = self._checks[said["appId"]]
+        if check is not None:
+            check.check(_aid(said["options"]), now)
 
-    def _go(self, step: dict[str, Any]) -> dict[str, Any]:
+    def _go(self, step: dict[str, Any], app_id: int) -> dict[str, Any]:
         if "error" in step:
             return _failed(step["error"], "as scripted")
         if "close" in step or "hang" in step:
             return {"outcome": "close" if "close" in step else "hang"}
         # Minted now and not when it is solved: one answer holds all that the page needs.
-        pair = self._mint(**step.get("ticket", {}))
+        pair = self._mint(**{"app_id": app_id} | step.get("ticket", {}))
         sid = str(secrets.randbelow(10**19))
         return {"outcome": "skip" if "skip" in step else "solve", "sid": sid, **pair}
 

@@ -1,9 +1,9 @@
 """A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
 
 Here is whom it is to its user, and which part answers what. What may be said to it stands in
-`words` and `orders`, how calls are read in `wire`, how tickets are kept in `ledger` and answered
-in `answers`, the browser's half in `script`, `challenges` and `aid`, and how answers are sent in
-`exchange`.
+`words` and `orders`, how calls are read in `wire`, how tickets are kept in `ledger` and
+answered in `answers`, the browser's half in `script`, `challenges` and `aid`, and how answers
+are sent in `exchange`.
 """
 
 from __future__ import annotations
@@ -95,13 +95,14 @@ class TencentEmulator(Pages):
         if one_time and not check_app_id:
             raise ValueError("one_time checks nothing by itself: set check_app_id=True, too")
         self._captcha = Captcha(app_id, app_secret_key)
-        app_id = self._captcha.app_id
-        aid = AidCheck(app_id, app_secret_key, once=one_time) if check_app_id else None
-        super().__init__(app_id=app_id, aid=aid, mint=self.mint, clock=clock)
+        every = [self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())]
+        checks = {
+            captcha.app_id: AidCheck(captcha, once=one_time) if check_app_id else None
+            for captcha in every
+        }
+        super().__init__(checks=checks, mint=self.mint, clock=clock)
         self._credentials = Credentials(secret_id, secret_key, token)
-        self._ledger = Ledger(
-            self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())
-        )
+        self._ledger = Ledger(*every)
         self._rate = rate
         self._second = (0, 0)
         # One for all that is counted or spent: tests mint while a server's thread answers.

@@ -9,7 +9,7 @@ from tcaptcha_middleware.testing.exchange import in_json
 from tcaptcha_middleware.testing.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tcaptcha_middleware.testing.aid import AidCheck
     from tcaptcha_middleware.testing.exchange import Answer
@@ -19,8 +19,8 @@ class Pages:
     """Serve pages the stand-in for Tencent's script, and the challenges that it asks for.
 
     Args:
-        app_id: The one captcha that there are challenges of.
-        aid: What checks `aidEncrypted`; None where the captcha does not insist on it.
+        checks: By CaptchaAppId, what checks `aidEncrypted`; None where the captcha does not
+            insist on it.
         mint: Makes a ticket of what is said of it.
         clock: Tells the time in Unix seconds.
 
@@ -32,12 +32,11 @@ class Pages:
     def __init__(
         self,
         *,
-        app_id: int,
-        aid: AidCheck | None,
+        checks: Mapping[int, AidCheck | None],
         mint: Callable[..., dict[str, str]],
         clock: Callable[[], float],
     ) -> None:
-        self._challenges = Challenges(app_id, aid, mint)
+        self._challenges = Challenges(checks, mint)
         self._script = Script()
         self._clock = clock
         self.challenges: list[dict[str, Any]] = self._challenges.said
