@@ -1,4 +1,87 @@
-declare const captcha: {
-  solve(options: { for: string }): Promise<{ ticket: string; randstr: string }>;
-};
+/** What the server tells about the captcha that a request needs. */
+export interface Settings {
+  /** CaptchaAppId, which is public. */
+  appId: string | number;
+  site: "cn" | "intl";
+  /** Where Tencent's script is loaded from. */
+  script: string;
+  /** The names of the headers that carry the pair; `X-Captcha-…` by default. */
+  headers?: Pair;
+  /** The names of the form fields that carry the pair; `ticket` and `randstr` by default. */
+  fields?: Pair;
+  language?: string;
+  /** Good for one challenge, so that settings which hold it have to be fetched each time. */
+  aidEncrypted?: string;
+  aidEncryptedType?: "cbc" | "gcm";
+  aidEncryptedAad?: string;
+}
+
+/** What a solved challenge gives; it serves one request. */
+export interface Pair {
+  ticket: string;
+  randstr: string;
+}
+
+export interface Options {
+  /** The settings or where they are; `settings.json` beside the module by default. */
+  settings?: string | URL | Settings;
+  /** Handed to Tencent's script as it is. */
+  bizState?: unknown;
+  /** Show the challenge in this element of the page, instead of in front of the page. */
+  embed?: Element;
+  /** Told by the page's `prefers-color-scheme` by default. */
+  darkMode?: boolean | "force";
+  /** Told by the settings, else by the page's `lang`, by default. */
+  language?: string;
+  /** Of the page's CSP; that of the page's first script with one by default. */
+  nonce?: string;
+  /** How long the settings, and then the script, may take to load, in milliseconds; 15000. */
+  timeout?: number;
+  /** Hand on what Tencent's script gives where it cannot reach Tencent; false by default. */
+  disasterTickets?: boolean;
+}
+
+export interface Asked {
+  /** The method and path of the request that needs the pair, such as `"POST /login"`. */
+  for?: string;
+  signal?: AbortSignal;
+  /** Goes before the embed of the options. */
+  embed?: Element;
+}
+
+export type Code = "closed" | "load" | "network" | "settings" | "timeout";
+
+/** Why there is no ticket; see `code`. */
+export class CaptchaError extends Error {
+  constructor(code: Code, message: string, options?: ErrorOptions);
+  readonly name: "CaptchaError";
+  readonly code: Code;
+}
+
+export class TCaptcha {
+  constructor(options?: Options);
+  /** May be changed at any time; holds from the next challenge on. */
+  options: Options;
+  /** Show the challenge; rejects with a `CaptchaError`, or with the reason of `signal`. */
+  solve(asked?: Asked): Promise<Pair>;
+  /** `fetch`, which solves the captcha where the server asks for it, and sends again. */
+  fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+}
+
+/** What forms and buttons tell their users; may be translated. */
+export const messages: Record<"busy" | "solved" | "closed" | "failed", string>;
+
+/** The one that forms and buttons use. */
+declare const captcha: TCaptcha;
 export default captcha;
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "tcaptcha-button": HTMLElement;
+  }
+  interface HTMLElementEventMap {
+    /** Prevent its default, and the form is not sent. */
+    "tcaptcha-solved": CustomEvent<Pair>;
+    "tcaptcha-error": CustomEvent<CaptchaError>;
+  }
+}

@@ -1,22 +1,499 @@
-// A stand-in until the module itself is here.
-const load = (src) =>
-  new Promise((resolve, reject) => {
-    const script = Object.assign(document.createElement("script"), { src });
-    script.onload = resolve;
-    script.onerror = () => reject(Object.assign(new Error("load"), { code: "load" }));
-    document.head.append(script);
-  });
+// The browser's half of the captcha: settings -> script -> challenge -> ticket -> send.
+// No dependencies and no build step; what may be imported is told in tcaptcha.d.ts.
 
-export default {
-  async solve({ for: target }) {
-    const url = new URL("settings.json", import.meta.url);
-    url.searchParams.set("for", target);
-    const { appId, script } = await (await fetch(url, { cache: "no-store" })).json();
-    await load(script);
-    return new Promise((resolve, reject) => {
-      const done = (result) =>
-        result.ret === 0 ? resolve(result) : reject(Object.assign(new Error("closed"), { code: "closed" }));
-      new TencentCaptcha(appId, done, {}).show();
+/** @import { Asked, Code, Options, Pair, Settings } from "./tcaptcha.js" */
+/** @import { CaptchaError as DeclaredError, TCaptcha as Declared } from "./tcaptcha.js" */
+/** @typedef {{ destroy(): void, show(): void }} Widget */
+/** @typedef {new (...told: any[]) => Widget} Tencent */
+/** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
+/** @typedef {Settings & { headers: Pair, fields: Pair }} Told */
+
+/** @implements {DeclaredError} */
+export class CaptchaError extends Error {
+  /** @type {"CaptchaError"} */
+  name = "CaptchaError";
+
+  /**
+   * @param {Code} code
+   * @param {string} message
+   * @param {ErrorOptions} [options]
+   */
+  constructor(code, message, options) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/**
+ * Settles as `work` does, or rejects as soon as `signal` aborts.
+ * @template T
+ * @param {Promise<T>} work
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+function until(work, signal) {
+  return new Promise((done, fail) => {
+    const abort = () => fail(signal?.reason);
+    work.then(done, fail).finally(() => signal?.removeEventListener("abort", abort));
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort);
+  });
+}
+
+// 1. Settings
+
+// Written apart from `new URL(…)`: bundlers take the two together for a file of the bundle.
+const here = import.meta.url;
+
+/**
+ * @param {Options} options
+ * @param {string} [need]
+ * @returns {Promise<Told>}
+ */
+async function read({ settings = new URL("settings.json", here), timeout = 15_000 }, need) {
+  const told =
+    typeof settings === "string" || settings instanceof URL
+      ? await fetchSettings(new URL(settings, document.baseURI), timeout, need)
+      : settings;
+  if (!told?.appId || !told.script) {
+    throw new CaptchaError("settings", "The captcha's settings lack appId or script");
+  }
+  return {
+    headers: { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
+    fields: { ticket: "ticket", randstr: "randstr" },
+    ...told,
+  };
+}
+
+/**
+ * @param {URL} url
+ * @param {number} timeout
+ * @param {string} [need]
+ * @returns {Promise<Settings>}
+ */
+async function fetchSettings(url, timeout, need) {
+  if (need) url.search += `${url.search ? "&" : "?"}for=${encodeURIComponent(need)}`;
+  try {
+    // Never from a cache: aidEncrypted is good for one challenge.
+    const init = { cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(timeout) };
+    const answer = await fetch(url, init);
+    if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
+    return await answer.json();
+  } catch (cause) {
+    const late = /** @type {Error} */ (cause).name === "TimeoutError";
+    const message = `The captcha's settings could not be fetched from ${url.href}`;
+    throw new CaptchaError(late ? "timeout" : "settings", message, { cause });
+  }
+}
+
+// 2. Script
+
+/** What is loaded or being loaded, by address: once for all that ask. @type {Map<string, Promise<Tencent>>} */
+const scripts = new Map();
+
+/**
+ * @param {string} src
+ * @param {Options} options
+ */
+function load(src, options) {
+  const loading = scripts.get(src) ?? insert(src, options);
+  scripts.set(src, loading);
+  // The next who asks may be luckier.
+  loading.catch(() => scripts.delete(src));
+  return loading;
+}
+
+/**
+ * @param {string} src
+ * @param {Options} options
+ * @returns {Promise<Tencent>}
+ */
+async function insert(src, { nonce, timeout = 15_000 }) {
+  const script = document.createElement("script");
+  // The attribute is hidden from scripts; the property is not.
+  const nonced = /** @type {HTMLScriptElement | null} */ (document.querySelector("script[nonce]"));
+  script.nonce = nonce ?? nonced?.nonce ?? "";
+  script.src = src;
+  try {
+    await new Promise((done, fail) => {
+      script.addEventListener("load", done);
+      script.addEventListener("error", () => {
+        fail(new CaptchaError("load", `${src} could not be loaded`));
+      });
+      setTimeout(() => fail(new CaptchaError("timeout", `${src} takes too long`)), timeout);
+      document.head.append(script);
     });
-  },
+    // Kept for this address: cn's script and intl's define the same name.
+    const { TencentCaptcha } = /** @type {any} */ (window);
+    if (!TencentCaptcha) throw new CaptchaError("load", `${src} defines no TencentCaptcha`);
+    return TencentCaptcha;
+  } catch (error) {
+    script.remove();
+    throw error;
+  }
+}
+
+// 3. Challenge
+
+/**
+ * What Tencent's script is told; it takes an option that is undefined for one that is set.
+ * @param {Told} settings
+ * @param {Options} options
+ * @param {Element} [embed]
+ */
+function optionsOf(settings, options, embed) {
+  const language = options.language ?? settings.language ?? document.documentElement.lang;
+  const gcm = settings.aidEncryptedType === "gcm";
+  const all = {
+    userLanguage: language.toLowerCase() || undefined,
+    enableDarkMode: options.darkMode ?? matchMedia("(prefers-color-scheme: dark)").matches,
+    bizState: options.bizState,
+    type: embed && "embed",
+    aidEncrypted: settings.aidEncrypted,
+    aidEncryptedType: gcm ? "gcm" : undefined,
+    aidEncryptedAad: settings.aidEncryptedAad,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+/**
+ * The pair in what Tencent's script calls back with. `ret` is 0 too where it could not reach
+ * Tencent, and made a "disaster ticket" up, which proves nothing.
+ * @param {Answer} answer
+ * @param {boolean} [disasterTickets]
+ * @returns {Pair}
+ */
+function pairOf({ ret, ticket, randstr, errorCode, errorMessage }, disasterTickets) {
+  if (ret === 2) throw new CaptchaError("closed", "The captcha was closed");
+  const disaster = Number(errorCode) > 0 || /^tr?error/.test(ticket ?? "");
+  if (ret !== 0 || !ticket || !randstr || (disaster && !disasterTickets)) {
+    throw new CaptchaError("network", `Tencent says ${errorCode ?? ret} ${errorMessage ?? ""}`);
+  }
+  return { ticket, randstr };
+}
+
+/**
+ * Shows one challenge. Waits for as long as the user thinks: what does not load in time here,
+ * Tencent's script tells itself.
+ * @param {Tencent} Tencent
+ * @param {Told} settings
+ * @param {Options} options
+ * @param {Element} [embed]
+ * @param {AbortSignal} [signal]
+ */
+async function challenge(Tencent, settings, options, embed, signal) {
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  const own = embed || settings.site !== "intl" ? null : document.createElement("div");
+  if (own) document.body.append(own);
+  const place = embed ?? own;
+  /** @type {Widget | undefined} */
+  let widget;
+  /** @type {Promise<Answer>} */
+  const answer = new Promise((called) => {
+    const told = [String(settings.appId), called, optionsOf(settings, options, embed)];
+    // The script for intl wants an element first, and so does a challenge in the page.
+    widget = place ? new Tencent(place, ...told) : new Tencent(...told);
+    widget.show();
+  });
+  try {
+    const caught = answer.catch((cause) => {
+      throw new CaptchaError("load", "Tencent's script failed", { cause });
+    });
+    return pairOf(await until(caught, signal), options.disasterTickets);
+  } finally {
+    try {
+      widget?.destroy();
+    } catch {
+      // It may have gone by itself.
+    }
+    own?.remove();
+    refocus(focused, embed);
+  }
+}
+
+/**
+ * Gives the focus back, unless the user took it somewhere else meanwhile.
+ * @param {HTMLElement | null} focused
+ * @param {Element} [embed]
+ */
+function refocus(focused, embed) {
+  const now = document.activeElement;
+  if (!embed || !now || now === document.body || embed.contains(now)) focused?.focus?.();
+}
+
+// 4. Ticket
+
+/** The last challenge at each place: in front of the page, or an element in it. @type {WeakMap<object, Promise<unknown>>} */
+const last = new WeakMap();
+
+/**
+ * Solves one challenge, after those that were asked for before: two never show at once.
+ * @param {Options} options
+ * @param {Asked} asked
+ */
+function ask(options, { for: need, signal, embed = options.embed }) {
+  const solving = async () => {
+    signal?.throwIfAborted();
+    // Not before its turn: aidEncrypted ages while others solve.
+    const settings = await until(read(options, need), signal);
+    const Tencent = await until(load(settings.script, options), signal);
+    return { settings, pair: await challenge(Tencent, settings, options, embed, signal) };
+  };
+  const place = embed ?? document;
+  const mine = (last.get(place) ?? Promise.resolve()).then(solving);
+  last.set(place, mine.catch(() => {}));
+  return until(mine, signal);
+}
+
+// 5. Send
+
+const SHOW = new Set([
+  "ticket_missing",
+  "ticket_rejected",
+  "ticket_expired",
+  "ticket_reused",
+  "risk_denied",
+  "disaster_ticket",
+]);
+
+/**
+ * What the captcha is needed for ("POST /login"), where the server asks for it.
+ * @param {Request} request
+ * @param {Response} response
+ */
+async function neededFor({ method, url }, response) {
+  const type = response.headers.get("Content-Type") ?? "";
+  if (response.status !== 403 || !/^application\/problem\+json *(;|$)/i.test(type)) return;
+  // What redirected has done its work already; to send again would be to do it twice.
+  if (response.redirected && !/^(GET|HEAD)$/.test(method)) return;
+  const problem = await response.clone().json().catch(() => null);
+  if (SHOW.has(problem?.code)) return `${method} ${new URL(response.url || url).pathname}`;
+}
+
+/** @implements {Declared} */
+export class TCaptcha {
+  /** What each need's followers wait for: its failure, if any. @type {Map<string, Promise<unknown>>} */
+  #leaders = new Map();
+
+  /** @param {Options} [options] */
+  constructor(options = {}) {
+    this.options = options;
+  }
+
+  /**
+   * @param {Asked} [asked]
+   * @returns {Promise<Pair>}
+   */
+  async solve(asked = {}) {
+    return (await ask(this.options, asked)).pair;
+  }
+
+  /**
+   * @param {RequestInfo | URL} input
+   * @param {RequestInit} [init]
+   * @returns {Promise<Response>}
+   */
+  async fetch(input, init) {
+    // A stream can be sent once, and keeping it for another time would be to buffer it.
+    if (init?.body instanceof ReadableStream) return fetch(input, init);
+    // Holds the body as it is now; the caller may change a FormData while the user solves.
+    const request = new Request(input, init);
+    const response = await fetch(request.clone());
+    const need = await neededFor(request, response);
+    return need ? this.#pass(need, request, response) : response;
+  }
+
+  /**
+   * Of several that need the same, the first solves while the others wait. They are sent again
+   * as they are: a server may need no more than one. Those still refused solve one by one.
+   * @param {string} need
+   * @param {Request} request
+   * @param {Response} refusal
+   */
+  async #pass(need, request, refusal) {
+    try {
+      for (let tried = false; this.#leaders.has(need); ) {
+        const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
+        // Closed or broken for one is so for all who waited: nobody closes ten challenges.
+        if (failure instanceof CaptchaError) throw failure;
+        if (tried) continue;
+        tried = true;
+        refusal = await fetch(request.clone());
+        if (!(await neededFor(request, refusal))) return refusal;
+      }
+      const sent = this.#lead(need, request);
+      const end = sent.then(() => {}, (error) => error);
+      this.#leaders.set(need, end.finally(() => this.#leaders.delete(need)));
+      return await sent;
+    } catch (error) {
+      // The user's choice is no failure: the server's answer stands.
+      if (error instanceof CaptchaError && error.code === "closed") return refusal;
+      throw error;
+    }
+  }
+
+  /**
+   * @param {string} need
+   * @param {Request} request
+   */
+  async #lead(need, request) {
+    const { settings, pair } = await ask(this.options, { for: need, signal: request.signal });
+    request.headers.set(settings.headers.ticket, pair.ticket);
+    request.headers.set(settings.headers.randstr, pair.randstr);
+    return fetch(request);
+  }
+}
+
+const captcha = new TCaptcha();
+export default captcha;
+
+// 6. Forms and buttons: <form data-tcaptcha>, <tcaptcha-button>
+
+export const messages = {
+  busy: "Please solve the captcha.",
+  solved: "The captcha is solved.",
+  closed: "The captcha was closed. Please try again.",
+  failed: "The captcha could not be loaded. Please try again.",
 };
+
+/** Those with a challenge open. @type {WeakSet<Element>} */
+const busy = new WeakSet();
+
+/** The one that is being sent with its ticket just now. @type {Element | undefined} */
+let sending;
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement | null} submitter
+ */
+function formNeed(form, submitter) {
+  // Attributes, for a field may be called "action" or "method", and hide the property.
+  const method = submitter?.getAttribute("formmethod") ?? form.getAttribute("method") ?? "";
+  const action = submitter?.getAttribute("formaction") || form.getAttribute("action");
+  const { pathname } = new URL(action || location.href, document.baseURI);
+  if (/^dialog$/i.test(method)) return; // nothing is sent
+  return `${/^post$/i.test(method) ? "POST" : "GET"} ${pathname}`;
+}
+
+/**
+ * A polite live region. It stays: one that comes together with its text is not read out.
+ * @param {Element} host
+ */
+function statusOf(host) {
+  const found = host.querySelector("[data-tcaptcha-status]");
+  if (found) return found;
+  const made = document.createElement("span");
+  made.setAttribute("data-tcaptcha-status", "");
+  made.setAttribute("role", "status");
+  made.setAttribute("aria-live", "polite");
+  host.append(made);
+  return made;
+}
+
+/**
+ * @param {Element} host
+ * @param {Element | null} submitter
+ * @param {keyof messages} state
+ */
+function tell(host, submitter, state) {
+  host.setAttribute("data-tcaptcha-state", state);
+  // Not on the form: what is busy is not read out, and the live region is in it.
+  submitter?.setAttribute("aria-busy", String(state === "busy"));
+  statusOf(host).textContent = messages[state];
+}
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {string} name
+ * @param {string} value
+ */
+function fill(form, name, value) {
+  /** @type {HTMLInputElement | null} */
+  let field = form.querySelector(`input[type=hidden][name="${CSS.escape(name)}"]`);
+  if (!field) {
+    field = document.createElement("input");
+    field.type = "hidden";
+    field.name = name;
+    // First: of a form with an upload, the server reads no more than it has to.
+    form.prepend(field);
+  }
+  field.value = value;
+}
+
+/**
+ * Submits as the user did, for the form's other listeners. What is sent is put together before
+ * requestSubmit returns, so that the pair can go at once: back in history, or pressed again,
+ * the form holds no spent ticket.
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement | null} submitter
+ * @param {Pair} fields
+ * @param {Pair} pair
+ */
+function send(form, submitter, fields, pair) {
+  fill(form, fields.ticket, pair.ticket);
+  fill(form, fields.randstr, pair.randstr);
+  sending = form;
+  try {
+    HTMLFormElement.prototype.requestSubmit.call(form, submitter);
+  } finally {
+    sending = undefined;
+    fill(form, fields.ticket, "");
+    fill(form, fields.randstr, "");
+  }
+}
+
+/** @param {SubmitEvent} event */
+async function submitted(event) {
+  const { submitter } = event;
+  const form = /** @type {HTMLFormElement} */ (event.target);
+  const button = submitter?.closest("tcaptcha-button");
+  if (event.defaultPrevented || form === sending) return;
+  const need = (button || form.hasAttribute("data-tcaptcha")) && formNeed(form, submitter);
+  if (!need) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (busy.has(form)) return;
+  busy.add(form);
+  const host = button ?? form;
+  /** @param {string} type @param {unknown} detail */
+  const emit = (type, detail) =>
+    host.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
+  tell(host, submitter, "busy");
+  try {
+    const embed = form.querySelector("[data-tcaptcha-embed]") ?? undefined;
+    const { settings, pair } = await ask(captcha.options, { for: need, embed });
+    tell(host, submitter, "solved");
+    if (emit("tcaptcha-solved", pair)) send(form, submitter, settings.fields, pair);
+  } catch (error) {
+    const closed = error instanceof CaptchaError && error.code === "closed";
+    tell(host, submitter, closed ? "closed" : "failed");
+    emit("tcaptcha-error", error);
+  } finally {
+    busy.delete(form);
+  }
+}
+
+// Where there is a page: a bundle may be loaded by a server that renders, too.
+if (globalThis.document) {
+  // In the capture phase, before the form's own listeners; and so for forms that come later.
+  document.addEventListener("submit", submitted, true);
+
+  /** A native button, so that keyboard, focus and form are the browser's. */
+  class Button extends HTMLElement {
+    connectedCallback() {
+      // Its children are not there yet while the page is being read.
+      if (document.readyState === "loading") {
+        document.addEventListener("DOMContentLoaded", () => this.connectedCallback());
+      } else {
+        if (!this.querySelector("button")) {
+          const button = document.createElement("button");
+          button.append(...this.childNodes);
+          this.append(button);
+        }
+        statusOf(this);
+      }
+    }
+  }
+  // Under two addresses this module runs twice.
+  if (!customElements.get("tcaptcha-button")) customElements.define("tcaptcha-button", Button);
+}

@@ -1,0 +1,690 @@
+"""tcaptcha.js in a real Chromium, against a real server; only Tencent's script is a double."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import minify
+import pytest
+from browser import SCRIPT, TENCENT, browser, context, page
+from browser_site import BROWSER, SETTINGS, site_served
+
+from tcaptcha_middleware import Reason
+
+DOCS = (Path(__file__).parent.parent / "docs/browser.md").read_text()
+
+MODULE = """
+<script type="module" nonce="n0nce">
+  import captcha, { CaptchaError, TCaptcha, messages } from "/tcaptcha/tcaptcha.js";
+  Object.assign(window, { captcha, CaptchaError, TCaptcha, messages });
+  window.failure = (work) => work.then(
+    (value) => ({ value }), ({ code, name }) => ({ code, name }));
+  window.post = (path, init) => captcha.fetch(path, { method: "POST", ...init });
+  window.read = async (answer) => [answer.status, await answer.json()];
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def served():
+    with site_served() as site:
+        yield site
+
+
+@pytest.fixture
+def site(served):
+    served.reset()
+    return served
+
+
+@pytest.fixture
+def visit(page, site):
+    """Open a page of the site; `tencent` is what its double of the script starts with."""
+
+    def visit(body="", *, tencent=None, lang="en", csp=""):
+        html = f'<!doctype html><html lang="{lang}"><title>t</title>{body}{MODULE}'
+        headers = {"Content-Security-Policy": csp} if csp else {}
+        site.page = html, headers
+        if tencent:
+            page.add_init_script(f"window.tencent = {tencent}")
+        page.goto(site.origin)
+        return page
+
+    return visit
+
+
+SOLVES, CLOSES = '{ always: "solve" }', '{ always: "close" }'
+
+
+def test_it_is_small():
+    text = (BROWSER / "tcaptcha.js").read_text()
+    small = gzip.compress(minify.string("application/javascript", text).encode())
+    assert len(small) <= 4096
+    assert "import " not in re.sub(r"/\*.*?\*/|//.*", "", text, flags=re.DOTALL)
+
+
+def test_the_whole_journey_and_a_replay(visit, site):
+    page = visit()
+    page.evaluate("void (window.answer = post('/login', { body: 'name=ada' }).then(read))")
+    page.get_by_role("button", name="solve").click()
+    assert page.evaluate("answer") == [200, {"path": "/login", "body": "name=ada"}]
+    assert site.asked == ["POST /login"]
+    (bare, none), (again, ticket) = site.attempts
+    assert (bare, none, again) == ("/login", None, "/login")
+    assert page.evaluate("tencent.open") == 0
+    # A spent ticket of the caller's own is refused, and a new one is sent.
+    headers = f"{{ 'X-Captcha-Ticket': '{ticket}', 'X-Captcha-Randstr': '@{ticket[4:7]}' }}"
+    page.evaluate("tencent.always = 'solve'")
+    assert page.evaluate(f"post('/login', {{ headers: {headers} }}).then(read)")[0] == 200
+    assert [sent == ticket for _, sent in site.attempts[2:]] == [True, False]
+
+
+def test_who_closes_the_challenge_keeps_the_servers_answer(visit, site):
+    page = visit(tencent=CLOSES)
+    status, problem = page.evaluate("post('/login').then(read)")
+    assert (status, problem["code"]) == (403, "ticket_missing")
+    found = page.evaluate("failure(captcha.solve())")
+    assert (found["name"], found["code"]) == ("CaptchaError", "closed")
+    assert page.evaluate("failure(captcha.solve()).then(() => tencent.open)") == 0
+
+
+def test_a_second_refusal_is_the_answer(visit, site):
+    page = visit(tencent=SOLVES)
+    # Two halves that disagree with nothing but are spent: the double repeats itself.
+    page.evaluate("crypto.randomUUID = () => '00000000-repeated'")
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+    status, problem = page.evaluate("post('/login').then(read)")
+    assert (status, problem["code"], len(site.attempts)) == (403, "ticket_reused", 4)
+
+
+def test_what_needs_no_captcha_is_plain_fetch(visit, site):
+    page = visit()
+    assert page.evaluate("captcha.fetch('/free').then(read)") == [
+        200,
+        {"path": "/free", "body": ""},
+    ]
+    same = """async (init) => {
+        const [ours, theirs] = await Promise.all(
+            [captcha.fetch, fetch].map((send) => failure(send.call(captcha, ...init()))));
+        return ours.name === theirs.name && ours.name }"""
+    made = ["['http://[']", "['/', {method: 'TRACE'}]", "['/', {method: 'GET', body: 'b'}]"]
+    for init in made:
+        assert page.evaluate(f"({same})(() => {init})") == "TypeError"
+    opaque = (
+        "captcha.fetch('http://localhost:%s/guarded', {mode: 'no-cors'}).then((a) => a.type)"
+    )
+    assert page.evaluate(opaque % site.origin.rpartition(":")[2]) == "opaque"
+    assert site.asked == []
+
+
+def test_the_answers_of_others_are_not_read(visit, site, page):
+    visit(tencent=SOLVES)
+
+    def say(status, content_type, body):
+        answer = {"status": status, "content_type": content_type, "body": body}
+        page.route("**/other", lambda route: route.fulfill(**answer))
+
+    told = [("application/json", 403), ("application/problem+json", 400)]
+    for content_type, status in [*told, ("text/html", 403), ("application/problem+jsonx", 403)]:
+        body = '{"code": "ticket_missing"}'
+        say(status, content_type, body)
+        found = page.evaluate(
+            "captcha.fetch('/other').then(async (a) => [a.status, await a.text()])"
+        )
+        assert found == [status, body]
+    for body in ['{"code": "ticket_malformed"}', "no json", "null"]:
+        say(403, "application/problem+json", body)
+        assert page.evaluate("captcha.fetch('/other').then((a) => a.text())") == body
+    assert site.asked == []
+
+
+def test_the_script_is_loaded_once_and_again_only_after_a_failure(visit, page, context):
+    visit(tencent=SOLVES)
+    context.unroute(TENCENT)
+    context.route(TENCENT, lambda route: route.abort())
+    both = "Promise.all([captcha, new TCaptcha()].map((c) => failure(c.solve())))"
+    assert [found["code"] for found in page.evaluate(both)] == ["load", "load"]
+    assert page.evaluate("document.querySelectorAll('script[src]').length") == 0
+    assert page.evaluate("failure(post('/login'))")["code"] == "load"
+    context.unroute(TENCENT)
+    asked = []
+    context.route(
+        TENCENT,
+        lambda route: (
+            asked.append(route.request.url),
+            route.fulfill(body=SCRIPT, content_type="text/javascript"),
+        ),
+    )
+    assert all("value" in found for found in page.evaluate(both))
+    assert page.evaluate("[tencent.made.length, tencent.most, tencent.loads]") == [2, 1, 1]
+    assert asked == [SETTINGS["script"]]
+
+
+def test_a_script_that_is_none_or_throws_is_not_loaded(visit, page, context):
+    visit(tencent='{ answers: ["throw"], always: "solve" }')
+    context.unroute(TENCENT)
+    context.route(TENCENT, lambda route: route.fulfill(body="", content_type="text/javascript"))
+    assert page.evaluate("failure(captcha.solve())")["code"] == "load"
+    context.unroute(TENCENT)
+    context.route(TENCENT, lambda route: route.fulfill(body=SCRIPT))
+    assert page.evaluate("failure(captcha.solve())")["code"] == "load"
+    assert page.evaluate("captcha.solve().then((pair) => Object.keys(pair))") == [
+        "ticket",
+        "randstr",
+    ]
+
+
+def test_loading_has_a_deadline_and_thinking_has_none(visit, page, context):
+    page.clock.install()
+    visit()
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/settings.json*", hold)
+    page.evaluate("captcha.options.timeout = 200")
+    assert page.evaluate("failure(captcha.solve())")["code"] == "timeout"
+    page.unroute("**/settings.json*")
+    context.unroute(TENCENT)
+    context.route(TENCENT, hold)
+    assert page.evaluate("failure(captcha.solve())")["code"] == "timeout"
+    context.unroute(TENCENT)
+    context.route(TENCENT, lambda route: route.fulfill(body=SCRIPT))
+    page.evaluate("void (captcha.options = {}, window.answer = failure(captcha.solve()))")
+    page.get_by_role("button", name="solve").wait_for()
+    page.clock.fast_forward("01:00:00")
+    page.get_by_role("button", name="solve").click()
+    assert "value" in page.evaluate("answer")
+
+
+def test_offline_and_back(visit, context):
+    page = visit(tencent=SOLVES)
+    context.set_offline(True)
+    assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
+    assert page.evaluate("failure(post('/login'))")["name"] == "TypeError"
+    context.set_offline(False)
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+
+
+def test_settings_that_cannot_be_had_are_said_so(visit, site):
+    page = visit()
+    site.settings["status"] = 503
+    assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
+    site.settings = {"site": "cn"}
+    assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
+    assert page.evaluate("failure(post('/login'))")["code"] == "settings"
+
+
+def answered(page, count):
+    of_login = (
+        "performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/login'))"
+    )
+    page.wait_for_function(f"{of_login}.length === {count}")
+
+
+def test_an_abort_ends_the_challenge(visit, site):
+    page = visit()
+    reason = """(work) => {
+        const control = new AbortController();
+        const done = work(control.signal).catch((reason) => [reason === 'gone', tencent.open]);
+        return [control, done] }"""
+    page.evaluate(f"void (window.begin = {reason})")
+    page.evaluate("void (window.one = begin((signal) => captcha.solve({ signal })))")
+    page.get_by_role("dialog").wait_for()
+    # One in the queue behind it, one on its way to the server, one too late.
+    page.evaluate("void (window.two = begin((signal) => captcha.solve({ signal })))")
+    assert page.evaluate("(two[0].abort('gone'), two[1])") == [True, 1]
+    page.evaluate("void (window.three = begin((signal) => post('/login', { signal })))")
+    answered(page, 1)
+    assert page.evaluate("(three[0].abort('gone'), three[1])") == [True, 1]
+    assert page.evaluate("(one[0].abort('gone'), one[1])") == [True, 0]
+    late = "captcha.solve({ signal: AbortSignal.abort('gone') }).catch((reason) => reason)"
+    assert page.evaluate(late) == "gone"
+    assert page.evaluate("tencent.made.length") == 1
+    # Nothing is left in the way of the next.
+    page.evaluate("tencent.always = 'solve'")
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+
+
+TEN = (
+    "Promise.all([...Array(10).keys()].map((n) => post('%s', { body: String(n) }).then(read)))"
+)
+
+
+def test_ten_calls_in_parallel_share_one_challenge_where_one_is_enough(visit, site):
+    page = visit(tencent=SOLVES)
+    answers = page.evaluate(TEN % "/session")
+    assert [(status, told["body"]) for status, told in answers] == [
+        (200, str(n)) for n in range(10)
+    ]
+    assert page.evaluate("[tencent.made.length, tencent.most]") == [1, 1]
+    assert [ticket is None for _, ticket in site.attempts].count(False) == 1
+
+
+def test_ten_calls_in_parallel_solve_one_by_one_where_each_needs_a_ticket(visit, site):
+    page = visit(tencent=SOLVES)
+    answers = page.evaluate(TEN % "/login")
+    assert [status for status, _ in answers] == [200] * 10
+    assert page.evaluate("[tencent.made.length, tencent.most]") == [10, 1]
+    tickets = [ticket for _, ticket in site.attempts if ticket]
+    assert len(tickets) == len(set(tickets)) == 10
+    # Once each, once more after the first has solved, and with a ticket.
+    assert len(site.attempts) == 10 + 9 + 10
+
+
+def test_ten_calls_in_parallel_are_closed_once(visit, site):
+    page = visit(tencent='{ answers: ["close"], always: "solve" }')
+    answers = page.evaluate(TEN % "/login")
+    assert {(status, told["code"]) for status, told in answers} == {(403, "ticket_missing")}
+    assert page.evaluate("tencent.made.length") == 1
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+
+
+def test_the_others_go_on_where_the_first_is_aborted(visit, site):
+    page = visit()
+    page.evaluate("""void (window.control = new AbortController(),
+        window.first = post('/login', { signal: control.signal }).catch((e) => e.name))""")
+    page.get_by_role("dialog").wait_for()
+    page.evaluate(f"void (tencent.always = 'solve', window.answers = {TEN % '/login'})")
+    answered(page, 11)
+    page.evaluate("control.abort()")
+    assert page.evaluate("first") == "AbortError"
+    assert [status for status, _ in page.evaluate("answers")] == [200] * 10
+    assert page.evaluate("tencent.most") == 1
+
+
+BODIES = {
+    "text": ("'text'", "text"),
+    "bytes": ("new TextEncoder().encode('bytes')", "bytes"),
+    "a blob": ("new Blob(['blob'])", "blob"),
+    "parameters": ("new URLSearchParams({ a: 'b c' })", {"a": "b c"}),
+    "a form": (
+        """(() => { const form = new FormData(); form.set('a', 'é');
+            form.set('f', new File(['x'], 'n.txt')); return form })()""",
+        {"a": "é", "f": "n.txt"},
+    ),
+}
+
+
+def test_bodies_are_sent_twice_and_the_same(visit, site):
+    page = visit(tencent=SOLVES)
+    for body, sent in BODIES.values():
+        assert page.evaluate(f"post('/login', {{ body: {body} }}).then(read)")[0] == 200
+        handled = site.handled[-1]
+        assert (handled["form"] or handled["body"]) == sent
+        assert handled["headers"]["content-length"].isdecimal()
+
+
+def test_a_request_object_is_sent_as_it_is(visit, site):
+    page = visit(tencent=SOLVES)
+    found = page.evaluate("""async () => {
+        const sent = new Request('/login', { method: 'PUT', body: '{"a": 1}',
+            headers: { 'Content-Type': 'application/json', 'X-Own': 'kept' } });
+        const put = await read(await captcha.fetch(sent));
+        const post = new Request('/login', { method: 'POST', body: 'first' });
+        const over = await read(await captcha.fetch(post, { body: 'second' }));
+        const spent = await failure(captcha.fetch(sent));
+        return [put, sent.bodyUsed, over, spent.name] }""")
+    # The rule is for POST alone, so that a PUT needs no ticket.
+    assert found == [
+        [200, {"path": "/login", "body": '{"a": 1}'}],
+        True,
+        [200, {"path": "/login", "body": "second"}],
+        "TypeError",
+    ]
+    assert site.handled[0]["headers"]["x-own"] == "kept"
+    assert site.asked == ["POST /login"]
+
+
+def test_what_changes_while_the_user_solves_is_not_sent(visit, site):
+    page = visit()
+    page.evaluate("""void (window.form = new FormData(), form.set('a', 'before'),
+        window.answer = post('/login', { body: form }).then(read))""")
+    page.get_by_role("dialog").wait_for()
+    page.evaluate("form.set('a', 'after')")
+    page.get_by_role("button", name="solve").click()
+    assert page.evaluate("answer")[0] == 200
+    assert site.handled[0]["form"] == {"a": "before"}
+
+
+def test_a_stream_is_sent_once_and_its_refusal_is_the_answer(visit, page, site):
+    visit(tencent=SOLVES)
+    # Chromium streams over HTTP/2 alone, so that the network is a double here.
+    seen = page.evaluate("""async () => {
+        const sent = [], real = window.fetch;
+        window.fetch = async (...told) => (sent.push(told), new Response(
+            '{"code": "ticket_missing"}',
+            { status: 403, headers: { 'Content-Type': 'application/problem+json' } }));
+        const body = new ReadableStream(), init = { method: 'POST', body, duplex: 'half' };
+        const answer = await captcha.fetch('/login', init);
+        window.fetch = real;
+        return [answer.status, sent.length, sent[0][1] === init, body.locked] }""")
+    assert seen == [403, 1, True, False]
+    assert site.asked == []
+
+
+def test_what_was_redirected_after_its_work_is_not_sent_again(visit, site):
+    page = visit(tencent=SOLVES)
+    status, problem = page.evaluate("post('/moved').then(read)")
+    assert (status, problem["code"]) == (403, "ticket_missing")
+    assert site.attempts == [("/moved", None), ("/guarded", None)]
+    assert site.asked == []
+
+
+def test_another_origin_works_by_cors(visit, site):
+    page = visit(tencent=SOLVES)
+    other = f"http://localhost:{site.origin.rpartition(':')[2]}"
+    made = f"new TCaptcha({{ settings: new URL('{other}/tcaptcha/settings.json?v=1') }})"
+    url = f"{other}/login/api"
+    found = page.evaluate(f"""async () => {{
+        const answer = await {made}.fetch('{url}', {{ method: 'POST', body: 'b' }});
+        return [answer.type, answer.status] }}""")
+    assert found == ["cors", 200]
+    assert site.asked == ["POST /login/api"]
+
+
+def made(page, index=-1):
+    return page.evaluate(f"tencent.made.at({index})")
+
+
+def test_tencents_script_is_told_of_the_page(visit, page, site):
+    page.emulate_media(color_scheme="dark")
+    visit(tencent=SOLVES, lang="zh-CN")
+    page.evaluate("captcha.solve()")
+    options = {"userLanguage": "zh-cn", "enableDarkMode": True}
+    assert made(page) == {"appId": "190000000", "options": options, "place": None, "live": None}
+    site.settings["language"] = "ja"
+    page.emulate_media(color_scheme="light")
+    page.evaluate("captcha.solve()")
+    assert made(page)["options"] == {"userLanguage": "ja", "enableDarkMode": False}
+    told = "{ language: 'EN', darkMode: 'force', bizState: { a: 1 } }"
+    page.evaluate(f"new TCaptcha({told}).solve()")
+    assert made(page)["options"] == {
+        "userLanguage": "en",
+        "enableDarkMode": "force",
+        "bizState": {"a": 1},
+    }
+
+
+def test_a_challenge_in_the_page_gets_its_element(visit, page):
+    visit('<div id="here"></div><input id="elsewhere">')
+    page.evaluate("""void (window.answer = new TCaptcha(
+        { embed: document.getElementById('here') }).solve())""")
+    page.locator("#here").get_by_role("button", name="solve").wait_for()
+    found = made(page)
+    assert (found["place"], found["options"]["type"], found["live"]) == (
+        "div#here",
+        "embed",
+        True,
+    )
+    # What the user does meanwhile is not disturbed at the end.
+    page.locator("#elsewhere").focus()
+    page.evaluate("document.querySelector('#here button').click()")
+    page.evaluate("answer")
+    assert page.evaluate("document.activeElement.id") == "elsewhere"
+
+
+def test_intl_gets_an_element_that_is_gone_afterwards(visit, page, site):
+    script = "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js"
+    site.settings |= {"site": "intl", "script": script}
+    visit(tencent='{ answers: ["solve", "close"] }')
+    before = page.evaluate("document.body.childElementCount")
+    page.evaluate("captcha.solve()")
+    assert page.evaluate("failure(captcha.solve())")["code"] == "closed"
+    assert (made(page)["place"], made(page)["live"]) == ("div#", True)
+    assert "type" not in made(page)["options"]
+    assert page.evaluate("document.body.childElementCount") == before
+
+
+def test_aid_encrypted_is_fresh_for_each_challenge(visit, page, site):
+    site.settings |= {"aidEncrypted": "fresh", "aidEncryptedType": "cbc"}
+    visit(tencent=SOLVES)
+    page.evaluate("Promise.all([captcha.solve(), post('/login'), captcha.solve()])")
+    told = [page.evaluate(f"tencent.made[{n}].options.aidEncrypted") for n in range(3)]
+    assert told == ["fresh 1", "fresh 2", "fresh 3"]
+    assert "aidEncryptedType" not in made(page)["options"]
+    site.settings |= {"aidEncryptedType": "gcm", "aidEncryptedAad": "YWFk"}
+    page.evaluate("captcha.solve()")
+    assert made(page)["options"].items() >= {
+        ("aidEncrypted", "fresh 4"),
+        ("aidEncryptedType", "gcm"),
+        ("aidEncryptedAad", "YWFk"),
+    }
+
+
+def test_settings_can_be_told_in_the_page(visit, page, site):
+    visit(tencent=SOLVES)
+    told = {"appId": 1900, "site": "cn", "script": SETTINGS["script"]}
+    page.evaluate("(settings) => { captcha.options = { settings } }", told)
+    found = page.evaluate("post('/login').then(read)")
+    assert (found[0], site.asked, made(page)["appId"]) == (200, [], "1900")
+
+
+@pytest.mark.parametrize("kind", ["disaster", "unnumbered", "empty"])
+def test_no_ticket_that_tencent_did_not_give_is_handed_on(visit, page, site, kind):
+    visit(tencent=f'{{ always: "{kind}" }}')
+    assert page.evaluate("failure(captcha.solve())")["code"] == "network"
+    assert page.evaluate("failure(post('/login'))")["code"] == "network"
+    assert [ticket for _, ticket in site.attempts] == [None]
+    page.evaluate("captcha.options.disasterTickets = true")
+    found = page.evaluate("failure(captcha.solve())")
+    if kind == "empty":
+        assert found["code"] == "network"
+    else:
+        assert re.match(r"tr?error_1006_", found["value"]["ticket"])
+
+
+FORM = """
+<form id="a" data-tcaptcha action="/login" method="post">
+  <input id="name" name="name" required> <button name="go" value="1">Go</button>
+  <button name="go" value="2" formaction="/login/two">Two</button>
+  <button formmethod="dialog">Cancel</button>
+</form>
+"""
+HEARD = """
+window.heard = [];
+for (const type of ["submit", "tcaptcha-solved", "tcaptcha-error"])
+  addEventListener(type, (event) => heard.push(type));
+"""
+
+
+def test_a_form_is_sent_with_a_ticket_by_keyboard_alone(visit, page, site):
+    visit(FORM)
+    page.evaluate(HEARD)
+    page.locator("#name").focus()
+    page.keyboard.press("Enter")
+    assert (page.evaluate("heard"), site.asked) == ([], [])  # not valid yet
+    page.keyboard.type("ada")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="solve").wait_for()
+    status = page.get_by_role("status")
+    assert status.text_content() == "Please solve the captcha."
+    assert status.get_attribute("aria-live") == "polite"
+    go = page.get_by_role("button", name="Go", exact=True)
+    assert go.get_attribute("aria-busy") == "true"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # closes
+    page.locator("#a[data-tcaptcha-state=closed]").wait_for()
+    assert status.text_content() == "The captcha was closed. Please try again."
+    assert page.evaluate("document.activeElement.id") == "name"
+    assert go.get_attribute("aria-busy") == "false"
+    assert page.evaluate("heard") == ["tcaptcha-error"]
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="solve").wait_for()
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    (handled,) = site.handled
+    assert handled["form"].keys() == {"ticket", "randstr", "name", "go"}
+    assert (handled["form"]["name"], handled["form"]["go"]) == ("ada", "1")
+    assert site.asked == ["POST /login", "POST /login"]
+
+
+def test_a_submitter_is_kept_with_all_it_says(visit, page, site):
+    visit(FORM, tencent=SOLVES)
+    page.locator("#name").fill("ada")
+    page.get_by_role("button", name="Cancel").click()
+    assert site.asked == []
+    with page.expect_navigation():
+        page.get_by_role("button", name="Two").click()
+    (handled,) = site.handled
+    assert (handled["path"], handled["form"]["go"]) == ("/login/two", "2")
+    assert site.asked == ["POST /login/two"]
+
+
+def test_a_page_that_comes_back_has_no_ticket_left(visit, page, site):
+    visit(FORM, tencent=SOLVES)
+    page.locator("#name").fill("ada")
+    page.evaluate("addEventListener('pageshow', (event) => (window.again = event.persisted))")
+    for count in (1, 2):
+        with page.expect_navigation():
+            page.get_by_role("button", name="Go", exact=True).click()
+        page.go_back(wait_until="commit")
+        page.wait_for_function("window.again")
+        values = page.locator("input[type=hidden]").evaluate_all(
+            "all => all.map((i) => i.value)"
+        )
+        assert set(values) <= {""}
+        assert len(site.handled) == count
+    tickets = {handled["form"]["ticket"] for handled in site.handled}
+    assert len(tickets) == 2
+
+
+def test_a_form_of_scripts_hears_one_submit_and_reads_the_pair(visit, page, site):
+    visit(tencent=SOLVES)
+    # Comes after the module, and hides what its fields are called.
+    page.evaluate("""() => {
+        document.body.insertAdjacentHTML('beforeend',
+            '<form data-tcaptcha method=post><input name=action><input name=method><button>Go');
+        window.seen = [];
+        document.querySelector('form').addEventListener('submit', (event) => {
+            event.preventDefault();
+            seen.push(Object.fromEntries(new FormData(event.target)));
+        }) }""")
+    for count in (1, 2):
+        page.get_by_role("button", name="Go").dblclick()  # the second click is too many
+        page.wait_for_function(f"seen.length === {count}")
+    first, second = page.evaluate("seen")
+    assert list(first) == ["randstr", "ticket", "action", "method"]
+    assert first["ticket"].startswith("tr03")
+    assert first["ticket"] != second["ticket"]
+    assert site.asked == ["POST /"] * 2
+    assert page.evaluate("[...new FormData(document.forms[0]).values()]") == [""] * 4
+
+
+def test_two_forms_on_one_page_do_not_know_each_other(visit, page, site):
+    other = FORM.replace('id="a"', 'id="b"').replace("/login", "/login/b").replace("name", "n")
+    visit(FORM + other.replace('n="go"', 'name="go"').replace(' n="n"', ' name="n"'))
+    page.evaluate(
+        "addEventListener('submit', (e) => (e.preventDefault(), (window.sent ??= []).push("
+        "[e.target.id, e.target.elements.ticket.value])))"
+    )
+    page.evaluate(
+        "for (const id of 'ab') { const form = document.getElementById(id);"
+        " form.noValidate = true; form.requestSubmit(); }"
+    )
+    for count in (1, 2):
+        page.get_by_role("button", name="solve").click()
+        page.wait_for_function(f"window.sent?.length === {count}")
+    (a, first), (b, second) = page.evaluate("sent")
+    assert (a, b, first == second) == ("a", "b", False)
+    assert page.evaluate("[tencent.most, tencent.made.length]") == [1, 2]
+    assert site.asked == ["POST /login", "POST /login/b"]
+    states = page.locator("form").evaluate_all("all => all.map((f) => f.dataset.tcaptchaState)")
+    assert states == ["solved", "solved"]
+
+
+CSP = (
+    "default-src 'none'; script-src 'nonce-n0nce'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'"
+)
+
+
+def test_a_button_solves_first_under_a_strict_policy(visit, page, site):
+    page.add_init_script(HEARD)
+    visit(
+        '<form action="/login" method="post"><input name="name" value="ada">'
+        "<div data-tcaptcha-embed></div>"
+        "<tcaptcha-button>Log <b>in</b></tcaptcha-button></form>",
+        csp=CSP,
+    )
+    button = page.get_by_role("button", name="Log in")
+    button.focus()
+    page.keyboard.press("Space")
+    page.locator("[data-tcaptcha-embed] [role=dialog]").wait_for()
+    host = page.locator("tcaptcha-button")
+    assert host.get_attribute("data-tcaptcha-state") == "busy"
+    page.get_by_role("button", name="close").click()
+    page.locator("tcaptcha-button[data-tcaptcha-state=closed]").wait_for()
+    assert host.get_by_role("status").text_content() == page.evaluate("messages.closed")
+    assert button.evaluate("b => b === document.activeElement")
+    page.evaluate(
+        "addEventListener('tcaptcha-solved', (e) => e.preventDefault(), { once: true })"
+    )
+    button.click()
+    page.get_by_role("button", name="solve").click()
+    page.locator("tcaptcha-button[data-tcaptcha-state=solved]").wait_for()
+    # Whoever prevents its default has the pair, and sends it as he likes.
+    assert page.evaluate("heard") == ["tcaptcha-error", "tcaptcha-solved"]
+    button.click()
+    page.get_by_role("button", name="solve").wait_for()
+    assert page.evaluate("violations") == []
+    with page.expect_navigation():
+        page.get_by_role("button", name="solve").click()
+    assert site.handled[0]["form"]["name"] == "ada"
+    assert len(site.handled) == 1
+
+
+def test_a_button_that_cannot_load_says_so(visit, page, site):
+    page.add_init_script(HEARD)
+    site.settings["status"] = 500
+    visit(
+        '<form method="post"><tcaptcha-button><button name="own">Own</button></tcaptcha-button>'
+    )
+    page.get_by_role("button").click()
+    page.locator("tcaptcha-button[data-tcaptcha-state=failed]").wait_for()
+    assert page.get_by_role("status").text_content() == page.evaluate("messages.failed")
+    assert page.evaluate("heard") == ["tcaptcha-error"]
+    assert page.get_by_role("button").get_attribute("name") == "own"
+    # Moved about in the page it stays what it was.
+    page.evaluate("document.body.append(document.querySelector('tcaptcha-button'))")
+    assert page.locator("tcaptcha-button > *").count() == 2
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
+
+
+def test_the_documents_form_is_protected(visit, page, site):
+    visit(*blocks("html"), tencent=SOLVES)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Log in").click()
+    assert site.handled[0]["form"].keys() == {"ticket", "randstr", "user"}
+
+
+def test_the_documents_scripts_run(visit, page, site):
+    visit(tencent=SOLVES)
+    for count, script in enumerate(blocks("js"), 1):
+        page.add_script_tag(type="module", content=f"{script};window.ran = {count}")
+        page.wait_for_function(f"window.ran === {count}")
+    assert [ticket is None for _, ticket in site.attempts] == [True, False, False]
+    assert page.evaluate("captcha.options") == {"language": "zh-cn"}
+
+
+def test_the_documents_tables_are_those_of_the_types():
+    types = (BROWSER / "tcaptcha.d.ts").read_text()
+    (codes,) = re.findall("type Code = (.*);", types)
+    (options,) = re.findall(r"interface Options \{(.*?)^}", types, re.DOTALL | re.MULTILINE)
+    told = re.findall(r"^\| `(\w+)` \|", DOCS, re.MULTILINE)
+    assert told == re.findall(r'"(\w+)"', codes) + re.findall(
+        r"^  (\w+)\?", options, re.MULTILINE
+    )
+
+
+def test_what_shows_the_captcha_is_what_the_server_asks_it_for():
+    text = (BROWSER / "tcaptcha.js").read_text()
+    (shown,) = re.findall(r"SHOW = new Set\(\[(.*?)\]", text, re.DOTALL)
+    asking = [reason.value for reason in Reason if reason.status == 403]
+    assert re.findall(r'"(\w+)"', shown) == asking
