@@ -13,6 +13,8 @@ from browser_site import BROWSER, SETTINGS, site_served
 
 from tcaptcha_middleware import Reason
 
+pytestmark = pytest.mark.outside
+
 DOCS = (Path(__file__).parent.parent / "docs/browser.md").read_text()
 
 MODULE = """

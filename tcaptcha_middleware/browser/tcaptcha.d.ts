@@ -6,9 +6,9 @@ export interface Settings {
   /** Where Tencent's script is loaded from. */
   script: string;
   /** The names of the headers that carry the pair; `X-Captcha-…` by default. */
-  headers?: Pair;
+  headers?: Pair | null;
   /** The names of the form fields that carry the pair; `ticket` and `randstr` by default. */
-  fields?: Pair;
+  fields?: Pair | null;
   language?: string;
   /** Good for one challenge, so that settings which hold it have to be fetched each time. */
   aidEncrypted?: string;

@@ -59,9 +59,10 @@ async function read({ settings = new URL("settings.json", here), timeout = 15_00
     throw new CaptchaError("settings", "The captcha's settings lack appId or script");
   }
   return {
-    headers: { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
-    fields: { ticket: "ticket", randstr: "randstr" },
     ...told,
+    // null where the rule reads none of the kind: then the server refuses what is sent.
+    headers: told.headers ?? { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
+    fields: told.fields ?? { ticket: "ticket", randstr: "randstr" },
   };
 }
 
