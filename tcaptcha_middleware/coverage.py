@@ -60,6 +60,7 @@ class Coverage:
         shared: What the rule shares with all others.
         budget: How many may be let through unchecked.
         strangers: Who was let through with a disaster ticket.
+        preflight: Whether a CORS preflight passes unchecked.
     """
 
     name: str
@@ -71,11 +72,11 @@ class Coverage:
     shared: Shared = field(repr=False)
     budget: Budget = field(repr=False)
     strangers: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
+    preflight: bool = field(init=False, repr=False)
 
-    @property
-    def preflight(self) -> bool:
-        """Whether a CORS preflight passes unchecked."""
-        return "OPTIONS" not in self.pattern.methods
+    def __post_init__(self) -> None:
+        """Work out once what every request asks."""
+        object.__setattr__(self, "preflight", "OPTIONS" not in self.pattern.methods)
 
     @property
     def app_id(self) -> int:

@@ -38,6 +38,8 @@ def extract(
     seen = Seen(needs_randstr=needs_randstr)
     for source in settings.sources:
         found = source.find(request)
+        if found.is_empty:
+            continue
         found.needs_randstr = needs_randstr
         seen.add(found)
         if found.complete:

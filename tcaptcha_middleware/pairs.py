@@ -13,8 +13,6 @@ from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from tcaptcha_middleware.models import Ticket
 
 Pair = tuple[str, str]
@@ -23,6 +21,7 @@ Pair = tuple[str, str]
 # 150 characters; a wider net keeps out only what cannot be a ticket.
 _TICKET = re.compile(r"[!-~]{1,8192}")
 _RANDSTR = re.compile(r"[!-~]{1,1024}")
+_UNFILLED = (None, "")
 
 
 @dataclass(slots=True)
@@ -48,6 +47,11 @@ class Seen:
         self.randstrs += other.randstrs
 
     @property
+    def is_empty(self) -> bool:
+        """Whether neither half was met."""
+        return not (self.tickets or self.randstrs)
+
+    @property
     def complete(self) -> bool:
         """Whether every half was met. An empty one counts as not filled in."""
         randstr = not self.needs_randstr or _distinct(self.randstrs)
@@ -71,9 +75,11 @@ class Seen:
         return Reason.TICKET_MALFORMED
 
 
-def _distinct(values: Iterable[object]) -> list[object]:
+def _distinct(values: list[object]) -> list[object]:
     """Return the first value, and the first that differs; a body may hold thousands."""
-    filled = [value for value in values if value not in (None, "")]
+    if len(values) == 1 and values[0] not in _UNFILLED:
+        return values
+    filled = [value for value in values if value not in _UNFILLED]
     if len(filled) <= 1:
         return filled
     return filled[:1] + [value for value in filled if value != filled[0]][:1]

@@ -40,7 +40,11 @@ class Upstream:
         """Whether our own calls say so: the only proof of an outage that no client can make."""
         return self._breaker.is_open
 
-    def place(self) -> Walk[None]:
+    def enter(self) -> bool:
+        """Take a place; False where there is none. Give it back with `leave`."""
+        return self._bulkhead.enter()
+
+    def queue(self) -> Walk[None]:
         """Wait for a place, briefly; give it back with `leave`.
 
         Raises:

@@ -38,7 +38,8 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
     verdict: Verdict | None = None
     deadline = time.monotonic() + coverage.settings.check_timeout
     try:
-        yield from upstream.place()
+        if not upstream.enter():
+            yield from upstream.queue()
         try:
             with upstream:
                 if not (yield from _claim(coverage, key, deadline)):

@@ -190,7 +190,7 @@ def test_too_many_checks_at_once_are_sent_away_and_places_are_given_back(runner,
     monkeypatch.setattr("tcaptcha_middleware.upstream.QUEUE", 0.02)
     guard = Guard(["POST /login"], FakeVerifier(), max_checks=1)
     upstream = guard.match("POST", "/login").upstream
-    assert list(upstream.place()) == []
+    assert list(upstream.queue()) == []
     assert runner(guard, ticket("tr03a", 1)).code == "overloaded"
     upstream.leave()
     assert [runner(guard, ticket("tr03a", n)).code for n in (2, 3)] == ["allowed"] * 2

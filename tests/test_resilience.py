@@ -118,11 +118,11 @@ def test_who_finds_no_place_waits_a_little_and_is_then_sent_away(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("tcaptcha_middleware.upstream.time.monotonic", lambda: now[0])
     upstream = Upstream(1)
-    assert list(upstream.place()) == []
+    assert list(upstream.queue()) == []
     steps = []
 
     def wait():
-        for step in upstream.place():
+        for step in upstream.queue():
             steps.append(step)
             now[0] += step.seconds
 
@@ -130,7 +130,7 @@ def test_who_finds_no_place_waits_a_little_and_is_then_sent_away(monkeypatch):
         wait()
     assert set(steps) == {Pause(0.01)}
     assert sum(step.seconds for step in steps) == pytest.approx(0.5, abs=0.02)
-    waiting = upstream.place()
+    waiting = upstream.queue()
     next(waiting)
     upstream.leave()
     assert list(waiting) == []
