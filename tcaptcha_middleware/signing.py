@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALGORITHM = "TC3-HMAC-SHA256"
+_DAY = 86400
 
 
 def authorization(  # noqa: PLR0913  these six are what the signature is made of
@@ -39,9 +40,7 @@ def authorization(  # noqa: PLR0913  these six are what the signature is made of
         timestamp: `X-TC-Timestamp`, in Unix seconds; Tencent allows five minutes of skew.
         service: The API's name.
     """
-    # The scope's date is that of the timestamp in UTC. A local date is wrong for eight hours
-    # of every day in China.
-    date = datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d")
+    date = _date(timestamp // _DAY)
     scope = f"{date}/{service}/tc3_request"
     signed = ";".join(sorted(name.lower() for name in headers))
     text = f"{ALGORITHM}\n{timestamp}\n{scope}\n{_hash(canonical_request(headers, body))}"
@@ -66,6 +65,13 @@ def signing_key(secret_key: str, date: str, service: str) -> bytes:
     """Derive the day's key. Kept, because it costs three hashes and holds for a whole day."""
     key = _hmac(f"TC3{secret_key}".encode(), date)
     return _hmac(_hmac(key, service), "tc3_request")
+
+
+@lru_cache(maxsize=2)
+def _date(day: int) -> str:
+    # The scope's date is that of the timestamp in UTC. A local date is wrong for eight hours
+    # of every day in China.
+    return datetime.fromtimestamp(day * _DAY, UTC).strftime("%Y-%m-%d")
 
 
 def _hash(content: bytes) -> str:
