@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -134,6 +135,18 @@ def check_positive(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
+
+
+def check_timeout(seconds: float) -> float:
+    """Return a deadline that can be kept.
+
+    Raises:
+        ConfigurationError: It is no number above 0, or infinite, which no socket takes.
+    """
+    check_positive("timeout", seconds)
+    if not math.isfinite(seconds):
+        raise ConfigurationError(f"timeout is {seconds!r}: a check has to end some day")
+    return seconds
 
 
 def check_list(name: str, value: object) -> None:

@@ -21,11 +21,13 @@ from tencents import (  # noqa: F401
     Tencent,
     address,
     answering,
+    certificate,
     drips,
     http,
     one_context,
     says,
     shared_tls,
+    speaks_tls,
     tencent,
 )
 
@@ -37,6 +39,7 @@ from tcaptcha_middleware import (
     Ticket,
     VerifierError,
 )
+from tcaptcha_middleware.verifiers import lines
 
 pytestmark = pytest.mark.usefixtures("shared_tls")
 
@@ -264,6 +267,14 @@ def test_credentials_that_block_are_left_behind_at_the_deadline(tencent, backend
         released.set()
 
 
+def test_a_check_whose_key_took_all_the_time_makes_no_call(tencent):  # noqa: F811
+    verifier = with_key(tencent, GOOD, timeout=0.01)
+    verifier._credentials.get_credential_info = lambda: time.sleep(0.02) or GOOD
+    with verifier, pytest.raises(OutageError):
+        verifier.verify(tencent.ticket())
+    assert tencent.heads == []
+
+
 # Clients.
 
 
@@ -438,12 +449,6 @@ def test_the_environment_cannot_divert_a_check(tencent, run, monkeypatch, tmp_pa
     assert tencent.heads[0]["authorization"].startswith("TC3-HMAC-SHA256 ")
 
 
-def test_without_the_extra_asyncio_runs_over_plain_httpx(tencent, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert on("asyncio")(TencentVerifier(**tencent.arguments()), tencent.ticket())[0].passed
-    assert "aiohttp" not in tencent.heads[0].get("user-agent", "")
-
-
 # Deadline, and answers that nobody should read.
 
 
@@ -477,6 +482,11 @@ def test_a_client_of_ones_own_is_held_to_the_deadline_between_pieces():
         assert type(within(0.3, blocking, origin, client=client)) is OutageError
 
 
+def test_a_client_of_ones_own_that_gives_up_waiting_is_an_outage():
+    with httpx.Client() as client, answering(lambda _: time.sleep(0.6)) as origin:
+        assert type(within(0.2, blocking, origin, client=client)) is OutageError
+
+
 def slow_body(connection):
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
@@ -502,15 +512,11 @@ def test_a_server_that_takes_no_call_is_an_outage(run):
         assert type(within(0.2, run, origin)) is OutageError
 
 
-# httpcore leaves the socket to the collector where a handshake is cancelled.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @every_colour
 def test_a_tls_handshake_that_stalls_is_an_outage(run):
     with answering(lambda _: time.sleep(0.6)) as origin:
-        error = within(0.2, run, origin.replace("http:", "https:"))
-    assert type(error) is OutageError
-    del error
-    gc.collect()
+        assert type(within(0.2, run, origin.replace("http:", "https:"))) is OutageError
+    gc.collect()  # a socket that is left open would warn
 
 
 LONG = {
@@ -528,6 +534,28 @@ def test_a_longer_answer_than_32_kib_is_not_read(run, answer):
         error = within(5, run, origin)
     assert type(error) is VerifierError
     assert "too long" in str(error)
+
+
+@pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
+def test_a_client_of_ones_own_reads_no_longer_answer_either(answer):
+    with httpx.Client() as client, answering(says(answer)) as origin:
+        error = within(5, blocking, origin, client=client)
+    assert type(error) is VerifierError
+    assert "too long" in str(error)
+
+
+@pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_async_client_of_ones_own_reads_no_longer_answer_either(answer, backend):
+    async def main(origin):
+        async with httpx.AsyncClient() as client:
+            verifier = TencentVerifier(**ARGUMENTS, endpoint=origin, async_client=client)
+            with pytest.raises(VerifierError, match="too long") as caught:
+                await verifier.averify(TICKET)
+        return caught.type
+
+    with answering(says(answer)) as origin:
+        assert anyio.run(main, origin, backend=backend) is VerifierError
 
 
 @every_colour
@@ -553,7 +581,7 @@ def test_an_address_that_has_no_name_is_an_outage(run):
 
 @pytest.fixture
 def one_connection(monkeypatch):
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._CONNECTIONS", 1)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.pools.CONNECTIONS", 1)
 
 
 def test_a_thread_that_waits_for_a_connection_sees_no_outage(tencent, one_connection):  # noqa: F811
@@ -570,8 +598,14 @@ def test_a_thread_that_waits_for_a_connection_sees_no_outage(tencent, one_connec
     assert kinds == {OutageError, ThrottledError}
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["ours", "of one's own"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_task_that_waits_for_a_connection_sees_no_outage(tencent, backend):  # noqa: F811
+def test_a_task_that_waits_for_a_connection_sees_no_outage(
+    tencent,  # noqa: F811
+    backend,
+    own,
+    one_connection,
+):
     tencent.latency = 1.0
     kinds = []
 
@@ -582,39 +616,60 @@ def test_a_task_that_waits_for_a_connection_sees_no_outage(tencent, backend):  #
 
     async def main():
         few = httpx.Limits(max_connections=1)
-        async with httpx.AsyncClient(limits=few) as client, anyio.create_task_group() as tasks:
-            arguments = tencent.arguments(async_client=client, timeout=0.4)
-            for _ in range(2):
-                tasks.start_soon(check, TencentVerifier(**arguments))
+        async with httpx.AsyncClient(limits=few) as client:
+            arguments = tencent.arguments(async_client=client if own else None, timeout=0.4)
+            async with (
+                TencentVerifier(**arguments) as verifier,
+                anyio.create_task_group() as tasks,
+            ):
+                for _ in range(2):
+                    tasks.start_soon(check, verifier)
 
     anyio.run(main, backend=backend)
     assert set(kinds) == {OutageError, ThrottledError}
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_task_that_waits_for_a_connection_gets_the_next_that_is_free(
+    tencent,  # noqa: F811
+    backend,
+    one_connection,
+):
+    tencent.latency = 0.05
+    passed = []
+
+    async def check(verifier):
+        passed.append((await verifier.averify(tencent.ticket())).passed)
+
+    async def main():
+        async with (
+            TencentVerifier(**tencent.arguments()) as verifier,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(3):
+                tasks.start_soon(check, verifier)
+
+    anyio.run(main, backend=backend)
+    assert passed == [True] * 3
+    assert len(tencent.connections) == 1
+
+
 # TLS.
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls")
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", "key.pem", "-out", "certificate.pem"]
-    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    run = ["openssl", "req", *kind, *subject, *files]
-    subprocess.run(run, cwd=folder, check=True, capture_output=True)
-    return folder / "certificate.pem"
-
-
-@pytest.fixture
-def speaks_tls(certificate):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    return context
-
-
+@pytest.mark.parametrize("says_so", [False, True], ids=["nobody", "the environment"])
 @every_colour
-def test_a_server_that_nobody_vouches_for_is_an_outage(run, speaks_tls, monkeypatch):
+def test_a_server_that_no_authority_vouches_for_is_an_outage(
+    run,
+    says_so,
+    speaks_tls,  # noqa: F811
+    certificate,  # noqa: F811
+    monkeypatch,
+):
     monkeypatch.undo()
+    if says_so:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        lines.tls.cache_clear()
     heard = []
 
     def speak(connection):
@@ -627,9 +682,14 @@ def test_a_server_that_nobody_vouches_for_is_an_outage(run, speaks_tls, monkeypa
 
 
 @every_colour
-def test_a_server_that_somebody_vouches_for_is_asked(run, speaks_tls, certificate, monkeypatch):
+def test_a_server_that_somebody_vouches_for_is_asked(
+    run,
+    speaks_tls,  # noqa: F811
+    certificate,  # noqa: F811
+    monkeypatch,
+):
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._tls", lambda: trusting)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
     with answering(says(http()), speaks_tls) as origin:
         verifier = TencentVerifier(**ARGUMENTS, endpoint=origin)
         assert [verdict.code for verdict in run(verifier, TICKET, TICKET)] == [1, 1]

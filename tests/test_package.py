@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports from lower floors only.
 FLOORS = [
-    {"errors", "models", "resilience", "timeouts"},
+    {"errors", "models", "resilience", "timeouts", "lifetimes", "verifiers.idle"},
     {
         "paths",
         "signing",
@@ -29,13 +29,14 @@ FLOORS = [
         "addresses",
         "reports",
         "checks",
+        "verifiers.streams",
     },
     {"aid", "codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
-    {"actions", "pairs", "upstream"},
+    {"actions", "pairs", "upstream", "verifiers.keys"},
     {"tencent"},
-    {"bodies", "page", "scripts"},
-    {"tickets"},
-    {"settings", "verifiers.deadline"},
+    {"bodies", "page", "scripts", "verifiers.lines"},
+    {"tickets", "verifiers.pools", "verifiers.clients"},
+    {"settings"},
     {"browser"},
     {"browser.captcha", "browser.module", "browser.navigation"},
     {"browser.policy"},
@@ -135,7 +136,7 @@ OPTIONAL = [
     "starlette",
     "opentelemetry",
     "uvicorn",
-    "httpx_aiohttp",
+    "httpx",
     "cryptography",
 ]
 

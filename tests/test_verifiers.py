@@ -92,7 +92,7 @@ async def awaited(opened, tickets, together):
 
 
 @asynccontextmanager
-async def over_plain_httpx(**settings):
+async def over_own_client(**settings):
     async with httpx.AsyncClient(verify=False) as client:  # speaks no TLS
         yield TencentVerifier(**settings, async_client=client)
 
@@ -127,8 +127,8 @@ def configured(*, secret_id, secret_key, token, endpoint):
 
 COLOURS = {
     "verify": (TencentVerifier, in_threads),
-    "averify on asyncio, httpx-aiohttp": (TencentVerifier, on("asyncio")),
-    "averify on asyncio, plain httpx": (over_plain_httpx, on("asyncio")),
+    "averify on asyncio": (TencentVerifier, on("asyncio")),
+    "averify over a client of one's own": (over_own_client, on("asyncio")),
     "averify on trio": (TencentVerifier, on("trio")),
     "in_thread": (threaded, on("asyncio")),
     "the official client": (over_sdk, in_threads),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from anyio.lowlevel import RunVar
 from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -17,6 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
+from tcaptcha_middleware.lifetimes import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ class RedisClaims:
             self._client: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._limits)
         except ValueError as error:
             raise ConfigurationError(f"the Redis URL cannot work: {error}") from error
-        self._opened: RunVar[Any] = RunVar(f"redis {id(self)}", None)
+        self._opened: PerLoop[Any] = PerLoop(self._open)
 
     def claim(self, key: str, seconds: float) -> bool:
         """Claim `key`; True for the first who asks within `seconds`.
@@ -67,7 +67,7 @@ class RedisClaims:
     async def aclaim(self, key: str, seconds: float) -> bool:
         """Same as `claim`, but awaited."""
         with _translated():
-            done = await self._async().set(self._prefix + key, 1, nx=True, px=_ms(seconds))
+            done = await self._opened.get().set(self._prefix + key, 1, nx=True, px=_ms(seconds))
         return done is True
 
     def close(self) -> None:
@@ -76,18 +76,13 @@ class RedisClaims:
 
     async def aclose(self) -> None:
         """Close the connections that `aclaim` has opened in the running event loop."""
-        opened = self._opened.get()
-        self._opened.set(None)
+        opened = self._opened.take()
         if opened is not None:
             await opened.aclose()
 
-    def _async(self) -> Any:
-        if self._opened.get() is None:
-            retry = AsyncRetry(NoBackoff(), 0)
-            self._opened.set(
-                redis_asyncio.Redis.from_url(self._url, retry=retry, **self._limits)
-            )
-        return self._opened.get()
+    def _open(self) -> Any:
+        retry = AsyncRetry(NoBackoff(), 0)
+        return redis_asyncio.Redis.from_url(self._url, retry=retry, **self._limits)
 
 
 def _ms(seconds: float) -> int:

@@ -1,54 +1,50 @@
-"""The default verifier: both colours over httpx, the same bytes and the same reading.
+"""The default verifier: both colours, the same bytes and the same reading.
 
-The wire stands in `tencent`; here is only how it is driven: clients, deadline, and the one
-border where httpx's errors become ours.
+The wire stands in `tencent`, the connections in `pools`; here is only how they are driven:
+settings, keys, the deadline, and the border where others' errors become ours.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 import os
-import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import anyio
-import anyio.to_thread
-import httpx
-from anyio.lowlevel import RunVar
+import httpcore
 
 from tcaptcha_middleware import tencent
 from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.credentials import Captcha, Credentials
-from tcaptcha_middleware.errors import (
-    ConfigurationError,
-    OutageError,
-    ThrottledError,
-    VerifierError,
-)
+from tcaptcha_middleware.checks import check_timeout
+from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware.errors import ConfigurationError, OutageError, VerifierError
+from tcaptcha_middleware.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.scripts import script_url
-from tcaptcha_middleware.verifiers.deadline import DeadlineTransport, check_timeout
+from tcaptcha_middleware.verifiers.keys import akey, key, provider
+from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import httpx
+
     from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.credentials import CredentialProvider
     from tcaptcha_middleware.models import Ticket, Verdict
-
-_CONNECTIONS = 256
+    from tcaptcha_middleware.verifiers.clients import AsyncClient, Client
+    from tcaptcha_middleware.verifiers.keys import Key
 
 
 class TencentVerifier:
     """Check tickets with Tencent's DescribeCaptchaResult, blocking or awaited.
 
-    One pooled client of each colour is opened on first use, and kept until `close` or
-    `aclose`; used again, it opens again. A call is never repeated, because Tencent may have
-    spent the ticket. Proxies and credentials of the environment (`HTTPS_PROXY`, `.netrc`)
-    are ignored; a `client` of your own may use them.
+    Connections are opened when they are needed, as many as there are checks at once, and kept
+    until `close` or `aclose`; used again, it opens again. A call is never repeated, because
+    Tencent may have spent the ticket. Proxies and credentials of the environment
+    (`HTTPS_PROXY`, `.netrc`) are ignored; a `client` of your own may use them.
 
     Args:
         app_id: CaptchaAppId, from the captcha console.
@@ -62,8 +58,8 @@ class TencentVerifier:
             the site's, such as `"TCaptcha.js"`.
         timeout: Seconds for a whole check, connecting included. Tencent gives up after 5.
         token: The token of a temporary API key.
-        client: A client to use instead of opening one, for `verify`; yours to close, and its
-            single operations, not their sum, are held to `timeout`.
+        client: An `httpx.Client` to use instead, for `verify`; yours to close, and its single
+            operations, not their sum, are held to `timeout`.
         async_client: The same for `averify`.
         credentials: Anything with the official SDK's `get_credential_info`, asked at each
             check, instead of `secret_id` and `secret_key`.
@@ -93,19 +89,15 @@ class TencentVerifier:
         credentials: CredentialProvider | None = None,
     ) -> None:
         self._captcha = Captcha.of(app_id, app_secret_key)
-        self._credentials = _credentials(secret_id, secret_key, token, credentials)
+        self._credentials = provider(secret_id, secret_key, token, credentials)
         self._origin = tencent.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
-        # Parsed once; httpx would do it for every check.
-        self._url = httpx.URL(f"{self._origin}/")
         self._timeout = check_timeout(timeout)
-        self._client = client
-        self._async_client = async_client
-        self._lock = threading.Lock()
-        self._opened: tuple[int, httpx.Client] | None = None
-        self._opened_async: RunVar[httpx.AsyncClient | None] = RunVar(
-            f"client {id(self)}", None
-        )
+        url = httpcore.URL(f"{self._origin}/")
+        self._pool = PerProcess(partial(Pool, url))
+        self._async_pool = PerLoop(partial(AsyncPool, url, self._timeout))
+        self._client = self._over(client)
+        self._async_client = self._over_async(async_client)
         self.site = site
         self.script = script_url(site, script)
 
@@ -158,51 +150,31 @@ class TencentVerifier:
             VerifierError: No verdict; see its children for whose fault it is.
         """
         deadline = time.monotonic() + self._timeout
-        body = bytearray()
         with _translated():
-            request = self._request(self._key(), ticket)
-            answer = self._sync_client().send(request, stream=True, **_AS_IS)
-            try:
-                for piece in answer.iter_raw():
-                    body += piece
-                    _check_length(body)
-                    if time.monotonic() > deadline:
-                        raise OutageError("Tencent took too long")
-            finally:
-                answer.close()
-        return tencent.read_answer(answer.status_code, bytes(body))
+            headers, body = self._call(key(self._credentials), ticket)
+            over = self._client or self._pool.get()
+            status, answer = over.send(headers, body, deadline)
+        return tencent.read_answer(status, answer)
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Same as `verify`, but awaited."""
-        body = bytearray()
-        with _translated():
-            with anyio.fail_after(self._timeout) as scope:
-                request = self._request(await self._akey(), ticket)
-                answer = await self._asynchronous_client().send(request, stream=True, **_AS_IS)
-                try:
-                    async for piece in answer.aiter_raw():
-                        body += piece
-                        if len(body) > tencent.MAX_ANSWER:
-                            # To raise here would leave httpx's generators unfinished.
-                            scope.cancel()
-                finally:
-                    await answer.aclose()
-            _check_length(body)
-        return tencent.read_answer(answer.status_code, bytes(body))
+        with _translated(), anyio.fail_after(self._timeout):
+            headers, body = self._call(await akey(self._credentials), ticket)
+            over = self._async_client or self._async_pool.get()
+            status, answer = await over.send(headers, body)
+        return tencent.read_answer(status, answer)
 
     def close(self) -> None:
-        """Close the blocking client, if this verifier opened it."""
-        with self._lock:
-            opened, self._opened = self._opened, None
-        if opened is not None:
-            opened[1].close()
+        """Close the connections that `verify` opened; a client of your own stays open."""
+        pool = self._pool.take()
+        if pool is not None:
+            pool.close()
 
     async def aclose(self) -> None:
-        """Close the awaited client of the running event loop, if this verifier opened it."""
-        opened = self._opened_async.get()
-        self._opened_async.set(None)
-        if opened is not None:
-            await opened.aclose()
+        """Close the connections that `averify` opened in the running event loop."""
+        pool = self._async_pool.take()
+        if pool is not None:
+            await pool.aclose()
 
     def __enter__(self) -> Self:
         """Return the verifier itself."""
@@ -220,7 +192,7 @@ class TencentVerifier:
         """Close it."""
         await self.aclose()
 
-    def _request(self, key: tuple[str, str, str | None], ticket: Ticket) -> httpx.Request:
+    def _call(self, key: Key, ticket: Ticket) -> tuple[dict[str, str], bytes]:
         body = tencent.call(self._captcha, ticket, self.action)
         headers = tencent.headers(
             key,
@@ -229,50 +201,21 @@ class TencentVerifier:
             timestamp=int(time.time()),
             action=self.action,
         )
-        # Waiting for a connection ends before the whole does, so that it is told apart; so
-        # does opening one, which leaves its socket open where it is cancelled.
-        sooner = self._timeout * 0.9
-        limits = httpx.Timeout(self._timeout, connect=sooner, pool=sooner).as_dict()
-        # Not through client.build_request, which adds the client's own headers and cookies.
-        return httpx.Request(
-            "POST",
-            self._url,
-            headers=headers,
-            content=body,
-            extensions={"timeout": limits},
-        )
+        return headers, body
 
-    def _key(self) -> tuple[str, str, str | None]:
-        try:
-            return self._credentials.get_credential_info()
-        except Exception as error:
-            # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
-            raise VerifierError(f"no credentials ({type(error).__name__})") from error
+    def _over(self, client: httpx.Client | None) -> Client | None:
+        if client is None:
+            return None
+        from tcaptcha_middleware.verifiers.clients import Client
 
-    async def _akey(self) -> tuple[str, str, str | None]:
-        if isinstance(self._credentials, Credentials):
-            return self._credentials.get_credential_info()
-        # The official SDK's credentials refresh themselves with a blocking call.
-        return await anyio.to_thread.run_sync(self._key, abandon_on_cancel=True)
+        return Client(client, f"{self._origin}/", self._timeout)
 
-    def _sync_client(self) -> httpx.Client:
-        if self._client is not None:
-            return self._client
-        with self._lock:
-            # A connection that a fork shares would mix up two processes' answers.
-            if self._opened is None or self._opened[0] != os.getpid():
-                transport = DeadlineTransport(self._timeout, _tls(), _CONNECTIONS)
-                self._opened = os.getpid(), httpx.Client(transport=transport, trust_env=False)
-            return self._opened[1]
+    def _over_async(self, client: httpx.AsyncClient | None) -> AsyncClient | None:
+        if client is None:
+            return None
+        from tcaptcha_middleware.verifiers.clients import AsyncClient
 
-    def _asynchronous_client(self) -> httpx.AsyncClient:
-        if self._async_client is not None:
-            return self._async_client
-        opened = self._opened_async.get()
-        if opened is None:
-            opened = httpx.AsyncClient(transport=_async_transport(), trust_env=False)
-            self._opened_async.set(opened)
-        return opened
+        return AsyncClient(client, f"{self._origin}/", self._timeout)
 
 
 class TencentMiniProgramVerifier(TencentVerifier):
@@ -289,8 +232,6 @@ class TencentMiniProgramVerifier(TencentVerifier):
     action: ClassVar[Action] = MINI_PROGRAM
 
 
-_AS_IS: dict[str, Any] = {"auth": None, "follow_redirects": False}
-
 _REQUIRED = {"app_id", "app_secret_key", "secret_id", "secret_key"}
 _VARIABLES = {
     "TENCENTCLOUD_SECRET_ID": "secret_id",
@@ -304,65 +245,27 @@ _VARIABLES = {
 }
 
 
-def _credentials(
-    secret_id: str | None,
-    secret_key: str | None,
-    token: str | None,
-    provider: CredentialProvider | None,
-) -> CredentialProvider:
-    if provider is None:
-        return Credentials(secret_id or "", secret_key or "", token)
-    if secret_id or secret_key or token:
-        raise ConfigurationError("give secret_id and secret_key, or credentials, not both")
-    if not callable(getattr(provider, "get_credential_info", None)):
-        raise ConfigurationError("credentials has no get_credential_info()")
-    return provider
-
-
-def _tls() -> Any:
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _async_transport() -> httpx.AsyncBaseTransport:
-    """Return httpx's own transport, or the faster one of the `aiohttp` extra on asyncio."""
-    limits = httpx.Limits(
-        max_connections=_CONNECTIONS,
-        max_keepalive_connections=_CONNECTIONS,
-        keepalive_expiry=60,
-    )
-    if _on_asyncio() and importlib.util.find_spec("httpx_aiohttp") is not None:
-        from httpx_aiohttp import AiohttpTransport
-
-        return AiohttpTransport(verify=_tls(), trust_env=False, limits=limits)
-    return httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, limits=limits)
-
-
-def _on_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _check_length(body: bytearray) -> None:
-    if len(body) > tencent.MAX_ANSWER:
-        raise VerifierError("Tencent's answer is too long")
+# Of sockets in general, of httpcore's, of anyio's.
+_OUTAGES = (
+    OSError,
+    httpcore.NetworkError,
+    httpcore.RemoteProtocolError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn httpx's errors into ours. Nobody but Tencent, or the way there, can cause these."""
+    """Turn others' errors into ours. Nobody but Tencent, or the way there, can cause these."""
     try:
         yield
     except VerifierError:
         raise
-    except httpx.PoolTimeout as error:
-        # Ours, and a flood of visitors can cause it, so that it must not look like an outage.
-        raise ThrottledError("too many checks at once") from error
-    except (TimeoutError, httpx.TimeoutException) as error:
+    except (TimeoutError, httpcore.TimeoutException) as error:
         raise OutageError("Tencent took too long") from error
-    except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError, OSError) as error:
+    except _OUTAGES as error:
         raise OutageError(f"Tencent is out of reach ({type(error).__name__})") from error
     except Exception as error:
         raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error

@@ -22,6 +22,7 @@ from tencentcloud.common.http.request import requests
 
 from tcaptcha_middleware import tencent
 from tcaptcha_middleware.actions import WEB
+from tcaptcha_middleware.checks import check_timeout
 from tcaptcha_middleware.codes import api_error
 from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.errors import (
@@ -31,7 +32,6 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.scripts import script_url
-from tcaptcha_middleware.verifiers.deadline import check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

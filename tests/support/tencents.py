@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -73,7 +75,25 @@ def one_context():
 @pytest.fixture
 def shared_tls(monkeypatch, one_context):
     """Spare each verifier the loading of its certificates, which takes longer than a check."""
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.http._tls", lambda: one_context)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: one_context)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", "key.pem", "-out", "certificate.pem"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    run = ["openssl", "req", *kind, *subject, *files]
+    subprocess.run(run, cwd=folder, check=True, capture_output=True)
+    return folder / "certificate.pem"
+
+
+@pytest.fixture
+def speaks_tls(certificate):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    return context
 
 
 def http(body=VERDICT, status="200 OK", *headers):

@@ -1,0 +1,141 @@
+"""A connection to Tencent, in both colours: httpcore's HTTP/1.1 over a bounded socket.
+
+https://www.encode.io/httpcore/connections/
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from functools import cache
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+import certifi
+import httpcore
+
+from tcaptcha_middleware.tencent import MAX_ANSWER
+from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream, left
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anyio.abc import ByteStream
+
+Answer = tuple[int, bytes]
+"""An HTTP status, and the body."""
+
+KEPT = 60.0
+"""How long one may wait for its next exchange, in seconds."""
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """Return how TLS is spoken: with certifi's authorities, whatever the environment says."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def post(url: httpcore.URL, headers: Mapping[str, str], body: bytes) -> httpcore.Request:
+    """Return a POST of `body`."""
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+    sent.append((b"Content-Length", b"%d" % len(body)))
+    return httpcore.Request(b"POST", url, headers=sent, content=body)
+
+
+def _connected(host: str, port: int, deadline: float) -> httpcore.NetworkStream:
+    # Address by address: socket.create_connection would give each of them the whole time.
+    failed: Exception = OSError("no address")
+    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            return httpcore.SyncBackend().connect_tcp(str(address[0]), port, left(deadline))
+        except httpcore.ConnectError as error:
+            failed = error
+    raise failed
+
+
+class Line(httpcore.HTTP11Connection):
+    """A blocking connection.
+
+    Args:
+        origin: Where it leads.
+        stream: The open socket.
+    """
+
+    def __init__(self, origin: httpcore.Origin, stream: httpcore.NetworkStream) -> None:
+        self._bounded = Stream(stream)
+        super().__init__(origin, self._bounded, KEPT)
+
+    @classmethod
+    def open(cls, origin: httpcore.Origin, deadline: float) -> Self:
+        """Connect before `deadline`."""
+        host = origin.host.decode()
+        stream = _connected(host, origin.port, deadline)
+        if origin.scheme == b"https":
+            stream = stream.start_tls(tls(), host, left(deadline))
+        return cls(origin, stream)
+
+    def exchange(self, request: httpcore.Request, deadline: float) -> Answer:
+        """Send `request` and read its answer whole, before `deadline`."""
+        self._bounded.end_by(deadline)
+        body = bytearray()
+        try:
+            answer = self.handle_request(request)
+            for piece in answer.iter_stream():
+                body += piece
+                if len(body) > MAX_ANSWER:
+                    self._bounded.refuse()
+            self._bounded.check()
+            answer.close()
+        except BaseException:
+            self.close()
+            raise
+        return answer.status, bytes(body)
+
+
+class AsyncLine(httpcore.AsyncHTTP11Connection):
+    """Same as `Line`, but awaited, on asyncio and trio."""
+
+    def __init__(self, origin: httpcore.Origin, stream: ByteStream) -> None:
+        self._bounded = AsyncStream(stream)
+        super().__init__(origin, self._bounded, KEPT)
+
+    @classmethod
+    async def open(cls, origin: httpcore.Origin) -> Self:
+        """Connect."""
+        host = origin.host.decode()
+        if origin.scheme == b"http":
+            return cls(origin, await anyio.connect_tcp(host, origin.port))
+        # Reading the authorities takes longer than a check, the first time.
+        context = await anyio.to_thread.run_sync(tls)
+        return cls(
+            origin,
+            await anyio.connect_tcp(
+                host, origin.port, ssl_context=context, tls_standard_compatible=False
+            ),
+        )
+
+    async def exchange(self, request: httpcore.Request) -> Answer:
+        """Send `request` and read its answer whole."""
+        body = bytearray()
+        try:
+            answer = await self.handle_async_request(request)
+            async for piece in answer.aiter_stream():
+                body += piece
+                if len(body) > MAX_ANSWER:
+                    self._bounded.refuse()
+            self._bounded.check()
+            await answer.aclose()
+        except BaseException:
+            # httpcore closes where it fails, but not where it is cancelled while it ends.
+            await closed(self)
+            raise
+        return answer.status, bytes(body)
+
+
+async def closed(line: AsyncLine) -> None:
+    """Close it, even while cancelled."""
+    with anyio.CancelScope(shield=True):
+        await line.aclose()
