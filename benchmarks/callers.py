@@ -11,14 +11,17 @@ import http.client
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware.verifiers import lines
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterator
     from contextlib import AsyncExitStack, ExitStack
 
 AsyncCall = Callable[[], Awaitable[object]]
@@ -57,34 +60,32 @@ def _verifier(origin: str, **settings: Any) -> TencentVerifier:
     )
 
 
-async def ours(origin: str, stack: AsyncExitStack) -> AsyncCall:
-    """Ours, as it comes with the `aiohttp` extra."""
+async def ours(
+    origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
+) -> AsyncCall:
+    """Ours, as it comes."""
+    stack.enter_context(_trusting(tls))
     verifier = await stack.enter_async_context(_verifier(origin))
     return lambda: verifier.averify(_ticket())
 
 
-async def ours_without_extra(origin: str, stack: AsyncExitStack) -> AsyncCall:
-    """Ours, as it comes without the `aiohttp` extra."""
-    import httpx
+@contextmanager
+def _trusting(tls: ssl.SSLContext | None) -> Iterator[None]:
+    """Let our verifier trust the benchmark's own certificate, which no setting of its does."""
+    kept = lines.tls
+    if tls is not None:
+        lines.tls = lambda: tls
+    yield
+    lines.tls = kept
 
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
-    transport = httpx.AsyncHTTPTransport(limits=limits)
-    client = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
-    verifier = _verifier(origin, async_client=client)
-    return lambda: verifier.averify(_ticket())
 
-
-async def ours_trusting(origin: str, stack: AsyncExitStack, tls: ssl.SSLContext) -> AsyncCall:
-    """Ours, over a client that trusts the benchmark's own certificate."""
+async def ours_over_client(origin: str, stack: AsyncExitStack) -> AsyncCall:
+    """Ours, over a client that was handed in: httpx over httpx-aiohttp."""
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
-    limits = httpx.Limits(
-        max_connections=256, max_keepalive_connections=256, keepalive_expiry=60
-    )
-    transport = AiohttpTransport(verify=tls, limits=limits)
-    client = await stack.enter_async_context(httpx.AsyncClient(transport=transport))
-    verifier = _verifier(origin, async_client=client)
+    client = httpx.AsyncClient(transport=AiohttpTransport(), timeout=PATIENCE)
+    verifier = _verifier(origin, async_client=await stack.enter_async_context(client))
     return lambda: verifier.averify(_ticket())
 
 
@@ -105,12 +106,15 @@ async def httpx2_plain(origin: str, stack: AsyncExitStack) -> AsyncCall:
     return await _posting(origin, stack, httpx2.AsyncClient(timeout=PATIENCE))
 
 
-async def httpx_over_aiohttp(origin: str, stack: AsyncExitStack) -> AsyncCall:
+async def httpx_over_aiohttp(
+    origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
+) -> AsyncCall:
     """`httpx.AsyncClient` over httpx-aiohttp."""
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
-    client = httpx.AsyncClient(transport=AiohttpTransport(), timeout=PATIENCE)
+    transport = AiohttpTransport(verify=True if tls is None else tls)
+    client = httpx.AsyncClient(transport=transport, timeout=PATIENCE)
     return await _posting(origin, stack, client)
 
 
