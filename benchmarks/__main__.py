@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from measure import Figures, Row
+    from measure import Budget, Figures, Row
 
 PARTS = ("middle", "calls", "servers", "uploads", "startup")
 _PACKAGES = (
@@ -72,19 +72,16 @@ def _print(row: Row) -> None:
             f"{_number(figures.median)} {row.unit}",
             f"{_number(low)} to {_number(high)}{figures.note and f'; {figures.note}'}",
             figures.over(ours),
-            _budget(row, figures) if is_ours else "",
+            _budget(row.budget, figures) if is_ours and row.budget else "",
         )
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def _budget(row: Row, figures: Figures) -> str:
-    if row.at_most is not None:
-        word = "met" if figures.median <= row.at_most else "missed"
-        return f"at most {_number(row.at_most)}: {word}"
-    if row.at_least is not None:
-        word = "met" if figures.median >= row.at_least else "missed"
-        return f"at least {_number(row.at_least)}: {word}"
-    return ""
+def _budget(budget: Budget, figures: Figures) -> str:
+    word = "met" if budget.is_met_by(figures) else "missed"
+    bound = "at least" if budget.more else "at most"
+    set_at = f"{_number(budget.limit)} where {budget.who} is {_number(budget.was)}"
+    return f"{bound} {_number(budget.here)} ({set_at}): {word}"
 
 
 def _number(value: float) -> str:

@@ -51,6 +51,38 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What ours may take at most, or has to make at least.
+
+    It was set on one machine, with a peer measured beside it. The same peer, measured beside
+    ours here, tells what it comes to on this machine.
+
+    Attributes:
+        limit: The budget where it was set.
+        was: The peer's figure there.
+        peer: The peer's figures here.
+        who: The peer's name.
+        more: Whether more is better.
+    """
+
+    limit: float
+    was: float
+    peer: Figures
+    who: str
+    more: bool = False
+
+    @property
+    def here(self) -> float:
+        """What it comes to on this machine."""
+        return self.limit * self.peer.median / self.was
+
+    def is_met_by(self, figures: Figures) -> bool:
+        """Tell whether the median is within it."""
+        median = figures.median
+        return median >= self.here if self.more else median <= self.here
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One thing that was measured, for several contenders.
 
@@ -59,16 +91,14 @@ class Row:
         unit: What the figures count.
         figures: By contender.
         ours: The contender that the others are compared with.
-        at_most: The budget, where less is better.
-        at_least: The budget, where more is better.
+        budget: What is wanted of ours.
     """
 
     what: str
     unit: str
     figures: Mapping[str, Figures] = field(repr=False)
     ours: str
-    at_most: float | None = None
-    at_least: float | None = None
+    budget: Budget | None = None
 
 
 def interleaved(

@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from measure import Figures, Row, interleaved
+from measure import Budget, Figures, Row, interleaved
 from serving import serving
 
 if TYPE_CHECKING:
@@ -26,19 +26,23 @@ def rows() -> Iterator[Row]:
         return
     for server in ("uvicorn", "granian"):
         with ExitStack() as stack:
-            bare, _ = stack.enter_context(serving(server, "bare"))
+            ungated, _ = stack.enter_context(serving(server, "bare"))
             gated, _ = stack.enter_context(serving(server, "gated"))
             takes = {
-                "bare, GET": _Take(bare, "/items/42"),
+                "bare, GET": _Take(ungated, "/items/42"),
                 "ours, uncovered": _Take(gated, "/items/42"),
-                "bare, POST": _Take(bare, "/login", covered=True),
+                "bare, POST": _Take(ungated, "/login", covered=True),
                 "ours, covered": _Take(gated, "/login", covered=True),
             }
             found = interleaved(takes, ROUNDS)
         figures = {name: Figures(rates) for name, rates in found.items()}
-        for pair in (("bare, GET", "ours, uncovered"), ("bare, POST", "ours, covered")):
-            shown = {name: figures[name] for name in pair}
-            yield Row(f"requests through {server}", "a second", shown, pair[1])
+        for bare, ours, share in (
+            ("bare, GET", "ours, uncovered", 0.98),
+            ("bare, POST", "ours, covered", 0.9),
+        ):
+            shown = {name: figures[name] for name in (bare, ours)}
+            budget = Budget(share, 1, figures[bare], "bare", more=True)
+            yield Row(f"requests through {server}", "a second", shown, ours, budget)
 
 
 class _Take:

@@ -159,7 +159,9 @@ class Guard(Settings):
         return decision
 
     def _decide(self, coverage: Coverage, request: Request) -> Walk[Decision]:
-        excuse = yield from self._excuse(coverage, request)
+        excuse = self._excuse(coverage, request)
+        if excuse is None and coverage.settings.when is not None:
+            excuse = yield from _asked(coverage.settings.when, coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
         needs_randstr = coverage.action.needs_randstr
@@ -174,15 +176,10 @@ class Guard(Settings):
             return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET, coverage=coverage)
         return Refuse(reason, coverage.name, fingerprint=fingerprint(claim_key(ticket)))
 
-    def _excuse(self, coverage: Coverage, request: Request) -> Walk[Unchecked | None]:
+    def _excuse(self, coverage: Coverage, request: Request) -> Unchecked | None:
         if coverage.preflight and request.is_preflight:
             return Unchecked.PREFLIGHT
-        if self.switch.is_off:
-            return Unchecked.SWITCHED_OFF
-        when = coverage.settings.when
-        if when is not None and not (yield Ask(when, request, coverage.settings.check_timeout)):
-            return Unchecked.NOT_ASKED
-        return None
+        return Unchecked.SWITCHED_OFF if self.switch.is_off else None
 
     def _tell(self, coverage: Coverage, decision: Decision, seconds: float) -> None:
         if self.on_event is None:
@@ -240,6 +237,13 @@ class Guard(Settings):
     def _closable(self, name: str) -> list[Any]:
         every = [self.claims, *(coverage.verifier for coverage in self._coverages)]
         return list({id(one): one for one in every if hasattr(one, name)}.values())
+
+
+def _asked(
+    when: Callable[[Request], Any], coverage: Coverage, request: Request
+) -> Walk[Unchecked | None]:
+    answer = yield Ask(when, request, coverage.settings.check_timeout)
+    return None if answer else Unchecked.NOT_ASKED
 
 
 def _address(settings: Settings, request: Request) -> str:

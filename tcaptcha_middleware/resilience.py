@@ -31,9 +31,9 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Tell whether a call may be made; while open, one in each pause may."""
+        if not self.is_open:
+            return True
         with self._lock:
-            if not self.is_open:
-                return True
             if now < self._closed_until:
                 return False
             # The probe's turn ends by the clock, so that one that is cancelled jams nothing.
@@ -42,8 +42,9 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Note that a call was answered, whatever the answer."""
-        with self._lock:
-            self._in_a_row = 0
+        if self._in_a_row:
+            with self._lock:
+                self._in_a_row = 0
 
     def failed(self, now: float) -> None:
         """Note that a call was not answered."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
@@ -216,8 +217,13 @@ def _headers(environ: Environ) -> Iterator[tuple[bytes, bytes]]:
     for name, value in environ.items():
         plain = name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value
         if plain or name.startswith("HTTP_"):
-            header = name.removeprefix("HTTP_").replace("_", "-")
-            yield header.encode("latin-1", "replace"), value.encode("latin-1", "replace")
+            yield _header(name), value.encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=256)
+def _header(name: str) -> bytes:
+    header = name.removeprefix("HTTP_").replace("_", "-").lower()
+    return header.encode("latin-1", "replace")
 
 
 def _fetch(step: Step, body: _Body) -> object:

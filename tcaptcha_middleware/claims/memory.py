@@ -43,10 +43,12 @@ class MemoryClaims:
         """Claim `key`; True for the first who asks within `seconds`."""
         now = self._clock()
         with self._lock:
-            if self._until.get(key, now) > now:
-                return False
+            until = self._until.get(key)
+            if until is not None:
+                if until > now:
+                    return False
+                del self._until[key]  # to be the newest again
             self._until[key] = now + seconds
-            self._until.move_to_end(key)
             self._forget(now)
             return True
 
