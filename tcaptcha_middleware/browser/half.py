@@ -84,7 +84,7 @@ class BrowserHalf:
             )
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
-        self.paths = tuple(self._served)
+        self.paths: tuple[str, ...] = tuple(self._served)
 
     def _answers(self, path: str) -> dict[str, Callable[[Request], Response]]:
         return {f"{path}/{MODULE}": Module(), f"{path}/settings.json": self._serve}

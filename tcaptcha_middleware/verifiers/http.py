@@ -99,7 +99,7 @@ class TencentVerifier:
         self._client = self._over(client)
         self._async_client = self._over_async(async_client)
         self.site = site
-        self.script = script_url(site, script)
+        self.script: str = script_url(site, script)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:

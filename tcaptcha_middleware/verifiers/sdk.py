@@ -78,10 +78,10 @@ class TencentSDKVerifier:
             raise ConfigurationError(
                 "client is no CaptchaClient of tencentcloud.captcha.v20190722"
             )
-        self.captcha = Captcha.of(app_id, app_secret_key)
-        self.app_id = self.captcha.app_id
+        self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
+        self.app_id: int = self.captcha.app_id
         self.site = site
-        self.script = script_url(site, script)
+        self.script: str = script_url(site, script)
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)

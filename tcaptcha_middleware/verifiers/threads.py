@@ -10,6 +10,7 @@ from tcaptcha_middleware.actions import action_of
 from tcaptcha_middleware.checks import require
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.models import Ticket, Verdict
     from tcaptcha_middleware.settings import SyncVerifier
 
@@ -34,7 +35,7 @@ class InThread:
 
     def __init__(self, verifier: SyncVerifier) -> None:
         require("sync", verifier)
-        self.action = action_of(verifier)
+        self.action: Action = action_of(verifier)
         self._verifier = verifier
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
