@@ -6,12 +6,14 @@ Needs the extra `redis`: https://redis.io/docs/latest/commands/set/
 from __future__ import annotations
 
 from contextlib import contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -20,6 +22,12 @@ from tcaptcha_middleware.lifetimes import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# To tell the server who it is, redis-py looks up its own version on the disk, for each
+# connection, which blocks the event loop. Older releases have no word for both together.
+_ONE_WORD = "driver_info" in signature(AbstractConnection.__init__).parameters
+_NAMELESS = {"driver_info": None} if _ONE_WORD else {"lib_name": None, "lib_version": None}
 
 
 class RedisClaims:
@@ -46,7 +54,7 @@ class RedisClaims:
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "protocol": 2,
-        }
+        } | _NAMELESS
         self._prefix = prefix
         try:
             self._client: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._limits)
