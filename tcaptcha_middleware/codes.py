@@ -8,6 +8,7 @@ https://www.tencentcloud.com/document/product/1159/50367
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -88,6 +89,7 @@ _MINI_MISCONFIGURED = {
 MINI_PROGRAM = Codes(MappingProxyType(_MINI_REASONS), MappingProxyType(_MINI_MISCONFIGURED))
 """Those of DescribeCaptchaMiniResult; 7 means something else there, and none means reused."""
 
+_CODE = re.compile(r"[A-Za-z0-9.]{1,128}")
 # By the API error's first word; what is not here is no verdict and opens nothing. Tencent's
 # own disaster page (1110/72310) counts InternalError alone as its fault.
 _API_ERRORS: dict[str, type[VerifierError]] = {
@@ -150,7 +152,8 @@ def _no_verdict(code: int, codes: Codes, request_id: str) -> VerifierError:
 def api_error(error: object, request_id: str) -> VerifierError:
     """Return the error that an API failure `{"Code": …, "Message": …}` stands for."""
     code = error.get("Code") if isinstance(error, dict) else None
-    if not isinstance(code, str):
+    # It goes into the log, where another kind of text could pass for lines of its own.
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
         return VerifierError("Tencent's error has no code", request_id=request_id)
     kind = _API_ERRORS.get(code.partition(".")[0], VerifierError)
     return kind(f"Tencent answered {code}{_advice(code)}", request_id=request_id)

@@ -199,4 +199,5 @@ def _optional(answer: dict[str, Any], name: str) -> int | None:
 
 def _text(answer: dict[str, Any], name: str) -> str:
     value = answer.get(name)
-    return value if isinstance(value, str) else ""
+    # Logged by some: a line break in it would look like a line of the log.
+    return value if isinstance(value, str) and value.isprintable() else ""

@@ -208,7 +208,6 @@ API_ERRORS = {
     "InternalError.Timeout": OutageError,
     "InternalErrorOfSomebodyElse": VerifierError,
     "internalerror": VerifierError,
-    " InternalError": VerifierError,
     "Teapot": VerifierError,
     ".InternalError": VerifierError,
     "": VerifierError,

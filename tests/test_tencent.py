@@ -367,7 +367,16 @@ def test_an_api_error_is_raised_with_its_request_id(code, kind):
     assert caught.value.request_id == "7c370964"
 
 
-@pytest.mark.parametrize("request_id", [None, 1, ["id"]], ids=repr)
+@pytest.mark.parametrize(
+    "code", ["InternalError\nINFO: all is well", " InternalError", "", "é", "A" * 129], ids=repr
+)
+def test_a_code_that_could_pass_for_another_line_of_the_log_is_none(code):
+    with pytest.raises(VerifierError, match="has no code") as caught:
+        read_answer(200, api(code))
+    assert not isinstance(caught.value, OutageError)
+
+
+@pytest.mark.parametrize("request_id", [None, 1, ["id"], "id\nINFO: all is well"], ids=repr)
 def test_a_request_id_that_is_no_text_is_left_out(request_id):
     with pytest.raises(VerifierError) as caught:
         read_answer(200, answer(CaptchaCode=None, RequestId=request_id))
