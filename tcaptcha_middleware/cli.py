@@ -96,7 +96,8 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
     else:
         emulator = TencentEmulator()
         endpoint = running.enter_context(emulator.serve())
-        verifier = TencentVerifier(**emulator.settings, endpoint=endpoint)
+        script = f"{endpoint}{_SCRIPT}"
+        verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=script)
         app, judge = site(verifier, emulator), "an emulator on this machine"
     origin = running.enter_context(serving(app, asked.host, asked.port))
     print(f"A login behind a captcha, checked by {judge}: {origin}", flush=True)

@@ -56,7 +56,9 @@ FLOORS = [
     {"testing.pages"},
     {"testing.emulator"},
     {"testing"},
-    {"demo", "demo.site"},
+    {"demo", "demo.journal", "demo.steering"},
+    {"demo.story"},
+    {"demo.site"},
     {"cli"},
     {"__init__", "__main__"},
 ]

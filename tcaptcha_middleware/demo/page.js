@@ -1,75 +1,322 @@
-// The page's half of the sequence: get a ticket and a randstr, send them along with the form.
+// The demo's page: sends requests as any user of tcaptcha.js would, then shows what became of
+// them. What the server's parts said comes from /trace/<number>.
 
-const find = (id) => document.getElementById(id);
-const settings = await (await fetch("/settings")).json();
-let pair = null;
+import captcha, { CaptchaError, TCaptcha } from "/tcaptcha/tcaptcha.js";
 
-find("mode").textContent = settings.script
-  ? `Checked by Tencent (captcha ${settings.appId}).`
-  : "Checked by an emulator on this machine: no account, no internet.";
+/** @import { Pair } from "/tcaptcha/tcaptcha.js" */
+/** @typedef {"ok" | "refused" | "warn" | "skipped"} State */
+/** @typedef {{ who: string, state: State, title: string, facts: [string, string][] }} Step */
+/** @typedef {{ number: number, method: string, path: string, status: number, outcome: string, reason: string, steps: Step[] }} Trace */
+/** @typedef {{ label: string, state: State, title: string, text: string, steps: Step[] }} Journey */
 
-// Tencent's script has to come from Tencent, loaded when it is needed: it changes.
-function load(source) {
-  return new Promise((done, failed) => {
-    if (window.TencentCaptcha) return done();
-    const script = Object.assign(document.createElement("script"), { src: source });
-    script.onload = () => done();
-    script.onerror = () => failed(new Error("Tencent's script could not be loaded"));
-    document.head.append(script);
+const KEPT = 12;
+const STATES = /** @type {Record<string, State>} */ ({
+  passed: "ok",
+  unchecked: "warn",
+  refused: "refused",
+});
+const LET_IN = /** @type {Record<string, string>} */ ({
+  passed: "let in",
+  unchecked: "let in unchecked",
+});
+const PARTS = ["Server", "Gate", "Verifier", "Tencent", "Handler"];
+const FAILED = /** @type {Record<string, string>} */ ({
+  closed: "The visitor closed the challenge.",
+  load: "Tencent’s script could not be loaded.",
+  network: "Tencent’s script could not get a challenge.",
+  settings: "The captcha’s settings could not be fetched.",
+  timeout: "Tencent’s script took too long.",
+});
+
+/** @param {string} id */
+const find = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const { appId, judge } = document.documentElement.dataset;
+const form = /** @type {HTMLFormElement} */ (find("login"));
+
+// What became of requests
+
+/** @type {Journey[]} */
+const journeys = JSON.parse(sessionStorage.getItem("journeys") ?? "[]");
+
+/**
+ * @param {string} who
+ * @param {State} state
+ * @param {string} title
+ * @param {Record<string, string | null>} facts
+ * @returns {Step}
+ */
+function step(who, state, title, facts = {}) {
+  const known = Object.entries(facts).filter(([, value]) => value !== null);
+  return { who, state, title, facts: /** @type {[string, string][]} */ (known) };
+}
+
+/** @param {Pair} pair */
+function solved({ ticket, randstr }, title = "Solved the challenge") {
+  return step("Page", "ok", title, { Ticket: `${ticket.slice(0, 12)}…`, Randstr: randstr });
+}
+
+/**
+ * @param {Trace} trace
+ * @param {string} text
+ * @param {Step} first
+ * @param {Step} last
+ */
+function keep(trace, text, first, last) {
+  const state = STATES[trace.outcome];
+  journeys.push({
+    label: `${trace.number} · ${trace.method} ${trace.path} · ${trace.status}`,
+    state,
+    title: `${trace.status} · ${LET_IN[trace.outcome] ?? trace.reason}`,
+    text,
+    steps: [first, ...trace.steps, last],
   });
 }
 
-async function askTencent() {
-  await load(settings.script);
-  const { ret, ticket, randstr } = await new Promise((done) => {
-    const place = settings.site === "intl" ? [find("embed")] : [];
-    new window.TencentCaptcha(...place, String(settings.appId), done, {}).show();
+/**
+ * @param {number} number
+ * @returns {Promise<Trace | undefined>}
+ */
+async function traceOf(number) {
+  const answer = await fetch(`/trace/${number}`);
+  return answer.ok ? answer.json() : undefined;
+}
+
+/**
+ * Follows a request that was answered.
+ * @param {Response} answer
+ * @param {Step} first What the page did before it.
+ */
+async function follow(answer, first) {
+  const trace = await traceOf(Number(answer.headers.get("X-Trace")));
+  if (!trace) return;
+  const told = await answer.json();
+  const greeting = told.user ? `Hello, ${told.user}.` : `Comment taken: ${told.comment}`;
+  const text = told.detail ?? greeting;
+  const last = step("Page", STATES[trace.outcome], `Shows “${text}”`, {
+    Status: String(answer.status),
+    Type: answer.headers.get("Content-Type"),
+    "Retry-After": answer.headers.get("Retry-After"),
   });
-  if (ret !== 0) throw new Error("The captcha was closed");
-  return { ticket, randstr };
+  keep(trace, text, first, last);
+  show();
 }
 
-async function askEmulator() {
-  return (await fetch("/solve", { method: "POST" })).json();
+/**
+ * Keeps the refusal that came before a request that was sent again.
+ * @param {number} number
+ * @param {string} path
+ * @param {string} then
+ */
+async function followRefused(number, path, then) {
+  const trace = await traceOf(number);
+  if (trace?.outcome !== "refused" || trace.path !== path) return;
+  const first = step("Page", "ok", "Sent without a ticket");
+  keep(trace, then, first, step("Page", "warn", then, { Status: String(trace.status) }));
 }
 
-async function solve() {
-  find("solve").disabled = true;
+/** @param {unknown} error */
+function broke(error) {
+  const code = error instanceof CaptchaError ? error.code : "";
+  const title = FAILED[code] ?? "The page failed.";
+  const facts = { "error.code": code || null, Message: /** @type {Error} */ (error).message };
+  journeys.push({
+    label: `not sent · ${code || "error"}`,
+    state: code === "closed" ? "warn" : "refused",
+    title: "Nothing was sent",
+    text: title,
+    steps: [
+      step("Page", code === "closed" ? "warn" : "refused", title, facts),
+      ...PARTS.map((part) => step(part, "skipped", "Not reached")),
+    ],
+  });
+  show();
+}
+
+// How it is shown
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string>} attributes
+ * @param {(Node | string)[]} children
+ */
+function make(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+const WORDS = { ok: "fine", refused: "refused", warn: "attention", skipped: "not reached" };
+
+/** @param {Step} told */
+function stepShown({ who, state, title, facts }) {
+  const pairs = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+  return make(
+    "li",
+    { "data-state": state },
+    make("h3", {}, who, make("span", { class: "unseen" }, `: ${WORDS[state]}`)),
+    make("p", {}, title),
+    ...(pairs.length ? [make("dl", { class: "facts" }, ...pairs)] : []),
+  );
+}
+
+function show(shown = journeys.length - 1) {
+  journeys.splice(0, journeys.length - KEPT);
+  sessionStorage.setItem("journeys", JSON.stringify(journeys));
+  const at = Math.min(shown, journeys.length - 1);
+  const { state, title, text, steps } = journeys[at];
+  const verdict = find("verdict");
+  verdict.dataset.state = state;
+  verdict.replaceChildren(make("strong", {}, title), make("span", {}, text));
+  find("steps").classList.add("told");
+  find("steps").replaceChildren(...steps.map(stepShown));
+  showHistory(at);
+  find("panel").scrollTop = 0;
+  const { top, bottom } = verdict.getBoundingClientRect();
+  if (top < 0 || bottom > innerHeight) find("panel").scrollIntoView();
+}
+
+/** @param {number} at Which of them is shown. */
+function showHistory(at) {
+  const items = journeys.map(({ label, state }, number) => {
+    const current = String(number === at);
+    const button = make("button", { type: "button", "data-state": state, "aria-current": current }, label);
+    button.addEventListener("click", () => {
+      show(number);
+      /** @type {HTMLElement | null} */ (find("history").querySelector("[aria-current=true]"))?.focus();
+    });
+    return make("li", {}, button);
+  });
+  find("history").replaceChildren();
+  for (const item of items) find("history").prepend(item);
+  /** @type {HTMLElement} */ (find("history").closest("nav")).hidden = false;
+}
+
+// Ways to send a request
+
+/** @param {string} path */
+function bodyFor(path) {
+  return new URLSearchParams(path === "/comment" ? { comment: "Nice gate" } : { user: "Ada" });
+}
+
+/**
+ * @param {string} path
+ * @param {Step} first
+ * @param {Pair} [pair]
+ */
+async function send(path, first, pair) {
+  const headers = /** @type {Record<string, string>} */ (
+    pair ? { "X-Captcha-Ticket": pair.ticket, "X-Captcha-Randstr": pair.randstr } : {}
+  );
+  await follow(await fetch(path, { method: "POST", headers, body: bodyFor(path) }), first);
+}
+
+async function comment() {
+  const answer = await captcha.fetch("/comment", { method: "POST", body: bodyFor("/comment") });
+  const number = Number(answer.headers.get("X-Trace"));
+  if (answer.status === 403) {
+    await follow(answer, step("Page", "warn", "Sent by captcha.fetch; the challenge was closed"));
+    return;
+  }
+  await followRefused(number - 1, "/comment", "captcha.fetch shows the challenge and sends again");
+  await follow(answer, step("Page", "ok", "Solved, and sent again by captcha.fetch"));
+}
+
+// Called with the ticket in its fields: tcaptcha.js solves first, then submits again.
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const body = new FormData(form);
+  const [ticket, randstr] = ["ticket", "randstr"].map((name) => String(body.get(name)));
+  const sent = fetch("/login", { method: "POST", body });
+  sent.then((answer) => follow(answer, solved({ ticket, randstr }))).catch(broke);
+});
+form.addEventListener("tcaptcha-error", (event) => broke(event.detail));
+
+// Ways to fail
+
+let loads = 0;
+
+/** A captcha whose script comes from an address that nothing was loaded from yet. */
+async function unloaded() {
+  const settings = await (await fetch("/tcaptcha/settings.json")).json();
+  loads += 1;
+  return new TCaptcha({ settings: { ...settings, script: `${settings.script}?load=${loads}` } });
+}
+
+/**
+ * @param {string} order
+ * @param {string} path
+ */
+async function steered(order, path) {
+  await fetch(`/steer/${order}`, { method: "POST" });
+  const shown = order === "unloadable" ? await unloaded() : captcha;
+  const pair = await shown.solve({ for: `POST ${path}` });
+  await send(path, solved(pair), pair);
+}
+
+/** @type {Record<string, (path: string) => Promise<void>>} */
+const UNSTEERED = {
+  missing: (path) => send(path, step("Page", "warn", "Sent without a ticket")),
+  async invented(path) {
+    const random = crypto.getRandomValues(new Uint8Array(24));
+    const ticket = `tr03${[...random].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+    const pair = { ticket, randstr: "@abc" };
+    await send(path, solved(pair, "Made a ticket up"), pair);
+  },
+  async disaster(path) {
+    const ticket = `trerror_1001_${appId}_${Math.floor(Date.now() / 1000)}`;
+    const pair = { ticket, randstr: "@abc" };
+    await send(path, solved(pair, "Typed a disaster ticket, as anybody can"), pair);
+  },
+  async replayed(path) {
+    // Where Tencent is asked, the visitor solves it.
+    if (judge === "emulator") await fetch("/steer/replayed", { method: "POST" });
+    const pair = await captcha.solve({ for: `POST ${path}` });
+    await send(path, solved(pair), pair);
+    await send(path, solved(pair, "Sent the same ticket once more"), pair);
+  },
+};
+
+/**
+ * Runs one action at a time for each button.
+ * @param {HTMLElement} button
+ * @param {() => Promise<void>} action
+ */
+async function run(button, action) {
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
   try {
-    pair = await (settings.script ? askTencent() : askEmulator());
-    find("pair").textContent = `Ticket ${pair.ticket.slice(0, 12)}…, randstr ${pair.randstr}`;
+    await action();
   } catch (error) {
-    find("pair").textContent = `${error.message}. Try again.`;
+    broke(error);
   } finally {
-    find("solve").disabled = false;
+    button.removeAttribute("aria-busy");
   }
 }
 
-async function login(sent) {
-  const body = new URLSearchParams({ ...Object.fromEntries(new FormData(find("login"))), ...sent });
-  const answer = await fetch("/login", { method: "POST", body });
-  const told = await answer.json();
-  const good = answer.ok;
-  note(
-    good,
-    `${answer.status} ${good ? "accepted" : told.code}`,
-    good ? `Hello ${told.user}: CaptchaCode ${told.captchaCode}.` : told.detail,
-  );
+find("comment").addEventListener("click", () => run(find("comment"), comment));
+
+for (const button of /** @type {NodeListOf<HTMLElement>} */ (
+  document.querySelectorAll("[data-failure]")
+)) {
+  const { failure = "", path = "/login" } = button.dataset;
+  const fail = UNSTEERED[failure] ?? (() => steered(failure, path));
+  button.addEventListener("click", () => run(button, () => fail(path)));
 }
 
-function note(good, title, text) {
-  const entry = document.createElement("li");
-  entry.className = good ? "good" : "bad";
-  entry.append(
-    Object.assign(document.createElement("strong"), { textContent: title }),
-    Object.assign(document.createElement("span"), { textContent: text }),
-  );
-  find("log").prepend(entry);
+// Back from a page that showed the challenge in its place
+
+async function returned() {
+  const number = Number(new URLSearchParams(location.search).get("trace"));
+  if (!number) return;
+  history.replaceState(null, "", "/");
+  const trace = await traceOf(number);
+  if (!trace) return;
+  await followRefused(trace.number - 1, trace.path, "The challenge is shown in the page’s place");
+  const first = step("Page", "ok", "Solved; wrote two cookies and loaded again");
+  keep(trace, "The page was shown.", first, step("Page", "ok", "Shows the report"));
+  show();
 }
 
-find("solve").addEventListener("click", solve);
-find("bare").addEventListener("click", () => login({}));
-find("login").addEventListener("submit", (event) => {
-  event.preventDefault();
-  login(pair ?? {});
-});
+if (journeys.length) show();
+await returned();
