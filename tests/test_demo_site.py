@@ -133,6 +133,11 @@ def test_a_failure_is_answered_and_told(demo, emulator, order, expected):
     assert demo.post("/login", headers=in_headers(challenge(emulator))).status_code == 200
 
 
+def test_an_evil_level_is_told_beside_the_code(demo, emulator):
+    told = trace(demo, fail(demo, emulator, "malicious"))
+    assert step(told, "Tencent")[0] == "Said 1 with evil level 100, “OK”"
+
+
 def test_a_ticket_that_is_sent_twice_goes_no_further_than_the_gate(demo, emulator):
     pair = emulator.mint()
     demo.post("/login", data=pair)

@@ -75,7 +75,7 @@ class Journal:
         self._numbers = itertools.count(1)
         self._under_way: ContextVar[Journey] = ContextVar("journey")
         self._kept: OrderedDict[int, tuple[Journey, Event]] = OrderedDict()
-        self.claims = _Claims(self)
+        self.claims: MemoryClaims = _Claims(self)
         self.before_call: list[Callable[[], None]] = []
         self.after_decision: list[Callable[[], None]] = []
 

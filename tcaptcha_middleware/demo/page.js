@@ -9,7 +9,7 @@ import captcha, { CaptchaError, TCaptcha } from "/tcaptcha/tcaptcha.js";
 /** @typedef {{ number: number, method: string, path: string, status: number, outcome: string, reason: string, steps: Step[] }} Trace */
 /** @typedef {{ label: string, state: State, title: string, text: string, steps: Step[] }} Journey */
 
-const KEPT = 12;
+const KEPT = 20;
 const STATES = /** @type {Record<string, State>} */ ({
   passed: "ok",
   unchecked: "warn",
@@ -122,7 +122,7 @@ function broke(error) {
   journeys.push({
     label: `not sent · ${code || "error"}`,
     state: code === "closed" ? "warn" : "refused",
-    title: "Nothing was sent",
+    title: "Nothing sent",
     text: title,
     steps: [
       step("Page", code === "closed" ? "warn" : "refused", title, facts),

@@ -47,7 +47,7 @@ class Steering:
     def __init__(self, emulator: TencentEmulator) -> None:
         self._emulator = emulator
         self._calls: list[dict[str, Any]] = []
-        self.routes = [Route("/steer/{order}", self._steer, methods=["POST"])]
+        self.routes: list[Route] = [Route("/steer/{order}", self._steer, methods=["POST"])]
 
     def hand_on(self) -> None:
         """Tell the emulator how the call goes that is made now."""

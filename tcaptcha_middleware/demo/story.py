@@ -105,7 +105,7 @@ def _verifier(journey: Journey, event: Event) -> Step:
         if event.decision.fingerprint and event.reason in _NOT_CALLED:
             why = "Not asked: five calls in a row failed, so Tencent is left alone for 10 s"
         return _step("Verifier", "skipped", why)
-    took = ("Took", f"{event.seconds * 1000:.0f} ms, the whole walk")
+    took = ("Took", f"{event.seconds * 1000:.0f} ms for the whole walk")
     verdict = event.decision.verdict
     facts = (took,) if verdict is None else (*_read(verdict), took)
     if event.outcome == "refused":
@@ -135,7 +135,8 @@ def _tencent(journey: Journey, verdict: Verdict | None) -> Step:
         return _step(
             "Tencent", "refused", "No verdict", *asked, *note, ("Failure", journey.failure)
         )
-    said = f"Said {verdict.code}, “{verdict.message}”"
+    evil = f" with evil level {verdict.evil_level}" if verdict.evil_level else ""
+    said = f"Said {verdict.code}{evil}, “{verdict.message}”"
     return _step("Tencent", "ok" if verdict.passed else "refused", said, *asked)
 
 
