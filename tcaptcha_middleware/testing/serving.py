@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _GRACE = 1
 """How long the end waits for answers under way, in seconds; their clients may be long gone."""
 
+_KEPT = 75
+"""How long an idle connection is kept, in seconds; longer than by those who call, because one
+that ends just when it is used costs a ticket."""
+
 _BACKLOG = 2048
 
 
@@ -38,7 +42,11 @@ def serving(
 
     with _listening(host, port) as listener:
         config = uvicorn.Config(
-            app, log_level="critical", lifespan=lifespan, timeout_graceful_shutdown=_GRACE
+            app,
+            log_level="critical",
+            lifespan=lifespan,
+            timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=_KEPT,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
