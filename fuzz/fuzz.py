@@ -20,14 +20,14 @@ import atheris
 with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipart"]):
     from tcaptcha_middleware import Form, Header, Json, Query, Request, TrustedProxies
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
-    from tcaptcha_middleware.rules import Matcher, parse
-    from tcaptcha_middleware.tencent import read_answer
+    from tcaptcha_middleware.matching.rules import Matcher, parse
+    from tcaptcha_middleware.tencent.wire import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.pairs import Seen
-    from tcaptcha_middleware.tickets import Source
+    from tcaptcha_middleware.extraction.pairs import Seen
+    from tcaptcha_middleware.extraction.sources import Source
 
 _HIGH = 0x80
 

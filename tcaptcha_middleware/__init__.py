@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.access import decision
     from tcaptcha_middleware.addresses import TrustedProxies
     from tcaptcha_middleware.asgi import TCaptchaMiddleware
+    from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.browser.policy import csp_sources
     from tcaptcha_middleware.claims.memory import MemoryClaims
     from tcaptcha_middleware.errors import (
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
         ThrottledError,
         VerifierError,
     )
-    from tcaptcha_middleware.events import Event
+    from tcaptcha_middleware.extraction.sources import (
+        Cookie,
+        Form,
+        Function,
+        Header,
+        Json,
+        Query,
+    )
     from tcaptcha_middleware.guard import Guard
     from tcaptcha_middleware.models import (
         Allow,
@@ -37,11 +45,10 @@ if TYPE_CHECKING:
         Unchecked,
         Verdict,
     )
-    from tcaptcha_middleware.page import Page
+    from tcaptcha_middleware.operating.events import Event
+    from tcaptcha_middleware.operating.switch import Switch
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Rule
-    from tcaptcha_middleware.switch import Switch
-    from tcaptcha_middleware.tickets import Cookie, Form, Function, Header, Json, Query
     from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
     from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
@@ -50,24 +57,24 @@ _HOMES = {
     "Allow": "models",
     "ClaimsError": "errors",
     "ConfigurationError": "errors",
-    "Cookie": "tickets",
-    "Event": "events",
-    "Form": "tickets",
-    "Function": "tickets",
+    "Cookie": "extraction.sources",
+    "Event": "operating.events",
+    "Form": "extraction.sources",
+    "Function": "extraction.sources",
     "Guard": "guard",
-    "Header": "tickets",
-    "Json": "tickets",
+    "Header": "extraction.sources",
+    "Json": "extraction.sources",
     "MemoryClaims": "claims.memory",
     "MisconfiguredError": "errors",
     "OutageError": "errors",
-    "Page": "page",
-    "Query": "tickets",
+    "Page": "browser.page",
+    "Query": "extraction.sources",
     "Reason": "models",
     "Refuse": "models",
     "Request": "models",
     "Response": "responses",
     "Rule": "settings",
-    "Switch": "switch",
+    "Switch": "operating.switch",
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware import reports
+from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.responses import Response, respond
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.half import BrowserHalf
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Refuse, Request
 
 

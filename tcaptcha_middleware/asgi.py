@@ -15,11 +15,11 @@ import anyio
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
+from tcaptcha_middleware.resilience.timeouts import within
 from tcaptcha_middleware.responses import Response, framed
-from tcaptcha_middleware.timeouts import within
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Message = MutableMapping[str, Any]

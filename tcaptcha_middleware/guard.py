@@ -11,10 +11,10 @@ import time
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tcaptcha_middleware import reports
 from tcaptcha_middleware.addresses import usable
 from tcaptcha_middleware.answers import answer_to
 from tcaptcha_middleware.browser.half import BrowserHalf, with_cookie
+from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.checks import (
     check_claims,
     check_list,
@@ -23,26 +23,26 @@ from tcaptcha_middleware.checks import (
     check_word,
 )
 from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.coverage import Shared, cover, require_colour
-from tcaptcha_middleware.enforcement import enforced, observed
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
-from tcaptcha_middleware.events import Event, claim_key, fingerprint
-from tcaptcha_middleware.extraction import extract
+from tcaptcha_middleware.extraction.extract import extract
+from tcaptcha_middleware.extraction.pairs import screen
+from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
+from tcaptcha_middleware.matching.rules import Matcher, parse
 from tcaptcha_middleware.models import Allow, Ask, Reason, Refuse, Ticket, Unchecked
-from tcaptcha_middleware.page import as_page
-from tcaptcha_middleware.pairs import screen
-from tcaptcha_middleware.rules import Matcher, parse
+from tcaptcha_middleware.operating import reports
+from tcaptcha_middleware.operating.enforcement import enforced, observed
+from tcaptcha_middleware.operating.events import Event, claim_key, fingerprint
+from tcaptcha_middleware.operating.switch import Switch
 from tcaptcha_middleware.settings import Settings
-from tcaptcha_middleware.switch import Switch
 from tcaptcha_middleware.verification import accepts_disaster, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.checks import Colour
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Request, Walk
-    from tcaptcha_middleware.page import Page
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
 

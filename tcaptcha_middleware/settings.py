@@ -18,20 +18,20 @@ from tcaptcha_middleware.checks import (
     check_word,
 )
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tickets import DEFAULT_SOURCES, as_sources
+from tcaptcha_middleware.extraction.sources import DEFAULT_SOURCES, as_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import Refuse, Request, Ticket, Verdict
-    from tcaptcha_middleware.tickets import Source
 
 
 class SyncVerifier(Protocol):
     """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it.
 
     One for tickets of mini-programs says so by an attribute:
-    `action = tcaptcha_middleware.actions.MINI_PROGRAM`.
+    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`.
     """
 
     def verify(self, ticket: Ticket, /) -> Verdict:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware import reports
-from tcaptcha_middleware.codes import judge
-from tcaptcha_middleware.disaster import FRESH, is_credible
 from tcaptcha_middleware.errors import MisconfiguredError, OutageError, VerifierError
-from tcaptcha_middleware.events import claim_key, fingerprint
 from tcaptcha_middleware.models import Allow, Claim, Reason, Refuse, Unchecked, Verdict, Verify
+from tcaptcha_middleware.operating import reports
+from tcaptcha_middleware.operating.events import claim_key, fingerprint
+from tcaptcha_middleware.tencent.codes import judge
+from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Ticket, Walk
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.

@@ -20,7 +20,7 @@ from tcaptcha_middleware.responses import Response, framed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Step
 
 Environ = dict[str, Any]

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import ConfigurationError, Page, aid
-from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware import ConfigurationError, Page
+from tcaptcha_middleware.tencent import aid
+from tcaptcha_middleware.tencent.credentials import Captcha
 
 SECRET = "1234567891011121314151516"
 PLAIN = aid.plaintext(123456789, timestamp=1710144972, ttl=86400)

@@ -18,10 +18,10 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.codes import MINI_PROGRAM, WEB, api_error, judge
+from tcaptcha_middleware.tencent.codes import MINI_PROGRAM, WEB, api_error, judge
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.codes import Codes
+    from tcaptcha_middleware.tencent.codes import Codes
 
 TICKETS = {
     "ordinary": "tr03XaCUZPAlPdIMqv17yvcfdXCzkqvLE09AbCA4ghlWfD8hky*",

@@ -20,7 +20,7 @@ import pytest
 from tencents import answering, certificate, http, one_context, shared_tls, speaks_tls  # noqa: F401
 
 from tcaptcha_middleware import OutageError, TencentVerifier, Ticket, VerifierError
-from tcaptcha_middleware.lifetimes import PerLoop, PerProcess
+from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.verifiers import lines, streams
 from tcaptcha_middleware.verifiers.idle import Idle
 
@@ -409,7 +409,7 @@ def test_a_fork_has_a_value_of_its_own_and_forgets_its_parents(monkeypatch):
     values = PerProcess(object)
     parents = values.get()
     assert values.get() is parents
-    monkeypatch.setattr("tcaptcha_middleware.lifetimes.os.getpid", lambda: -1)
+    monkeypatch.setattr("tcaptcha_middleware.resilience.lifetimes.os.getpid", lambda: -1)
     assert values.get() is not parents
     monkeypatch.undo()
     assert values.take() is None

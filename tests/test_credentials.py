@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
-from tcaptcha_middleware.credentials import Captcha, Credentials
-from tcaptcha_middleware.tencent import headers
+from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
+from tcaptcha_middleware.tencent.wire import headers
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.credentials import CredentialProvider
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider
 
 SECRETS = {
     "secret_id": "AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA",

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import ConfigurationError, Ticket, tencent
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.credentials import Captcha
-from tcaptcha_middleware.signing import authorization
+from tcaptcha_middleware import ConfigurationError, Ticket
+from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.signing import authorization
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.exchange import body_of
 from tcaptcha_middleware.testing.ledger import LIFETIME
@@ -37,13 +38,13 @@ class World:
 
     def parameters(self, pair=None, action=WEB, **more):
         ticket = Ticket(**({"randstr": ""} | (pair or self.emulator.mint())), user_ip=IP)
-        return tencent.parameters(self.captcha, ticket, action) | more
+        return wire.parameters(self.captcha, ticket, action) | more
 
     def signed(self, body, *, at=None, token=None, action=WEB, **own):
         settings = self.emulator.settings | own
         key = settings["secret_id"], settings["secret_key"], token
         at = int(self.now if at is None else at)
-        return tencent.headers(key, host=HOST, body=body, timestamp=at, action=action)
+        return wire.headers(key, host=HOST, body=body, timestamp=at, action=action)
 
     def proof(self, body, headers, **own):
         """Sign exactly these headers."""
@@ -384,7 +385,7 @@ HEADERS = {
     "a token nobody asked for": ({"X-TC-Token": "x"}, "AuthFailure.TokenFailure"),
     "another media type": ({"Content-Type": "application/json"}, SIGNATURE),
     "a media type and a blank that is none": (
-        {"Content-Type": f"{tencent.CONTENT_TYPE}\xa0".encode("latin-1")},
+        {"Content-Type": f"{wire.CONTENT_TYPE}\xa0".encode("latin-1")},
         SIGNATURE,
     ),
     "another host": ({"Host": "captcha.tencentcloudapi.com"}, SIGNATURE),

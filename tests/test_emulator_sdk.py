@@ -24,7 +24,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import serving
 from tcaptcha_middleware.testing.wire import _OPTIONAL, _REQUIRED

@@ -35,10 +35,10 @@ from tcaptcha_middleware import (
     Verdict,
     in_thread,
 )
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB, action_of
-from tcaptcha_middleware.pairs import Seen
+from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.extraction.sources import Source
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, action_of
 from tcaptcha_middleware.testing import FakeVerifier
-from tcaptcha_middleware.tickets import Source
 
 T, R = "tr03goodticket*", "@rand"
 HEAD = ("X-Captcha-Ticket", T)

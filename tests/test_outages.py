@@ -21,8 +21,8 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
+from tcaptcha_middleware.resilience.upstream import FAILURES
 from tcaptcha_middleware.testing import FakeVerifier
-from tcaptcha_middleware.upstream import FAILURES
 
 DOC = (Path(__file__).parent.parent / "docs/when-tencent-is-down.md").read_text()
 ROWS = [
@@ -187,7 +187,7 @@ def test_a_ticket_whose_check_was_not_answered_is_spent():
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 def test_too_many_checks_at_once_are_sent_away_and_places_are_given_back(runner, monkeypatch):
-    monkeypatch.setattr("tcaptcha_middleware.upstream.QUEUE", 0.02)
+    monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.QUEUE", 0.02)
     guard = Guard(["POST /login"], FakeVerifier(), max_checks=1)
     upstream = guard.match("POST", "/login").upstream
     assert list(upstream.queue()) == []

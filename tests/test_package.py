@@ -19,30 +19,24 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports from lower floors only.
 FLOORS = [
-    {"errors", "models", "resilience", "timeouts", "lifetimes", "verifiers.idle"},
-    {
-        "paths",
-        "signing",
-        "credentials",
-        "disaster",
-        "responses",
-        "addresses",
-        "reports",
-        "checks",
-        "verifiers.streams",
-    },
-    {"aid", "codes", "rules", "events", "switch", "claims", "claims.memory", "claims.redis"},
-    {"actions", "pairs", "upstream", "verifiers.keys"},
-    {"tencent"},
-    {"bodies", "page", "scripts", "verifiers.lines"},
-    {"tickets", "verifiers.pools", "verifiers.clients"},
+    {"errors", "models"},
+    {"browser", "claims", "extraction", "matching", "operating", "resilience", "tencent"},
+    {"resilience.lifetimes", "resilience.limits", "resilience.timeouts", "verifiers.idle"},
+    {"addresses", "checks", "responses"},
+    {"tencent.credentials", "tencent.disaster", "tencent.signing", "verifiers.streams"},
+    {"matching.paths", "operating.reports"},
+    {"claims.memory", "claims.redis", "tencent.aid", "tencent.codes"},
+    {"matching.rules", "operating.events", "operating.switch"},
+    {"tencent.actions", "extraction.pairs", "resilience.upstream", "verifiers.keys"},
+    {"tencent.wire"},
+    {"extraction.bodies", "browser.page", "tencent.scripts", "verifiers.lines"},
+    {"extraction.sources", "verifiers.pools", "verifiers.clients"},
     {"settings"},
-    {"browser"},
     {"browser.captcha", "browser.module", "browser.navigation"},
     {"browser.policy"},
     {"browser.challenge"},
-    {"coverage", "extraction"},
-    {"browser.half", "enforcement"},
+    {"matching.coverage", "extraction.extract"},
+    {"browser.half", "operating.enforcement"},
     {"answers"},
     {"verification"},
     {"guard", "verifiers.http", "verifiers.sdk", "verifiers.threads", "verifiers"},
@@ -77,7 +71,8 @@ def imports(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
             inner = node.module.removeprefix(PACKAGE.name).lstrip(".")
-            yield from [inner] if inner else (alias.name for alias in node.names)
+            names = [f"{inner}.{alias.name}".lstrip(".") for alias in node.names]
+            yield from (name if name in MODULES else inner for name in names)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -20,11 +20,11 @@ from tcaptcha_middleware import (
     Query,
     Rule,
     TencentVerifier,
-    aid,
     csp_sources,
     in_thread,
 )
-from tcaptcha_middleware.credentials import Captcha
+from tcaptcha_middleware.tencent import aid
+from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
 SCRIPT = "https://turing.captcha.qcloud.com/TJCaptcha.js"

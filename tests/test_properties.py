@@ -42,7 +42,7 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import FakeVerifier
 
 T, R = "tr03goodticket*", "@rand"

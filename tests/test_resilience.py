@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tcaptcha_middleware import OutageError, ThrottledError, VerifierError
 from tcaptcha_middleware.models import Pause
-from tcaptcha_middleware.resilience import Breaker, Budget, Bulkhead
-from tcaptcha_middleware.upstream import FAILURES, Upstream
+from tcaptcha_middleware.resilience.limits import Breaker, Budget, Bulkhead
+from tcaptcha_middleware.resilience.upstream import FAILURES, Upstream
 
 
 def opened(now: float = 0.0) -> Breaker:
@@ -116,7 +116,9 @@ def test_a_bug_says_nothing_about_the_upstream():
 
 def test_who_finds_no_place_waits_a_little_and_is_then_sent_away(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("tcaptcha_middleware.upstream.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "tcaptcha_middleware.resilience.upstream.time.monotonic", lambda: now[0]
+    )
     upstream = Upstream(1)
     assert list(upstream.queue()) == []
     steps = []

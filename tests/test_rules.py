@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError
-from tcaptcha_middleware.paths import forms, full_forms, is_plain, segments
-from tcaptcha_middleware.rules import Matcher, parse
+from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
+from tcaptcha_middleware.matching.rules import Matcher, parse
 
 
 def covers(rule: str, method: str, path: str, **more: object) -> bool:

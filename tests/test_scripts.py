@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
-from tcaptcha_middleware.scripts import origin_of
+from tcaptcha_middleware.tencent.scripts import origin_of
 from tcaptcha_middleware.testing import TencentEmulator
 
 CN, INTL = "https://turing.captcha.qcloud.com", "https://ca.turing.captcha.qcloud.com"

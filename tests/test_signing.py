@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tcaptcha_middleware import signing
-from tcaptcha_middleware.signing import authorization, canonical_request, signing_key
+from tcaptcha_middleware.tencent import signing
+from tcaptcha_middleware.tencent.signing import authorization, canonical_request, signing_key
 
 NOON = 1551113065
 ID, KEY = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"

@@ -17,10 +17,10 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.actions import MINI_PROGRAM
-from tcaptcha_middleware.credentials import Captcha
-from tcaptcha_middleware.signing import authorization
-from tcaptcha_middleware.tencent import (
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.signing import authorization
+from tcaptcha_middleware.tencent.wire import (
     SITES,
     call,
     endpoint,

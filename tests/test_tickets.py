@@ -24,10 +24,15 @@ from tcaptcha_middleware import (
     Request,
     Ticket,
 )
-from tcaptcha_middleware.bodies import Multipart
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.pairs import Seen, screen
-from tcaptcha_middleware.tickets import DEFAULT_SOURCES, Source, as_sources, body_parser
+from tcaptcha_middleware.extraction.bodies import Multipart
+from tcaptcha_middleware.extraction.pairs import Seen, screen
+from tcaptcha_middleware.extraction.sources import (
+    DEFAULT_SOURCES,
+    Source,
+    as_sources,
+    body_parser,
+)
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=B"

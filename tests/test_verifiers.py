@@ -43,7 +43,7 @@ from tcaptcha_middleware import (
     VerifierError,
     in_thread,
 )
-from tcaptcha_middleware.codes import judge
+from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.testing import FakeVerifier
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 

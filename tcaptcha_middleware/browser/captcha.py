@@ -6,18 +6,18 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.aid import fresh
-from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.scripts import origin_of
-from tcaptcha_middleware.tickets import Form, Header
+from tcaptcha_middleware.extraction.sources import Form, Header
+from tcaptcha_middleware.tencent.aid import fresh
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.scripts import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tcaptcha_middleware.page import Page
+    from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.settings import Verifier
-    from tcaptcha_middleware.tickets import Source
 
 _SITES = ("cn", "intl")
 

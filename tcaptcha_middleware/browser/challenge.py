@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 from tcaptcha_middleware.browser.module import MODULE
 from tcaptcha_middleware.browser.policy import policy_of
+from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.paths import segments
 from tcaptcha_middleware.responses import Response
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.captcha import BrowserCaptcha
+    from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.extraction.sources import Cookie
     from tcaptcha_middleware.models import Request
-    from tcaptcha_middleware.page import Page
-    from tcaptcha_middleware.tickets import Cookie
 
 _WORDS = {
     "en": {

@@ -20,19 +20,19 @@ from tcaptcha_middleware.browser.captcha import (
 from tcaptcha_middleware.browser.challenge import Challenge
 from tcaptcha_middleware.browser.module import MODULE, Module
 from tcaptcha_middleware.browser.navigation import NavigationCookie, is_navigation
+from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.page import Page
+from tcaptcha_middleware.extraction.sources import Cookie
+from tcaptcha_middleware.matching.rules import METHODS
 from tcaptcha_middleware.responses import Response, problem
-from tcaptcha_middleware.rules import METHODS
-from tcaptcha_middleware.tickets import Cookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.extraction.sources import Source
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Reason, Request
     from tcaptcha_middleware.settings import Verifier
-    from tcaptcha_middleware.tickets import Source
 
 _LONGEST = 2048
 _METHODS = ("GET", "HEAD")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.pairs import Seen
+from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.responses import HTML, preferred
-from tcaptcha_middleware.tickets import Cookie
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Request

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.browser.captcha import BrowserCaptcha
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.scripts import origin_of
+from tcaptcha_middleware.tencent.scripts import origin_of
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.settings import Verifier

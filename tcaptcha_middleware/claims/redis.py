@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
-from tcaptcha_middleware.lifetimes import PerLoop
+from tcaptcha_middleware.resilience.lifetimes import PerLoop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcaptcha_middleware.asgi import App, Message, Receive, Scope, Send
-    from tcaptcha_middleware.events import Event
     from tcaptcha_middleware.models import Allow, Ticket, Verdict
+    from tcaptcha_middleware.operating.events import Event
     from tcaptcha_middleware.testing.emulator import TencentEmulator
 
 _REMEMBERED = 200

@@ -12,8 +12,8 @@ from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.demo.journal import Journey
-    from tcaptcha_middleware.events import Event
     from tcaptcha_middleware.models import Verdict
+    from tcaptcha_middleware.operating.events import Event
 
 Step = dict[str, Any]
 State = Literal["ok", "refused", "warn", "skipped"]

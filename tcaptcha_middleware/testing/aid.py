@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.credentials import Captcha
+    from tcaptcha_middleware.tencent.credentials import Captcha
 
 LONGEST_TTL = 86400
 """For how long a value may be good, in seconds."""

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.actions import WEB
-from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.models import PASSED_CODE
-from tcaptcha_middleware.tencent import CAPTCHA_TYPE
+from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.disaster import is_disaster
+from tcaptcha_middleware.tencent.wire import CAPTCHA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcaptcha_middleware.actions import Action
+    from tcaptcha_middleware.tencent.actions import Action
     from tcaptcha_middleware.testing.wire import Call
 
 LIFETIME = 5 * 60

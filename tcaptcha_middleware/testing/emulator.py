@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tcaptcha_middleware.credentials import Captcha, Credentials
+from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
 from tcaptcha_middleware.testing.aid import AidCheck
 from tcaptcha_middleware.testing.exchange import (
     Answer,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.actions import WEB
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
+from tcaptcha_middleware.tencent.actions import WEB
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.tencent.actions import Action
 
 Outcome = Verdict | int | Exception
 
@@ -22,8 +22,8 @@ class FakeVerifier:
         outcomes: What to say, call by call; the last is said for ever after. A `Verdict`, a
             bare `CaptchaCode`, or an exception to raise, such as `OutageError("down")`. With
             none, every ticket passes.
-        action: Whose tickets it checks; `MINI_PROGRAM` of `tcaptcha_middleware.actions` for
-            those of mini-programs.
+        action: Whose tickets it checks; `MINI_PROGRAM` of
+            `tcaptcha_middleware.tencent.actions` for those of mini-programs.
 
     Attributes:
         tickets: Every ticket it was asked about, in order.

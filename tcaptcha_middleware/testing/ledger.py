@@ -9,12 +9,12 @@ import secrets
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.models import PASSED_CODE
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing.answers import LIFETIME, Minted, play
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.credentials import Captcha
+    from tcaptcha_middleware.tencent.credentials import Captcha
     from tcaptcha_middleware.testing.wire import Call
 
 _KINDS = {"web": WEB, "mini": MINI_PROGRAM}

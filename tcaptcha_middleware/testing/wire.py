@@ -13,15 +13,15 @@ import re
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.signing import authorization
-from tcaptcha_middleware.tencent import VERSION
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.signing import authorization
+from tcaptcha_middleware.tencent.wire import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcaptcha_middleware.actions import Action
-    from tcaptcha_middleware.credentials import Credentials
+    from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.tencent.credentials import Credentials
 
 SKEW = 5 * 60
 """How far a call's timestamp may be off, in seconds."""

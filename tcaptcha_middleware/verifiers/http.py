@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import anyio
 import httpcore
 
-from tcaptcha_middleware import tencent
-from tcaptcha_middleware.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.checks import check_timeout
-from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.errors import ConfigurationError, OutageError, VerifierError
-from tcaptcha_middleware.lifetimes import PerLoop, PerProcess
-from tcaptcha_middleware.scripts import script_url
+from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
+from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.keys import akey, key, provider
 from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tcaptcha_middleware.actions import Action
-    from tcaptcha_middleware.credentials import CredentialProvider
     from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider
     from tcaptcha_middleware.verifiers.clients import AsyncClient, Client
     from tcaptcha_middleware.verifiers.keys import Key
 
@@ -90,7 +90,7 @@ class TencentVerifier:
     ) -> None:
         self._captcha = Captcha.of(app_id, app_secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
-        self._origin = tencent.endpoint(site, endpoint, self.action)
+        self._origin = wire.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
         self._timeout = check_timeout(timeout)
         url = httpcore.URL(f"{self._origin}/")
@@ -154,7 +154,7 @@ class TencentVerifier:
             headers, body = self._call(key(self._credentials), ticket)
             over = self._client or self._pool.get()
             status, answer = over.send(headers, body, deadline)
-        return tencent.read_answer(status, answer)
+        return wire.read_answer(status, answer)
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Same as `verify`, but awaited."""
@@ -162,7 +162,7 @@ class TencentVerifier:
             headers, body = self._call(await akey(self._credentials), ticket)
             over = self._async_client or self._async_pool.get()
             status, answer = await over.send(headers, body)
-        return tencent.read_answer(status, answer)
+        return wire.read_answer(status, answer)
 
     def close(self) -> None:
         """Close the connections that `verify` opened; a client of your own stays open."""
@@ -193,8 +193,8 @@ class TencentVerifier:
         await self.aclose()
 
     def _call(self, key: Key, ticket: Ticket) -> tuple[dict[str, str], bytes]:
-        body = tencent.call(self._captcha, ticket, self.action)
-        headers = tencent.headers(
+        body = wire.call(self._captcha, ticket, self.action)
+        headers = wire.headers(
             key,
             host=self._host,
             body=body,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from tcaptcha_middleware.credentials import Credentials
 from tcaptcha_middleware.errors import ConfigurationError, VerifierError
+from tcaptcha_middleware.tencent.credentials import Credentials
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.credentials import CredentialProvider
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider
 
 Key = tuple[str, str, str | None]
 """SecretId, SecretKey, and the token of a temporary key or None."""

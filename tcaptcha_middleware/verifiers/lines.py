@@ -15,7 +15,7 @@ import anyio.to_thread
 import certifi
 import httpcore
 
-from tcaptcha_middleware.tencent import MAX_ANSWER
+from tcaptcha_middleware.tencent.wire import MAX_ANSWER
 from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream, left
 
 if TYPE_CHECKING:

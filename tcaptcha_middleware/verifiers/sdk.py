@@ -20,18 +20,18 @@ from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDK
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 from tencentcloud.common.http.request import requests
 
-from tcaptcha_middleware import tencent
-from tcaptcha_middleware.actions import WEB
 from tcaptcha_middleware.checks import check_timeout
-from tcaptcha_middleware.codes import api_error
-from tcaptcha_middleware.credentials import Captcha
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     MisconfiguredError,
     OutageError,
     VerifierError,
 )
-from tcaptcha_middleware.scripts import script_url
+from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.codes import api_error
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.scripts import script_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -98,20 +98,20 @@ class TencentSDKVerifier:
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
         call = self._threads.submit(
-            self._client.call, WEB.name, tencent.parameters(self.captcha, ticket)
+            self._client.call, WEB.name, wire.parameters(self.captcha, ticket)
         )
         with _translated():
             try:
-                return tencent.read_answer(200, call.result(self._timeout))
+                return wire.read_answer(200, call.result(self._timeout))
             finally:
                 call.cancel()
 
     async def _averify(self, ticket: Ticket) -> Verdict:
-        parameters = tencent.parameters(self.captcha, ticket)
+        parameters = wire.parameters(self.captcha, ticket)
         with _translated():
             with anyio.fail_after(self._timeout):
                 document = await self._client.call_and_deserialize(WEB.name, parameters)
-            return tencent.read_document(document)
+            return wire.read_document(document)
 
 
 def _is_fit_to_print(record: logging.LogRecord) -> bool:

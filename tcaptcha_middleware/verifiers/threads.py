@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
-from tcaptcha_middleware.actions import action_of
 from tcaptcha_middleware.checks import require
+from tcaptcha_middleware.tencent.actions import action_of
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.models import Ticket, Verdict
     from tcaptcha_middleware.settings import SyncVerifier
+    from tcaptcha_middleware.tencent.actions import Action
 
 
 def in_thread(verifier: SyncVerifier) -> InThread:

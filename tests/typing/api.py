@@ -33,8 +33,8 @@ from tcaptcha_middleware import (
     decision,
     in_thread,
 )
-from tcaptcha_middleware.actions import MINI_PROGRAM
 from tcaptcha_middleware.browser.module import module_path
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 

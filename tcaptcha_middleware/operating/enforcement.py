@@ -5,11 +5,11 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware import reports
 from tcaptcha_middleware.models import Allow, Unchecked
+from tcaptcha_middleware.operating import reports
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Refuse, Request
 
 _EVERYBODY = 100

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.errors import (
     MisconfiguredError,
     OutageError,
@@ -21,6 +20,7 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import PASSED_CODE, Reason
+from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

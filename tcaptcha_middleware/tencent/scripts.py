@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_address
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tencent import SITES
+from tcaptcha_middleware.tencent.wire import SITES
 
 _NAMED = {
     "cn": {

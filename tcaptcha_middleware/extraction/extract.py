@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.extraction.sources import body_parser
 from tcaptcha_middleware.models import ReadBody, Reason
-from tcaptcha_middleware.pairs import Seen
-from tcaptcha_middleware.tickets import body_parser
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.bodies import Parser
+    from tcaptcha_middleware.extraction.bodies import Parser
+    from tcaptcha_middleware.extraction.pairs import Pair
     from tcaptcha_middleware.models import Request, Walk
-    from tcaptcha_middleware.pairs import Pair
     from tcaptcha_middleware.settings import Settings
 
 

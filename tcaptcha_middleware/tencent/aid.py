@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from tcaptcha_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.credentials import Captcha
+    from tcaptcha_middleware.tencent.credentials import Captcha
 
 Kind = Literal["cbc", "gcm"]
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from tcaptcha_middleware.bodies import Multipart, Whole, form_fields, json_fields
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
-from tcaptcha_middleware.pairs import Seen
+from tcaptcha_middleware.extraction.bodies import Multipart, Whole, form_fields, json_fields
+from tcaptcha_middleware.extraction.pairs import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tcaptcha_middleware.bodies import Parser
+    from tcaptcha_middleware.extraction.bodies import Parser
+    from tcaptcha_middleware.extraction.pairs import Pair
     from tcaptcha_middleware.models import Request
-    from tcaptcha_middleware.pairs import Pair
 
 
 class Source:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.pairs import Seen
+from tcaptcha_middleware.extraction.pairs import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

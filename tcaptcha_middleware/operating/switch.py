@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcaptcha_middleware.reports import logger
+from tcaptcha_middleware.operating.reports import logger
 
 
 class Switch:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
 from tcaptcha_middleware.models import Pause
-from tcaptcha_middleware.resilience import Breaker, Bulkhead
+from tcaptcha_middleware.resilience.limits import Breaker, Bulkhead
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Walk

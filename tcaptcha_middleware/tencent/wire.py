@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.actions import WEB
-from tcaptcha_middleware.codes import api_error
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     OutageError,
@@ -23,12 +21,14 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import Verdict
-from tcaptcha_middleware.signing import authorization
+from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.codes import api_error
+from tcaptcha_middleware.tencent.signing import authorization
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.actions import Action
-    from tcaptcha_middleware.credentials import Captcha
     from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.tencent.credentials import Captcha
 
 VERSION = "2019-07-22"
 CAPTCHA_TYPE = 9

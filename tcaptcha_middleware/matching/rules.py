@@ -13,12 +13,12 @@ from http import HTTPMethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.paths import forms, full_forms, is_plain, segments
+from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tcaptcha_middleware.paths import Segments
+    from tcaptcha_middleware.matching.paths import Segments
 
 METHODS = frozenset(HTTPMethod)
 

@@ -6,7 +6,6 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tcaptcha_middleware.actions import action_of
 from tcaptcha_middleware.checks import (
     check_count,
     check_list,
@@ -17,18 +16,19 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.resilience import Budget
-from tcaptcha_middleware.rules import parse
+from tcaptcha_middleware.matching.rules import parse
+from tcaptcha_middleware.resilience.limits import Budget
+from tcaptcha_middleware.resilience.upstream import Upstream
 from tcaptcha_middleware.settings import as_rule
-from tcaptcha_middleware.upstream import Upstream
+from tcaptcha_middleware.tencent.actions import action_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcaptcha_middleware.actions import Action
     from tcaptcha_middleware.checks import Colour
-    from tcaptcha_middleware.rules import Pattern
+    from tcaptcha_middleware.matching.rules import Pattern
     from tcaptcha_middleware.settings import Claims, Rule, Settings, Verifier
+    from tcaptcha_middleware.tencent.actions import Action
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.disaster import is_disaster
 from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket

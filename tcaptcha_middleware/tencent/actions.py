@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware import codes
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.tencent import codes
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.codes import Codes
+    from tcaptcha_middleware.tencent.codes import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +71,6 @@ def action_of(verifier: object) -> Action:
     if not isinstance(action, Action):
         raise ConfigurationError(
             f"{type(verifier).__name__}.action is {action!r}: it is WEB or MINI_PROGRAM of "
-            "tcaptcha_middleware.actions"
+            "tcaptcha_middleware.tencent.actions"
         )
     return action

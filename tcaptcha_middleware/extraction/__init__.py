@@ -1,0 +1,1 @@
+"""Extract and screen: where a request may carry the pair, and what is worth a call."""

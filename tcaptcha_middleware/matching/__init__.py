@@ -1,0 +1,1 @@
+"""Match: which rule covers a request, in whatever form its target came."""

@@ -1,0 +1,1 @@
+"""What keeps a slow or broken upstream from taking the site down."""

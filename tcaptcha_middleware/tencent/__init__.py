@@ -1,0 +1,1 @@
+"""What Tencent says: its wire, its codes, its scripts. No I/O."""
