@@ -14,13 +14,15 @@ import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
+from tcaptcha_middleware.models import Allow, Request
 from tcaptcha_middleware.resilience.timeouts import within
 from tcaptcha_middleware.responses import Response, framed
+from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.matching.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Step
+    from tcaptcha_middleware.models import Decision
+    from tcaptcha_middleware.steps import Step
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

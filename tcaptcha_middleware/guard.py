@@ -28,12 +28,13 @@ from tcaptcha_middleware.extraction.extract import extract
 from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.matching.rules import Matcher, parse
-from tcaptcha_middleware.models import Allow, Ask, Reason, Refuse, Ticket, Unchecked
+from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.enforcement import enforced, observed
 from tcaptcha_middleware.operating.events import Event, claim_key, fingerprint
 from tcaptcha_middleware.operating.switch import Switch
 from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.steps import Ask
 from tcaptcha_middleware.verification import accepts_disaster, verify
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.matching.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Request, Walk
+    from tcaptcha_middleware.models import Decision, Request
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
+    from tcaptcha_middleware.steps import Walk
 
 
 @dataclass(frozen=True, eq=False)

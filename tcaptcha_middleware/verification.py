@@ -11,15 +11,17 @@ import time
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import MisconfiguredError, OutageError, VerifierError
-from tcaptcha_middleware.models import Allow, Claim, Reason, Refuse, Unchecked, Verdict, Verify
+from tcaptcha_middleware.models import Allow, Reason, Refuse, Unchecked, Verdict
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.events import claim_key, fingerprint
+from tcaptcha_middleware.steps import Claim, Verify
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.matching.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Ticket, Walk
+    from tcaptcha_middleware.models import Decision, Ticket
+    from tcaptcha_middleware.steps import Walk
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIMED = 330.0

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Ask, Claim, Pause, ReadBody, Request
+from tcaptcha_middleware.models import Allow, Request
 from tcaptcha_middleware.responses import Response, framed
+from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcaptcha_middleware.matching.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Step
+    from tcaptcha_middleware.models import Decision
+    from tcaptcha_middleware.steps import Step
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]

@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "models"},
     {"browser", "claims", "extraction", "matching", "operating", "resilience", "tencent"},
     {"resilience.lifetimes", "resilience.limits", "resilience.timeouts", "verifiers.idle"},
-    {"addresses", "checks", "responses"},
+    {"addresses", "checks", "responses", "steps"},
     {"tencent.credentials", "tencent.disaster", "tencent.signing", "verifiers.streams"},
     {"matching.paths", "operating.reports"},
     {"claims.memory", "claims.redis", "tencent.aid", "tencent.codes"},

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.extraction.pairs import Seen
 from tcaptcha_middleware.extraction.sources import body_parser
-from tcaptcha_middleware.models import ReadBody, Reason
+from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.steps import ReadBody
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.extraction.bodies import Parser
     from tcaptcha_middleware.extraction.pairs import Pair
-    from tcaptcha_middleware.models import Request, Walk
+    from tcaptcha_middleware.models import Request
     from tcaptcha_middleware.settings import Settings
+    from tcaptcha_middleware.steps import Walk
 
 
 def extract(

@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
-from tcaptcha_middleware.models import Pause
 from tcaptcha_middleware.resilience.limits import Breaker, Bulkhead
+from tcaptcha_middleware.steps import Pause
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Walk
+    from tcaptcha_middleware.steps import Walk
 
 FAILURES = 5
 """How many outages in a row open the breaker."""

@@ -1,6 +1,6 @@
 """The default verifier: both colours, the same bytes and the same reading.
 
-The wire stands in `tencent`, the connections in `pools`; here is only how they are driven:
+The wire stands in `tencent.wire`, the connections in `pools`; here is only how they are driven:
 settings, keys, the deadline, and the border where others' errors become ours.
 """
 

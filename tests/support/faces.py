@@ -18,7 +18,8 @@ from wsgiref.validate import validator
 
 from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.models import Ask, Claim, Pause, ReadBody, Request, Verify
+from tcaptcha_middleware.models import Request
+from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody, Verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,0 +1,86 @@
+"""What the walk asks the faces for, step by step. Holds values only: no I/O, no policy."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcaptcha_middleware.models import Request, Ticket
+
+
+class ReadBody(NamedTuple):
+    """A step of the walk: fetch the body's next piece.
+
+    Answered with the piece, or None at the body's end.
+
+    Attributes:
+        timeout: How long the client may take for it, in seconds.
+    """
+
+    timeout: float
+
+
+class Ask(NamedTuple):
+    """A step of the walk: put a question to a function of the application's own.
+
+    Answered with what it returns; under ASGI it may be awaited.
+
+    Attributes:
+        question: The function.
+        request: What it gets.
+        timeout: How long it may be awaited, in seconds.
+    """
+
+    question: Callable[[Request], Any]
+    request: Request
+    timeout: float
+
+
+class Pause(NamedTuple):
+    """A step of the walk: wait.
+
+    Attributes:
+        seconds: How long.
+    """
+
+    seconds: float
+
+
+class Claim(NamedTuple):
+    """A step of the walk: claim a ticket. Answered with True for the first who does.
+
+    Attributes:
+        claims: The store.
+        key: The hash that stands for the ticket.
+        seconds: How long the claim holds.
+        timeout: How long the store may be awaited, in seconds.
+    """
+
+    claims: Any
+    key: str
+    seconds: float
+    timeout: float
+
+
+class Verify(NamedTuple):
+    """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
+
+    Attributes:
+        verifier: The rule's verifier.
+        ticket: The pair to check.
+        timeout: How long the verifier may be awaited, in seconds.
+    """
+
+    verifier: Any
+    ticket: Ticket
+    timeout: float
+
+
+Step = ReadBody | Ask | Pause | Claim | Verify
+
+T = TypeVar("T")
+Walk = Generator[Step, Any, T]
+"""A part of the walk: yields steps, is sent their answers, and returns what it found."""
