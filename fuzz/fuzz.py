@@ -260,10 +260,20 @@ def target(data: bytes) -> None:
 def _readings(path: str, root: str) -> set[str]:
     """Return the paths below the mount that one framework or another routes by."""
     below = path.removeprefix(root.rstrip("/")) if _is_below(path, root) else path
-    found = {below, unquote(below), *map(_merged, (below, unquote(below)))}
+    # Whoever takes a target for a URL does so first, and whoever resolves dots does so last.
+    found = {below, _path_of(below)}
+    found |= {unquote(one) for one in found}
+    found |= {_path_of(one) for one in found}
+    found |= {_merged(one) for one in found}
     found |= {posixpath.normpath(one) for one in found if one}
-    found |= {urlsplit(one).path for one in found if not one.startswith("//")}
     return {_merged("/" + one.lstrip("/")) for one in found}
+
+
+def _path_of(target: str) -> str:
+    try:
+        return target if target.startswith("//") else urlsplit(target).path
+    except ValueError:  # a bracket that opens no address
+        return target
 
 
 def _is_below(path: str, root: str) -> bool:

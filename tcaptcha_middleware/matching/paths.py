@@ -21,7 +21,8 @@ Segments = tuple[str, ...]
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+|/")
 
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]+:")
-_AUTHORITY = re.compile(r"//[^/?#]*|[^/]+(?=/)")
+# However many slashes: some are merged, or come together where a control between them goes.
+_AUTHORITY = re.compile(r"//+[^/?#]*|[^/]+(?=/)")
 _SUFFIX = re.compile(r"[?#;].*", re.DOTALL)
 _SLASHES = re.compile(r"//+")
 # Bytes that decoders drop or replace, and controls that urllib.parse strips before routing.
