@@ -497,6 +497,20 @@ def test_hostile_targets_are_neither_echoed_nor_left(page, site, root):
         assert asked.startswith(f"{site.origin}{root}/")
 
 
+def test_a_download_leaves_a_page_that_says_so_and_can_be_used_again(page, site, root):
+    page.clock.install()
+    opened(page, site, f"{root}/report/file")
+    for _ in range(2):
+        with page.expect_download() as begun:
+            solve(page)
+        assert begun.value.suggested_filename == "report.html"
+        expect(status_of(page)).to_contain_text("Solved")
+        expect(human(page)).to_be_disabled()
+        page.clock.run_for(21_000)
+        human(page).click()
+    assert len(site.shop.handled) == 2
+
+
 def test_two_tabs_do_not_take_each_others_tickets(page, sites, context):
     site = sites("flask")
     other = context.new_page()

@@ -34,6 +34,7 @@ _WORDS = {
         "button": "I am human",
         "noscript": "This page needs JavaScript. Turn it on and load the page again.",
         "working": "Opening the captcha…",
+        "solved": "Solved. The page, or its download, is on its way.",
         "closed": "The captcha was closed. Press the button to open it again.",
         "cookies": "Allow cookies for this site, then press the button.",
         "failed": "The captcha could not be loaded. Press the button to try again.",
@@ -45,6 +46,7 @@ _WORDS = {
         "button": "开始验证",
         "noscript": "此页面需要 JavaScript。请启用后重新加载页面。",
         "working": "正在打开验证码…",
+        "solved": "验证通过，正在打开页面或下载文件。",
         "closed": "验证已关闭。请点击按钮重新验证。",
         "cookies": "请允许本网站使用 Cookie，然后点击按钮。",
         "failed": "验证码加载失败。请点击按钮重试。",
@@ -53,7 +55,7 @@ _WORDS = {
 # A ticket that is missing, old or spent is nobody's failure: the cookies outlive their use.
 _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
 _IN_PAGE = ("title", "button", "noscript")
-_SAID = ("working", "closed", "cookies", "failed")
+_SAID = ("working", "solved", "closed", "cookies", "failed")
 
 
 class Challenge:
