@@ -511,6 +511,20 @@ def test_a_download_leaves_a_page_that_says_so_and_can_be_used_again(page, site,
     assert len(site.shop.handled) == 2
 
 
+def test_a_tab_in_the_background_waits_until_it_is_looked_at(page, sites):
+    site = sites("flask")
+    page.add_init_script(
+        """window.seen = "hidden";
+        Object.defineProperty(Document.prototype, "visibilityState", { get: () => seen })"""
+    )
+    opened(page, site)
+    expect(human(page)).to_be_enabled()
+    assert site.emulator.challenges == []
+    page.evaluate("seen = 'visible'; document.dispatchEvent(new Event('visibilitychange'))")
+    solve(page)
+    inside(page)
+
+
 def test_two_tabs_do_not_take_each_others_tickets(page, sites, context):
     site = sites("flask")
     other = context.new_page()
