@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 from base64 import b64encode
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import browser
 
 from tcaptcha_middleware import TencentVerifier, Ticket
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import serving
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
-)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.outside,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH"),
-]
+pytestmark = pytest.mark.outside
 
 APP_ID = "190000000"
 NAMES = ["TJCaptcha.js", "TCaptcha.js", "TJNCaptcha-global.js", "TCaptcha-global.js"]
@@ -57,7 +51,7 @@ BUTTON = '<button id="place">Order</button>'
 DIV = '<div id="place"></div>'
 
 
-# Servers and the browser: once for the module.
+# Servers and the browser's tab: once for the module.
 
 
 class Behind:
@@ -80,14 +74,6 @@ class Html:
     async def __call__(self, scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.content})
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
