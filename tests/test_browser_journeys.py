@@ -147,6 +147,20 @@ def test_a_form_that_is_closed_or_fails_to_load_may_be_sent_again(visit, site, c
     assert len(site.shop.handled) == 1
 
 
+def test_a_challenge_whose_element_goes_away_is_closed(visit, sites):
+    site = sites("fastapi")
+    place = '<div data-tcaptcha-embed id="place"></div>'
+    page = visit(site, FORM.replace("<button", f"{place}<button"))
+    form, button = page.locator("form"), page.get_by_role("button", name="Log in")
+    button.click()
+    dialog(page).wait_for()
+    page.evaluate("place.replaceWith(place.cloneNode())")
+    expect(form).to_have_attribute("data-tcaptcha-state", "closed")
+    button.click()
+    solve(page)
+    inside(page)
+
+
 def test_a_button_solves_for_its_own_form_and_two_forms_for_themselves(visit, site):
     body = """
       <form action="ROOT/one" method="post"><input type="hidden" name="which" value="1">

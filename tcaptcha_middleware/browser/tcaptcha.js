@@ -189,8 +189,15 @@ async function challenge(Tencent, settings, options, embed, signal) {
   const place = embed ?? own;
   /** @type {Widget | undefined} */
   let widget;
+  /** @type {MutationObserver | undefined} */
+  let watching;
   /** @type {Promise<Answer>} */
   const answer = new Promise((called) => {
+    if (place) {
+      // A page that draws itself anew may drop the element, and nobody would call back.
+      watching = new MutationObserver(() => place.isConnected || called({ ret: 2 }));
+      watching.observe(document, { childList: true, subtree: true });
+    }
     const told = [String(settings.appId), called, optionsOf(settings, options, embed)];
     // The script for intl wants an element first, and so does a challenge in the page.
     widget = place ? new Tencent(place, ...told) : new Tencent(...told);
@@ -202,6 +209,7 @@ async function challenge(Tencent, settings, options, embed, signal) {
     });
     return pairOf(await until(caught, signal), options.disasterTickets);
   } finally {
+    watching?.disconnect();
     try {
       widget?.destroy();
     } catch {
