@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import urllib.request
 from contextlib import ExitStack
+from urllib.error import HTTPError
 
 import pytest
 from browser import NAMES, browser, context, page
@@ -508,6 +510,33 @@ def test_hostile_targets_are_neither_echoed_nor_left(page, site, root):
             assert len(covered) == len(site.emulator.calls), target
         assert page.url == asked
         assert asked.startswith(f"{site.origin}{root}/")
+
+
+def test_cookies_that_another_host_planted_lock_nobody_out(page, site, context):
+    """Over https, which is here a front of Playwright's own before the site and Tencent."""
+
+    def front(route):
+        came = route.request
+        url = came.url.replace("https://shop.test", site.origin)
+        request = urllib.request.Request(
+            url, came.post_data_buffer, came.all_headers(), method=came.method
+        )
+        try:
+            answer = urllib.request.urlopen(request, timeout=10)
+        except HTTPError as refusal:
+            answer = refusal
+        with answer:
+            headers = dict(answer.headers)
+            route.fulfill(status=answer.status, headers=headers, body=answer.read())
+
+    context.route("**", front)
+    planted = {"domain": ".shop.test", "path": "/report"}
+    names = ("tcaptcha_ticket", "tcaptcha_randstr")
+    context.add_cookies([planted | {"name": name, "value": "planted"} for name in names])
+    page.goto("https://shop.test/report/a")
+    expect(page.locator("small")).to_have_text("ticket_rejected")
+    solve(page)
+    inside(page)
 
 
 def test_a_download_leaves_a_page_that_says_so_and_can_be_used_again(page, site, root):

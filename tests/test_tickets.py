@@ -527,6 +527,14 @@ def test_cookies_are_read_nowhere_else(method):
     assert Cookie().find(get(PAIR_COOKIES, method)) == Seen()
 
 
+def test_what_another_host_planted_does_not_hurt_the_hosts_own_cookies():
+    own = PAIR_COOKIES.replace(b"tcaptcha", b"__Host-tcaptcha")
+    planted = b"tcaptcha_ticket=planted; tcaptcha_randstr=planted; tcaptcha_ticket=more; "
+    assert Cookie().find(get(planted + own)) == FOUND
+    half = b"__Host-tcaptcha_ticket=half; "
+    assert Cookie().find(get(half + PAIR_COOKIES)) == FOUND
+
+
 def test_no_cookie_opens_a_websocket():
     assert Cookie().find(get(PAIR_COOKIES, kind="websocket")) == Seen()
 

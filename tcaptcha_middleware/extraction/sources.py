@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Request
 
 
+# https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
+_HOST = "__Host-"
+
+
 class Source:
     """A place where the pair may stand; override the one method that it needs."""
 
@@ -106,12 +110,9 @@ class Query(Source):
 class Cookie(Source):
     """The pair stands in two cookies, of `GET` and `HEAD` alone.
 
-    A browser sends cookies by itself, so that no form on another site may spend a visitor's
-    ticket: whatever changes something has to carry it openly.
-
-    Args:
-        ticket: The cookie that holds the ticket, percent-encoded.
-        randstr: The cookie that holds the randstr, likewise.
+        A browser sends cookies by itself, so that no form on another site may spend a visitor's
+    XX
+            randstr: The cookie that holds the randstr, likewise.
     """
 
     ticket: str = "tcaptcha_ticket"
@@ -130,10 +131,15 @@ class Cookie(Source):
         if request.kind != "http" or request.method.upper() not in ("GET", "HEAD"):
             return Seen()
         pairs = [_cookie(text) for value in request.header("Cookie") for text in _parts(value)]
-        return Seen(
-            [value for name, value in pairs if name == self.ticket],
-            [value for name, value in pairs if name == self.randstr],
-        )
+        own = _named(pairs, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
+        return own if own.complete else _named(pairs, self.ticket, self.randstr)
+
+
+def _named(pairs: list[tuple[str, str]], ticket: str, randstr: str) -> Seen:
+    return Seen(
+        [value for name, value in pairs if name == ticket],
+        [value for name, value in pairs if name == randstr],
+    )
 
 
 def _parts(value: str) -> list[str]:
