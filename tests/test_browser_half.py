@@ -16,6 +16,7 @@ from served import serving
 
 from tcaptcha_middleware import Guard, Page, Rule, TCaptchaMiddleware, TencentVerifier
 from tcaptcha_middleware.browser.module import module_path
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
 MODULE, SETTINGS = "/tcaptcha/tcaptcha.js", "/tcaptcha/settings.json"
@@ -26,7 +27,7 @@ every_root = pytest.mark.parametrize("root", ["", "/mount", "/a/b/"])
 
 
 def guard(*rules, **more):
-    every = [*(rules or ["/**"]), Rule("/mini", verifier=FakeVerifier())]
+    every = [*(rules or ["/**"]), Rule("/mini", verifier=FakeVerifier(action=MINI_PROGRAM))]
     return Guard(every, TencentVerifier(**SECRETS), **{"page": "/tcaptcha"} | more)
 
 

@@ -29,6 +29,7 @@ from tcaptcha_middleware import (
     ThrottledError,
     Verdict,
 )
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
 
 SCRIPT = "http://127.0.0.1:9/TJCaptcha.js"
@@ -158,7 +159,7 @@ def test_who_is_only_observed_is_let_in(face):
 
 @every_face
 def test_a_captcha_that_no_browser_can_show_is_not_shown(face):
-    found = guard(rules=["/x", Rule("/secret/**", verifier=FakeVerifier())])
+    found = guard(rules=["/x", Rule("/secret/**", verifier=FakeVerifier(action=MINI_PROGRAM))])
     assert not is_challenge(face(found, opened()))
 
 

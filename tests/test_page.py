@@ -24,10 +24,18 @@ from tcaptcha_middleware import (
     in_thread,
 )
 from tcaptcha_middleware.tencent import aid
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
 SCRIPT = "https://turing.captcha.qcloud.com/TJCaptcha.js"
+
+
+class Nameless:
+    """A verifier that does not say which captcha it checks."""
+
+    def verify(self, ticket):
+        raise AssertionError
 
 
 class Shown(FakeVerifier):
@@ -94,10 +102,11 @@ def test_without_a_page_nothing_is_served():
 
 
 UNSHOWN = {
-    "nothing of it": FakeVerifier(),
+    "nothing of it": Nameless(),
+    "a mini-program's": FakeVerifier(action=MINI_PROGRAM),
     "no script": Shown(script=""),
     "no id": Shown(0),
-    "nothing of it, in a thread": in_thread(FakeVerifier()),
+    "nothing of it, in a thread": in_thread(Nameless()),
 }
 
 
@@ -169,7 +178,7 @@ def test_where_the_pair_goes_is_told_or_said_to_be_nowhere(sources, headers, fie
 RULES = [
     Rule("POST /login", verifier=Shown(190000001)),
     Rule("GET /page/**", verifier=Shown(190000002, site="intl")),
-    Rule("/mini", verifier=FakeVerifier()),
+    Rule("/mini", verifier=FakeVerifier(action=MINI_PROGRAM)),
     "/plain",
 ]
 PICKED = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
+from tcaptcha_middleware.tencent.actions import WEB, action_of
 from tcaptcha_middleware.tencent.aid import fresh
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import origin_of
@@ -46,7 +47,7 @@ class BrowserCaptcha:
             ConfigurationError: The verifier's site or script is none.
         """
         app_id, script = getattr(verifier, "app_id", 0), getattr(verifier, "script", "")
-        if not app_id or not script:
+        if not app_id or not script or action_of(verifier) is not WEB:
             return None
         site, secret = getattr(verifier, "site", "cn"), getattr(verifier, "captcha", None)
         if site not in _SITES:

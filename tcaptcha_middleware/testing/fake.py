@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
 from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.wire import SITES
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket
@@ -26,12 +27,17 @@ class FakeVerifier:
             `tcaptcha_middleware.tencent.actions` for those of mini-programs.
 
     Attributes:
+        app_id: Some CaptchaAppId, and so a guard with a page takes it, too.
+        script: Tencent's own script for the domestic site.
         tickets: Every ticket it was asked about, in order.
 
     Example:
         ``guard = Guard(["POST /login"], FakeVerifier(1, 9))`` lets the first request through
         and refuses the others as reused.
     """
+
+    app_id: int = 190000000
+    script: str = SITES["cn"].script
 
     def __init__(self, *outcomes: Outcome, action: Action = WEB) -> None:
         self.action = action
