@@ -53,9 +53,11 @@ def parse(text: str) -> Pattern:
     """
     *methods, path = text.split() or [""]
     if len(methods) > 1 or not path:
-        raise _wrong(text, 'write it as "POST /login", or "/login" for every method')
+        raise _wrong(
+            text, 'write it as "POST /login" or "POST,PUT /login", or "/login" for every method'
+        )
     if not path.startswith("/"):
-        raise _wrong(text, f'its path has to begin with a slash: "/{path}"')
+        raise _wrong(text, 'its path stands last and begins with a slash: "POST /login"')
     if any(mark in path for mark in "?#%\\;"):
         raise _wrong(text, "write the decoded path alone, without query, escapes or parameters")
     below = path.endswith("/**")
@@ -70,7 +72,7 @@ def parse(text: str) -> Pattern:
 def _methods(text: str, names: str) -> frozenset[str]:
     methods = frozenset(names.split(","))
     for name in methods - METHODS:
-        mend = f'write "{name.upper()}"' if name.upper() in METHODS else "know it by its name"
+        mend = f'write "{name.upper()}"' if name.upper() in METHODS else "write one of these"
         known = ", ".join(sorted(METHODS))
         raise _wrong(text, f"{name!r} is no HTTP method ({known}); {mend}")
     # A server answers HEAD by running the GET handler (RFC 9110, section 9.3.2).
@@ -80,7 +82,8 @@ def _methods(text: str, names: str) -> frozenset[str]:
 def _segment(text: str, part: str) -> str | None:
     if part.startswith("{") and part.endswith("}") and part[1:-1].isidentifier():
         return None
-    if any(mark in part for mark in "{}*") or part in (".", ".."):
+    # `<id>` and `:id` are what other routers call `{id}`; as words they would protect nothing.
+    if any(mark in part for mark in "{}<>*") or part[:1] == ":" or part in (".", ".."):
         raise _wrong(
             text,
             f'{part!r} is no segment: use a word, "{{name}}" for any one, "/**" at the end',
