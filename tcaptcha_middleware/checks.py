@@ -13,6 +13,10 @@ Colour = Literal["sync", "async"]
 
 _METHODS: dict[Colour, str] = {"sync": "verify", "async": "averify"}
 _CLAIMS: dict[Colour, str] = {"sync": "claim", "async": "aclaim"}
+_CALLERS: dict[Colour, str] = {
+    "sync": "TCaptchaWSGIMiddleware and in_thread call",
+    "async": "TCaptchaMiddleware calls",
+}
 _MEND: dict[Colour, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
@@ -35,13 +39,13 @@ def require_claims(colour: Colour, claims: object) -> None:
     Raises:
         ConfigurationError: It is of the other colour.
     """
-    _require(colour, claims, _CLAIMS[colour], f"use {'an ' * (colour == 'async')}{colour} one")
+    _require(colour, claims, _CLAIMS[colour], f"use a{'n' * (colour == 'async')} {colour} one")
 
 
 def _require(colour: Colour, given: object, name: str, mend: str) -> None:
     method, kind = getattr(given, name, None), type(given).__name__
     if not callable(method):
-        raise ConfigurationError(f"{kind} has no {name}, which this face calls: {mend}")
+        raise ConfigurationError(f"{kind} has no {name}, which {_CALLERS[colour]}: {mend}")
     if colour == "sync" and inspect.iscoroutinefunction(method):
         raise ConfigurationError(f"{kind}.{name} is async: call it a{name}")
 

@@ -88,11 +88,11 @@ BAD_GUARDS = {
     ),
     "a blocking verifier under ASGI": (
         lambda: TCaptchaMiddleware(print, Guard(["/a"], SyncOnly())),
-        "in_thread",
+        "no averify, which TCaptchaMiddleware calls: wrap it in in_thread",
     ),
     "an awaited verifier under WSGI": (
         lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncOnly())),
-        "synchronous",
+        "which TCaptchaWSGIMiddleware and in_thread call: use a synchronous",
     ),
     "a rule's verifier of the wrong colour": (
         lambda: TCaptchaWSGIMiddleware(

@@ -80,7 +80,7 @@ class BrowserHalf:
         if page is not None and self._own is None:
             raise ConfigurationError(
                 f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
-                "has no app_id and script"
+                "has no app_id and script, or is for mini-programs"
             )
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
@@ -132,7 +132,7 @@ class BrowserHalf:
             of = "the guard" if coverage is None else coverage.name
             raise ConfigurationError(
                 f"no browser can show the captcha of {of}: its verifier has no app_id and "
-                "script"
+                "script, or is for mini-programs"
             )
         captcha, settings = shown
         return settings | fresh_settings(captcha, self._page)

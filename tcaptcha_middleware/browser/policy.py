@@ -45,7 +45,8 @@ def csp_sources(verifier: Verifier) -> Policy:
     captcha = BrowserCaptcha.of(verifier)
     if captcha is None:
         raise ConfigurationError(
-            f"{type(verifier).__name__} has no app_id and script, which a page needs"
+            f"{type(verifier).__name__} has no app_id and script, which a page "
+            "needs, or is for mini-programs"
         )
     return sources_of(captcha)
 
