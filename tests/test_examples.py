@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -64,6 +65,7 @@ PLACES = {
     "django_app": [in_form, before_an_upload],
     "fastapi_app": [in_form, before_an_upload],
     "flask_app": [in_form, before_an_upload],
+    "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
     "starlette_app": [in_form, before_an_upload],
     "wsgi_app": [in_form, in_query],
@@ -250,6 +252,23 @@ def test_flasks_upload_takes_a_pair_from_the_headers_alone(site, emulator, comma
 def test_djangos_webhook_is_exempt_and_every_other_post_is_not(site):
     assert site.post("/webhook").text == "Thanks."
     assert refusal(site.post("/nowhere")) == (403, "ticket_missing")
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "page_app" in c])
+def test_the_pages_form_loads_the_module_that_the_gate_serves(site):
+    (module,) = re.findall(r'type="module" src="([^"]+)"', site.get("/").text)
+    assert site.get(module).headers["Content-Type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "page_app" in c])
+def test_the_report_shows_the_challenge_to_browsers_until_it_is_solved(site, emulator):
+    asked = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    shown = site.get("/report", headers=asked)
+    assert (shown.status_code, "tcaptcha.js" in shown.text) == (403, True)
+    names = {f"tcaptcha_{name}": quote(half) for name, half in emulator.mint().items()}
+    cookies = "; ".join(f"{name}={half}" for name, half in names.items())
+    opened = site.get("/report", headers=asked | {"Cookie": cookies})
+    assert opened.json() == {"visitors": 7}
 
 
 @pytest.mark.parametrize("command", TESTED)
