@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extras import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,16 +52,10 @@ def main(
             (wait or threading.Event().wait)()
     except KeyboardInterrupt:
         return 0
-    except (ConfigurationError, OSError) as error:
-        return _fail(str(error))
-    except ModuleNotFoundError as error:
-        return _fail(f"{error}: pip install 'tcaptcha-middleware[demo]'")
+    except (ConfigurationError, ModuleNotFoundError, OSError) as error:
+        print(f"tcaptcha: {error}", file=sys.stderr)
+        return 2
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"tcaptcha: {message}", file=sys.stderr)
-    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,13 +81,15 @@ def _port(text: str) -> int:
 
 
 def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:
-    from tcaptcha_middleware.demo.site import site
+    with needs("demo"):
+        from tcaptcha_middleware.demo.site import site
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.testing.serving import serving
     from tcaptcha_middleware.verifiers.http import TencentVerifier
 
     if any(environ.get(name) for name in _ACCOUNT):
-        app, judge = site(TencentVerifier.from_env(environ)), "Tencent"
+        app = site(TencentVerifier.from_env(environ))
+        judge = environ.get("TCAPTCHA_ENDPOINT") or "Tencent"
     else:
         emulator = TencentEmulator()
         endpoint = running.enter_context(emulator.serve())
@@ -100,7 +97,7 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
         verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=script)
         app, judge = site(verifier, emulator), "an emulator on this machine"
     origin = running.enter_context(serving(app, asked.host, asked.port))
-    print(f"A login behind a captcha, checked by {judge}: {origin}", flush=True)
+    print(f"Open {origin} for a login behind a captcha, checked by {judge}", flush=True)
 
 
 def _emulator(asked: argparse.Namespace, _: Mapping[str, str], running: ExitStack) -> None:

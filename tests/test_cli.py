@@ -75,7 +75,8 @@ def test_with_an_account_the_demo_asks_its_endpoint(capsys):
             "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
             "TCAPTCHA_ENDPOINT": endpoint,
         }
-        run(capsys, "demo", environ=environ, then=visit)
+        told = run(capsys, "demo", environ=environ, then=visit)
+    assert f"checked by {endpoint}" in told
 
 
 def test_half_an_account_is_refused_by_name(capsys):

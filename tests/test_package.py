@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each module imports from lower floors only.
 FLOORS = [
-    {"errors", "models"},
+    {"errors", "extras", "models"},
     {"browser", "claims", "extraction", "matching", "operating", "resilience", "tencent"},
     {"resilience.lifetimes", "resilience.limits", "resilience.timeouts", "verifiers.idle"},
     {"addresses", "checks", "responses", "steps"},
@@ -131,11 +131,29 @@ OPTIONAL = [
     "tencentcloud",
     "redis",
     "starlette",
-    "opentelemetry",
     "uvicorn",
     "httpx",
     "cryptography",
 ]
+
+
+EXTRAS = {
+    "redis": ("redis", "import tcaptcha_middleware.claims.redis"),
+    "sdk": ("tencentcloud", "import tcaptcha_middleware.verifiers.sdk"),
+    "demo": (
+        "uvicorn",
+        "from tcaptcha_middleware.testing import TencentEmulator as E; E().serve().__enter__()",
+    ),
+}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_missing_extra_is_told_with_the_way_to_mend_it(extra):
+    module, code = EXTRAS[extra]
+    script = f"import sys; sys.modules[{module!r}] = None; {code}"
+    run = [sys.executable, "-c", script]
+    told = subprocess.run(run, capture_output=True, check=False, text=True).stderr
+    assert f"pip install 'tcaptcha-middleware[{extra}]'" in told.splitlines()[-1]
 
 
 def test_importing_the_package_loads_nothing_else():

@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from redis import Redis
-from redis import asyncio as redis_asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
+from tcaptcha_middleware.extras import needs
 from tcaptcha_middleware.resilience.lifetimes import PerLoop
+
+with needs("redis"):
+    from redis import Redis
+    from redis import asyncio as redis_asyncio
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import NoBackoff
+    from redis.connection import AbstractConnection
+    from redis.exceptions import RedisError
+    from redis.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,6 +8,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from tcaptcha_middleware.extras import needs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,7 +40,8 @@ def serving(
         OSError: The port is in use, or the address is not this machine's.
         RuntimeError: The server did not start.
     """
-    import uvicorn
+    with needs("demo"):
+        import uvicorn
 
     with _listening(host, port) as listener:
         config = uvicorn.Config(

@@ -16,9 +16,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
-from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
-from tencentcloud.common.http.request import requests
 
 from tcaptcha_middleware.checks import check_timeout
 from tcaptcha_middleware.errors import (
@@ -27,11 +24,19 @@ from tcaptcha_middleware.errors import (
     OutageError,
     VerifierError,
 )
+from tcaptcha_middleware.extras import needs
 from tcaptcha_middleware.tencent import wire
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import script_url
+
+with needs("sdk"):
+    from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
+    from tencentcloud.common.exception.tencent_cloud_sdk_exception import (
+        TencentCloudSDKException,
+    )
+    from tencentcloud.common.http.request import requests
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
