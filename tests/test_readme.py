@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
 
@@ -55,7 +54,7 @@ def headers(pair):
 
 def test_the_fastapi_lines_protect(emulator):
     pair = emulator.mint()
-    with TestClient(run("FastAPI()")["app"]) as client:
+    with TestClient(run("app = FastAPI()\n\nguard")["app"]) as client:
         refused, accepted = client.post("/login"), client.post("/login", headers=headers(pair))
         again = client.post("/login", headers=headers(pair))
     assert refused.text in README
@@ -81,9 +80,7 @@ def test_the_handlers_lines_read_the_decision():
 
 
 def test_the_test_lines_pass():
-    app = FastAPI()
-    app.post("/login")(lambda: None)
-    run("def test_a_captcha", app=app)["test_a_captcha_is_needed_once_per_login"]()
+    run("def test_a_captcha")["test_a_captcha_is_needed_once_per_login"]()
 
 
 def test_the_table_of_refusals_is_the_packages_own():
