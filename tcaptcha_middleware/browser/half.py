@@ -73,7 +73,7 @@ class BrowserHalf:
         self._page = Page() if page is None else page
         self._match = match
         self._own = self._shown(verifier, sources)
-        self._rules = {
+        self._by_rule = {
             coverage.name: self._shown(coverage.verifier, coverage.settings.sources)
             for coverage in coverages
         }
@@ -127,7 +127,7 @@ class BrowserHalf:
     def settings(self, for_: str, root_path: str) -> dict[str, Any]:
         """Return what `tcaptcha.js` has to know; see `Guard.public_settings`."""
         coverage = self._covering(for_, root_path)
-        shown = self._own if coverage is None else self._rules[coverage.name]
+        shown = self._own if coverage is None else self._by_rule[coverage.name]
         if shown is None:
             of = "the guard" if coverage is None else coverage.name
             raise ConfigurationError(
@@ -153,7 +153,7 @@ class BrowserHalf:
             request: The refused request.
             reason: Why it was refused.
         """
-        shown = self._rules[coverage.name]
+        shown = self._by_rule[coverage.name]
         wanted = reason.status == HTTPStatus.FORBIDDEN and request.method.upper() == "GET"
         if not (self._challenge and shown and wanted and is_navigation(request)):
             return None

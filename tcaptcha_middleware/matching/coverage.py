@@ -142,5 +142,5 @@ def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims
         require(colour, coverage.verifier)
         if colour == "sync" and inspect.iscoroutinefunction(coverage.settings.when):
             raise ConfigurationError(
-                f"{coverage.name}: when is async: this face needs a plain function"
+                f"{coverage.name}: when is async: under WSGI it has to be a plain function"
             )
