@@ -77,6 +77,7 @@ class TCaptchaMiddleware:
         earlier = scope.get(SCOPE_KEY)
         if coverage is None or self.guard.settled(coverage, earlier):
             if earlier is not None and not isinstance(earlier, Allow):
+                # Whoever made it up, no handler shall take it for the gate's word.
                 scope[SCOPE_KEY] = None
             await self.app(scope, receive, send)
             return

@@ -45,7 +45,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
         try:
             with upstream:
                 if not (yield from _claim(coverage, key, deadline)):
-                    return Refuse(Reason.TICKET_REUSED, name, None, mark)
+                    return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
                 verdict = yield from _verdict(coverage, ticket, deadline)
                 reason = judge(verdict, ticket, coverage.action.codes)
         finally:
@@ -54,14 +54,16 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
         reason = reports.no_verdict(name, error)
         if coverage.settings.on_unavailable == "allow" and _affords(coverage):
             reports.let_through(name, "Tencent is down")
-            return Allow(name, verdict, Unchecked.UNAVAILABLE, None, mark, coverage)
+            return Allow(
+                name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark, coverage=coverage
+            )
     except VerifierError as error:
         reason = reports.no_verdict(name, error)
     except Exception as error:
         reason = reports.broken_verifier(name, error, ticket)
     if reason is None:
-        return Allow(name, verdict, None, None, mark, coverage)
-    return Refuse(reason, name, verdict, mark)
+        return Allow(name, verdict, fingerprint=mark, coverage=coverage)
+    return Refuse(reason, name, verdict, fingerprint=mark)
 
 
 def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:

@@ -74,6 +74,7 @@ class TCaptchaWSGIMiddleware:
         earlier = environ.get(ENVIRON_KEY)
         if coverage is None or self.guard.settled(coverage, earlier):
             if earlier is not None and not isinstance(earlier, Allow):
+                # Whoever made it up, no handler shall take it for the gate's word.
                 del environ[ENVIRON_KEY]
             return self.app(environ, start_response)
         return self._gate(coverage, environ, start_response)

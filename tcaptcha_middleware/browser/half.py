@@ -70,6 +70,7 @@ class BrowserHalf:
         coverages: Iterable[Coverage],
         match: Callable[[str, str, bytes, str], Coverage | None],
     ) -> None:
+        # Sites that serve the module themselves ask for settings without a page.
         self._page = Page() if page is None else page
         self._match = match
         self._own = self._shown(verifier, sources)
