@@ -239,6 +239,32 @@ def test_an_answer_that_comes_too_late_is_never_the_next_tickets(run):
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
+REFUSED = http(b'{"Response":{"CaptchaCode":21,"RequestId":"r"}}')
+SECONDS = {
+    "whole": [REFUSED + http()],
+    "apart": [REFUSED, http()],
+    "half": [REFUSED + http()[:50], http()[50:]],
+}
+
+
+@pytest.mark.parametrize("pieces", SECONDS.values(), ids=SECONDS)
+@one_by_one
+def test_a_second_answer_to_one_ticket_is_never_the_next_tickets(run, pieces, tls):
+    upstream = Upstream()
+    sent = threading.Event()
+
+    def twice(connection):
+        upstream.respond = lambda connection: connection.sendall(REFUSED)
+        for piece in pieces:
+            connection.sendall(piece)
+        sent.set()
+
+    upstream.respond = twice
+    with answering(upstream, tls) as origin:
+        assert run(verifier(origin), lambda: sent.wait(10)) == (21, True, 21)
+    assert (upstream.connections, upstream.calls) == (2, 2)
+
+
 @one_by_one
 def test_a_connection_that_the_other_end_gives_up_is_not_kept(run):
     upstream = Upstream(http(http_body(), "200 OK", "Connection: close"))

@@ -89,6 +89,8 @@ class Line(httpcore.HTTP11Connection):
                     self._bounded.refuse()
             self._bounded.check()
             answer.close()
+            if _has_more(self):
+                self.close()
         except BaseException:
             self.close()
             raise
@@ -128,11 +130,18 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
                     self._bounded.refuse()
             self._bounded.check()
             await answer.aclose()
+            if _has_more(self):
+                await self.aclose()
         except BaseException:
             # httpcore closes where it fails, but not where it is cancelled while it ends.
             await closed(self)
             raise
         return answer.status, bytes(body)
+
+
+def _has_more(line: Line | AsyncLine) -> bool:
+    """Tell whether more than the answer came, which would be the next ticket's answer."""
+    return bool(line._h11_state.trailing_data[0])  # noqa: SLF001  httpcore tells nobody
 
 
 async def closed(line: AsyncLine) -> None:

@@ -10,6 +10,7 @@ https://www.encode.io/httpcore/network-backends/
 from __future__ import annotations
 
 import select
+import ssl
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpcore
 from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSAttribute
 
 from tcaptcha_middleware.errors import VerifierError
 
@@ -86,6 +88,7 @@ class AsyncStream(_Exchange, httpcore.AsyncNetworkStream):
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610  this is no Django
+        self._tls = stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Keep `buffer` until an answer is waited for."""
@@ -108,7 +111,9 @@ class AsyncStream(_Exchange, httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         """Tell whether there is something to read; nobody asks for more."""
-        return _is_readable(self._socket.fileno()) if info == "is_readable" else None
+        if info != "is_readable":
+            return None
+        return _is_readable(self._socket.fileno()) or _holds_more(self._tls)
 
 
 def _is_readable(file: int) -> bool:
@@ -120,6 +125,17 @@ def _is_readable(file: int) -> bool:
     poll = select.poll()
     poll.register(file, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _holds_more(tls: ssl.SSLObject | None) -> bool:
+    """Tell whether something was taken from the socket that nobody has read."""
+    if tls is None:
+        return False
+    try:
+        tls.read(1)  # Taken from one that is not used again.
+    except ssl.SSLError as error:
+        return not isinstance(error, ssl.SSLWantReadError)
+    return True
 
 
 def too_long() -> VerifierError:
