@@ -43,9 +43,12 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
         if not upstream.enter():
             yield from upstream.queue()
         try:
+            # Before the claim, which would be lost; but only who asks may take a probe's turn,
+            # or tell how the upstream is: anybody can send a spent ticket.
+            upstream.check()
+            if not (yield from _claim(coverage, key, deadline)):
+                return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
             with upstream:
-                if not (yield from _claim(coverage, key, deadline)):
-                    return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
                 verdict = yield from _verdict(coverage, ticket, deadline)
                 reason = judge(verdict, ticket, coverage.action.codes)
         finally:

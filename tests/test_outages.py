@@ -6,11 +6,13 @@ import itertools
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faces import RUNNERS, Exchange, by_hand
 
 from tcaptcha_middleware import (
+    ClaimsError,
     ConfigurationError,
     Guard,
     MisconfiguredError,
@@ -21,7 +23,7 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.resilience.upstream import FAILURES
+from tcaptcha_middleware.resilience.upstream import FAILURES, PAUSE
 from tcaptcha_middleware.testing import FakeVerifier
 
 DOC = (Path(__file__).parent.parent / "docs/when-tencent-is-down.md").read_text()
@@ -156,6 +158,49 @@ def test_a_disaster_ticket_is_budgeted_too():
     guard = guard_of(1, "open", disaster_tickets="allow", allow_per_minute=1)
     codes = [by_hand(guard, ticket(disaster(), n)).code for n in range(10, 12)]
     assert codes == ["allowed", "disaster_ticket"]
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_spent_ticket_tells_nothing_of_tencent(runner):
+    verifier = FakeVerifier(OutageError("down"))
+    guard = Guard(["POST /login"], verifier)
+    for number in range(FAILURES + 1):
+        runner(guard, ticket("tr03new", number))
+        runner(guard, ticket("tr03new", 0))
+    assert len(verifier.tickets) == FAILURES
+
+
+class Unclaimable:
+    """A store that is up until it is not."""
+
+    is_up = True
+
+    def claim(self, key, seconds):
+        if self.is_up:
+            return True
+        raise ClaimsError("down")
+
+    async def aclaim(self, key, seconds):
+        return self.claim(key, seconds)
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_store_that_is_down_tells_nothing_of_tencent(runner):
+    verifier, claims = FakeVerifier(OutageError("down")), Unclaimable()
+    guard = Guard(["POST /login"], verifier, claims=claims, on_claims_down="deny")
+    for number in range(FAILURES + 1):
+        for claims.is_up in (True, False):
+            runner(guard, ticket("tr03new", number))
+    assert len(verifier.tickets) == FAILURES
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_spent_ticket_takes_no_probes_turn(runner, monkeypatch):
+    guard = guard_of(1, "open")
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + PAUSE)
+    monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.time", later)
+    codes = [runner(guard, ticket("tr03before", 0)).code, runner(guard, ticket("tr03a")).code]
+    assert codes == ["ticket_reused", "allowed"]
 
 
 def test_a_rule_may_open_what_the_guard_keeps_shut():

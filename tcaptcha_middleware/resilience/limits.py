@@ -29,6 +29,10 @@ class Breaker:
         """Whether so many calls in a row failed, and none has succeeded since."""
         return self._in_a_row >= self._failures
 
+    def is_shut(self, now: float) -> bool:
+        """Tell whether no call may be made now; to ask takes nobody's turn."""
+        return self.is_open and now < self._closed_until
+
     def admits(self, now: float) -> bool:
         """Tell whether a call may be made; while open, one in each pause may."""
         if not self.is_open:

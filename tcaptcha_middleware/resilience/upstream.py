@@ -60,6 +60,15 @@ class Upstream:
         """Give a place back."""
         self._bulkhead.leave()
 
+    def check(self) -> None:
+        """Look whether a call may be made now.
+
+        Raises:
+            OutageError: It is down, and not to be called now.
+        """
+        if self._breaker.is_shut(time.monotonic()):
+            raise _not_called()
+
     def __enter__(self) -> None:
         """Begin one call.
 
@@ -67,7 +76,7 @@ class Upstream:
             OutageError: It is down, and not to be called now.
         """
         if not self._breaker.admits(time.monotonic()):
-            raise OutageError(f"not called, because {FAILURES} calls in a row failed")
+            raise _not_called()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Learn from how the call ended."""
@@ -76,3 +85,7 @@ class Upstream:
         elif error is None or isinstance(error, VerifierError):
             # It answered, so that it is up: a revoked key must not look like an outage.
             self._breaker.succeeded()
+
+
+def _not_called() -> OutageError:
+    return OutageError(f"not called, because {FAILURES} calls in a row failed")
