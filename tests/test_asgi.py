@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 
 import anyio
@@ -21,6 +22,7 @@ from tcaptcha_middleware import (
     Response,
     Rule,
     TCaptchaMiddleware,
+    Ticket,
     decision,
     in_thread,
 )
@@ -383,6 +385,23 @@ def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
 
     assert asyncio.run(main()) > 5
     assert slow.tickets[-1] == "closed"
+
+
+def test_blocking_verifiers_wait_for_no_thread():
+    at_once = 64
+    together = threading.Barrier(at_once)
+
+    class Slow(FakeVerifier):
+        def verify(self, ticket):
+            together.wait(10)
+            return super().verify(ticket)
+
+    async def main():
+        averify = in_thread(Slow()).averify
+        ticket = Ticket("tr03good", "@r", "203.0.113.7")
+        return await asyncio.gather(*(averify(ticket) for _ in range(at_once)))
+
+    assert all(verdict.passed for verdict in asyncio.run(main()))
 
 
 def test_what_cannot_be_closed_is_left_alone():

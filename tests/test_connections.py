@@ -339,6 +339,40 @@ def test_authorities_are_read_once_and_outside_of_the_event_loop(
     assert readers[0] is not threading.main_thread()
 
 
+class Provider:
+    """Hands out the API key, in the way of the official SDK."""
+
+    def get_credential_info(self):
+        return "AKIDemulator00000000000000000000", "emulatorSecretKey000000000000000", None
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_application_that_has_no_thread_to_spare_is_no_outage(
+    backend,
+    speaks_tls,  # noqa: F811
+    certificate,  # noqa: F811
+    monkeypatch,
+):
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
+
+    async def main():
+        shared = anyio.to_thread.current_default_thread_limiter()
+        for borrower in map(str, range(int(shared.total_tokens))):
+            shared.acquire_on_behalf_of_nowait(borrower)
+        async with TencentVerifier(
+            190000000,
+            "emulatorAppSecretKey12345",
+            endpoint=origin,
+            credentials=Provider(),
+            timeout=2,
+        ) as checker:
+            return await checker.averify(TICKET)
+
+    with answering(Upstream(), speaks_tls) as origin:
+        assert anyio.run(main, backend=backend).passed
+
+
 class Silent:
     """Connects to nothing, and notes to what."""
 

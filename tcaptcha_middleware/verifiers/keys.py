@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from tcaptcha_middleware.errors import ConfigurationError, VerifierError
+from tcaptcha_middleware.resilience.lifetimes import PerLoop
 from tcaptcha_middleware.tencent.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str, str | None]
 """SecretId, SecretKey, and the token of a temporary key or None."""
+_asking = PerLoop(lambda: anyio.CapacityLimiter(256))
 
 
 def provider(
@@ -53,5 +56,8 @@ async def akey(credentials: CredentialProvider) -> Key:
     """Same as `key`, but awaited."""
     if isinstance(credentials, Credentials):
         return credentials.get_credential_info()
-    # The official SDK's credentials refresh themselves with a blocking call.
-    return await anyio.to_thread.run_sync(key, credentials, abandon_on_cancel=True)
+    # The official SDK's credentials refresh themselves with a blocking call. In threads of our
+    # own: the application's may all be busy, which must not look as if Tencent were down.
+    return await anyio.to_thread.run_sync(
+        key, credentials, abandon_on_cancel=True, limiter=_asking.get()
+    )

@@ -15,6 +15,7 @@ import anyio.to_thread
 import certifi
 import httpcore
 
+from tcaptcha_middleware.resilience.lifetimes import PerLoop
 from tcaptcha_middleware.tencent.wire import MAX_ANSWER
 from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream, left
 
@@ -28,6 +29,8 @@ Answer = tuple[int, bytes]
 
 KEPT = 60.0
 """How long one may wait for its next exchange, in seconds."""
+
+_reading = PerLoop(lambda: anyio.CapacityLimiter(1))
 
 
 @cache
@@ -110,8 +113,10 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         host = origin.host.decode()
         if origin.scheme == b"http":
             return cls(origin, await anyio.connect_tcp(host, origin.port))
-        # Reading the authorities takes longer than a check, the first time.
-        context = await anyio.to_thread.run_sync(tls)
+        # Reading the authorities takes longer than a check, the first time. Not in one of the
+        # threads that the application shares: while visitors keep those busy, Tencent would
+        # look as if it were down.
+        context = await anyio.to_thread.run_sync(tls, limiter=_reading.get())
         return cls(
             origin,
             await anyio.connect_tcp(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
@@ -27,6 +28,9 @@ def in_thread(verifier: SyncVerifier) -> InThread:
     return InThread(verifier)
 
 
+# As many as a guard has under way by default, and none that the application may fill: a check
+# that waits for a thread would look as if Tencent were slow.
+_WORKERS = 256
 _TOLD = ("app_id", "site", "script", "captcha")
 
 
@@ -39,8 +43,9 @@ class InThread:
         self._verifier = verifier
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
+        threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="tcaptcha")
         # Not the one thread that Django keeps for its database: checks are independent.
-        self._averify = sync_to_async(verifier.verify, thread_sensitive=False)
+        self._averify = sync_to_async(verifier.verify, thread_sensitive=False, executor=threads)
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Run the verifier's `verify` in a worker thread."""
