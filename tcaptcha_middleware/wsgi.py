@@ -35,6 +35,8 @@ ENVIRON_KEY = "tcaptcha.decision"
 # form whose ticket stands first is not waited for to its end, and the deadline is looked at
 # between the pieces. gunicorn reads no less at once; a pair is shorter.
 _PIECE = 1024
+# Of a length that can be meant; int() raises where there are thousands.
+_DIGITS = 18
 
 
 class TCaptchaWSGIMiddleware:
@@ -197,7 +199,7 @@ def _unwrapped(environ: Environ, name: str) -> bytes:
 def _length(environ: Environ) -> int | None:
     """Return the body's length in bytes, or None where only its end tells."""
     text = environ.get("CONTENT_LENGTH") or ""
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return int(text)
     # Without a length a server may block for ever at the body's end, unless it says not to:
     # https://gist.github.com/mitsuhiko/5721547
