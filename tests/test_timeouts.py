@@ -95,6 +95,18 @@ def test_what_never_answers_is_let_off_and_the_request_answered(guard, settings,
 
 
 @BOTH
+def test_a_store_that_never_answers_is_no_outage_of_tencents(backend):
+    class Working(FakeVerifier):
+        async def averify(self, ticket):
+            await anyio.sleep(0.01)
+            return Verdict(1)
+
+    settings = {"check_timeout": 1, "on_unavailable": "allow"}
+    guard = Guard(["/login"], Working(), claims=Forever(), **settings)
+    assert answer_of(guard, backend) == [None]
+
+
+@BOTH
 def test_a_rule_has_a_deadline_of_its_own(backend):
     guard = Guard([Rule("/login", check_timeout=0.02)], Forever(), check_timeout=3600)
     assert answer_of(guard, backend) == ["verifier_unavailable"]
