@@ -11,6 +11,7 @@ import httpx
 
 from tcaptcha_middleware.errors import OutageError, ThrottledError
 from tcaptcha_middleware.tencent.wire import MAX_ANSWER
+from tcaptcha_middleware.verifiers.pools import PATIENCE
 from tcaptcha_middleware.verifiers.streams import too_long
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ class _Post:
     def __init__(self, url: str, timeout: float) -> None:
         self._url = httpx.URL(url)
         self._timeout = timeout
-        # Waiting for a connection ends before the whole does, so that it is told apart; so
-        # does opening one, which leaves its socket open where it is cancelled.
-        sooner = timeout * 0.9
-        limits = httpx.Timeout(timeout, connect=sooner, pool=sooner)
+        # Waiting for a connection leaves Tencent its time, see `pools`; opening one ends before
+        # the whole does, because it leaves its socket open where it is cancelled.
+        limits = httpx.Timeout(timeout, connect=timeout * 0.9, pool=timeout * PATIENCE)
         self._extensions = {"timeout": limits.as_dict()}
 
     def __call__(self, headers: Mapping[str, str], body: bytes) -> httpx.Request:

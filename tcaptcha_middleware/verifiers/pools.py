@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 256
 """How many are open at the most."""
-PATIENCE = 0.9
-"""How much of its time a check may wait for a connection, so that it can tell why it failed."""
+PATIENCE = 0.1
+"""How much of its time a check may wait for a connection. Tencent gets the rest: or else the
+waiting, which a flood of visitors can cause, would look as if Tencent were slow."""
 
 
 class Pool:
