@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -11,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import forking_threads
 import httpx
 import pytest
 from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
@@ -517,3 +520,16 @@ def test_a_verifier_without_close_may_be_run_in_threads():
         return verdict
 
     assert anyio.run(main).passed
+
+
+@pytest.mark.parametrize("kind", ["bridged", "official"])
+def test_a_fork_has_threads_of_its_own(kind):
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", forking_threads.__file__, kind],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert run.stdout.splitlines() == ["[1, 1]", "[1, 1]"]

@@ -13,6 +13,7 @@ import copy
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +26,7 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.tencent import wire
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
@@ -93,7 +95,8 @@ class TencentSDKVerifier:
         if isinstance(client, AsyncSDKClient):
             self.averify = self._averify
         else:
-            self._threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="tcaptcha-sdk")
+            # A fork has none of its parent's threads.
+            self._threads = PerProcess(partial(ThreadPoolExecutor, _WORKERS, "tcaptcha-sdk"))
             self.verify = self._verify
 
     def __repr__(self) -> str:
@@ -102,7 +105,7 @@ class TencentSDKVerifier:
 
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
-        call = self._threads.submit(
+        call = self._threads.get().submit(
             self._client.call, WEB.name, wire.parameters(self.captcha, ticket)
         )
         with _translated():

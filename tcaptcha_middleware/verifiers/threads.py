@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
 from tcaptcha_middleware.checks import require
+from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.tencent.actions import action_of
 
 if TYPE_CHECKING:
@@ -43,13 +45,16 @@ class InThread:
         self._verifier = verifier
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
-        threads = ThreadPoolExecutor(_WORKERS, thread_name_prefix="tcaptcha")
-        # Not the one thread that Django keeps for its database: checks are independent.
-        self._averify = sync_to_async(verifier.verify, thread_sensitive=False, executor=threads)
+        # A fork has none of its parent's threads.
+        self._threads = PerProcess(partial(ThreadPoolExecutor, _WORKERS, "tcaptcha"))
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Run the verifier's `verify` in a worker thread."""
-        return await self._averify(ticket)
+        # Not the one thread that Django keeps for its database: checks are independent.
+        verify = sync_to_async(
+            self._verifier.verify, thread_sensitive=False, executor=self._threads.get()
+        )
+        return await verify(ticket)
 
     async def aclose(self) -> None:
         """Close the verifier, where it can be closed."""
