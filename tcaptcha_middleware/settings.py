@@ -92,7 +92,8 @@ class Settings:
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds.
         check_timeout: How long a claim and a check may take together, and `when` too, in
-            seconds. Nobody can end a blocking call, so that under WSGI it is theirs to keep.
+            seconds; the claim takes half of it at most. Nobody can end a blocking call, so
+            that under WSGI it is theirs to keep.
         mode: `"observe"` checks and reports, and lets everyone through.
         percent: For how many of a hundred visitors `"enforce"` holds; the others are
             observed. One visitor's address is always treated the same.

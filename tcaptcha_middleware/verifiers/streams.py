@@ -111,8 +111,9 @@ class AsyncStream(_Exchange, httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         """Tell whether there is something to read; nobody asks for more."""
-        if info != "is_readable":
-            return None
+        return self._is_readable() if info == "is_readable" else None
+
+    def _is_readable(self) -> bool:
         return _is_readable(self._socket.fileno()) or _holds_more(self._tls)
 
 
