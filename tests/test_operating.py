@@ -244,3 +244,11 @@ def test_claims_of_the_wrong_colour_are_refused(face, claims, mend):
 
 def test_reasons_are_few_and_fit_for_labels():
     assert {len(str(reason).split()) for reason in (*Reason, *Unchecked)} == {1}
+
+
+@pytest.mark.parametrize("code", [1, 7, 16, 21, 26, 31, 100, 12345])
+def test_an_event_tells_tencents_code_whatever_it_stands_for(code):
+    events = []
+    guard = Guard(["/login"], FakeVerifier(code), on_event=events.append)
+    by_hand(guard, WITH)
+    assert [event.decision.verdict.code for event in events] == [code]
