@@ -86,13 +86,8 @@ def _split(values: list[str]) -> list[object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Query(Source):
-    """The pair stands in the query string. Such tickets end up in access logs.
-
-    Args:
-        ticket: The parameter that holds the ticket.
-        randstr: The parameter that holds the randstr.
-    """
+class _Fields(Source):
+    """The pair stands in two fields, each under its name."""
 
     ticket: str = "ticket"
     randstr: str = "randstr"
@@ -100,6 +95,16 @@ class Query(Source):
     def __post_init__(self) -> None:
         """Check both names."""
         _check_names(self.ticket, self.randstr)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(_Fields):
+    """The pair stands in the query string. Such tickets end up in access logs.
+
+    Args:
+        ticket: The parameter that holds the ticket.
+        randstr: The parameter that holds the randstr.
+    """
 
     def find(self, request: Request) -> Seen:
         """Return every value of both parameters."""
@@ -170,7 +175,7 @@ class Function(Source):
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Source):
+class Form(_Fields):
     """The pair stands in two fields of an HTML form, urlencoded or multipart.
 
     An urlencoded form is read to its end, because a later duplicate would make it ambiguous.
@@ -181,13 +186,6 @@ class Form(Source):
         ticket: The field that holds the ticket.
         randstr: The field that holds the randstr.
     """
-
-    ticket: str = "ticket"
-    randstr: str = "randstr"
-
-    def __post_init__(self) -> None:
-        """Check both names."""
-        _check_names(self.ticket, self.randstr)
 
     def parser(self, content_type: str) -> Parser | None:
         """Return a parser for both kinds of form."""
@@ -207,20 +205,13 @@ class Form(Source):
 
 
 @dataclass(frozen=True, slots=True)
-class Json(Source):
+class Json(_Fields):
     """The pair stands in a JSON object. The document is read to its end.
 
     Args:
         ticket: The ticket's key; a dot leads into an object, as in `"captcha.ticket"`.
         randstr: The randstr's key, likewise.
     """
-
-    ticket: str = "ticket"
-    randstr: str = "randstr"
-
-    def __post_init__(self) -> None:
-        """Check both names."""
-        _check_names(self.ticket, self.randstr)
 
     def parser(self, content_type: str) -> Parser | None:
         """Return a parser for `application/json` and every `+json`."""
