@@ -1,7 +1,7 @@
 """`aidEncrypted`: the proof, sent along by the page, that a captcha is shown by its owner.
 
 Pure arithmetic but for `fresh`: the time and the random bytes are arguments. Needs the extra
-`aid`: https://pypi.org/project/cryptography/
+`aid`: https://cryptography.io/
 
 https://cloud.tencent.com/document/product/1110/128489
 """

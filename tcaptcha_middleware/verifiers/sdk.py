@@ -4,7 +4,7 @@ The client is used for its signing and sending alone. Its answers are read as st
 own, because it hides API errors behind any Content-Type that it does not know; its retryer is
 left out, because a ticket can be spent once; and a deadline stands in for its 60 seconds.
 
-Needs the extra `sdk`: https://pypi.org/project/tencentcloud-sdk-python-captcha/
+Needs the extra `sdk`: https://github.com/TencentCloud/tencentcloud-sdk-python
 """
 
 from __future__ import annotations
