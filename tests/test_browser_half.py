@@ -208,3 +208,20 @@ def test_real_servers_send_it_over_one_connection(server, tmp_path):
         assert b"/tcaptcha/tcaptcha.js" in body
         cookies = "tcaptcha_ticket=tr03a%2A; tcaptcha_randstr=%40b"
         assert ask("GET", "/any", Accept="text/html", Cookie=cookies)[1] == b"inside"
+
+
+@every_face
+@pytest.mark.parametrize("aid", ["cbc", "gcm"])
+def test_what_is_encrypted_is_fresh_each_time_and_never_logged(face, aid, caplog):
+    caplog.set_level(0)
+    found = guard(page=Page("/tcaptcha", aid=aid))
+    opened = ("Accept", "text/html")
+    told = []
+    for _ in range(3):
+        answer = face(found, get(SETTINGS))
+        assert answer.headers["cache-control"] == "no-store"
+        told.append(json.loads(answer.body)["aidEncrypted"])
+        face(found, get("/covered", opened))
+    assert len(set(told)) == 3
+    everything = caplog.text + repr(found) + repr(found.page)
+    assert not [value for value in (*told, SECRETS["app_secret_key"]) if value in everything]

@@ -388,6 +388,18 @@ def test_another_origin_works_by_cors(visit, site):
     assert site.asked == ["POST /login/api"]
 
 
+@pytest.mark.parametrize(
+    ("credentials", "cookies"),
+    [("same-origin", ["who=ada"] * 2), ("include", ["who=ada"] * 2), ("omit", [""] * 2)],
+)
+def test_credentials_go_along_both_times_as_fetch_was_told(visit, site, credentials, cookies):
+    page = visit(tencent=SOLVES)
+    page.evaluate("document.cookie = 'who=ada'")
+    told = f"{{ credentials: '{credentials}' }}"
+    assert page.evaluate(f"post('/login', {told}).then(read)")[0] == 200
+    assert site.cookies == cookies
+
+
 def made(page, index=-1):
     return page.evaluate(f"tencent.made.at({index})")
 

@@ -38,6 +38,7 @@ class Site:
         settings: What settings.json holds; `aidEncrypted` is numbered where it is "fresh".
         asked: What settings were asked for, in order.
         attempts: Every request that came to the gate: its path, and its ticket, if any.
+        cookies: What each of these brought of cookies.
         handled: Every request that the gate let in: its method, path, headers and body.
     """
 
@@ -51,6 +52,7 @@ class Site:
         self.settings: dict[str, Any] = dict(SETTINGS)
         self.asked: list[str | None] = []
         self.attempts: list[tuple[str, str | None]] = []
+        self.cookies: list[str] = []
         self.handled: list[dict[str, Any]] = []
 
     def app(self) -> Any:
@@ -78,6 +80,7 @@ class Site:
                 headers = dict(scope["headers"])
                 ticket = headers.get(b"x-captcha-ticket", b"").decode() or None
                 self.attempts.append((scope["path"], ticket))
+                self.cookies.append(headers.get(b"cookie", b"").decode())
             await app(scope, receive, send)
 
         return trying
