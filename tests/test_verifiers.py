@@ -46,6 +46,7 @@ from tcaptcha_middleware import (
     VerifierError,
     in_thread,
 )
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.testing import FakeVerifier
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
@@ -301,6 +302,15 @@ MINI_NO_VERDICT = {
 }
 
 
+def is_told(bench, told, settings, code, kind, *, action=WEB):
+    ticket = bench.tencent.ticket(**told)
+    [verdict] = bench.check(ticket, **settings)
+    assert (verdict.passed, verdict.code) == (False, code)
+    with pytest.raises(kind) as caught:
+        judge(verdict, ticket, action.codes)
+    assert caught.type is kind
+
+
 @for_web
 @pytest.mark.parametrize(
     ("told", "settings", "code", "kind"), NO_VERDICT.values(), ids=NO_VERDICT
@@ -308,12 +318,7 @@ MINI_NO_VERDICT = {
 def test_a_code_that_is_not_the_visitors_fault_is_told_all_the_same(
     bench, told, settings, code, kind
 ):
-    ticket = bench.tencent.ticket(**told)
-    [verdict] = bench.check(ticket, **settings)
-    assert (verdict.passed, verdict.code) == (False, code)
-    with pytest.raises(kind) as caught:
-        judge(verdict, ticket)
-    assert caught.type is kind
+    is_told(bench, told, settings, code, kind)
 
 
 @for_mini
@@ -323,12 +328,7 @@ def test_a_code_that_is_not_the_visitors_fault_is_told_all_the_same(
 def test_a_mini_programs_code_that_is_not_the_visitors_fault_is_told_all_the_same(
     bench, told, settings, code, kind
 ):
-    ticket = bench.tencent.ticket(**told)
-    [verdict] = bench.check(ticket, **settings)
-    assert (verdict.passed, verdict.code) == (False, code)
-    with pytest.raises(kind) as caught:
-        judge(verdict, ticket, TencentMiniProgramVerifier.action.codes)
-    assert caught.type is kind
+    is_told(bench, told, settings, code, kind, action=MINI_PROGRAM)
 
 
 API_ERRORS = {
