@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -510,6 +511,27 @@ def test_a_fake_says_in_every_colour_what_it_was_told(run, told, verdict):
     fake, ticket = FakeVerifier(told), Ticket("tr03", "@r", "203.0.113.7")
     assert run(nullcontext(fake), [ticket], together=False) == [verdict]
     assert fake.tickets == [ticket]
+
+
+def test_the_threads_of_a_blocking_verifier_end_when_it_is_closed():
+    workers = []
+
+    class Blocking:
+        def verify(self, ticket):
+            workers.append(threading.current_thread())
+            return Verdict(1)
+
+    async def main():
+        verifier = in_thread(Blocking())
+        for _ in range(2):  # closed, it may be used again
+            assert (await verifier.averify(Ticket("tr03", "@r", "203.0.113.7"))).passed
+            await verifier.aclose()
+
+    anyio.run(main)
+    for worker in workers:
+        worker.join(10)
+    assert len({*workers}) == 2
+    assert not [worker for worker in workers if worker.is_alive()]
 
 
 def test_a_verifier_without_close_may_be_run_in_threads():

@@ -57,7 +57,10 @@ class InThread:
         return await verify(ticket)
 
     async def aclose(self) -> None:
-        """Close the verifier, where it can be closed."""
+        """Close the verifier, where it can be closed, and let its threads end."""
+        threads = self._threads.take()
+        if threads is not None:
+            threads.shutdown(wait=False)
         close = getattr(self._verifier, "close", None)
         if close is not None:
             await sync_to_async(close, thread_sensitive=False)()
