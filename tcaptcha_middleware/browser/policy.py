@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.browser.captcha import BrowserCaptcha
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.tencent.scripts import origin_of
+from tcaptcha_middleware.tencent.wire import SITES
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.settings import Verifier
 
 Policy = dict[str, tuple[str, ...]]
 
-_ENTRY = {
-    "cn": "https://turing.captcha.qcloud.com",
-    "intl": "https://ca.turing.captcha.qcloud.com",
-}
 _CHALLENGE = (
     "https://turing.captcha.gtimg.com",
     "https://global.turing.captcha.gtimg.com",
@@ -53,7 +50,7 @@ def csp_sources(verifier: Verifier) -> Policy:
 
 def sources_of(captcha: BrowserCaptcha) -> Policy:
     """Return the same as `csp_sources`."""
-    shown = dict.fromkeys((_ENTRY[captcha.site], origin_of(captcha.script)))
+    shown = dict.fromkeys(map(origin_of, (SITES[captcha.site].script, captcha.script)))
     return {
         "script-src": (*shown, *_CHALLENGE, _FILES),
         "style-src": ("'unsafe-inline'",),

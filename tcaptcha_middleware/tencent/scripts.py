@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from urllib.parse import urljoin
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.tencent.wire import SITES
 
+_NAMES = {
+    "cn": ("TJCaptcha.js", "TCaptcha.js"),
+    "intl": ("TJNCaptcha-global.js", "TCaptcha-global.js"),
+}
+# The older ones stand beside the current one.
 _NAMED = {
-    "cn": {
-        name: f"https://turing.captcha.qcloud.com/{name}"
-        for name in ("TJCaptcha.js", "TCaptcha.js")
-    },
-    "intl": {
-        name: f"https://ca.turing.captcha.qcloud.com/{name}"
-        for name in ("TJNCaptcha-global.js", "TCaptcha-global.js")
-    },
+    site: {name: urljoin(SITES[site].script, name) for name in names}
+    for site, names in _NAMES.items()
 }
 _OTHER_SITE = {"cn": "intl", "intl": "cn"}
 
