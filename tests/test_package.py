@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
+from enum import Enum
 from importlib.metadata import metadata, requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -114,6 +116,24 @@ def test_type_checkers_see_the_same_public_names():
     block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {alias.name for node in block.body for alias in node.names}
     assert seen == set(tcaptcha_middleware.__all__)
+
+
+def told(public):
+    return set(re.findall(r"^    (\w+): ", inspect.getdoc(public) or "", re.MULTILINE))
+
+
+def parameters(public):
+    if isinstance(public, type) and issubclass(public, (Enum, Exception)):
+        return set()
+    own = inspect.signature(public).parameters.keys()
+    bases = inspect.getmro(public)[1:-1] if isinstance(public, type) else ()
+    return own - {name for base in bases for name in told(base)}
+
+
+@pytest.mark.parametrize("name", tcaptcha_middleware.__all__)
+def test_every_public_name_tells_of_each_of_its_arguments(name):
+    public = getattr(tcaptcha_middleware, name)
+    assert parameters(public) - told(public) == set()
 
 
 def test_another_name_is_no_attribute():

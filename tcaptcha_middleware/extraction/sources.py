@@ -115,9 +115,13 @@ class Query(_Fields):
 class Cookie(Source):
     """The pair stands in two cookies, of `GET` and `HEAD` alone.
 
-        A browser sends cookies by itself, so that no form on another site may spend a visitor's
-    XX
-            randstr: The cookie that holds the randstr, likewise.
+    A browser sends cookies by itself, so that no form on another site may spend a visitor's
+    ticket: whatever changes something has to carry it openly. A cookie of the same name with
+    `__Host-` before it, which no other host can set, comes first.
+
+    Args:
+        ticket: The cookie that holds the ticket, percent-encoded.
+        randstr: The cookie that holds the randstr, likewise.
     """
 
     ticket: str = "tcaptcha_ticket"
