@@ -14,10 +14,10 @@ import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Request
+from tcaptcha_middleware.models import Allow, Request, raw_name
 from tcaptcha_middleware.resilience.timeouts import within
 from tcaptcha_middleware.responses import Response, framed
-from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody
+from tcaptcha_middleware.steps import Ask, Claim, ReadBody, Verify
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.matching.coverage import Coverage
@@ -133,11 +133,10 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: deque[Message] = deque()
-        self.ended = False
         self.disconnected = False
 
-    async def read(self) -> bytes:
-        """Return the next piece; there is one until `ended`.
+    async def read(self) -> tuple[bytes, bool]:
+        """Return the next piece, and whether there is more.
 
         Raises:
             RequestBodyError: The client went away.
@@ -147,12 +146,11 @@ class _Body:
             self._kept.append(message)
             self.disconnected = True
             raise RequestBodyError("the client went away")
-        self.ended = not message.get("more_body", False)
-        piece: bytes = message.get("body", b"")
+        piece, more = message.get("body", b""), message.get("more_body", False)
         # An empty piece says nothing, and a client could send them without end.
-        if piece or self.ended:
+        if piece or not more:
             self._kept.append(message)
-        return piece
+        return piece, more
 
     async def replay(self) -> Message:
         """Be the application's `receive`: first what was read, then the rest as it comes."""
@@ -171,26 +169,21 @@ def _request(scope: Scope) -> Request:
     )
 
 
-async def _fetch(step: Step, body: _Body) -> object:
+def _fetch(step: Step, body: _Body) -> Awaitable[object]:
     match step:
-        case ReadBody(timeout):
-            return None if body.ended else await _read(body, timeout)
-        case Ask(question, request, timeout):
-            answer = question(request)
-            return await within(timeout, answer) if inspect.isawaitable(answer) else answer
-        case Pause(seconds):
-            await anyio.sleep(seconds)
-            return None
+        case Verify(verifier, ticket, timeout):
+            return within(timeout, verifier.averify(ticket))
         case Claim(claims, key, seconds, timeout):
-            return await within(timeout, claims.aclaim(key, seconds))
-    return await within(step.timeout, step.verifier.averify(step.ticket))
+            return within(timeout, claims.aclaim(key, seconds))
+        case ReadBody(timeout):
+            return within(timeout, body.read())
+        case Ask(question, request, timeout):
+            return within(timeout, _answer(question(request)))
+    return anyio.sleep(step.seconds)
 
 
-async def _read(body: _Body, timeout: float) -> bytes:  # noqa: ASYNC109  the walk's own
-    try:
-        return await within(timeout, body.read())
-    except TimeoutError as error:
-        raise RequestBodyError("the body came too slowly") from error
+async def _answer(given: object) -> object:
+    return await given if inspect.isawaitable(given) else given
 
 
 async def _deny(answer: Response | App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,7 +204,7 @@ async def _send(answer: Response, scope: Scope, send: Send) -> None:
         {
             "type": f"{kind}.response.start",
             "status": answer.status,
-            "headers": [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers],
+            "headers": [(raw_name(name), value.encode("latin-1")) for name, value in headers],
         }
     )
     await send({"type": f"{kind}.response.body", "body": body})

@@ -24,7 +24,6 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
-from tcaptcha_middleware.extraction.extract import extract
 from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.matching.rules import Matcher, parse
@@ -166,12 +165,11 @@ class Guard(Settings):
             excuse = yield from _asked(coverage.settings.when, coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        needs_randstr = coverage.action.needs_randstr
-        found = yield from extract(coverage.settings, request, needs_randstr=needs_randstr)
+        found = yield from coverage.extraction.walk(request)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
         ticket = Ticket(*found, _address(coverage.settings, request))
-        reason = screen(ticket, needs_randstr=needs_randstr)
+        reason = screen(ticket)
         if reason is None:
             return (yield from verify(coverage, ticket))
         if reason is Reason.DISASTER_TICKET and accepts_disaster(coverage, ticket):

@@ -59,11 +59,12 @@ class Reason(StrEnum):
 
 
 @lru_cache(maxsize=128)
-def _raw(name: str) -> bytes:
+def raw_name(name: str) -> bytes:
+    """Return a header's name as it stands in an ASGI message: bytes, in lower case."""
     return name.lower().encode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would more than double what it costs to make one
 class Request:
     """The head of one request, the same for both faces.
 
@@ -72,8 +73,8 @@ class Request:
         method: The method as it came; `"GET"` for a handshake.
         path: The decoded path as the application sees it.
         query: The raw query string, without the question mark.
-        headers: Raw pairs of name and value, in the order they came; names in lower case,
-            which they are made if they are not.
+        headers: Raw pairs of name and value, in the order they came; names in lower case, as
+            every ASGI server has them.
         peer: The host of the connection's other end; `""` where there is none.
         root_path: Where the application is mounted; `""` at the top.
     """
@@ -86,14 +87,9 @@ class Request:
     peer: str = ""
     root_path: str = ""
 
-    def __post_init__(self) -> None:
-        """Lower the names once; they are looked for again and again."""
-        lowered = tuple([(name.lower(), value) for name, value in self.headers])
-        object.__setattr__(self, "headers", lowered)
-
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
-        wanted = _raw(name)
+        wanted = raw_name(name)
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 
     @property

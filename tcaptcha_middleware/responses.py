@@ -24,6 +24,7 @@ RETRY_AFTER = 2
 
 HTML = "text/html"
 _PROBLEM, _TEXT = "application/problem+json", "text/plain"
+_LONG = 512
 # RFC 9110, sections 15.3.5 and 15.4.5.
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # In the order that wins where a client likes several the same. Each with the ranges that
@@ -76,7 +77,9 @@ def problem(status: int, detail: str, *headers: tuple[str, str]) -> Response:
 
 def preferred(request: Request) -> str:
     """Return the media type that the client likes best of those that there are."""
-    return _preferred(",".join(request.header("accept")))
+    accept = ",".join(request.header("accept"))
+    # Browsers send a few texts. A long one is not kept, so that memory is bounded.
+    return _preferred(accept) if len(accept) > _LONG else _remembered(accept)
 
 
 @lru_cache(maxsize=64)
@@ -129,6 +132,9 @@ def _preferred(accept: str) -> str:
         for offer, ranges in _OFFERS.items()
     }
     return max(scores, key=lambda offer: scores[offer])
+
+
+_remembered = lru_cache(maxsize=128)(_preferred)
 
 
 def _qualities(accept: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class ReadBody(NamedTuple):
     """A step of the walk: fetch the body's next piece.
 
-    Answered with the piece, or None at the body's end.
+    Answered with the piece, and whether there is more.
 
     Attributes:
         timeout: How long the client may take for it, in seconds.

@@ -122,14 +122,14 @@ class _Body:
         self._kept: list[bytes] = []
         self._left = _length(environ)
 
-    def read(self) -> bytes | None:
-        """Return the next piece, or None at the end.
+    def read(self) -> tuple[bytes, bool]:
+        """Return the next piece, and whether there is more.
 
         Raises:
             RequestBodyError: The body broke off, or is shorter than it was said to be.
         """
         if self._left == 0:
-            return None
+            return b"", False
         size = _PIECE if self._left is None else min(_PIECE, self._left)
         try:
             piece: bytes = self._read(size)
@@ -140,11 +140,11 @@ class _Body:
         self._kept.append(piece)
         if self._left is None:
             self._left = None if piece else 0
-            return piece
+            return piece, bool(piece)
         if not piece:
             raise RequestBodyError("the body is shorter than its Content-Length")
         self._left -= len(piece)
-        return piece
+        return piece, self._left > 0
 
     def replay(self, environ: Environ) -> None:
         """Give the application an input that begins with what was read."""

@@ -203,7 +203,7 @@ def test_a_scope_without_its_optional_keys_is_gated(raw_path):
     for name in ("query_string", "root_path", "extensions", "server"):
         del bare[name]
     verifier = FakeVerifier()
-    bare["headers"] = [(k.encode(), v.encode()) for k, v in HEAD]
+    bare["headers"] = [(k.lower().encode(), v.encode()) for k, v in HEAD]
     call_asgi(
         TCaptchaMiddleware(Recorder(), Guard(["/login"], verifier)),
         bare,

@@ -35,8 +35,8 @@ from tcaptcha_middleware import (
     Verdict,
     in_thread,
 )
-from tcaptcha_middleware.extraction.pairs import Seen
-from tcaptcha_middleware.extraction.sources import Source
+from tcaptcha_middleware.extraction.pairs import Flaw, Seen
+from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, action_of
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -138,19 +138,22 @@ CASES = {
 }
 
 
-class Own(Source):
+class Own(HeadSource):
     def find(self, request):
-        return Seen([T], [R, "@other"])
+        return Seen(T, Flaw.AMBIGUOUS)
 
 
-class Raw(Source):
+class Raw(BodySource):
     """Takes a whole body for the ticket, and something else for a randstr."""
 
-    def parser(self, content_type):
+    def reads(self, media_type):
+        return True
+
+    def parser(self, content_type, *, needs_randstr):
         return self
 
     def feed(self, piece):
-        return Seen([piece.decode()], [1])
+        return Seen(piece.decode(), Flaw.NO_TEXT)
 
 
 def cookie(request: object) -> tuple[str, str] | None:

@@ -45,9 +45,9 @@ def test_a_request_hides_what_may_hold_a_ticket():
     assert "tr03secret" not in repr(request)
 
 
-def test_a_header_is_found_in_any_case_and_every_time():
+def test_a_header_is_asked_for_in_any_case_and_found_every_time():
     request = Request(
-        "http", "GET", "/", headers=((b"X-A", b"1"), (b"x-a", b"2"), (b"b", b"3"))
+        "http", "GET", "/", headers=((b"x-a", b"1"), (b"x-a", b"2"), (b"b", b"3"))
     )
     assert request.header("x-A") == ["1", "2"]
 

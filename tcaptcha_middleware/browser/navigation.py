@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.extraction.pairs import NOTHING
 from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.responses import HTML, preferred
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.extraction.pairs import Seen
     from tcaptcha_middleware.models import Request
 
 
@@ -32,4 +33,4 @@ class NavigationCookie(Cookie):
 
     def find(self, request: Request) -> Seen:
         """Return every value of both cookies, where a page is opened."""
-        return super().find(request) if is_navigation(request) else Seen()
+        return super().find(request) if is_navigation(request) else NOTHING

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qsl
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.extraction.pairs import Seen, half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # RFC 2046, section 5.1.1.
 _MAX_BOUNDARY = 70
@@ -38,10 +38,19 @@ class Parser(Protocol):
 
 
 class Whole:
-    """Keeps the pieces, and reads the document when it is complete."""
+    """Keeps the pieces, and reads the document when it is complete.
 
-    def __init__(self, read: Callable[[bytes], Seen]) -> None:
+    Args:
+        read: Finds two fields in a document.
+        ticket: The field that holds the ticket.
+        randstr: The field that holds the randstr.
+    """
+
+    def __init__(
+        self, read: Callable[[bytes, str, str], Seen], ticket: str, randstr: str
+    ) -> None:
         self._read = read
+        self._names = ticket, randstr
         self._pieces: list[bytes] = []
 
     def feed(self, piece: bytes) -> None:
@@ -50,15 +59,21 @@ class Whole:
 
     def finish(self) -> Seen:
         """Read the document."""
-        return self._read(b"".join(self._pieces))
+        return self._read(b"".join(self._pieces), *self._names)
 
 
 def form_fields(body: bytes, ticket: str, randstr: str) -> Seen:
     """Return every value of two fields of an urlencoded form, or of a query string."""
     fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return named(fields, ticket, randstr)
+
+
+def named(fields: Iterable[tuple[str, str]], ticket: str, randstr: str) -> Seen:
+    """Return what fields of two names hold."""
+    every = list(fields)
     return Seen(
-        [value for name, value in fields if name == ticket],
-        [value for name, value in fields if name == randstr],
+        half([value for name, value in every if name == ticket]),
+        half([value for name, value in every if name == randstr]),
     )
 
 
@@ -69,10 +84,7 @@ def json_fields(body: bytes, ticket: str, randstr: str) -> Seen:
         RequestBodyError: The body is no JSON in UTF-8.
     """
     document = _load(body)
-    return Seen(_values(document, ticket), _values(document, randstr))
-
-
-_NO_TEXT = object()
+    return Seen(half(_values(document, ticket)), half(_values(document, randstr)))
 
 
 class _Object(list[tuple[str, Any]]):
@@ -82,9 +94,17 @@ class _Object(list[tuple[str, Any]]):
 def _load(body: bytes) -> object:
     # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
     try:
-        return _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
+        text = body.removeprefix(BOM_UTF8).decode().strip(_BLANKS)
+        document, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise RequestBodyError("the body is no JSON") from error
+    if end != len(text):
+        raise RequestBodyError("something follows the JSON")
+    return cast("object", document)
+
+
+# RFC 8259, section 2.
+_BLANKS = " \t\n\r"
 
 
 def _number(text: str) -> float:
@@ -111,8 +131,7 @@ def _values(document: object, path: str) -> list[object]:
             for name, value in parent
             if name == key
         ]
-    # What is no text is refused, whatever it holds; comparing it might recurse too deep.
-    return [value if value is None or isinstance(value, str) else _NO_TEXT for value in found]
+    return found
 
 
 class Multipart:
@@ -122,13 +141,15 @@ class Multipart:
         content_type: The request's `Content-Type`, with its parameters.
         ticket: The field that holds the ticket.
         randstr: The field that holds the randstr.
-        seen: Where they are noted; says what is needed.
+        needs_randstr: Whether a ticket is good only with its randstr.
 
     Raises:
         RequestBodyError: There is no usable boundary.
     """
 
-    def __init__(self, content_type: str, ticket: str, randstr: str, seen: Seen) -> None:
+    def __init__(
+        self, content_type: str, ticket: str, randstr: str, *, needs_randstr: bool = True
+    ) -> None:
         # Loaded here, because most requests have no multipart body.
         from python_multipart import MultipartParser
         from python_multipart.multipart import parse_options_header
@@ -137,8 +158,9 @@ class Multipart:
         if not 1 <= len(boundary) <= _MAX_BOUNDARY:
             raise RequestBodyError("the multipart boundary is missing or too long")
         self._parse_header = parse_options_header
-        self._names = {ticket: "tickets", randstr: "randstrs"}
-        self._seen = seen
+        self._ticket = ticket
+        self._names = (ticket, randstr) if needs_randstr else (ticket,)
+        self._seen = Seen(randstr=None if needs_randstr else "")
         self._begun = self._ended = False
         self._parser = MultipartParser(
             boundary,
@@ -200,8 +222,9 @@ class Multipart:
     def _end(self) -> None:
         # What follows the pair is not looked at, however the body was cut into pieces.
         if self._field in self._names and not self._seen.complete:
-            values = getattr(self._seen, self._names[self._field])
-            values.append(self._value.decode("utf-8", "replace"))
+            value = half([self._value.decode("utf-8", "replace")])
+            found = Seen(value) if self._field == self._ticket else Seen(randstr=value)
+            self._seen = self._seen.and_also(found)
 
     def _finish(self) -> None:
         self._ended = True

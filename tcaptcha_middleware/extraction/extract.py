@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.pairs import Seen
-from tcaptcha_middleware.extraction.sources import body_parser
+from tcaptcha_middleware.extraction.pairs import NOTHING, Flaw, Seen
+from tcaptcha_middleware.extraction.sources import BodySource, HeadSource, media_type
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.steps import ReadBody
 
@@ -23,56 +23,96 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.steps import Walk
 
 
-def extract(
-    settings: Settings, request: Request, *, needs_randstr: bool = True
-) -> Walk[Pair | Reason]:
-    """Find the pair where the settings say; both halves come from one source.
+class Extraction:
+    """Find the pair where a rule's settings say; both halves come from one source.
 
     Args:
         settings: The rule's settings.
-        request: The request's head.
         needs_randstr: Whether a ticket is good only with its randstr; where it is not, its
             randstr is `""`, whatever was sent.
-
-    Raises:
-        RequestBodyError: The body could not be read to the pair.
     """
-    seen = Seen(needs_randstr=needs_randstr)
-    for source in settings.sources:
-        found = source.find(request)
-        if found.is_empty:
-            continue
-        found.needs_randstr = needs_randstr
-        seen.add(found)
-        if found.complete:
-            return Reason.TICKET_AMBIGUOUS if seen.ambiguous else found.pair()
-    parser = body_parser(settings.sources, request, needs_randstr=needs_randstr)
-    body = yield from _read(settings, parser)
-    if isinstance(body, Reason):
-        return body
-    body.needs_randstr = needs_randstr
-    seen.add(body)
-    if seen.ambiguous:
-        return Reason.TICKET_AMBIGUOUS
-    return body.pair() if body.complete else Reason.TICKET_MISSING
+
+    def __init__(self, settings: Settings, *, needs_randstr: bool = True) -> None:
+        self._heads = [one for one in settings.sources if isinstance(one, HeadSource)]
+        self._bodies = [one for one in settings.sources if isinstance(one, BodySource)]
+        self._limit, self._timeout = settings.body_limit, settings.body_timeout
+        self._needs_randstr = needs_randstr
+
+    def walk(self, request: Request) -> Walk[Pair | Reason]:
+        """Return the pair, or why there is none.
+
+        Args:
+            request: The request's head.
+
+        Yields:
+            `ReadBody`, for each piece of a body that is read.
+
+        Raises:
+            RequestBodyError: The body could not be read to the pair.
+        """
+        seen = NOTHING
+        for source in self._heads:
+            found = self._needed(source.find(request))
+            seen = seen.and_also(found)
+            if found.complete:
+                return seen.pair()
+        parser = self.parser(request)
+        body = NOTHING if parser is None else (yield from self._read(parser))
+        if isinstance(body, Reason):
+            return body
+        body = self._needed(body)
+        seen = seen.and_also(body)
+        if body.complete:
+            return seen.pair()
+        return Reason.TICKET_AMBIGUOUS if Flaw.AMBIGUOUS in seen else Reason.TICKET_MISSING
+
+    def parser(self, request: Request) -> Parser | None:
+        """Return the parser of the first source that reads the request's body, if any does.
+
+        Raises:
+            RequestBodyError: The body cannot be read at all.
+        """
+        content_type = next(iter(request.header("Content-Type")), "")
+        kind = media_type(content_type)
+        for source in self._bodies:
+            if source.reads(kind):
+                _check_encoding(request)
+                return source.parser(content_type, needs_randstr=self._needs_randstr)
+        return None
+
+    def _needed(self, seen: Seen) -> Seen:
+        return seen if self._needs_randstr else Seen(seen.ticket, "")
+
+    def _read(self, parser: Parser) -> Walk[Seen | Reason]:
+        room, deadline = self._limit, time.monotonic() + self._timeout
+        more = True
+        while more:
+            piece, more = yield from _piece(deadline)
+            seen = parser.feed(piece[:room])
+            if seen is not None:
+                return seen
+            room -= len(piece)
+            if room < 0:
+                return Reason.BODY_TOO_LARGE
+        return parser.finish()
 
 
-def _read(settings: Settings, parser: Parser | None) -> Walk[Seen | Reason]:
-    if parser is None:
-        return Seen()
-    room, deadline = settings.body_limit, time.monotonic() + settings.body_timeout
-    while (piece := (yield ReadBody(_left(deadline)))) is not None:
-        seen = parser.feed(piece[:room])
-        if seen is not None:
-            return seen
-        room -= len(piece)
-        if room < 0:
-            return Reason.BODY_TOO_LARGE
-    return parser.finish()
+def _check_encoding(request: Request) -> None:
+    if set(request.header("Content-Encoding")) - {"", "identity"}:
+        raise RequestBodyError("the body is compressed: send the ticket in the headers")
+
+
+def _piece(deadline: float) -> Walk[tuple[bytes, bool]]:
+    try:
+        piece: tuple[bytes, bool] = yield ReadBody(_left(deadline))
+    except TimeoutError as error:
+        raise RequestBodyError("the body came too slowly") from error
+    return piece
 
 
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
+    # Looked at between pieces too: empty ones could come without end, and without a wait.
     if left <= 0:
-        raise RequestBodyError("the body came too slowly")
+        raise TimeoutError
     return left

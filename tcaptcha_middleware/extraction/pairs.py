@@ -6,13 +6,15 @@ Pure values; knows nothing of where in a request they stood.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tcaptcha_middleware.models import Ticket
 
 Pair = tuple[str, str]
@@ -20,75 +22,80 @@ Pair = tuple[str, str]
 # Tencent documents neither alphabet nor length. Seen are letters, digits, "_-*@" and some
 # 150 characters; a wider net keeps out only what cannot be a ticket.
 _TICKET = re.compile(r"[!-~]{1,8192}")
-_RANDSTR = re.compile(r"[!-~]{1,1024}")
-_UNFILLED = (None, "")
+# Empty where the ticket needs none; where it needs one, an empty one is not filled in.
+_RANDSTR = re.compile(r"[!-~]{0,1024}")
 
 
-@dataclass(slots=True)
-class Seen:
-    """Every value met so far for each half of a pair, from one source or several.
+class Flaw(Enum):
+    """Why a half that was sent is none. Not a text, so that nobody can send it."""
 
-    A value that is no text (a JSON number, a list) is kept as it is, to be refused.
+    AMBIGUOUS = "two different values were sent"
+    NO_TEXT = "something else than a text was sent"
+
+
+Half = str | Flaw | None
+"""What is known of one half: its text, or what is wrong with it; None where it is missing."""
+
+
+def half(values: Sequence[object]) -> Half:
+    """Return what all values that were sent for one half come to.
+
+    Args:
+        values: Texts; None or an empty one counts as not filled in, anything else as no text.
+    """
+    found: Half = None
+    for value in values:
+        found = _agreed(found, value if isinstance(value, str) else _no_text(value))
+    return found
+
+
+def _no_text(value: object) -> Half:
+    return None if value is None else Flaw.NO_TEXT
+
+
+def _agreed(one: Half, other: Half) -> Half:
+    if not other or one == other:
+        return one
+    return Flaw.AMBIGUOUS if one else other
+
+
+class Seen(NamedTuple):
+    """What one source, or several, have of a pair.
 
     Attributes:
-        tickets: The tickets.
-        randstrs: The randstrs.
-        needs_randstr: Whether a ticket is good only with its randstr; where it is not, nobody
-            looks at the randstrs, which then can neither help nor hurt.
+        ticket: The ticket.
+        randstr: The randstr; `""` where the ticket needs none.
     """
 
-    tickets: list[object] = field(default_factory=list)
-    randstrs: list[object] = field(default_factory=list)
-    needs_randstr: bool = True
+    ticket: Half = None
+    randstr: Half = None
 
-    def add(self, other: Seen) -> None:
-        """Take in what another source has."""
-        self.tickets += other.tickets
-        self.randstrs += other.randstrs
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither half was met."""
-        return not (self.tickets or self.randstrs)
+    def and_also(self, other: Seen) -> Seen:
+        """Return what both have together; where they disagree, it is ambiguous."""
+        if self is NOTHING:
+            return other
+        return Seen(_agreed(self.ticket, other.ticket), _agreed(self.randstr, other.randstr))
 
     @property
     def complete(self) -> bool:
-        """Whether every half was met. An empty one counts as not filled in."""
-        randstr = not self.needs_randstr or _distinct(self.randstrs)
-        return bool(randstr and _distinct(self.tickets))
-
-    @property
-    def ambiguous(self) -> bool:
-        """Whether one half was met with two different values."""
-        randstrs = self.needs_randstr and len(_distinct(self.randstrs)) > 1
-        return randstrs or len(_distinct(self.tickets)) > 1
+        """Whether neither half is missing."""
+        return self.ticket is not None and self.randstr is not None
 
     def pair(self) -> Pair | Reason:
-        """Return the pair of halves that are complete, or why they are none.
-
-        A randstr that is not needed is `""`, whatever was sent.
-        """
-        ticket = _distinct(self.tickets)[0]
-        randstr = _distinct(self.randstrs)[0] if self.needs_randstr else ""
+        """Return the pair, or why there is none."""
+        ticket, randstr = self
         if isinstance(ticket, str) and isinstance(randstr, str):
             return ticket, randstr
-        return Reason.TICKET_MALFORMED
+        if Flaw.AMBIGUOUS in self:
+            return Reason.TICKET_AMBIGUOUS
+        return Reason.TICKET_MALFORMED if self.complete else Reason.TICKET_MISSING
 
 
-def _distinct(values: list[object]) -> list[object]:
-    """Return the first value, and the first that differs; a body may hold thousands."""
-    if len(values) == 1 and values[0] not in _UNFILLED:
-        return values
-    filled = [value for value in values if value not in _UNFILLED]
-    if len(filled) <= 1:
-        return filled
-    return filled[:1] + [value for value in filled if value != filled[0]][:1]
+NOTHING = Seen()
 
 
-def screen(ticket: Ticket, *, needs_randstr: bool = True) -> Reason | None:
+def screen(ticket: Ticket) -> Reason | None:
     """Return why the ticket is not worth a call, or None."""
-    if not _TICKET.fullmatch(ticket.ticket):
-        return Reason.TICKET_MALFORMED
-    if needs_randstr and not _RANDSTR.fullmatch(ticket.randstr):
+    if not (_TICKET.fullmatch(ticket.ticket) and _RANDSTR.fullmatch(ticket.randstr)):
         return Reason.TICKET_MALFORMED
     return Reason.DISASTER_TICKET if is_disaster(ticket.ticket) else None

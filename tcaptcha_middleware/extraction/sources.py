@@ -8,54 +8,77 @@ it can.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
-from tcaptcha_middleware.extraction.bodies import Multipart, Whole, form_fields, json_fields
-from tcaptcha_middleware.extraction.pairs import Seen
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extraction.bodies import (
+    Multipart,
+    Whole,
+    form_fields,
+    json_fields,
+    named,
+)
+from tcaptcha_middleware.extraction.pairs import NOTHING, Seen, half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from tcaptcha_middleware.extraction.bodies import Parser
-    from tcaptcha_middleware.extraction.pairs import Pair
+    from tcaptcha_middleware.extraction.pairs import Half, Pair
     from tcaptcha_middleware.models import Request
 
 
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
 _HOST = "__Host-"
+_URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
-class Source:
-    """A place where the pair may stand; override the one method that it needs."""
+class HeadSource(ABC):
+    """A place in a request's head where the pair may stand."""
 
     __slots__ = ()
 
-    def find(self, request: Request) -> Seen:  # noqa: ARG002  for those that need it
+    @abstractmethod
+    def find(self, request: Request) -> Seen:
         """Return what the request's head holds."""
-        return Seen()
 
-    def parser(self, content_type: str) -> Parser | None:  # noqa: ARG002  likewise
-        """Return a parser for such a body, or None where this source does not read it.
+
+class BodySource(ABC):
+    """A place in a request's body where the pair may stand."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def reads(self, media_type: str) -> bool:
+        """Tell whether it reads such bodies.
+
+        Args:
+            media_type: What the body is, in lower case and without parameters.
+        """
+
+    @abstractmethod
+    def parser(self, content_type: str, *, needs_randstr: bool = True) -> Parser:
+        """Return a parser for such a body.
 
         Args:
             content_type: The request's `Content-Type`, with its parameters.
+            needs_randstr: Whether a ticket is good only with its randstr; where it is not,
+                the parser may stop at the ticket.
 
         Raises:
             RequestBodyError: Such a body cannot be read at all.
         """
-        return None
 
-    def ticket_parser(self, content_type: str) -> Parser | None:
-        """Same as `parser`, where a ticket needs no randstr: it may stop at the ticket."""
-        return self.parser(content_type)
+
+Source = HeadSource | BodySource
 
 
 @dataclass(frozen=True, slots=True)
-class Header(Source):
+class Header(HeadSource):
     """The pair stands in two request headers.
 
     Args:
@@ -78,16 +101,17 @@ class Header(Source):
 
     def find(self, request: Request) -> Seen:
         """Return every value; a comma joins repeated headers (RFC 9110, section 5.3)."""
-        return Seen(_split(request.header(self.ticket)), _split(request.header(self.randstr)))
+        return Seen(_listed(request, self.ticket), _listed(request, self.randstr))
 
 
-def _split(values: list[str]) -> list[object]:
-    return [part.strip() for value in values for part in value.split(",")]
+def _listed(request: Request, name: str) -> Half:
+    values = request.header(name)
+    return half([part.strip() for value in values for part in value.split(",")])
 
 
 @dataclass(frozen=True, slots=True)
-class _Fields(Source):
-    """The pair stands in two fields, each under its name."""
+class _Fields:
+    """Two fields, each with its name."""
 
     ticket: str = "ticket"
     randstr: str = "randstr"
@@ -98,7 +122,7 @@ class _Fields(Source):
 
 
 @dataclass(frozen=True, slots=True)
-class Query(_Fields):
+class Query(_Fields, HeadSource):
     """The pair stands in the query string. Such tickets end up in access logs.
 
     Args:
@@ -112,7 +136,7 @@ class Query(_Fields):
 
 
 @dataclass(frozen=True, slots=True)
-class Cookie(Source):
+class Cookie(HeadSource):
     """The pair stands in two cookies, of `GET` and `HEAD` alone.
 
     A browser sends cookies by itself, so that no form on another site may spend a visitor's
@@ -138,17 +162,10 @@ class Cookie(Source):
     def find(self, request: Request) -> Seen:
         """Return every value of both cookies."""
         if request.kind != "http" or request.method.upper() not in ("GET", "HEAD"):
-            return Seen()
+            return NOTHING
         pairs = [_cookie(text) for value in request.header("Cookie") for text in _parts(value)]
-        own = _named(pairs, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
-        return own if own.complete else _named(pairs, self.ticket, self.randstr)
-
-
-def _named(pairs: list[tuple[str, str]], ticket: str, randstr: str) -> Seen:
-    return Seen(
-        [value for name, value in pairs if name == ticket],
-        [value for name, value in pairs if name == randstr],
-    )
+        own = named(pairs, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
+        return own if own.complete else named(pairs, self.ticket, self.randstr)
 
 
 def _parts(value: str) -> list[str]:
@@ -162,7 +179,7 @@ def _cookie(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Function(Source):
+class Function(HeadSource):
     """A function of your own finds the pair in the request's head.
 
     Args:
@@ -175,11 +192,11 @@ class Function(Source):
     def find(self, request: Request) -> Seen:
         """Return what the function found."""
         pair = self.function(request)
-        return Seen() if pair is None else Seen([pair[0]], [pair[1]])
+        return NOTHING if pair is None else Seen(half([pair[0]]), half([pair[1]]))
 
 
 @dataclass(frozen=True, slots=True)
-class Form(_Fields):
+class Form(_Fields, BodySource):
     """The pair stands in two fields of an HTML form, urlencoded or multipart.
 
     An urlencoded form is read to its end, because a later duplicate would make it ambiguous.
@@ -191,25 +208,20 @@ class Form(_Fields):
         randstr: The field that holds the randstr.
     """
 
-    def parser(self, content_type: str) -> Parser | None:
-        """Return a parser for both kinds of form."""
-        return self._parser(content_type, Seen())
+    def reads(self, media_type: str) -> bool:
+        """Tell whether it is either kind of form."""
+        return media_type in (_URLENCODED, _MULTIPART)
 
-    def ticket_parser(self, content_type: str) -> Parser | None:
-        """Same as `parser`, but stops at the ticket."""
-        return self._parser(content_type, Seen(needs_randstr=False))
-
-    def _parser(self, content_type: str, seen: Seen) -> Parser | None:
-        media_type = _media_type(content_type)
-        if media_type == "application/x-www-form-urlencoded":
-            return Whole(lambda body: form_fields(body, self.ticket, self.randstr))
-        if media_type == "multipart/form-data":
-            return Multipart(content_type, self.ticket, self.randstr, seen)
-        return None
+    def parser(self, content_type: str, *, needs_randstr: bool = True) -> Parser:
+        """Return a parser for that kind."""
+        names = self.ticket, self.randstr
+        if media_type(content_type) == _MULTIPART:
+            return Multipart(content_type, *names, needs_randstr=needs_randstr)
+        return Whole(form_fields, *names)
 
 
 @dataclass(frozen=True, slots=True)
-class Json(_Fields):
+class Json(_Fields, BodySource):
     """The pair stands in a JSON object. The document is read to its end.
 
     Args:
@@ -217,12 +229,23 @@ class Json(_Fields):
         randstr: The randstr's key, likewise.
     """
 
-    def parser(self, content_type: str) -> Parser | None:
-        """Return a parser for `application/json` and every `+json`."""
-        media_type = _media_type(content_type)
-        if media_type == "application/json" or media_type.endswith("+json"):
-            return Whole(lambda body: json_fields(body, self.ticket, self.randstr))
-        return None
+    def reads(self, media_type: str) -> bool:
+        """Tell whether it is `application/json` or a `+json`."""
+        return media_type == "application/json" or media_type.endswith("+json")
+
+    def parser(
+        self,
+        content_type: str,  # noqa: ARG002  JSON has no use for its parameters
+        *,
+        needs_randstr: bool = True,  # noqa: ARG002  and is read to its end either way
+    ) -> Parser:
+        """Return a parser for a document."""
+        return Whole(json_fields, self.ticket, self.randstr)
+
+
+def media_type(content_type: str) -> str:
+    """Return the media type of a `Content-Type`, in lower case and without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _check_names(ticket: str, randstr: str) -> None:
@@ -230,10 +253,6 @@ def _check_names(ticket: str, randstr: str) -> None:
         raise ConfigurationError(
             f"ticket and randstr need two different names, not {ticket!r} and {randstr!r}"
         )
-
-
-def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 DEFAULT_SOURCES = (Header(), Form(), Json())
@@ -252,7 +271,7 @@ def as_sources(given: object) -> tuple[Source, ...]:
 
 
 def _as_source(given: object) -> Source:
-    if isinstance(given, Source):
+    if isinstance(given, (HeadSource, BodySource)):
         return given
     if isinstance(given, type) or not callable(given):
         raise ConfigurationError(
@@ -260,27 +279,3 @@ def _as_source(given: object) -> Source:
             "Cookie() or a function"
         )
     return Function(given)
-
-
-def body_parser(
-    sources: Iterable[Source], request: Request, *, needs_randstr: bool = True
-) -> Parser | None:
-    """Return the parser of the first source that reads the request's body, if any does.
-
-    Args:
-        sources: Where the pair may stand.
-        request: The request's head.
-        needs_randstr: Whether a ticket is good only with its randstr.
-
-    Raises:
-        RequestBodyError: The body cannot be read at all.
-    """
-    content_type = next(iter(request.header("Content-Type")), "")
-    parsers = (
-        source.parser(content_type) if needs_randstr else source.ticket_parser(content_type)
-        for source in sources
-    )
-    parser = next((parser for parser in parsers if parser is not None), None)
-    if parser is not None and set(request.header("Content-Encoding")) - {"", "identity"}:
-        raise RequestBodyError("the body is compressed: send the ticket in the headers")
-    return parser

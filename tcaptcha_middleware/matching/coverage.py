@@ -16,6 +16,7 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extraction.extract import Extraction
 from tcaptcha_middleware.matching.rules import parse
 from tcaptcha_middleware.resilience.limits import Budget
 from tcaptcha_middleware.resilience.upstream import Upstream
@@ -61,6 +62,7 @@ class Coverage:
         budget: How many may be let through unchecked.
         strangers: Who was let through with a disaster ticket.
         preflight: Whether a CORS preflight passes unchecked.
+        extraction: Finds the pair in a request.
     """
 
     name: str
@@ -73,10 +75,14 @@ class Coverage:
     budget: Budget = field(repr=False)
     strangers: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
     preflight: bool = field(init=False, repr=False)
+    extraction: Extraction = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work out once what every request asks."""
         object.__setattr__(self, "preflight", "OPTIONS" not in self.pattern.methods)
+        needs_randstr = self.action.needs_randstr
+        extraction = Extraction(self.settings, needs_randstr=needs_randstr)
+        object.__setattr__(self, "extraction", extraction)
 
     @property
     def app_id(self) -> int:

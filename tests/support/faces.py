@@ -11,6 +11,7 @@ import io
 import json
 import time
 import warnings
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -69,7 +70,7 @@ def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
     coverage = guard.match(exchange.method, exchange.path.decode("utf-8", "replace"))
     if coverage is None:
         return Outcome(UNCOVERED, body_seen=exchange.body)
-    pieces = iter((*exchange.pieces, None))
+    pieces = deque(exchange.pieces or [b""])
     walk = guard.check(coverage, _request(exchange))
     try:
         step = next(walk)
@@ -101,10 +102,9 @@ def _request(exchange: Exchange) -> Request:
 def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
     match step:
         case ReadBody():
-            piece = next(pieces)
-            if piece is None and exchange.broken_off:
+            if not pieces:
                 raise RequestBodyError("broken off")
-            return piece
+            return pieces.popleft(), bool(pieces) or exchange.broken_off
         case Ask(question, request):
             return question(request)
         case Pause(seconds):
