@@ -105,8 +105,7 @@ class Header(HeadSource):
 
 
 def _listed(request: Request, name: str) -> Half:
-    values = request.header(name)
-    return half([part.strip() for value in values for part in value.split(",")])
+    return half([part.strip() for part in ",".join(request.header(name)).split(",")])
 
 
 @dataclass(frozen=True, slots=True)
