@@ -9,10 +9,10 @@ import os
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from anyio.lowlevel import RunVar
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
 _number = count()
@@ -26,6 +26,9 @@ class PerLoop(Generic[T]):
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
+        # The WSGI face keeps values of a process, and has no use for loops.
+        from anyio.lowlevel import RunVar
+
         self._make = make
         # Older releases of anyio tell variables apart by their names.
         self._kept: RunVar[T | None] = RunVar(f"tcaptcha {next(_number)}", None)
