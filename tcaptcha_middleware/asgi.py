@@ -175,7 +175,7 @@ def _fetch(step: Step, body: _Body) -> Awaitable[object]:
             return within(timeout, verifier.averify(ticket))
         case Claim(claims, key, seconds, timeout):
             return within(timeout, claims.aclaim(key, seconds))
-        case ReadBody(timeout):
+        case ReadBody(timeout, _):
             return within(timeout, body.read())
         case Ask(question, request, timeout):
             return within(timeout, _answer(question(request)))

@@ -165,7 +165,8 @@ class Guard(Settings):
             excuse = yield from _asked(coverage.settings.when, coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        found = yield from coverage.extraction.walk(request)
+        may_hang_up = enforced(coverage, request)
+        found = yield from coverage.extraction.walk(request, may_hang_up=may_hang_up)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
         ticket = Ticket(*found, _address(coverage.settings, request))

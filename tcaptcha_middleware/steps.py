@@ -18,9 +18,12 @@ class ReadBody(NamedTuple):
 
     Attributes:
         timeout: How long the client may take for it, in seconds.
+        may_hang_up: Whether its connection may be cut for that; not where the application
+            gets the request whatever the decision, and may want the rest of the body.
     """
 
     timeout: float
+    may_hang_up: bool
 
 
 class Ask(NamedTuple):

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
-from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
+from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Request
 from tcaptcha_middleware.responses import Response, framed
 from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody
+from tcaptcha_middleware.wsgi_input import Body, Environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,18 +25,10 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Decision
     from tcaptcha_middleware.steps import Step
 
-Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY = "tcaptcha.decision"
-
-# Most inputs wait until they have as much as was asked for, so that little is asked for: a
-# form whose ticket stands first is not waited for to its end, and the deadline is looked at
-# between the pieces. gunicorn reads no less at once; a pair is shorter.
-_PIECE = 1024
-# Of a length that can be meant; int() raises where there are thousands.
-_DIGITS = 18
 
 
 class TCaptchaWSGIMiddleware:
@@ -84,7 +76,7 @@ class TCaptchaWSGIMiddleware:
     def _gate(
         self, coverage: Coverage, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
-        request, body = _request(environ), _Body(environ)
+        request, body = _request(environ), Body(environ)
         decision = self._drive(coverage, request, body)
         body.replay(environ)
         if isinstance(decision, Allow):
@@ -92,10 +84,10 @@ class TCaptchaWSGIMiddleware:
             return self.app(environ, start_response)
         answer = self.guard.answer(coverage, request, decision)
         if isinstance(answer, Response):
-            return _send(answer, environ, start_response)
-        return cast("Iterable[bytes]", answer(environ, start_response))
+            return body.behind(_send(answer, environ, start_response))
+        return body.behind(answer(environ, start_response))
 
-    def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
+    def _drive(self, coverage: Coverage, request: Request, body: Body) -> Decision:
         walk = self.guard.check(coverage, request)
         try:
             step = next(walk)
@@ -112,98 +104,10 @@ class TCaptchaWSGIMiddleware:
             walk.close()
 
 
-class _Body:
-    """A request's body: read in search of the pair, then put back before the rest."""
-
-    def __init__(self, environ: Environ) -> None:
-        self._input = environ["wsgi.input"]
-        # Returns what is there, where a server's input knows how.
-        self._read = getattr(self._input, "read1", self._input.read)
-        self._kept: list[bytes] = []
-        self._left = _length(environ)
-
-    def read(self) -> tuple[bytes, bool]:
-        """Return the next piece, and whether there is more.
-
-        Raises:
-            RequestBodyError: The body broke off, or is shorter than it was said to be.
-        """
-        if self._left == 0:
-            return b"", False
-        size = _PIECE if self._left is None else min(_PIECE, self._left)
-        try:
-            piece: bytes = self._read(size)
-        except Exception as error:
-            # Whatever it is, the client made it: servers parse chunks and trailers here, and
-            # have errors of their own for what is wrong with them.
-            raise RequestBodyError("the client went away, or broke the framing") from error
-        self._kept.append(piece)
-        if self._left is None:
-            self._left = None if piece else 0
-            return piece, bool(piece)
-        if not piece:
-            raise RequestBodyError("the body is shorter than its Content-Length")
-        self._left -= len(piece)
-        return piece, self._left > 0
-
-    def replay(self, environ: Environ) -> None:
-        """Give the application an input that begins with what was read."""
-        if self._kept:
-            rest = BytesIO() if self._left == 0 else self._input
-            environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
-
-
-class _Input:
-    """A `wsgi.input` in two parts, read as one (PEP 3333, "Input and Error Streams")."""
-
-    def __init__(self, head: BytesIO, rest: Any) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, size: int = -1) -> bytes:
-        head = self._head.read(size)
-        if size < 0:
-            return head + cast("bytes", self._rest.read())
-        return head if len(head) == size else head + self._rest.read(size - len(head))
-
-    def readline(self, size: int = -1) -> bytes:
-        head = self._head.readline(size)
-        if head.endswith(b"\n") or len(head) == size:
-            return head
-        if size < 0:
-            return head + cast("bytes", self._rest.readline())
-        return head + cast("bytes", self._rest.readline(size - len(head)))
-
-    def readlines(self, hint: int = -1) -> list[bytes]:
-        return self._some_lines(hint) if hint > 0 else list(self)
-
-    def _some_lines(self, hint: int) -> list[bytes]:
-        lines: list[bytes] = []
-        for line in self:
-            lines.append(line)
-            hint -= len(line)
-            if hint <= 0:
-                break
-        return lines
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-
 def _unwrapped(environ: Environ, name: str) -> bytes:
     # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
     wrapped: str = environ.get(name, "")
     return wrapped.encode("latin-1", "replace")
-
-
-def _length(environ: Environ) -> int | None:
-    """Return the body's length in bytes, or None where only its end tells."""
-    text = environ.get("CONTENT_LENGTH") or ""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
-        return int(text)
-    # Without a length a server may block for ever at the body's end, unless it says not to:
-    # https://gist.github.com/mitsuhiko/5721547
-    return None if environ.get("wsgi.input_terminated") and not text else 0
 
 
 def _request(environ: Environ) -> Request:
@@ -231,10 +135,10 @@ def _header(name: str) -> bytes:
     return header.encode("latin-1", "replace")
 
 
-def _fetch(step: Step, body: _Body) -> object:
+def _fetch(step: Step, body: Body) -> object:
     match step:
-        case ReadBody():
-            return body.read()
+        case ReadBody(timeout, may_hang_up):
+            return body.read(timeout, may_hang_up=may_hang_up)
         case Ask(question, request, _):
             return question(request)
         case Pause(seconds):

@@ -8,7 +8,8 @@ import os
 import random
 import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 
@@ -276,9 +277,11 @@ def test_nothing_is_run_for_a_client_that_goes_away_in_the_middle(site):
     assert where.partition("?")[2] not in ran(site)
 
 
+# gunicorn hands over its connection, which can be hung up on.
+BOUNDED = [*ASGI, "gunicorn", "gunicorn with threads"]
 SLOW = [
-    *(pytest.param(server, b"t", 0.2, id=f"{server} drips") for server in ASGI),
-    *(pytest.param(server, b"t", PATIENCE, id=f"{server} stalls") for server in ASGI),
+    *(pytest.param(server, b"t", 0.2, id=f"{server} drips") for server in BOUNDED),
+    *(pytest.param(server, b"t", PATIENCE, id=f"{server} stalls") for server in BOUNDED),
     # Where an input waits for all that it is asked for, only its pieces can be counted.
     pytest.param("wsgiref", b"t", 0.2, id="wsgiref drips"),
     *(
@@ -299,6 +302,32 @@ def test_a_slow_client_is_refused_in_time(site, drop, pause):
             assert time.monotonic() < deadline
             wire.send(drop)
         assert wire.answer().code in {"request_malformed", "closed"}
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn with threads"])
+@pytest.mark.parametrize("piece", [b"t", chunk(b"t")], ids=["length", "chunked"])
+def test_a_client_that_sends_a_byte_at_a_time_is_answered_after_body_timeout(site, piece):
+    header = "Content-Length: 10000000" if piece == b"t" else "Transfer-Encoding: chunked"
+    began = time.monotonic()
+    with Wire(site.port) as wire:
+        wire.head(target(), FORM, header)
+        wire.send(piece)
+        while not wire.readable(0.2):
+            assert time.monotonic() - began < PATIENCE
+            wire.send(piece)
+        assert wire.answer().code == "request_malformed"
+    assert 0.9 < time.monotonic() - began < 10
+
+
+def test_a_connection_outlives_the_deadline_of_a_body_that_came_in_time(serve):
+    site = serve("gunicorn with threads")
+    with closing(HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)) as connection:
+        for _ in range(2):
+            connection.request("POST", target(), form(), {"Content-Type": FORM.split()[1]})
+            assert connection.getresponse().read()
+            kept = connection.sock
+            time.sleep(1.2)
+        assert connection.sock is kept is not None
 
 
 LARGE = 200

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
+import time
 from wsgiref.validate import validator
 
 import pytest
@@ -257,6 +260,130 @@ def test_a_client_that_drips_is_answered_in_time():
     guard = Guard(["/login"], FakeVerifier(), body_timeout=0.05, body_limit=10**9)
     face = TCaptchaWSGIMiddleware(app_with(print), guard)
     assert b"request_malformed" in b"".join(face(environ, lambda *_: None))
+
+
+class Waiting(io.RawIOBase):
+    """An input over a connection that waits for all that is asked for, as gunicorn's does."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def read(self, size=-1):
+        read = b""
+        while len(read) < size and (piece := self.connection.recv(size - len(read))):
+            read += piece
+        return read
+
+
+@pytest.fixture
+def ends():
+    """A connection's two ends, ours and the client's, no wait on which is for ever."""
+    ours, client = socket.socketpair()
+    with ours, client:
+        ours.settimeout(20)
+        client.settimeout(20)
+        yield ours, client
+
+
+def slow(ours, length=1000, **environ):
+    """Return the environ of a request over `ours` whose body does not come, or not at once."""
+    return environ_of(
+        Exchange(headers=(FORM,)),
+        **{"wsgi.input": Waiting(ours), "CONTENT_LENGTH": str(length)},
+        **{"gunicorn.socket": ours} | environ,
+    )
+
+
+def hurried(app=print, **settings):
+    return TCaptchaWSGIMiddleware(
+        app, Guard(["/login"], FakeVerifier(), body_timeout=0.05, **settings)
+    )
+
+
+SERVERS = ["gunicorn.socket", "werkzeug.socket"]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_client_that_stalls_is_hung_up_on_and_answered(ends, name, caplog):
+    caplog.set_level("DEBUG")
+    environ = slow(ends[0]) | {"gunicorn.socket": None, name: ends[0]}
+    status, _, body = call_wsgi(hurried(), environ)
+    assert (status, json.loads(body)["code"]) == (400, "request_malformed")
+    assert "too slowly" in caplog.text
+
+
+def test_nothing_is_read_or_written_behind_the_answer_to_who_was_hung_up_on(ends):
+    ours, client = ends
+    answer = hurried()(slow(ours), lambda *_: None)
+    ours.sendall(b"".join(answer))
+    answer.close()
+    assert json.loads(client.recv(10_000))["code"] == "request_malformed"
+    assert client.recv(1) == b""
+    with pytest.raises(OSError, match="pipe"):
+        client.sendall(b"GET /admin HTTP/1.1")
+
+
+def test_a_responders_answer_to_who_was_hung_up_on_is_closed_too(ends):
+    ours, client = ends
+    closed = []
+
+    class Answer(list):
+        def close(self):
+            closed.append(True)
+            raise ZeroDivisionError
+
+    face = hurried(responder=lambda request, refuse: lambda environ, start: Answer([b"no"]))
+    answer = face(slow(ours), lambda *_: None)
+    assert list(answer) == [b"no"]
+    with pytest.raises(ZeroDivisionError):
+        answer.close()
+    assert closed == [True]
+    assert client.recv(1) == b""
+
+
+def test_a_body_in_time_costs_no_connection(ends):
+    ours, client = ends
+    client.sendall(PAIR)
+    assert hurried(app_with(print))(slow(ours, len(PAIR)), lambda *_: None) == [b""]
+    time.sleep(0.2)
+    client.sendall(b"next")
+    assert ours.recv(4) == b"next"
+
+
+@pytest.mark.parametrize("settings", [{"mode": "observe"}, {"percent": 0}], ids=str)
+def test_nobody_is_hung_up_on_where_nobody_is_refused(ends, settings):
+    ours, client = ends
+    seen = []
+
+    def send_late():
+        client.sendall(PAIR[:5])
+        time.sleep(0.2)
+        client.sendall(PAIR[5:])
+
+    face = hurried(
+        app_with(lambda environ: seen.append(environ["wsgi.input"].read(26))), **settings
+    )
+    sending = threading.Thread(target=send_late)
+    sending.start()
+    answer = face(slow(ours, len(PAIR)), lambda *_: None)
+    sending.join()
+    assert (answer, seen) == ([b""], [PAIR])
+
+
+SHARED = {
+    "HTTP/2": {"SERVER_PROTOCOL": "HTTP/2.0"},
+    "a socket of another kind": {"gunicorn.socket": object()},
+}
+
+
+@pytest.mark.parametrize("environ", SHARED.values(), ids=SHARED)
+def test_a_connection_that_is_not_the_requests_alone_is_not_cut(ends, environ):
+    ours, client = ends
+    ours.settimeout(0.2)
+    answer = hurried()(slow(ours, **environ), lambda *_: None)
+    assert json.loads(b"".join(answer))["code"] == "request_malformed"
+    client.sendall(b"next")
+    assert ours.recv(4) == b"next"
 
 
 RESPONDERS = {

@@ -38,11 +38,12 @@ class Extraction:
         self._limit, self._timeout = settings.body_limit, settings.body_timeout
         self._needs_randstr = needs_randstr
 
-    def walk(self, request: Request) -> Walk[Pair | Reason]:
+    def walk(self, request: Request, *, may_hang_up: bool = True) -> Walk[Pair | Reason]:
         """Return the pair, or why there is none.
 
         Args:
             request: The request's head.
+            may_hang_up: Whether a client that is too slow may be cut off; see `ReadBody`.
 
         Yields:
             `ReadBody`, for each piece of a body that is read.
@@ -57,7 +58,7 @@ class Extraction:
             if found.complete:
                 return seen.pair()
         parser = self.parser(request)
-        body = NOTHING if parser is None else (yield from self._read(parser))
+        body = NOTHING if parser is None else (yield from self._read(parser, may_hang_up))
         if isinstance(body, Reason):
             return body
         body = self._needed(body)
@@ -83,11 +84,11 @@ class Extraction:
     def _needed(self, seen: Seen) -> Seen:
         return seen if self._needs_randstr else Seen(seen.ticket, "")
 
-    def _read(self, parser: Parser) -> Walk[Seen | Reason]:
+    def _read(self, parser: Parser, may_hang_up: bool) -> Walk[Seen | Reason]:
         room, deadline = self._limit, time.monotonic() + self._timeout
         more = True
         while more:
-            piece, more = yield from _piece(deadline)
+            piece, more = yield from _piece(deadline, may_hang_up)
             seen = parser.feed(piece[:room])
             if seen is not None:
                 return seen
@@ -102,9 +103,9 @@ def _check_encoding(request: Request) -> None:
         raise RequestBodyError("the body is compressed: send the ticket in the headers")
 
 
-def _piece(deadline: float) -> Walk[tuple[bytes, bool]]:
+def _piece(deadline: float, may_hang_up: bool) -> Walk[tuple[bytes, bool]]:
     try:
-        piece: tuple[bytes, bool] = yield ReadBody(_left(deadline))
+        piece: tuple[bytes, bool] = yield ReadBody(_left(deadline), may_hang_up)
     except TimeoutError as error:
         raise RequestBodyError("the body came too slowly") from error
     return piece

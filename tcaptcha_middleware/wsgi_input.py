@@ -1,0 +1,175 @@
+"""A request's body under WSGI: read in search of the pair, then put back before the rest.
+
+https://peps.python.org/pep-3333/#input-and-error-streams
+"""
+
+from __future__ import annotations
+
+import socket
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, cast
+
+from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.resilience.hangups import Hangup, HungUpError, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Environ = dict[str, Any]
+
+# Most inputs wait until they have as much as was asked for, so that little is asked for: a
+# form whose ticket stands first is not waited for to its end, and the deadline is looked at
+# between the pieces. gunicorn reads no less at once; a pair is shorter.
+_PIECE = 1024
+# Of a length that can be meant; int() raises where there are thousands.
+_DIGITS = 18
+# Where servers hand over the connection that their input reads from.
+_CONNECTIONS = ("gunicorn.socket", "werkzeug.socket")
+
+
+class Body:
+    """The body of one request.
+
+    Args:
+        environ: The request's environ.
+    """
+
+    def __init__(self, environ: Environ) -> None:
+        self._input = environ["wsgi.input"]
+        # Returns what is there, where a server's input knows how.
+        self._read = getattr(self._input, "read1", self._input.read)
+        self._connection = _connection(environ)
+        self._hung_up = False
+        self._kept: list[bytes] = []
+        self._left = _length(environ)
+
+    def read(self, timeout: float, *, may_hang_up: bool) -> tuple[bytes, bool]:
+        """Return the next piece, and whether there is more.
+
+        Args:
+            timeout: How long the client may take, in seconds; kept to only where the server
+                hands over its connection.
+            may_hang_up: Whether the connection may be cut for that.
+
+        Raises:
+            HungUpError: It came too slowly.
+            RequestBodyError: The body broke off, or is shorter than it was said to be.
+        """
+        if self._left == 0:
+            return b"", False
+        size = _PIECE if self._left is None else min(_PIECE, self._left)
+        piece = self._read_within(timeout if may_hang_up else None, size)
+        self._kept.append(piece)
+        if self._left is None:
+            self._left = None if piece else 0
+            return piece, bool(piece)
+        if not piece:
+            raise RequestBodyError("the body is shorter than its Content-Length")
+        self._left -= len(piece)
+        return piece, self._left > 0
+
+    def _read_within(self, timeout: float | None, size: int) -> bytes:
+        try:
+            if self._connection is None or timeout is None:
+                return cast("bytes", self._read(size))
+            with Hangup(self._connection, timeout):
+                return cast("bytes", self._read(size))
+        except HungUpError:
+            self._hung_up = True
+            raise
+        except Exception as error:
+            # Whatever it is, the client made it: servers parse chunks and trailers here, and
+            # have errors of their own for what is wrong with them.
+            raise RequestBodyError("the client went away, or broke the framing") from error
+
+    def replay(self, environ: Environ) -> None:
+        """Give the application an input that begins with what was read."""
+        if self._kept:
+            rest = BytesIO() if self._left == 0 else self._input
+            environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
+
+    def behind(self, answer: Iterable[bytes]) -> Iterable[bytes]:
+        """Return a refusal that ends the connection, if that was hung up on, behind itself."""
+        if self._connection is None or not self._hung_up:
+            return answer
+        return _Farewell(answer, self._connection)
+
+
+class _Farewell:
+    """An answer behind which its connection ends.
+
+    Args:
+        answer: What is sent.
+        connection: What it is sent on.
+    """
+
+    def __init__(self, answer: Iterable[bytes], connection: socket.socket) -> None:
+        self._answer = answer
+        self._connection = connection
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._answer)
+
+    def close(self) -> None:
+        """Close what PEP 3333 wants closed, and the connection."""
+        try:
+            if hasattr(self._answer, "close"):
+                self._answer.close()
+        finally:
+            cut(self._connection)
+
+
+class _Input:
+    """A `wsgi.input` in two parts, read as one (PEP 3333, "Input and Error Streams")."""
+
+    def __init__(self, head: BytesIO, rest: Any) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int = -1) -> bytes:
+        head = self._head.read(size)
+        if size < 0:
+            return head + cast("bytes", self._rest.read())
+        return head if len(head) == size else head + self._rest.read(size - len(head))
+
+    def readline(self, size: int = -1) -> bytes:
+        head = self._head.readline(size)
+        if head.endswith(b"\n") or len(head) == size:
+            return head
+        if size < 0:
+            return head + cast("bytes", self._rest.readline())
+        return head + cast("bytes", self._rest.readline(size - len(head)))
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return self._some_lines(hint) if hint > 0 else list(self)
+
+    def _some_lines(self, hint: int) -> list[bytes]:
+        lines: list[bytes] = []
+        for line in self:
+            lines.append(line)
+            hint -= len(line)
+            if hint <= 0:
+                break
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+
+def _length(environ: Environ) -> int | None:
+    """Return the body's length in bytes, or None where only its end tells."""
+    text = environ.get("CONTENT_LENGTH") or ""
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return int(text)
+    # Without a length a server may block for ever at the body's end, unless it says not to:
+    # https://gist.github.com/mitsuhiko/5721547
+    return None if environ.get("wsgi.input_terminated") and not text else 0
+
+
+def _connection(environ: Environ) -> socket.socket | None:
+    """Return the connection that the input reads from, if it is this request's alone."""
+    # In HTTP/2 it is shared with other requests, and maybe with other visitors behind a proxy.
+    if not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1."):
+        return None
+    found = (environ.get(name) for name in _CONNECTIONS)
+    return next((one for one in found if isinstance(one, socket.socket)), None)
