@@ -59,6 +59,7 @@ class TCaptchaMiddleware:
         guard.require("async")
         self.app = app
         self.guard = guard
+        self._covered = guard.covered
         self._served = guard.served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,22 +67,22 @@ class TCaptchaMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        if scope["path"].endswith(self._served) and await self._serve(scope, send):
-            return
-        coverage = self.guard.match(
+        coverage = self._covered[
             scope.get("method", "GET"),
             scope["path"],
             scope.get("raw_path") or b"",
             scope.get("root_path", ""),
-        )
-        earlier = scope.get(SCOPE_KEY)
-        if coverage is None or self.guard.settled(coverage, earlier):
-            if earlier is not None and not isinstance(earlier, Allow):
-                # Whoever made it up, no handler shall take it for the gate's word.
-                scope[SCOPE_KEY] = None
-            await self.app(scope, receive, send)
+        ]
+        if scope["path"].endswith(self._served) and await self._serve(scope, send):
             return
-        await self._gate(coverage, scope, receive, send)
+        earlier = scope.get(SCOPE_KEY)
+        if coverage is not None and not self.guard.settled(coverage, earlier):
+            await self._gate(coverage, scope, receive, send)
+            return
+        if earlier is not None and not isinstance(earlier, Allow):
+            # Whoever made it up, no handler shall take it for the gate's word.
+            scope[SCOPE_KEY] = None
+        await self.app(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:

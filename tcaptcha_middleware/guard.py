@@ -26,7 +26,7 @@ from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
 from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
-from tcaptcha_middleware.matching.rules import Matcher, parse
+from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.enforcement import enforced, observed
@@ -88,6 +88,8 @@ class Guard(Settings):
     page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matcher: Matcher = field(init=False, repr=False)
+    covered: Covered[Coverage | None] = field(init=False, repr=False)
+    """What `match` returns, as a mapping; the faces look it up for every request."""
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,7 @@ class Guard(Settings):
         exempt = [parse(text) for text in self.exempt]
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
         object.__setattr__(self, "_matcher", matcher)
+        object.__setattr__(self, "covered", Covered(self._match))
         half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
         object.__setattr__(self, "_browser", half)
 
@@ -131,7 +134,10 @@ class Guard(Settings):
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
-        number = self._matcher.match(method, path, raw_path, root_path)
+        return self.covered[method, path, raw_path, root_path]
+
+    def _match(self, *target: Any) -> Coverage | None:
+        number = self._matcher.match(*target)
         return None if number is None else self._coverages[number]
 
     def check(self, coverage: Coverage, request: Request) -> Walk[Decision]:

@@ -50,28 +50,26 @@ class TCaptchaWSGIMiddleware:
         guard.require("sync")
         self.app = app
         self.guard = guard
+        self._covered = guard.covered
         self._served = guard.served
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if environ.get("PATH_INFO", "").endswith(self._served):
+        raw_path = _unwrapped(environ, "PATH_INFO")
+        path = raw_path.decode("utf-8", "replace")
+        if path.endswith(self._served):
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        raw_path = _unwrapped(environ, "PATH_INFO")
-        coverage = self.guard.match(
-            environ["REQUEST_METHOD"],
-            raw_path.decode("utf-8", "replace"),
-            raw_path,
-            _unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
-        )
+        root_path = _unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace")
+        coverage = self._covered[environ["REQUEST_METHOD"], path, raw_path, root_path]
         earlier = environ.get(ENVIRON_KEY)
-        if coverage is None or self.guard.settled(coverage, earlier):
-            if earlier is not None and not isinstance(earlier, Allow):
-                # Whoever made it up, no handler shall take it for the gate's word.
-                del environ[ENVIRON_KEY]
-            return self.app(environ, start_response)
-        return self._gate(coverage, environ, start_response)
+        if coverage is not None and not self.guard.settled(coverage, earlier):
+            return self._gate(coverage, environ, start_response)
+        if earlier is not None and not isinstance(earlier, Allow):
+            # Whoever made it up, no handler shall take it for the gate's word.
+            del environ[ENVIRON_KEY]
+        return self.app(environ, start_response)
 
     def _gate(
         self, coverage: Coverage, environ: Environ, start_response: StartResponse

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError
 from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
-from tcaptcha_middleware.matching.rules import Matcher, parse
+from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
 
 
 def covers(rule: str, method: str, path: str, **more: object) -> bool:
@@ -355,3 +355,31 @@ def test_an_odd_target_without_end_is_covered_by_every_rule_for_its_method():
     assert [matcher.match(method, endless) for method in ("post", "GET")] == [1, 0]
     assert matcher.match("DELETE", endless) is None
     assert matcher.match("POST", "/free" + "/plain" * 2000) is None
+
+
+def test_what_covers_a_target_is_worked_out_once():
+    asked = []
+
+    def match(*target):
+        asked.append(target)
+        return len(asked)
+
+    covered = Covered(match)
+    target = ("POST", "/login", b"/login", "")
+    assert [covered[target], covered[target], covered["GET", "/", b"", ""]] == [1, 1, 2]
+    assert asked == [target, ("GET", "/", b"", "")]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_long_target_is_not_remembered(place):
+    covered = Covered(lambda *target: None)
+    target = ["GET", "/", b"", ""]
+    target[place] = b"x" * 600 if place == 2 else "x" * 600
+    assert covered[tuple(target)] is None
+    assert len(covered) == 0
+
+
+def test_no_more_targets_are_remembered_than_is_good():
+    covered = Covered(lambda *target: target[1])
+    assert all(covered["GET", path, b"", ""] == path for path in map(str, range(10_000)))
+    assert 0 < len(covered) <= 2048

@@ -8,19 +8,19 @@ knows nothing of tickets, verifiers or answers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from http import HTTPMethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tcaptcha_middleware.matching.paths import Segments
 
 METHODS = frozenset(HTTPMethod)
+T = TypeVar("T")
 
 _REMEMBERED = 2048
 _LONG = 512
@@ -145,6 +145,35 @@ def _entries(root: _Node, path: Segments) -> Iterator[tuple[int, Pattern]]:
         yield from node.here
 
 
+Target = tuple[str, str, bytes, str]
+"""A request's method, path, raw path and root path, as `Matcher.match` takes them."""
+
+
+class Covered(dict[Target, T]):
+    """What covers each target: worked out when it is first looked up, and then remembered.
+
+    A mapping, because a look-up costs less than a call, and every request makes one.
+
+    Args:
+        match: Works it out.
+    """
+
+    __slots__ = ("_match",)
+
+    def __init__(self, match: Callable[[str, str, bytes, str], T]) -> None:
+        super().__init__()
+        self._match = match
+
+    def __missing__(self, target: Target) -> T:
+        """Work it out. Most requests are for few targets, and those are short."""
+        found = self._match(*target)
+        if sum(map(len, target)) <= _LONG:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[target] = found
+        return found
+
+
 class Matcher:
     """Rules and exemptions together: which rule covers a request, if any.
 
@@ -160,7 +189,6 @@ class Matcher:
         self._patterns = tuple(rules)
         self._rules = Table(rules)
         self._exempt = Table(exempt)
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._match)
 
     def match(
         self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
@@ -173,12 +201,6 @@ class Matcher:
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
-        # Most requests are for few paths. A long one is not kept, so that memory is bounded.
-        if len(path) + len(raw_path) > _LONG:
-            return self._match(method, path, raw_path, root_path)
-        return self._remembered(method, path, raw_path, root_path)
-
-    def _match(self, method: str, path: str, raw_path: bytes, root_path: str) -> int | None:
         if not root_path and is_plain(path, raw_path) and method in METHODS:
             form = segments(path)
             rule = self._rules.find(method, form)
