@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
 from tcaptcha_middleware import (
     Guard,
     TCaptchaMiddleware,
@@ -66,6 +69,20 @@ def wsgi_bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> It
     return [b"ok"]
 
 
+class NoOp:
+    """A middleware that does nothing, the least that one can cost."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass everything on."""
+        await self.app(scope, receive, send)
+
+
+no_op = NoOp(bare)
+trusted_host = TrustedHostMiddleware(bare, ["127.0.0.1"])
+cors = CORSMiddleware(bare, ["https://shop.example"])
 gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), claims=Anyhow()))
 wsgi_gated = TCaptchaWSGIMiddleware(
     wsgi_bare, Guard(["POST /login"], Instant(), claims=Anyhow())

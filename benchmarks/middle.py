@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from apps import Anyhow, Instant, bare, wsgi_bare
+from apps import Anyhow, Instant, NoOp, bare, wsgi_bare
 from measure import Budget, Figures, Row, interleaved
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -138,17 +138,6 @@ BODY = Asked("POST", "/login", lambda: [_JSON], _in_json)
 REPLAYED = Asked("POST", "/login", partial(_in_headers, lambda: ("tr03replayed*", "@a1b")))
 GARBAGE = Asked("POST", "/login", partial(_in_headers, lambda: ("no ticket at all", "@a1b")))
 MISSING = Asked("POST", "/login")
-
-
-class NoOp:
-    """A middleware that does nothing, the least that one can cost."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass everything on."""
-        await self.app(scope, receive, send)
 
 
 async def _through(request: Request, call_next: Any) -> Response:
