@@ -40,7 +40,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
     verdict: Verdict | None = None
     deadline = time.monotonic() + coverage.settings.check_timeout
     try:
-        if not upstream.enter():
+        if not upstream.places.enter():
             yield from upstream.queue()
         try:
             # Before the claim, which would be lost; but only who asks may take a probe's turn,
@@ -52,7 +52,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
                 verdict = yield from _verdict(coverage, ticket, deadline)
                 reason = judge(verdict, ticket, coverage.action.codes)
         finally:
-            upstream.leave()
+            upstream.places.leave()
     except OutageError as error:
         reason = reports.no_verdict(name, error)
         if coverage.settings.on_unavailable == "allow" and _affords(coverage):

@@ -240,7 +240,7 @@ def test_too_many_checks_at_once_are_sent_away_and_places_are_given_back(runner,
     upstream = guard.match("POST", "/login").upstream
     assert list(upstream.queue()) == []
     assert runner(guard, ticket("tr03a", 1)).code == "overloaded"
-    upstream.leave()
+    upstream.places.leave()
     assert [runner(guard, ticket("tr03a", n)).code for n in (2, 3)] == ["allowed"] * 2
 
 

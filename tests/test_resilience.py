@@ -134,5 +134,5 @@ def test_who_finds_no_place_waits_a_little_and_is_then_sent_away(monkeypatch):
     assert sum(step.seconds for step in steps) == pytest.approx(0.5, abs=0.02)
     waiting = upstream.queue()
     next(waiting)
-    upstream.leave()
+    upstream.places.leave()
     assert list(waiting) == []

@@ -29,10 +29,13 @@ class Upstream:
 
     Args:
         limit: How many checks may be under way at once.
+
+    Attributes:
+        places: A place for each of these.
     """
 
     def __init__(self, limit: int) -> None:
-        self._bulkhead = Bulkhead(limit)
+        self.places = Bulkhead(limit)
         self._breaker = Breaker(FAILURES, PAUSE)
 
     @property
@@ -40,25 +43,17 @@ class Upstream:
         """Whether our own calls say so: the only proof of an outage that no client can make."""
         return self._breaker.is_open
 
-    def enter(self) -> bool:
-        """Take a place; False where there is none. Give it back with `leave`."""
-        return self._bulkhead.enter()
-
     def queue(self) -> Walk[None]:
-        """Wait for a place, briefly; give it back with `leave`.
+        """Wait for a place, briefly, and take it.
 
         Raises:
             ThrottledError: Too many checks are under way.
         """
         deadline = time.monotonic() + QUEUE
-        while not self._bulkhead.enter():
+        while not self.places.enter():
             if time.monotonic() > deadline:
                 raise ThrottledError("too many checks at once")
             yield Pause(_GLANCE)
-
-    def leave(self) -> None:
-        """Give a place back."""
-        self._bulkhead.leave()
 
     def check(self) -> None:
         """Look whether a call may be made now.
