@@ -80,6 +80,17 @@ def _check_methods(what: str, given: object, methods: dict[Colour, str]) -> None
         )
 
 
+def check_wsgi(app: object) -> None:
+    """Check that an application is none for ASGI, which nothing would await.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    calls = app, getattr(type(app), "__call__", None)  # noqa: B004  it may be no callable at all
+    if any(map(inspect.iscoroutinefunction, calls)):
+        raise ConfigurationError("this is an ASGI application: use TCaptchaMiddleware")
+
+
 def check_word(name: str, value: object, words: Sequence[str]) -> None:
     """Check a setting that is one of a few words.
 

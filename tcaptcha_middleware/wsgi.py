@@ -11,6 +11,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from tcaptcha_middleware.checks import check_wsgi
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Request
@@ -39,7 +40,8 @@ class TCaptchaWSGIMiddleware:
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: A verifier of the guard has no `verify`.
+        ConfigurationError: A verifier of the guard has no `verify`, or the application is one
+            for ASGI.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
@@ -47,6 +49,7 @@ class TCaptchaWSGIMiddleware:
             raise ConfigurationError(
                 "write TCaptchaWSGIMiddleware(app, guard), where guard is a Guard"
             )
+        check_wsgi(app)
         guard.require("sync")
         self.app = app
         self.guard = guard

@@ -90,6 +90,11 @@ SWAPPED = {
 }
 
 
+def test_one_secret_in_both_places_is_told():
+    assert "are the same" in refusal(app_secret_key=SECRETS["secret_key"])
+    assert "are the same" in refusal(secret_key=SECRETS["app_secret_key"])
+
+
 @pytest.mark.parametrize(("swapped", "told"), SWAPPED.values(), ids=SWAPPED)
 def test_what_stands_in_the_wrong_place_is_told(swapped, told):
     with pytest.raises(ConfigurationError) as caught:

@@ -13,10 +13,12 @@ import pytest
 from faces import Exchange, call_wsgi, environ_of
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tcaptcha_middleware import (
     Allow,
+    ConfigurationError,
     Guard,
     Response,
     Rule,
@@ -443,3 +445,13 @@ def test_a_path_beyond_ascii_is_one_path_in_rules_mounts_and_hooks():
         environ = environ_of(Exchange(), SCRIPT_NAME=script, PATH_INFO=info)
         assert call_wsgi(face, environ)[0] == 403
     assert told == ["/t\u00fcr", "/b\u00fcro/t\u00fcr"]
+
+
+async def asgi_app(scope, receive, send):
+    raise AssertionError
+
+
+@pytest.mark.parametrize("app", [asgi_app, Starlette()], ids=repr)
+def test_an_asgi_application_is_told_to_take_the_other_face(app):
+    with pytest.raises(ConfigurationError, match="use TCaptchaMiddleware"):
+        TCaptchaWSGIMiddleware(app, Guard(["POST /login"], FakeVerifier()))

@@ -103,6 +103,19 @@ class Captcha:
         return cls(_app_id(app_id), app_secret_key)
 
 
+def check_apart(app_secret_key: str, secret_key: str | None) -> None:
+    """Check that the captcha's secret is not the API key's.
+
+    Raises:
+        ConfigurationError: One stands in both places.
+    """
+    if app_secret_key == secret_key:
+        raise ConfigurationError(
+            "app_secret_key and secret_key are the same: one is the captcha's, shown beside "
+            "its app_id in the captcha console, the other is the API key's"
+        )
+
+
 def _app_id(value: object) -> int:
     text = str(value).strip() if isinstance(value, (int, str)) else ""
     if text.startswith(_API_KEY_ID):

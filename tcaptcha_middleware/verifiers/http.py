@@ -21,7 +21,7 @@ from tcaptcha_middleware.errors import ConfigurationError, OutageError, Verifier
 from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.tencent import wire
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.keys import akey, key, provider
 from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
@@ -89,6 +89,7 @@ class TencentVerifier:
         credentials: CredentialProvider | None = None,
     ) -> None:
         self._captcha = Captcha.of(app_id, app_secret_key)
+        check_apart(app_secret_key, secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
         self._origin = wire.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
