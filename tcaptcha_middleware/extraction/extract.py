@@ -57,14 +57,13 @@ class Extraction:
             seen = seen.and_also(found)
             if found.complete:
                 return seen.pair()
-        parser = self.parser(request)
-        body = NOTHING if parser is None else (yield from self._read(parser, may_hang_up))
+        body = yield from self._body(request, may_hang_up)
         if isinstance(body, Reason):
             return body
-        body = self._needed(body)
         seen = seen.and_also(body)
         if body.complete:
             return seen.pair()
+        # Halves of two sources are no pair.
         return Reason.TICKET_AMBIGUOUS if Flaw.AMBIGUOUS in seen else Reason.TICKET_MISSING
 
     def parser(self, request: Request) -> Parser | None:
@@ -83,6 +82,13 @@ class Extraction:
 
     def _needed(self, seen: Seen) -> Seen:
         return seen if self._needs_randstr else Seen(seen.ticket, "")
+
+    def _body(self, request: Request, may_hang_up: bool) -> Walk[Seen | Reason]:
+        parser = self.parser(request)
+        if parser is None:
+            return NOTHING
+        found = yield from self._read(parser, may_hang_up)
+        return found if isinstance(found, Reason) else self._needed(found)
 
     def _read(self, parser: Parser, may_hang_up: bool) -> Walk[Seen | Reason]:
         room, deadline = self._limit, time.monotonic() + self._timeout
