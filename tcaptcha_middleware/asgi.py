@@ -59,7 +59,7 @@ class TCaptchaMiddleware:
         guard.require("async")
         self.app = app
         self.guard = guard
-        self._covered = guard.covered
+        self._covering = guard.covering
         self._served = guard.served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,14 +67,11 @@ class TCaptchaMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        coverage = self._covered[
-            scope.get("method", "GET"),
-            scope["path"],
-            scope.get("raw_path") or b"",
-            scope.get("root_path", ""),
-        ]
-        if scope["path"].endswith(self._served) and await self._serve(scope, send):
+        path: str = scope["path"]
+        if path.endswith(self._served) and await self._serve(scope, send):
             return
+        method, root_path = scope.get("method", "GET"), scope.get("root_path") or ""
+        coverage = self._covering((method, path, scope.get("raw_path") or b"", root_path))
         earlier = scope.get(SCOPE_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             await self._gate(coverage, scope, receive, send)
@@ -166,7 +163,7 @@ def _request(scope: Scope) -> Request:
         query=scope.get("query_string", b""),
         headers=scope["headers"],
         peer=(scope.get("client") or ("",))[0] or "",
-        root_path=scope.get("root_path", ""),
+        root_path=scope.get("root_path") or "",
     )
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.matching.rules import Target
     from tcaptcha_middleware.models import Decision, Request
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
@@ -88,8 +89,8 @@ class Guard(Settings):
     page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matcher: Matcher = field(init=False, repr=False)
-    covered: Covered[Coverage | None] = field(init=False, repr=False)
-    """What `match` returns, as a mapping; the faces look it up for every request."""
+    covering: Callable[[Target], Coverage | None] = field(init=False, repr=False)
+    """Same as `match`, of a tuple; without a call of ours where it has been asked before."""
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class Guard(Settings):
         exempt = [parse(text) for text in self.exempt]
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
         object.__setattr__(self, "_matcher", matcher)
-        object.__setattr__(self, "covered", Covered(self._match))
+        object.__setattr__(self, "covering", Covered(self._match).__getitem__)
         half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
         object.__setattr__(self, "_browser", half)
 
@@ -134,7 +135,7 @@ class Guard(Settings):
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
-        return self.covered[method, path, raw_path, root_path]
+        return self.covering((method, path, raw_path, root_path))
 
     def _match(self, *target: Any) -> Coverage | None:
         number = self._matcher.match(*target)
@@ -151,28 +152,28 @@ class Guard(Settings):
             What the face has to fetch; see each `Step` for the answer it expects.
         """
         began = time.monotonic()
+        holds = enforced(coverage, request)
         try:
-            decision = yield from self._decide(coverage, request)
+            decision = yield from self._decide(coverage, request, holds)
         except RequestBodyError as error:
             reports.unreadable_body(coverage.name, error)
             decision = Refuse(Reason.REQUEST_MALFORMED, coverage.name)
         except Exception as error:
             reports.broken_hook(coverage.name, error)
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
-        if isinstance(decision, Refuse) and not enforced(coverage, request):
+        if isinstance(decision, Refuse) and not holds:
             reports.would_refuse(coverage.name, decision.reason)
             decision = observed(decision, coverage)
         self._tell(coverage, decision, time.monotonic() - began)
         return decision
 
-    def _decide(self, coverage: Coverage, request: Request) -> Walk[Decision]:
+    def _decide(self, coverage: Coverage, request: Request, holds: bool) -> Walk[Decision]:
         excuse = self._excuse(coverage, request)
         if excuse is None and coverage.settings.when is not None:
             excuse = yield from _asked(coverage.settings.when, coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        may_hang_up = enforced(coverage, request)
-        found = yield from coverage.extraction.walk(request, may_hang_up=may_hang_up)
+        found = yield from coverage.extraction.walk(request, may_hang_up=holds)
         if isinstance(found, Reason):
             return Refuse(found, coverage.name)
         ticket = Ticket(*found, _address(coverage.settings, request))

@@ -91,8 +91,8 @@ class Settings:
             an ASGI or WSGI application, or a `Response`. None for problem+json.
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds. Some WSGI
-            servers block in a read that nobody can end; there it is looked at between the
-            pieces.
+            servers block in a read that nobody can end; there, and under WSGI where a rule only
+            observes, it is looked at between the pieces.
         check_timeout: How long a claim and a check may take together, and `when` too, in
             seconds; the claim takes half of it at most. Nobody can end a blocking call, so
             that under WSGI it is theirs to keep.

@@ -169,7 +169,8 @@ def _length(environ: Environ) -> int | None:
 def _connection(environ: Environ) -> socket.socket | None:
     """Return the connection that the input reads from, if it is this request's alone."""
     # In HTTP/2 it is shared with other requests, and maybe with other visitors behind a proxy.
-    if not environ.get("SERVER_PROTOCOL", "").startswith("HTTP/1."):
+    # Told by what is excluded: some servers pass on whatever version a client wrote.
+    if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None
     found = (environ.get(name) for name in _CONNECTIONS)
     return next((one for one in found if isinstance(one, socket.socket)), None)

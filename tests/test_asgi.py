@@ -197,6 +197,15 @@ def test_a_client_that_drips_is_answered_in_time():
     assert time.monotonic() - began < 5
 
 
+def test_a_root_path_of_none_is_no_root_path():
+    sent = call_asgi(
+        TCaptchaMiddleware(Recorder(), Guard(["POST /login"], FakeVerifier())),
+        scope_of(Exchange(), root_path=None),
+        messages_of(Exchange()),
+    )
+    assert sent[0]["status"] == 403
+
+
 @pytest.mark.parametrize("raw_path", [None, b""])
 def test_a_scope_without_its_optional_keys_is_gated(raw_path):
     bare = scope_of(Exchange(), raw_path=raw_path, client=None)

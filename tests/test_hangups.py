@@ -165,6 +165,14 @@ def test_tls_keeps_its_keys_when_it_is_hung_up_on():
         assert other.recv(1) == b""
 
 
+def test_a_connection_that_cannot_be_shut_takes_the_deadline_from_no_other(caplog):
+    with pytest.raises(HungUpError), Hangup(object(), SOON):
+        time.sleep(4 * SOON)
+    cut_off = [record.message for record in caplog.records]
+    assert ["cannot be hung up on" in message for message in cut_off] == [True]
+    hang_up_once()
+
+
 def test_nothing_keeps_a_connection_whose_read_is_over():
     ours, client = bounded(*socket.socketpair())
     with client:

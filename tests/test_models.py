@@ -45,6 +45,11 @@ def test_a_request_hides_what_may_hold_a_ticket():
     assert "tr03secret" not in repr(request)
 
 
+def test_a_hook_may_remember_what_it_said_of_a_request():
+    request = Request("http", "GET", "/", headers=[(b"x-a", b"1")])
+    assert {request: True}[request]
+
+
 def test_a_header_is_asked_for_in_any_case_and_found_every_time():
     request = Request(
         "http", "GET", "/", headers=((b"x-a", b"1"), (b"x-a", b"2"), (b"b", b"3"))

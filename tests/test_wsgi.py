@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+import zlib
 from wsgiref.validate import validator
 
 import pytest
@@ -312,6 +313,31 @@ def test_a_client_that_stalls_is_hung_up_on_and_answered(ends, name, caplog):
     status, _, body = call_wsgi(hurried(), environ)
     assert (status, json.loads(body)["code"]) == (400, "request_malformed")
     assert "too slowly" in caplog.text
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/0.9", "HTTP/01.1", "HTTP/5", ""])
+def test_a_client_that_stalls_cannot_talk_its_way_out_by_a_version(ends, version):
+    environ = slow(ends[0]) | {"SERVER_PROTOCOL": version}
+    answer = hurried()(environ, lambda *_: None)
+    assert json.loads(b"".join(answer))["code"] == "request_malformed"
+    answer.close()
+
+
+def test_who_is_hung_up_on_is_refused_whatever_an_address_turns_into(ends):
+    asked = []
+
+    def client_ip(request):
+        asked.append(request)
+        # Two visitors: the rule holds for the first, and not for the second.
+        return ["203.0.113.4", "203.0.113.1"][len(asked) > 1]
+
+    assert zlib.crc32(b"203.0.113.4") % 100 < 50 <= zlib.crc32(b"203.0.113.1") % 100
+    reached = []
+    face = hurried(app_with(reached.append), percent=50, client_ip=client_ip)
+    answer = face(slow(ends[0]), lambda *_: None)
+    assert json.loads(b"".join(answer))["code"] == "request_malformed"
+    assert (len(asked), reached) == (1, [])
+    answer.close()
 
 
 def test_nothing_is_read_or_written_behind_the_answer_to_who_was_hung_up_on(ends):

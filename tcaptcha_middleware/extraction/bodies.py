@@ -15,7 +15,7 @@ from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.extraction.pairs import Seen, half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 # RFC 2046, section 5.1.1.
 _MAX_BOUNDARY = 70
@@ -68,12 +68,11 @@ def form_fields(body: bytes, ticket: str, randstr: str) -> Seen:
     return named(fields, ticket, randstr)
 
 
-def named(fields: Iterable[tuple[str, str]], ticket: str, randstr: str) -> Seen:
+def named(fields: Sequence[tuple[str, str]], ticket: str, randstr: str) -> Seen:
     """Return what fields of two names hold."""
-    every = list(fields)
     return Seen(
-        half([value for name, value in every if name == ticket]),
-        half([value for name, value in every if name == randstr]),
+        half([value for name, value in fields if name == ticket]),
+        half([value for name, value in fields if name == randstr]),
     )
 
 
@@ -94,6 +93,8 @@ class _Object(list[tuple[str, Any]]):
 def _load(body: bytes) -> object:
     # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
     try:
+        # Stripped here, because decode() looks for blanks with patterns, which takes a quarter
+        # of its time.
         text = body.removeprefix(BOM_UTF8).decode().strip(_BLANKS)
         document, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:

@@ -45,12 +45,12 @@ def half(values: Sequence[object]) -> Half:
     """
     found: Half = None
     for value in values:
-        found = _agreed(found, value if isinstance(value, str) else _no_text(value))
+        found = _agreed(found, _text(value))
     return found
 
 
-def _no_text(value: object) -> Half:
-    return None if value is None else Flaw.NO_TEXT
+def _text(value: object) -> Half:
+    return value if value is None or isinstance(value, str) else Flaw.NO_TEXT
 
 
 def _agreed(one: Half, other: Half) -> Half:

@@ -44,6 +44,11 @@ def claims_down(rule: str, error: Exception, then: str) -> None:
     logger.error("%s: the claims store failed (%s); %s", rule, error, then)
 
 
+def cannot_hang_up(error: Exception) -> None:
+    """Tell of a connection that cannot be shut, so that a slow client keeps its thread."""
+    logger.error("a slow client cannot be hung up on: %r", error)
+
+
 def let_through(rule: str, why: str) -> None:
     """Tell, loudly, that somebody was let through unchecked."""
     logger.error("%s: LET THROUGH UNCHECKED: %s", rule, why)

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.resilience.lifetimes import PerProcess
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Hangup:
     def happen(self) -> None:
         """Shut the reading half, so that the read ends."""
         self._happened = True
-        with suppress(OSError):  # the client may have gone
-            _shut(self._connection, socket.SHUT_RD)
+        _shut(self._connection, socket.SHUT_RD)
 
 
 class _Watch:
@@ -122,13 +122,19 @@ def cut(connection: socket.socket) -> None:
     Linux hands out what arrives behind a shut reading half. A server that takes the body for
     ended would take that for the next request, and anybody could put one there.
     """
-    with suppress(OSError):
-        _shut(connection, socket.SHUT_RDWR)
+    _shut(connection, socket.SHUT_RDWR)
     with suppress(OSError):
         while socket.socket.recv(connection, _PIECE):
             pass
 
 
-def _shut(connection: socket.socket, half: int) -> None:
-    # Not its own method: that of TLS would forget its keys, and the answer go out in the clear.
-    socket.socket.shutdown(connection, half)
+def _shut(connection: socket.socket, how: int) -> None:
+    try:
+        # Not its own method: that of TLS would forget its keys, and the answer go out in the
+        # clear.
+        socket.socket.shutdown(connection, how)
+    except OSError:
+        return  # the client has gone
+    except Exception as error:
+        # Whoever patched sockets in another way must not take the deadline from all others.
+        reports.cannot_hang_up(error)
