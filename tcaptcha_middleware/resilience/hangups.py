@@ -42,7 +42,7 @@ class Hangup:
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
-        self.deadline = time.monotonic() + seconds
+        self.deadline: float = time.monotonic() + seconds
         self._connection = connection
         self._watch = _watches.get()
         self._happened = False

@@ -23,7 +23,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._in_a_row = 0
         self._closed_until = float("-inf")
-        self.is_open = False
+        self.is_open: bool = False
         """Whether so many calls in a row failed, and none has succeeded since."""
 
     def is_shut(self, now: float) -> bool:

@@ -35,7 +35,7 @@ class Upstream:
     """
 
     def __init__(self, limit: int) -> None:
-        self.places = Bulkhead(limit)
+        self.places: Bulkhead = Bulkhead(limit)
         self._breaker = Breaker(FAILURES, PAUSE)
 
     @property
