@@ -23,8 +23,11 @@ class Breaker:
         self._lock = threading.Lock()
         self._in_a_row = 0
         self._closed_until = float("-inf")
-        self.is_open: bool = False
+
+    @property
+    def is_open(self) -> bool:
         """Whether so many calls in a row failed, and none has succeeded since."""
+        return self._in_a_row >= self._failures
 
     def is_shut(self, now: float) -> bool:
         """Tell whether no call may be made now; to ask takes nobody's turn."""
@@ -46,13 +49,11 @@ class Breaker:
         if self._in_a_row:
             with self._lock:
                 self._in_a_row = 0
-                self.is_open = False
 
     def failed(self, now: float) -> None:
         """Note that a call was not answered."""
         with self._lock:
             self._in_a_row += 1
-            self.is_open = self._in_a_row >= self._failures
             if self.is_open:
                 self._closed_until = now + self._pause
 
