@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import ssl
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,15 @@ import anyio.lowlevel
 import anyio.to_thread
 import httpcore
 import pytest
-from tencents import answering, certificate, http, one_context, shared_tls, speaks_tls  # noqa: F401
+from tencents import (  # noqa: F401
+    answering,
+    certificate,
+    http,
+    one_context,
+    shared_tls,
+    speaks_tls,
+    trusted_tls,
+)
 
 from tcaptcha_middleware import OutageError, TencentVerifier, Ticket, VerifierError
 from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
@@ -148,12 +155,8 @@ one_by_one = each(sync=blocking, asyncio=awaiting("asyncio"), trio=awaiting("tri
 
 
 @pytest.fixture(params=["http", "https"])
-def tls(request, monkeypatch):
-    if request.param == "http":
-        return None
-    trusting = ssl.create_default_context(cafile=request.getfixturevalue("certificate"))
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
-    return request.getfixturevalue("speaks_tls")
+def tls(request):
+    return request.getfixturevalue("trusted_tls") if request.param == "https" else None
 
 
 @all_at_once
@@ -347,15 +350,7 @@ class Provider:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_application_that_has_no_thread_to_spare_is_no_outage(
-    backend,
-    speaks_tls,  # noqa: F811
-    certificate,  # noqa: F811
-    monkeypatch,
-):
-    trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
-
+def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, trusted_tls):  # noqa: F811
     async def main():
         shared = anyio.to_thread.current_default_thread_limiter()
         for borrower in map(str, range(int(shared.total_tokens))):
@@ -369,7 +364,7 @@ def test_an_application_that_has_no_thread_to_spare_is_no_outage(
         ) as checker:
             return await checker.averify(TICKET)
 
-    with answering(Upstream(), speaks_tls) as origin:
+    with answering(Upstream(), trusted_tls) as origin:
         assert anyio.run(main, backend=backend).passed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import ssl
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from tencents import (  # noqa: F401
     shared_tls,
     speaks_tls,
     tencent,
+    trusted_tls,
 )
 
 from tcaptcha_middleware import (
@@ -686,14 +686,7 @@ def test_a_server_that_no_authority_vouches_for_is_an_outage(
 
 
 @every_colour
-def test_a_server_that_somebody_vouches_for_is_asked(
-    run,
-    speaks_tls,  # noqa: F811
-    certificate,  # noqa: F811
-    monkeypatch,
-):
-    trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
-    with answering(says(http()), speaks_tls) as origin:
+def test_a_server_that_somebody_vouches_for_is_asked(run, trusted_tls):  # noqa: F811
+    with answering(says(http()), trusted_tls) as origin:
         verifier = TencentVerifier(**ARGUMENTS, endpoint=origin)
         assert [verdict.code for verdict in run(verifier, TICKET, TICKET)] == [1, 1]

@@ -96,6 +96,14 @@ def speaks_tls(certificate):
     return context
 
 
+@pytest.fixture
+def trusted_tls(speaks_tls, certificate, monkeypatch):
+    """Return what speaks TLS, and have verifiers trust it."""
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
+    return speaks_tls
+
+
 def http(body=VERDICT, status="200 OK", *headers):
     """Return an answer as bytes."""
     lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", "")
