@@ -59,7 +59,6 @@ class TCaptchaMiddleware:
         guard.require("async")
         self.app = app
         self.guard = guard
-        self._covering = guard.covering
         self._served = guard.served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +70,7 @@ class TCaptchaMiddleware:
         if path.endswith(self._served) and await self._serve(scope, send):
             return
         method, root_path = scope.get("method", "GET"), scope.get("root_path") or ""
-        coverage = self._covering((method, path, scope.get("raw_path") or b"", root_path))
+        coverage = self.guard.match(method, path, scope.get("raw_path") or b"", root_path)
         earlier = scope.get(SCOPE_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             await self._gate(coverage, scope, receive, send)

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.matching.coverage import Coverage
-    from tcaptcha_middleware.matching.rules import Target
     from tcaptcha_middleware.models import Decision, Request
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier
@@ -88,9 +87,7 @@ class Guard(Settings):
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
-    _matcher: Matcher = field(init=False, repr=False)
-    covering: Callable[[Target], Coverage | None] = field(init=False, repr=False)
-    """Same as `match`, of a tuple; without a call of ours where it has been asked before."""
+    _covered: Covered[int | None] = field(init=False, repr=False)
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,8 +108,7 @@ class Guard(Settings):
         object.__setattr__(self, "_coverages", coverages)
         exempt = [parse(text) for text in self.exempt]
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
-        object.__setattr__(self, "_matcher", matcher)
-        object.__setattr__(self, "covering", Covered(self._match).__getitem__)
+        object.__setattr__(self, "_covered", Covered(matcher.match))
         half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
         object.__setattr__(self, "_browser", half)
 
@@ -135,10 +131,7 @@ class Guard(Settings):
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
-        return self.covering((method, path, raw_path, root_path))
-
-    def _match(self, *target: Any) -> Coverage | None:
-        number = self._matcher.match(*target)
+        number = self._covered[method, path, raw_path, root_path]
         return None if number is None else self._coverages[number]
 
     def check(self, coverage: Coverage, request: Request) -> Walk[Decision]:

@@ -31,7 +31,7 @@ class Reason(StrEnum):
     status: int
     detail: str
 
-    TICKET_MISSING = "ticket_missing", 403, "Solve the captcha and send the request again."
+    TICKET_MISSING = "ticket_missing", 403, "Solve the captcha and send its ticket and randstr."
     TICKET_REJECTED = "ticket_rejected", 403, "The captcha did not pass. Solve it again."
     TICKET_EXPIRED = "ticket_expired", 403, "The captcha is too old. Solve it again."
     TICKET_REUSED = "ticket_reused", 403, "This captcha was used before. Solve it again."

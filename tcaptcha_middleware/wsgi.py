@@ -53,7 +53,6 @@ class TCaptchaWSGIMiddleware:
         guard.require("sync")
         self.app = app
         self.guard = guard
-        self._covering = guard.covering
         self._served = guard.served
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -65,7 +64,7 @@ class TCaptchaWSGIMiddleware:
             if answer is not None:
                 return _send(answer, environ, start_response)
         root_path = _unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace")
-        coverage = self._covering((environ["REQUEST_METHOD"], path, raw_path, root_path))
+        coverage = self.guard.match(environ["REQUEST_METHOD"], path, raw_path, root_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)

@@ -105,7 +105,8 @@ class Header(HeadSource):
 
 
 def _listed(request: Request, name: str) -> Half:
-    return half([part.strip() for part in ",".join(request.header(name)).split(",")])
+    values = request.header(name)
+    return half([part.strip() for value in values for part in value.split(",")])
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ Target = tuple[str, str, bytes, str]
 class Covered(dict[Target, T]):
     """What covers each target: worked out when it is first looked up, and then remembered.
 
-    A mapping, because a look-up costs less than a call, and every request makes one.
+    A mapping, because every request looks one up, and a look-up calls no function of ours.
 
     Args:
         match: Works it out.
