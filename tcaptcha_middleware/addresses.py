@@ -38,10 +38,14 @@ def peer_address(request: Request) -> str:
     return request.peer
 
 
-@lru_cache(maxsize=1024)
 def usable(text: str) -> str | None:
     """Return `text` as an address without zone or IPv4 in IPv6; None if it is no address."""
-    address = _address(text)
+    return _usable(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _usable(text: str) -> str | None:
+    address = _parsed(text)
     return None if address is None else str(address)
 
 

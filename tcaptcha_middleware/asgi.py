@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -136,9 +136,12 @@ class _Body:
         """Return the next piece, and whether there is more.
 
         Raises:
-            RequestBodyError: The client went away.
+            RequestBodyError: The client went away, or something further out broke off.
         """
-        message = await self._receive()
+        try:
+            message = await self._receive()
+        except Exception as error:
+            raise RequestBodyError("the body cannot be received") from error
         if message["type"] != "http.request":
             self._kept.append(message)
             self.disconnected = True
@@ -155,6 +158,9 @@ class _Body:
 
 
 def _request(scope: Scope) -> Request:
+    # An iterable, which may be good for one time only (ASGI, "HTTP connection scope").
+    if not isinstance(scope["headers"], Sequence):
+        scope["headers"] = list(scope["headers"])
     return Request(
         kind=scope["type"],
         method=scope.get("method", "GET"),

@@ -127,7 +127,7 @@ class Guard(Settings):
 
         Args:
             method: The method, in any case.
-            path: The decoded path.
+            path: The decoded path, the mount included (ASGI, "HTTP connection scope").
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
@@ -228,12 +228,18 @@ class Guard(Settings):
     def close(self) -> None:
         """Close what verifiers and claims opened; they open again when they are used again."""
         for one in self._closable("close"):
-            one.close()
+            try:
+                one.close()
+            except Exception as error:
+                reports.cannot_close(one, error)
 
     async def aclose(self) -> None:
         """Same as `close`, but awaited."""
         for one in self._closable("aclose"):
-            await one.aclose()
+            try:
+                await one.aclose()
+            except Exception as error:
+                reports.cannot_close(one, error)
 
     def _closable(self, name: str) -> list[Any]:
         every = [self.claims, *(coverage.verifier for coverage in self._coverages)]

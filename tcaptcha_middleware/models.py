@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
 
+# What frameworks' recipes for other methods read.
+_OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+
 MALICIOUS_LEVEL = 100
 """The `EvilLevel` that marks a malicious request, even beside code 1 (invisible mode)."""
 
@@ -95,11 +98,16 @@ class Request:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether it is a CORS preflight (https://fetch.spec.whatwg.org/#cors-preflight-request)."""
+        """Whether it is a CORS preflight (https://fetch.spec.whatwg.org/#cors-preflight-request).
+
+        None that says to be of another method: no browser writes such a preflight, and
+        whatever honours it behind the gate would make a `POST` of it.
+        """
         return (
             self.method.upper() == "OPTIONS"
             and bool(self.header("Origin"))
             and bool(self.header("Access-Control-Request-Method"))
+            and not any(self.header(name) for name in _OVERRIDES)
         )
 
 

@@ -8,11 +8,14 @@ https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +28,8 @@ RETRY_AFTER = 2
 HTML = "text/html"
 _PROBLEM, _TEXT = "application/problem+json", "text/plain"
 _LONG = 512
+_STATUSES = range(200, 600)
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # RFC 9110, sections 15.3.5 and 15.4.5.
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 # In the order that wins where a client likes several the same. Each with the ranges that
@@ -36,19 +41,47 @@ _OFFERS = {
 }
 
 
+# RFC 9110, sections 5.6.2 and 5.5; what a browser may be sent, and no second line.
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A small answer, for a `responder` that needs no framework.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status, 200 to 599.
         headers: Pairs of name and value; `Content-Length` is added by the faces.
         body: The body's bytes.
+
+    Raises:
+        ConfigurationError: It cannot be sent: no such status, a header that is none, or a
+            body that is no bytes.
     """
 
     status: int
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Check that every server can send it."""
+        if self.status not in _STATUSES:
+            raise ConfigurationError(
+                f"{self.status!r} is no status of an answer: use 200 to 599"
+            )
+        for name, value in self.headers:
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+                raise ConfigurationError(
+                    f"{name!r}: {value!r} is no header: use latin-1, one line"
+                )
+        if not isinstance(self.body, bytes):
+            raise ConfigurationError("a body is bytes: encode it")
+
+    @property
+    def line(self) -> str:
+        """The status with its phrase, as WSGI wants it."""
+        return f"{self.status:d} {_PHRASES.get(self.status, 'Unknown')}"
 
 
 def framed(answer: Response, method: str) -> tuple[list[tuple[str, str]], bytes]:

@@ -38,10 +38,11 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
     name, upstream, key = coverage.name, coverage.upstream, claim_key(ticket)
     mark = fingerprint(key)
     verdict: Verdict | None = None
-    deadline = time.monotonic() + coverage.settings.check_timeout
     try:
         if not upstream.places.enter():
             yield from upstream.queue()
+        # From here: to wait for a place must not look as if the verifier were slow.
+        deadline = time.monotonic() + coverage.settings.check_timeout
         try:
             # Before the claim, which would be lost; but only who asks may take a probe's turn,
             # or tell how the upstream is: anybody can send a spent ticket.

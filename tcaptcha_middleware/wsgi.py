@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from tcaptcha_middleware.checks import check_wsgi
@@ -63,8 +62,12 @@ class TCaptchaWSGIMiddleware:
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        root_path = _unwrapped(environ, "SCRIPT_NAME").decode("utf-8", "replace")
-        coverage = self.guard.match(environ["REQUEST_METHOD"], path, raw_path, root_path)
+        mount = _unwrapped(environ, "SCRIPT_NAME")
+        root_path = mount.decode("utf-8", "replace")
+        # The mount before the path, as ASGI has it: without it, whatever begins like the mount
+        # would pass for what is below it.
+        method, whole = environ["REQUEST_METHOD"], root_path + path
+        coverage = self.guard.match(method, whole, mount + raw_path, root_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)
@@ -151,5 +154,5 @@ def _fetch(step: Step, body: Body) -> object:
 
 def _send(answer: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
     headers, body = framed(answer, environ["REQUEST_METHOD"])
-    start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
+    start_response(answer.line, headers)
     return [body] if body else []

@@ -126,22 +126,22 @@ class _Input:
         self._head = head
         self._rest = rest
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         head = self._head.read(size)
-        if size < 0:
+        if size is None or size < 0:
             return head + cast("bytes", self._rest.read())
         return head if len(head) == size else head + self._rest.read(size - len(head))
 
-    def readline(self, size: int = -1) -> bytes:
+    def readline(self, size: int | None = -1) -> bytes:
         head = self._head.readline(size)
         if head.endswith(b"\n") or len(head) == size:
             return head
-        if size < 0:
+        if size is None or size < 0:
             return head + cast("bytes", self._rest.readline())
         return head + cast("bytes", self._rest.readline(size - len(head)))
 
-    def readlines(self, hint: int = -1) -> list[bytes]:
-        return self._some_lines(hint) if hint > 0 else list(self)
+    def readlines(self, hint: int | None = -1) -> list[bytes]:
+        return self._some_lines(hint) if hint and hint > 0 else list(self)
 
     def _some_lines(self, hint: int) -> list[bytes]:
         lines: list[bytes] = []

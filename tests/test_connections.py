@@ -369,32 +369,35 @@ def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, truste
 
 
 class Silent:
-    """Connects to nothing, and notes to what."""
+    """Connects to nothing, and notes to what, and for how long."""
 
     def __init__(self, tried):
         self.tried = tried
 
     def connect_tcp(self, host, port, timeout):
-        self.tried.append(host)
+        self.tried.append((host, round(timeout)))
         raise (httpcore.ConnectTimeout if host == "192.0.2.2" else httpcore.ConnectError)
 
 
 ADDRESSES = {
-    "the last is silent": (["192.0.2.1", "192.0.2.2"], "too long"),
-    "one behind is not asked": (["192.0.2.1", "192.0.2.2", "192.0.2.3"], "too long"),
-    "all refuse": (["192.0.2.1"], "ConnectError"),
+    "the last is silent": ([("192.0.2.1", 3), ("192.0.2.2", 6)], "too long"),
+    "one behind is asked": (
+        [("192.0.2.2", 2), ("192.0.2.1", 3), ("192.0.2.3", 6)],
+        "ConnectError",
+    ),
+    "all refuse": ([("192.0.2.1", 6)], "ConnectError"),
     "none": ([], "OSError"),
 }
 
 
-@pytest.mark.parametrize(("addresses", "message"), ADDRESSES.values(), ids=ADDRESSES)
-def test_a_blocking_check_has_one_deadline_for_all_addresses(addresses, message, monkeypatch):
-    found, tried = [(0, 0, 0, "", (address, 443)) for address in addresses], []
+@pytest.mark.parametrize(("attempts", "message"), ADDRESSES.values(), ids=ADDRESSES)
+def test_a_blocking_check_has_one_deadline_for_all_addresses(attempts, message, monkeypatch):
+    found, tried = [(0, 0, 0, "", (address, 443)) for address, _ in attempts], []
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr("httpcore.SyncBackend", lambda: Silent(tried))
     with pytest.raises(OutageError, match=message):
-        verifier("http://captcha.example").verify(TICKET)
-    assert tried == addresses[:2]
+        verifier("http://captcha.example", timeout=6).verify(TICKET)
+    assert tried == attempts
 
 
 # The parts.

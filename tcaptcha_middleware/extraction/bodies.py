@@ -38,7 +38,7 @@ class Parser(Protocol):
 
 
 class Whole:
-    """Keeps the pieces, and reads the document when it is complete.
+    """Keeps what comes, and reads the document when it is complete.
 
     Args:
         read: Finds two fields in a document.
@@ -51,15 +51,15 @@ class Whole:
     ) -> None:
         self._read = read
         self._names = ticket, randstr
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
 
     def feed(self, piece: bytes) -> None:
         """Keep the piece."""
-        self._pieces.append(piece)
+        self._body += piece
 
     def finish(self) -> Seen:
         """Read the document."""
-        return self._read(b"".join(self._pieces), *self._names)
+        return self._read(bytes(self._body), *self._names)
 
 
 def form_fields(body: bytes, ticket: str, randstr: str) -> Seen:

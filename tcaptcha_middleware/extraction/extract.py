@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.steps import Walk
 
 
+# The faces keep every piece, which takes some 200 bytes however short it is. So many are let
+# through, and more where the limit is high; honest ones are longer.
+_PIECES = 1024
+_SHORT = 256
+
+
 class Extraction:
     """Find the pair where a rule's settings say; both halves come from one source.
 
@@ -36,6 +42,7 @@ class Extraction:
         self._heads = [one for one in settings.sources if isinstance(one, HeadSource)]
         self._bodies = [one for one in settings.sources if isinstance(one, BodySource)]
         self._limit, self._timeout = settings.body_limit, settings.body_timeout
+        self._pieces = _PIECES + settings.body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
     def walk(self, request: Request, *, may_hang_up: bool = True) -> Walk[Pair | Reason]:
@@ -69,9 +76,13 @@ class Extraction:
     def parser(self, request: Request) -> Parser | None:
         """Return the parser of the first source that reads the request's body, if any does.
 
+        A websocket's handshake has no body, whatever its headers say.
+
         Raises:
             RequestBodyError: The body cannot be read at all.
         """
+        if request.kind != "http":
+            return None
         content_type = next(iter(request.header("Content-Type")), "")
         kind = media_type(content_type)
         for source in self._bodies:
@@ -92,8 +103,7 @@ class Extraction:
 
     def _read(self, parser: Parser, may_hang_up: bool) -> Walk[Seen | Reason]:
         room, deadline = self._limit, time.monotonic() + self._timeout
-        more = True
-        while more:
+        for _ in range(self._pieces):
             piece, more = yield from _piece(deadline, may_hang_up)
             seen = parser.feed(piece[:room])
             if seen is not None:
@@ -101,7 +111,9 @@ class Extraction:
             room -= len(piece)
             if room < 0:
                 return Reason.BODY_TOO_LARGE
-        return parser.finish()
+            if not more:
+                return parser.finish()
+        return Reason.BODY_TOO_LARGE
 
 
 def _check_encoding(request: Request) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
+_TELLING = 4
+_REMOVED = "[removed]"
+
 
 def unreadable_body(rule: str, error: RequestBodyError) -> None:
     """Tell of a client that has to be mended."""
@@ -63,6 +66,18 @@ def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> Reason:
     """Log a verifier's own failure, with the pair struck out of whatever it printed."""
     text = "".join(traceback.format_exception(error))
     for secret in (ticket.ticket, ticket.randstr):
-        text = text.replace(secret, "[removed]")
+        text = _struck(text, secret)
     logger.error("%s: the verifier failed; the request is refused\n%s", rule, text)
     return Reason.MISCONFIGURED
+
+
+def _struck(text: str, secret: str) -> str:
+    # A few letters are no secret, and the client could have them struck out of every word.
+    if len(secret) < _TELLING:
+        return text
+    return text.replace(secret, _REMOVED).replace(repr(secret)[1:-1], _REMOVED)
+
+
+def cannot_close(one: object, error: Exception) -> None:
+    """Tell what could not be closed; the others are closed all the same."""
+    logger.error("%s cannot be closed", type(one).__name__, exc_info=error)

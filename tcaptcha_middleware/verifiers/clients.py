@@ -12,6 +12,7 @@ import httpx
 from tcaptcha_middleware.errors import OutageError, ThrottledError
 from tcaptcha_middleware.tencent.wire import MAX_ANSWER
 from tcaptcha_middleware.verifiers.pools import PATIENCE
+from tcaptcha_middleware.verifiers.shortage import unreached
 from tcaptcha_middleware.verifiers.streams import too_long
 
 if TYPE_CHECKING:
@@ -110,4 +111,4 @@ def _translated() -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise OutageError("Tencent took too long") from error
     except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:
-        raise OutageError(f"Tencent is out of reach ({type(error).__name__})") from error
+        raise unreached(error) from error

@@ -25,6 +25,7 @@ from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.keys import akey, key, provider
 from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
+from tcaptcha_middleware.verifiers.shortage import unreached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -259,7 +260,7 @@ _OUTAGES = (
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn others' errors into ours. Nobody but Tencent, or the way there, can cause these."""
+    """Turn others' errors into ours; none that a client can cause is an outage."""
     try:
         yield
     except VerifierError:
@@ -267,6 +268,6 @@ def _translated() -> Iterator[None]:
     except (TimeoutError, httpcore.TimeoutException) as error:
         raise OutageError("Tencent took too long") from error
     except _OUTAGES as error:
-        raise OutageError(f"Tencent is out of reach ({type(error).__name__})") from error
+        raise unreached(error) from error
     except Exception as error:
         raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error

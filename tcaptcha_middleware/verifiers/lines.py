@@ -5,7 +5,6 @@ https://www.encode.io/httpcore/connections/
 
 from __future__ import annotations
 
-import socket
 import ssl
 from functools import cache
 from typing import TYPE_CHECKING, Self
@@ -14,15 +13,18 @@ import anyio
 import anyio.to_thread
 import certifi
 import httpcore
+from anyio.streams.tls import TLSStream
 
+from tcaptcha_middleware.errors import MisconfiguredError
 from tcaptcha_middleware.resilience.lifetimes import PerLoop
 from tcaptcha_middleware.tencent.wire import MAX_ANSWER
+from tcaptcha_middleware.verifiers.dialing import adial, dial
 from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream, left
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from anyio.abc import ByteStream
+    from anyio.abc import ByteStream, SocketStream
 
 Answer = tuple[int, bytes]
 """An HTTP status, and the body."""
@@ -35,8 +37,15 @@ _reading = PerLoop(lambda: anyio.CapacityLimiter(1))
 
 @cache
 def tls() -> ssl.SSLContext:
-    """Return how TLS is spoken: with certifi's authorities, whatever the environment says."""
-    context = ssl.create_default_context(cafile=certifi.where())
+    """Return how TLS is spoken: with certifi's authorities, whatever the environment says.
+
+    Raises:
+        MisconfiguredError: They are not there. Nobody but the operator can mend that.
+    """
+    try:
+        context = ssl.create_default_context(cafile=certifi.where())
+    except FileNotFoundError as error:
+        raise MisconfiguredError("certifi has no authorities: install it anew") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -46,17 +55,6 @@ def post(url: httpcore.URL, headers: Mapping[str, str], body: bytes) -> httpcore
     sent = [(name.encode(), value.encode()) for name, value in headers.items()]
     sent.append((b"Content-Length", b"%d" % len(body)))
     return httpcore.Request(b"POST", url, headers=sent, content=body)
-
-
-def _connected(host: str, port: int, deadline: float) -> httpcore.NetworkStream:
-    # Address by address: socket.create_connection would give each of them the whole time.
-    failed: Exception = OSError("no address")
-    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        try:
-            return httpcore.SyncBackend().connect_tcp(str(address[0]), port, left(deadline))
-        except httpcore.ConnectError as error:
-            failed = error
-    raise failed
 
 
 class Line(httpcore.HTTP11Connection):
@@ -75,7 +73,7 @@ class Line(httpcore.HTTP11Connection):
     def open(cls, origin: httpcore.Origin, deadline: float) -> Self:
         """Connect before `deadline`."""
         host = origin.host.decode()
-        stream = _connected(host, origin.port, deadline)
+        stream = dial(host, origin.port, deadline)
         if origin.scheme == b"https":
             stream = stream.start_tls(tls(), host, left(deadline))
         return cls(origin, stream)
@@ -112,17 +110,12 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         """Connect."""
         host = origin.host.decode()
         if origin.scheme == b"http":
-            return cls(origin, await anyio.connect_tcp(host, origin.port))
+            return cls(origin, await adial(host, origin.port))
         # Reading the authorities takes longer than a check, the first time. Not in one of the
         # threads that the application shares: while visitors keep those busy, Tencent would
         # look as if it were down.
         context = await anyio.to_thread.run_sync(tls, limiter=_reading.get())
-        return cls(
-            origin,
-            await anyio.connect_tcp(
-                host, origin.port, ssl_context=context, tls_standard_compatible=False
-            ),
-        )
+        return cls(origin, await _secured(await adial(host, origin.port), host, context))
 
     async def exchange(self, request: httpcore.Request) -> Answer:
         """Send `request` and read its answer whole."""
@@ -142,6 +135,16 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
             await closed(self)
             raise
         return answer.status, bytes(body)
+
+
+async def _secured(stream: SocketStream, host: str, context: ssl.SSLContext) -> TLSStream:
+    try:
+        return await TLSStream.wrap(
+            stream, hostname=host, ssl_context=context, standard_compatible=False
+        )
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
 
 
 def _has_more(line: Line | AsyncLine) -> bool:

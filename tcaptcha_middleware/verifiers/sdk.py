@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import script_url
+from tcaptcha_middleware.verifiers.shortage import unreached
+from tcaptcha_middleware.verifiers.workers import Workers
 
 with needs("sdk"):
     from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from tcaptcha_middleware.models import Ticket, Verdict
-
-# As many as a guard has under way by default: a check that waits for a thread would look as if
-# Tencent were slow.
-_WORKERS = 256
 
 
 class TencentSDKVerifier:
@@ -96,7 +93,7 @@ class TencentSDKVerifier:
             self.averify = self._averify
         else:
             # A fork has none of its parent's threads.
-            self._threads = PerProcess(partial(ThreadPoolExecutor, _WORKERS, "tcaptcha-sdk"))
+            self._threads = PerProcess(partial(Workers, "tcaptcha-sdk"))
             self.verify = self._verify
 
     def __repr__(self) -> str:
@@ -146,14 +143,15 @@ def _translated() -> Iterator[None]:
     except TimeoutError as error:
         raise OutageError("Tencent took too long") from error
     except Exception as error:
-        kind = OutageError if _is_network(error) else VerifierError
-        raise kind(f"the call to Tencent failed ({type(error).__name__})") from error
+        if _is_network(error):
+            raise unreached(error) from error
+        raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error
 
 
 def _sdk_error(error: TencentCloudSDKException) -> VerifierError:
     code, request_id = error.code, error.requestId or ""
     if code == "ClientNetworkError":
-        return OutageError("Tencent is out of reach")
+        return unreached(error)
     if code == "InvalidCredential":
         return MisconfiguredError("the client's credential is not usable")
     # ServerNetworkError is any status but 200, and does not tell which, so that it is no

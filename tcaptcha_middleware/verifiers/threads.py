@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from asgiref.sync import sync_to_async
 from tcaptcha_middleware.checks import require
 from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.tencent.actions import action_of
+from tcaptcha_middleware.verifiers.workers import Workers
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket, Verdict
@@ -30,9 +30,6 @@ def in_thread(verifier: SyncVerifier) -> InThread:
     return InThread(verifier)
 
 
-# As many as a guard has under way by default, and none that the application may fill: a check
-# that waits for a thread would look as if Tencent were slow.
-_WORKERS = 256
 _TOLD = ("app_id", "site", "script", "captcha")
 
 
@@ -46,10 +43,14 @@ class InThread:
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
         # A fork has none of its parent's threads.
-        self._threads = PerProcess(partial(ThreadPoolExecutor, _WORKERS, "tcaptcha"))
+        self._threads = PerProcess(partial(Workers, "tcaptcha"))
 
     async def averify(self, ticket: Ticket) -> Verdict:
-        """Run the verifier's `verify` in a worker thread."""
+        """Run the verifier's `verify` in a worker thread.
+
+        Raises:
+            ThrottledError: All of them are busy.
+        """
         # Not the one thread that Django keeps for its database: checks are independent.
         verify = sync_to_async(
             self._verifier.verify, thread_sensitive=False, executor=self._threads.get()

@@ -1,0 +1,50 @@
+"""Threads of a verifier's own, one for each check; none waits for another's."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.resilience.limits import Bulkhead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORKERS = 256
+"""How many there are at the most; as many as a guard has checks under way by default."""
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads that the application cannot fill, and that nobody queues for.
+
+    A check that waits for a thread would look as if Tencent were slow, and open the gate.
+
+    Args:
+        name: What their names begin with.
+        limit: How many there are at the most.
+    """
+
+    def __init__(self, name: str, limit: int = WORKERS) -> None:
+        super().__init__(limit, name)
+        self._places = Bulkhead(limit)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` in a thread that is free now.
+
+        Raises:
+            ThrottledError: There is none.
+        """
+        if not self._places.enter():
+            raise ThrottledError("too many checks at once")
+        try:
+            call = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            self._places.leave()
+            raise
+        call.add_done_callback(lambda _: self._places.leave())
+        return call
