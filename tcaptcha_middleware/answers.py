@@ -29,7 +29,7 @@ def answer_to(
         try:
             return _answer(responder(request, refuse))
         except Exception as error:
-            reports.broken_hook(coverage.name, error)
+            reports.broken_hook(coverage.name, "responder", error)
     challenge = browser.challenge(coverage, request, refuse.reason)
     return challenge or respond(refuse.reason, request)
 

@@ -210,4 +210,5 @@ async def _send(answer: Response, scope: Scope, send: Send) -> None:
             "headers": [(raw_name(name), value.encode("latin-1")) for name, value in headers],
         }
     )
-    await send({"type": f"{kind}.response.body", "body": body})
+    # The default, said all the same: Quart's test client wants to be told.
+    await send({"type": f"{kind}.response.body", "body": body, "more_body": False})

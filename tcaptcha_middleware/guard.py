@@ -22,19 +22,20 @@ from tcaptcha_middleware.checks import (
     check_verifier,
     check_word,
 )
+from tcaptcha_middleware.claims.keys import claim_key, fingerprint
 from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError
+from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
 from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.enforcement import enforced, observed
-from tcaptcha_middleware.operating.events import Event, claim_key, fingerprint
+from tcaptcha_middleware.operating.events import Event
 from tcaptcha_middleware.operating.switch import Switch
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.steps import Ask
-from tcaptcha_middleware.verification import accepts_disaster, verify
+from tcaptcha_middleware.verification import accepts_disaster, reason_of, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,8 +152,11 @@ class Guard(Settings):
         except RequestBodyError as error:
             reports.unreadable_body(coverage.name, error)
             decision = Refuse(Reason.REQUEST_MALFORMED, coverage.name)
+        except VerifierError as error:
+            reports.no_verdict(coverage.name, error)
+            decision = Refuse(reason_of(error), coverage.name)
         except Exception as error:
-            reports.broken_hook(coverage.name, error)
+            reports.broken_hook(coverage.name, "a function of the application's", error)
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
         if isinstance(decision, Refuse) and not holds:
             reports.would_refuse(coverage.name, decision.reason)
@@ -168,6 +172,7 @@ class Guard(Settings):
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
         found = yield from coverage.extraction.walk(request, may_hang_up=holds)
         if isinstance(found, Reason):
+            reports.no_pair(coverage.name, found, coverage.settings.sources, request)
             return Refuse(found, coverage.name)
         ticket = Ticket(*found, _address(coverage.settings, request))
         reason = screen(ticket)
@@ -188,7 +193,7 @@ class Guard(Settings):
         try:
             self.on_event(Event.of(decision, seconds))
         except Exception as error:
-            reports.broken_hook(coverage.name, error)
+            reports.broken_hook(coverage.name, "on_event", error)
 
     def settled(self, coverage: Coverage, earlier: object) -> bool:
         """Tell whether this guard, further out on the same stack, let the request through.
@@ -254,7 +259,10 @@ def _asked(
 
 
 def _address(settings: Settings, request: Request) -> str:
-    address = usable(settings.client_ip(request)) or settings.fallback_ip
+    told = settings.client_ip(request)
+    if not isinstance(told, str):
+        raise MisconfiguredError(f"client_ip returned a {type(told).__name__}, not a text")
+    address = usable(told) or settings.fallback_ip
     if address is None:
         raise MisconfiguredError("the visitor's address is unknown: set client_ip")
     return address

@@ -15,8 +15,6 @@ from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.errors import ConfigurationError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,8 +54,8 @@ class Response:
         body: The body's bytes.
 
     Raises:
-        ConfigurationError: It cannot be sent: no such status, a header that is none, or a
-            body that is no bytes.
+        ValueError: No server could send it: no such status, or a header that is none.
+        TypeError: Nor could it send a body that is no bytes.
     """
 
     status: int
@@ -67,16 +65,12 @@ class Response:
     def __post_init__(self) -> None:
         """Check that every server can send it."""
         if self.status not in _STATUSES:
-            raise ConfigurationError(
-                f"{self.status!r} is no status of an answer: use 200 to 599"
-            )
+            raise ValueError(f"{self.status!r} is no status of an answer: use 200 to 599")
         for name, value in self.headers:
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-                raise ConfigurationError(
-                    f"{name!r}: {value!r} is no header: use latin-1, one line"
-                )
+                raise ValueError(f"{name!r}: {value!r} is no header: use latin-1, one line")
         if not isinstance(self.body, bytes):
-            raise ConfigurationError("a body is bytes: encode it")
+            raise TypeError("a body is bytes: encode it")
 
     @property
     def line(self) -> str:

@@ -10,10 +10,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.errors import MisconfiguredError, OutageError, VerifierError
+from tcaptcha_middleware.claims.keys import claim_key, fingerprint
+from tcaptcha_middleware.errors import (
+    MisconfiguredError,
+    OutageError,
+    ThrottledError,
+    VerifierError,
+)
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Unchecked, Verdict
 from tcaptcha_middleware.operating import reports
-from tcaptcha_middleware.operating.events import claim_key, fingerprint
 from tcaptcha_middleware.steps import Claim, Verify
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
@@ -55,19 +60,30 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
         finally:
             upstream.places.leave()
     except OutageError as error:
-        reason = reports.no_verdict(name, error)
+        reason = reason_of(error)
+        reports.no_verdict(name, error)
         if coverage.settings.on_unavailable == "allow" and _affords(coverage):
             reports.let_through(name, "Tencent is down")
             return Allow(
                 name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark, coverage=coverage
             )
     except VerifierError as error:
-        reason = reports.no_verdict(name, error)
+        reason = reason_of(error)
+        reports.no_verdict(name, error)
     except Exception as error:
-        reason = reports.broken_verifier(name, error, ticket)
+        reason = Reason.MISCONFIGURED
+        reports.broken_verifier(name, error, ticket)
     if reason is None:
         return Allow(name, verdict, fingerprint=mark, coverage=coverage)
     return Refuse(reason, name, verdict, fingerprint=mark)
+
+
+def reason_of(error: VerifierError) -> Reason:
+    """Return what a client is told where there is no verdict."""
+    if isinstance(error, MisconfiguredError):
+        return Reason.MISCONFIGURED
+    overloaded = isinstance(error, ThrottledError)
+    return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
 
 
 def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
@@ -81,7 +97,7 @@ def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
         and coverage.upstream.is_down
         and is_credible(ticket.ticket, coverage.app_id, time.time())
         and coverage.strangers.claim(ticket.user_ip, _ONE_A_MINUTE)
-        and coverage.strangers.claim(claim_key(ticket), 2 * FRESH)
+        and coverage.disasters.claim(claim_key(ticket), 2 * FRESH)
         and _affords(coverage)
     )
     if accepted:
@@ -106,7 +122,10 @@ def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:
 
 
 def _affords(coverage: Coverage) -> bool:
-    return coverage.budget.spend(time.monotonic())
+    if coverage.budget.spend(time.monotonic()):
+        return True
+    reports.budget_spent(coverage.name, coverage.settings.allow_per_minute)
+    return False
 
 
 def _verdict(coverage: Coverage, ticket: Ticket, deadline: float) -> Walk[Verdict]:

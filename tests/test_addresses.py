@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError, Request, TrustedProxies
-from tcaptcha_middleware.addresses import usable
+from tcaptcha_middleware.addresses import _usable, usable
 
 ADDRESSES = {
     "203.0.113.7": "203.0.113.7",
@@ -39,6 +39,12 @@ ADDRESSES = {
 @pytest.mark.parametrize(("text", "sent"), ADDRESSES.items(), ids=repr)
 def test_only_a_valid_address_is_ever_sent(text, sent):
     assert usable(text) == sent
+
+
+def test_a_long_text_is_neither_an_address_nor_remembered():
+    before = _usable.cache_info().currsize
+    assert usable("1" * 60_000) is None
+    assert _usable.cache_info().currsize == before
 
 
 PROXY = "10.0.0.1"

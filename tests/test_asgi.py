@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ from tcaptcha_middleware import (
     decision,
     in_thread,
 )
+from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.testing import FakeVerifier
 
 HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
@@ -99,6 +101,21 @@ def test_an_outer_decision_is_kept_where_an_inner_guard_covers_nothing():
     assert decision(app.scopes[0]).rule == "/login"
 
 
+def test_a_refusal_says_that_no_more_follows():
+    # Quart's test client fails where it is left to the default.
+    assert send(Exchange())[1]["more_body"] is False
+
+
+def test_headers_that_can_be_read_once_are_read_by_the_application_too():
+    app = Recorder()
+    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    exchange = Exchange(headers=HEAD)
+    scope = scope_of(exchange)
+    headers = scope["headers"]
+    call_asgi(face, scope | {"headers": iter(headers)}, messages_of(exchange))
+    assert app.scopes[0]["headers"] == headers
+
+
 def test_the_same_guard_twice_on_a_stack_checks_once():
     verifier = FakeVerifier(1, 9)
     guard = Guard(["/login"], verifier)
@@ -157,6 +174,33 @@ def test_empty_pieces_are_not_kept_for_ever():
     app = Recorder()
     send(Exchange(headers=(FORM,), pieces=(b"", b"", b"", PAIR, b"")), app=app)
     assert [m["body"] for m in app.messages] == [PAIR, b""]
+
+
+class TooLargeError(Exception):
+    pass
+
+
+def test_a_middleware_further_out_that_breaks_the_body_off_is_no_bug_of_ours(caplog):
+    async def receive():
+        raise TooLargeError
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
+    asyncio.run(face(scope_of(Exchange(headers=(FORM,))), receive, send))
+    assert sent[0]["status"] == 400
+    assert {record.levelname for record in caplog.records} <= {"DEBUG", "INFO"}
+
+
+@pytest.mark.parametrize(("pieces", "status"), [(1280, 200), (1281, 413)])
+def test_a_body_in_ever_so_many_pieces_is_not_kept(pieces, status):
+    # Each is kept as it came, and takes some 200 bytes.
+    body = (PAIR + b"&x=").ljust(pieces, b"x")
+    exchange = Exchange(headers=(FORM,), pieces=tuple(bytes([byte]) for byte in body))
+    assert send(exchange)[0]["status"] == status
 
 
 def test_a_client_that_goes_away_is_not_answered():
@@ -242,7 +286,9 @@ def test_a_handshake_is_denied_with_a_response_where_the_server_can():
 
 @pytest.mark.parametrize("extensions", [{}, None])
 def test_a_handshake_is_closed_before_it_is_accepted_elsewhere(extensions):
-    sent = send(WEBSOCKET, kind="websocket", extensions=extensions)
+    # A handshake has no body, whatever it says.
+    exchange = replace(WEBSOCKET, headers=(*WEBSOCKET.headers, FORM))
+    sent = send(exchange, kind="websocket", extensions=extensions)
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
 
 
@@ -281,13 +327,25 @@ def fails(request, refuse):
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize(
-    "responder", [fails, lambda request, refuse: "no"], ids=["fails", "text"]
-)
+UNFIT = {
+    "fails": fails,
+    "a text": lambda *_: "no",
+    "a status of no answer": lambda *_: Response(199),
+    "a status beyond": lambda *_: Response(600),
+    "a status in quotes": lambda *_: Response("403"),
+    "a value beyond latin-1": lambda *_: Response(403, [("X-A", "\u20ac")]),
+    "a value in two lines": lambda *_: Response(403, [("X-A", "a\r\nX-B: c")]),
+    "a name in two words": lambda *_: Response(403, [("X A", "a")]),
+    "headers in a dict": lambda *_: Response(403, {"X-A": "a"}),
+    "a body that is a text": lambda *_: Response(403, [], "no"),
+}
+
+
+@pytest.mark.parametrize("responder", UNFIT.values(), ids=UNFIT)
 def test_a_responder_that_fails_leaves_the_default_answer(responder, caplog):
     guard = Guard(["/login"], FakeVerifier(), responder=responder)
     assert send(Exchange(), guard)[0]["status"] == 403
-    assert "a hook failed" in caplog.text
+    assert "/login: responder failed" in caplog.text
 
 
 def test_a_responder_is_told_the_request_and_the_verdict():
@@ -413,9 +471,42 @@ def test_blocking_verifiers_wait_for_no_thread():
     assert all(verdict.passed for verdict in asyncio.run(main()))
 
 
+class Unclosable(FakeVerifier):
+    def close(self):
+        raise OSError
+
+    async def aclose(self):
+        raise OSError
+
+
+def test_what_fails_to_close_keeps_nothing_else_open(caplog):
+    closed = []
+
+    class Other(FakeVerifier):
+        def close(self):
+            closed.append("close")
+
+        async def aclose(self):
+            closed.append("aclose")
+
+    guard = Guard(["/login", Rule("/other", verifier=Other())], Unclosable())
+    guard.close()
+    asyncio.run(guard.aclose())
+    assert closed == ["close", "aclose"]
+    assert caplog.text.count("Unclosable cannot be closed") == 2
+
+
 def test_what_cannot_be_closed_is_left_alone():
     for verifier in (FakeVerifier(), in_thread(FakeVerifier())):
         asyncio.run(Guard(["/login"], verifier).aclose())
+
+
+@pytest.mark.parametrize(("ticket", "randstr"), [("tr03\\good", ""), ("tr03\\good", "a")])
+def test_a_ticket_is_struck_out_however_it_was_printed(ticket, randstr, caplog):
+    error = KeyError(ticket)
+    reports.broken_verifier("/login", error, Ticket(ticket, randstr, "203.0.113.7"))
+    assert "good" not in caplog.text
+    assert "KeyError: '[removed]'" in caplog.text
 
 
 SECRETS = ("tr03good", "@rnd")

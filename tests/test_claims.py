@@ -11,9 +11,9 @@ from faces import Exchange, through_asgi, through_wsgi
 from redis_server import RedisServer, redis_server  # noqa: F401  a fixture
 
 from tcaptcha_middleware import ClaimsError, ConfigurationError, Guard, MemoryClaims
+from tcaptcha_middleware.claims.keys import claim_key
 from tcaptcha_middleware.claims.redis import RedisClaims
 from tcaptcha_middleware.models import Ticket
-from tcaptcha_middleware.operating.events import claim_key
 from tcaptcha_middleware.testing import FakeVerifier
 
 HEAD = (("X-Captcha-Ticket", "tr03secretticket"), ("X-Captcha-Randstr", "@r"))

@@ -349,16 +349,29 @@ class Provider:
         return "AKIDemulator00000000000000000000", "emulatorSecretKey000000000000000", None
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, trusted_tls):  # noqa: F811
+def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, host, trusted_tls):  # noqa: F811
+    over = threading.Event()
+
     async def main():
         shared = anyio.to_thread.current_default_thread_limiter()
         for borrower in map(str, range(int(shared.total_tokens))):
             shared.acquire_on_behalf_of_nowait(borrower)
+        if backend == "asyncio":
+            loop = asyncio.get_running_loop()
+            for _ in range(64):
+                loop.run_in_executor(None, over.wait, 20)
+        try:
+            return await check()
+        finally:
+            over.set()
+
+    async def check():
         async with TencentVerifier(
             190000000,
             "emulatorAppSecretKey12345",
-            endpoint=origin,
+            endpoint=origin.replace("127.0.0.1", host),
             credentials=Provider(),
             timeout=2,
         ) as checker:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from faces import RUNNERS, Exchange, by_hand, through_asgi
 
@@ -26,8 +28,7 @@ WITH, WITHOUT = Exchange(headers=HEAD), Exchange()
 def seen_by(guard, exchange, runner=by_hand):
     """Return the outcome, and the event that told of it."""
     events = []
-    object.__setattr__(guard, "on_event", events.append)
-    outcome = runner(guard, exchange)
+    outcome = runner(replace(guard, on_event=events.append), exchange)
     (event,) = events
     return outcome, event
 
@@ -168,7 +169,7 @@ def test_a_sink_that_fails_hurts_nobody(runner, caplog):
 
     guard = Guard(["POST /login"], FakeVerifier(), on_event=sink)
     assert runner(guard, WITH).code == "allowed"
-    assert "a hook failed" in caplog.text
+    assert "POST /login: on_event failed" in caplog.text
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
@@ -178,8 +179,35 @@ def test_without_any_address_the_fallback_is_sent_or_the_request_refused(runner)
     runner(Guard(["POST /login"], verifier), nowhere)
     runner(Guard(["POST /login"], verifier, fallback_ip="192.0.2.1"), nowhere)
     assert [ticket.user_ip for ticket in verifier.tickets] == ["127.0.0.1", "192.0.2.1"]
-    refusing = Guard(["POST /login"], verifier, fallback_ip=None)
-    assert runner(refusing, nowhere).code == "misconfigured"
+
+
+WRONG_ADDRESSES = {
+    "no address": (lambda request: "here", "the visitor's address is unknown"),
+    "none": (lambda request: None, "client_ip returned a NoneType, not a text"),
+    "a header's values": (
+        lambda request: request.header("X-Real-Ip"),
+        "client_ip returned a list, not a text",
+    ),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(("client_ip", "words"), WRONG_ADDRESSES.values(), ids=WRONG_ADDRESSES)
+def test_where_there_is_no_address_the_operator_is_told_why(runner, client_ip, words, caplog):
+    guard = Guard(["POST /login"], FakeVerifier(), client_ip=client_ip, fallback_ip=None)
+    assert runner(guard, WITH).code == "misconfigured"
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.message.startswith(f"POST /login: the captcha is misconfigured: {words}")
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_whoever_builds_the_client_can_be_told_where_the_pair_was_looked_for(runner, caplog):
+    caplog.set_level("DEBUG")
+    text = Exchange(headers=(("Content-Type", "text/plain"),), pieces=(b"ticket=a&randstr=b",))
+    runner(Guard(["POST /login"], FakeVerifier()), text)
+    (message,) = [one for one in caplog.messages if "ticket_missing" in one]
+    assert "X-Captcha-Ticket" in message
+    assert "text/plain" in message
 
 
 BAD = {

@@ -152,6 +152,7 @@ def test_whoever_is_let_in_unchecked_is_budgeted_and_told_loudly(runner, caplog)
     assert codes == ["allowed", "allowed", "verifier_unavailable"]
     loud = [r for r in caplog.records if "LET THROUGH UNCHECKED" in r.message]
     assert [record.levelname for record in loud] == ["ERROR", "ERROR"]
+    assert f"the {FAILURES + 2} a minute are spent" in caplog.text
 
 
 def test_a_disaster_ticket_is_budgeted_too():

@@ -27,7 +27,7 @@ FLOORS = [
     {"addresses", "checks", "responses", "steps"},
     {"tencent.credentials", "tencent.disaster", "tencent.signing", "verifiers.streams"},
     {"matching.paths", "operating.reports"},
-    {"claims.memory", "claims.redis", "tencent.aid", "tencent.codes"},
+    {"claims.keys", "claims.memory", "claims.redis", "tencent.aid", "tencent.codes"},
     {"matching.rules", "operating.events", "operating.switch"},
     {
         "tencent.actions",

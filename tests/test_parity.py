@@ -263,6 +263,18 @@ CASES = {
         Exchange(method="OPTIONS", target="/any"),
         "ticket_missing",
     ),
+    "preflight that says to be a POST": (
+        Exchange(
+            method="OPTIONS",
+            target="/any",
+            headers=(
+                ("Origin", "https://a"),
+                ("Access-Control-Request-Method", "POST"),
+                ("X-HTTP-Method-Override", "POST"),
+            ),
+        ),
+        "ticket_missing",
+    ),
     "preflight where OPTIONS is named": (
         Exchange(
             method="OPTIONS",
@@ -429,10 +441,10 @@ def test_a_verifier_is_asked_once_and_of_the_very_ticket(runner):
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c][1] not in (ALLOWED, UNCOVERED)])
-def test_whatever_is_refused_before_the_call_costs_no_call(runner, case):
-    verifier = FakeVerifier()
-    runner(Guard(["POST /login", "/any"], verifier), CASES[case][0])
-    assert verifier.tickets == []
+def test_whatever_is_refused_before_the_call_costs_no_call(guard, runner, case):
+    exchange, code, *_ = CASES[case]
+    assert runner(guard, exchange).code == code
+    assert guard.verifier.tickets == []
 
 
 class Lying:

@@ -192,3 +192,48 @@ def test_what_need_not_wait_makes_no_timer():
 
     asyncio.run(main())
     assert timers == []
+
+
+class Busy(FakeVerifier):
+    """Takes its time, though not too long, and refuses everybody."""
+
+    async def averify(self, ticket):
+        await anyio.sleep(0.3)
+        return Verdict(7)
+
+
+@BOTH
+def test_the_wait_for_a_place_is_not_the_verifiers_time(backend):
+    guard = Guard(
+        ["/login"],
+        Busy(),
+        max_checks=1,
+        check_timeout=0.45,
+        on_unavailable="allow",
+        claims=Anybody(),
+    )
+    told = []
+
+    async def app(scope, receive, send):
+        raise AssertionError
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            told.append(json.loads(message["body"])["code"])
+
+    async def receive():
+        raise AssertionError
+
+    async def main():
+        face = TCaptchaMiddleware(app, guard)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(face, scope_of(Exchange(headers=PAIR)), receive, send)
+
+    anyio.run(main, backend=backend)
+    assert told == ["ticket_rejected"] * 2
+
+
+class Anybody:
+    async def aclaim(self, key, seconds):
+        return True

@@ -449,6 +449,20 @@ def test_a_refused_connection_is_an_outage(bench):
     assert type(error) is OutageError
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_machine_that_has_no_file_left_is_no_outage(bench, host):
+    # Whoever opens enough connections to the site can bring that about.
+    from files import Short
+
+    make, run = EVERY[bench.colour]
+    origin = bench.tencent.origin.replace("127.0.0.1", host)
+    arguments = {"timeout": 5.0} | bench.tencent.arguments(endpoint=origin)
+    [error] = run(Short(make(**arguments)), [bench.tencent.ticket()], together=False)
+    assert type(error) is ThrottledError
+    assert "the limit of open files" in str(error)
+
+
 def test_an_answer_after_the_deadline_is_an_outage(bench):
     bench.tencent.script({"latency": 1.0})
     [error] = bench.check(bench.tencent.ticket(), timeout=0.2)

@@ -59,6 +59,28 @@ def test_a_refusal_is_sent_as_it_should_be():
     assert headers["Content-Length"] == str(len(body))
 
 
+MOUNTED = {
+    "/health": 200,
+    "/acme/health": 403,
+    "/shop/health": 403,  # below the mount, so that its URL begins with /shop/shop
+    "/": 403,
+    "": 403,
+}
+
+
+@pytest.mark.parametrize(("target", "status"), MOUNTED.items(), ids=repr)
+def test_an_exemption_is_not_stretched_by_the_mounts_name(target, status):
+    guard = Guard(["/**"], FakeVerifier(), exempt=["/health"])
+    environ = {"SCRIPT_NAME": "/shop", "PATH_INFO": target}
+    assert send(Exchange(target="/"), guard, **environ)[0] == status
+
+
+def test_a_status_without_a_name_is_sent_all_the_same():
+    answer = Response(498, [("Content-Type", "text/plain")])
+    guard = Guard(["/login"], FakeVerifier(), responder=lambda *_: answer)
+    assert send(Exchange(), guard)[0] == 498
+
+
 def test_a_refused_head_request_gets_the_length_and_no_body():
     status, headers, body = send(Exchange(method="HEAD"))
     assert (status, body) == (403, b"")
@@ -161,6 +183,16 @@ def test_the_input_reads_like_the_one_it_stands_for(rest, padding, reads):
     face = TCaptchaWSGIMiddleware(app_with(use), Guard(["/login"], FakeVerifier()))
     face(environ_of(Exchange(headers=headers, pieces=(body,))), lambda *_: None)
     assert all(ours == plain for ours, plain in found)
+
+
+@pytest.mark.parametrize("name", ["read", "readline", "readlines"])
+def test_a_size_of_none_is_no_size(name):
+    def read(environ):
+        seen.append(getattr(environ["wsgi.input"], name)(None))
+
+    seen = []
+    send(Exchange(headers=(FORM,), pieces=(PAIR,)), use=read)
+    assert seen == [[PAIR] if name == "readlines" else PAIR]
 
 
 def test_readlines_without_a_hint_reads_all():

@@ -19,8 +19,8 @@ CAPACITY = 100_000
 class MemoryClaims:
     """Let each ticket be spent once in this process.
 
-    Bounded: beyond the capacity the oldest claim is forgotten, and Tencent's own answer 9
-    remains the second line.
+    Bounded: beyond the capacity the oldest claim is forgotten. Of a web page's ticket Tencent's
+    own answer 9 remains the second line; for mini-programs, which have none, use `RedisClaims`.
 
     Args:
         capacity: How many claims are kept.
@@ -57,7 +57,7 @@ class MemoryClaims:
         return self.claim(key, seconds)
 
     def _forget(self, now: float) -> None:
-        # Oldest first; every claim of a guard lasts the same, so that is also the order in
+        # Oldest first; every claim of a store lasts the same, so that is also the order in
         # which they end. The newest, which was just made, always stays.
         while True:
             key, until = next(iter(self._until.items()))

@@ -60,7 +60,8 @@ class Coverage:
         upstream: The verifier's health, shared with the other rules that ask it.
         shared: What the rule shares with all others.
         budget: How many may be let through unchecked.
-        strangers: Who was let through with a disaster ticket.
+        strangers: Addresses that were let through with a disaster ticket.
+        disasters: Disaster tickets that were let through.
         preflight: Whether a CORS preflight passes unchecked.
         extraction: Finds the pair in a request.
     """
@@ -74,6 +75,7 @@ class Coverage:
     shared: Shared = field(repr=False)
     budget: Budget = field(repr=False)
     strangers: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
+    disasters: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
     preflight: bool = field(init=False, repr=False)
     extraction: Extraction = field(init=False, repr=False)
 

@@ -29,7 +29,7 @@ def _lot(coverage: Coverage, request: Request) -> int:
         address = coverage.settings.client_ip(request)
         return zlib.crc32(address.encode("utf-8", "surrogatepass")) % 100
     except Exception as error:
-        reports.broken_hook(coverage.name, error)
+        reports.broken_hook(coverage.name, "client_ip", error)
         return 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.models import Refuse
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Decision, Ticket
+    from tcaptcha_middleware.models import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +37,3 @@ class Event:
         if decision.unchecked is not None:
             return cls(decision.rule, "unchecked", decision.unchecked, decision, seconds)
         return cls(decision.rule, "passed", "", decision, seconds)
-
-
-def fingerprint(key: str) -> str:
-    """Return what a ticket's decisions are found by: the beginning of its claim key."""
-    return key[:12]
-
-
-def claim_key(ticket: Ticket) -> str:
-    """Return the hash that stands for the pair in a claims store."""
-    # A lone surrogate is no ticket, and no error either.
-    text = f"{ticket.ticket}\n{ticket.randstr}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(text).hexdigest()

@@ -1,4 +1,4 @@
-"""What an operator is told in the log, and which reason that stands for.
+"""What an operator is told in the log.
 
 No secret and no ticket passes through here into a log.
 """
@@ -9,12 +9,13 @@ import logging
 import traceback
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.errors import MisconfiguredError, ThrottledError
-from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.errors import MisconfiguredError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
-    from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.models import Reason, Request, Ticket
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
@@ -27,19 +28,24 @@ def unreadable_body(rule: str, error: RequestBodyError) -> None:
     logger.info("%s: refused: %s", rule, error)
 
 
-def broken_hook(rule: str, error: Exception) -> None:
+def no_pair(rule: str, reason: Reason, sources: Sequence[object], request: Request) -> None:
+    """Tell whoever builds the client where its ticket and randstr were looked for."""
+    if logger.isEnabledFor(logging.DEBUG):
+        kinds = request.header("Content-Type")
+        logger.debug("%s: %s in %s; Content-Type: %s", rule, reason, sources, kinds)
+
+
+def broken_hook(rule: str, hook: str, error: Exception) -> None:
     """Tell of a function of the application's own that failed."""
-    logger.error("%s: a hook failed", rule, exc_info=error)
+    logger.error("%s: %s failed", rule, hook, exc_info=error)
 
 
-def no_verdict(rule: str, error: VerifierError) -> Reason:
-    """Tell why there is no verdict; return what the client is told."""
+def no_verdict(rule: str, error: VerifierError) -> None:
+    """Tell why there is no verdict."""
     if isinstance(error, MisconfiguredError):
         logger.error("%s: the captcha is misconfigured: %s", rule, error)
-        return Reason.MISCONFIGURED
-    logger.warning("%s: no verdict: %s", rule, error)
-    overloaded = isinstance(error, ThrottledError)
-    return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
+    else:
+        logger.warning("%s: no verdict: %s", rule, error)
 
 
 def claims_down(rule: str, error: Exception, then: str) -> None:
@@ -52,6 +58,11 @@ def cannot_hang_up(error: Exception) -> None:
     logger.error("a slow client cannot be hung up on: %r", error)
 
 
+def budget_spent(rule: str, per_minute: int) -> None:
+    """Tell why somebody was not let through, though the rule says that he may be."""
+    logger.warning("%s: refused: the %d a minute are spent", rule, per_minute)
+
+
 def let_through(rule: str, why: str) -> None:
     """Tell, loudly, that somebody was let through unchecked."""
     logger.error("%s: LET THROUGH UNCHECKED: %s", rule, why)
@@ -62,13 +73,12 @@ def would_refuse(rule: str, reason: Reason) -> None:
     logger.warning("%s: would be refused: %s", rule, reason)
 
 
-def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> Reason:
+def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> None:
     """Log a verifier's own failure, with the pair struck out of whatever it printed."""
     text = "".join(traceback.format_exception(error))
     for secret in (ticket.ticket, ticket.randstr):
         text = _struck(text, secret)
     logger.error("%s: the verifier failed; the request is refused\n%s", rule, text)
-    return Reason.MISCONFIGURED
 
 
 def _struck(text: str, secret: str) -> str:
