@@ -154,7 +154,9 @@ ADVICE_ON_CODES = {
 )
 def test_a_code_that_is_no_verdict_says_what_to_look_at(code, words):
     with pytest.raises(VerifierError) as caught:
-        judge(Verdict(code, request_id="id-1"), Ticket("tr03secret", "@rand", "203.0.113.7"))
+        judge(
+            Verdict(code, request_id="id-1"), Ticket("tr03secret", "@rand", "203.0.113.7"), WEB
+        )
     message = str(caught.value)
     assert all(word in message for word in words)
     assert caught.value.request_id == "id-1"

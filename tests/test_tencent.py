@@ -17,7 +17,7 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.signing import authorization
 from tcaptcha_middleware.tencent.wire import (
@@ -48,7 +48,7 @@ TYPES = {
 
 
 def test_the_call_is_these_bytes():
-    assert call(CAPTCHA, TICKET) == (
+    assert call(CAPTCHA, TICKET, WEB) == (
         b'{"CaptchaType":9,"Ticket":"ticket-ok","UserIp":"203.0.113.8","Randstr":"@abc",'
         b'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516",'
         b'"NeedGetCaptchaTime":1}'
@@ -71,7 +71,7 @@ def test_another_action_is_sent_and_signed():
 
 
 def test_every_parameter_is_documented_and_of_its_type():
-    kinds = {name: type(value) for name, value in parameters(CAPTCHA, TICKET).items()}
+    kinds = {name: type(value) for name, value in parameters(CAPTCHA, TICKET, WEB).items()}
     assert kinds == TYPES
 
 
@@ -79,13 +79,13 @@ def test_every_parameter_is_documented_and_of_its_type():
 @example(Ticket("\ud800", '"\\\0', "\u2028"))
 @example(Ticket('","CaptchaType":1,"x":"', "é", "登"))
 def test_the_call_is_ascii_json_that_no_ticket_breaks_out_of(ticket):
-    body = call(CAPTCHA, ticket)
+    body = call(CAPTCHA, ticket, WEB)
     assert body.isascii()
-    assert json.loads(body) == parameters(CAPTCHA, ticket)
+    assert json.loads(body) == parameters(CAPTCHA, ticket, WEB)
 
 
 def sent(token: str | None = None, host: str = "captcha.tencentcloudapi.com") -> dict[str, str]:
-    return headers((*KEY[:2], token), host=host, body=b"{}", timestamp=NOON)
+    return headers((*KEY[:2], token), host=host, body=b"{}", timestamp=NOON, action=WEB)
 
 
 def test_the_headers_are_these():
@@ -122,7 +122,9 @@ def test_the_host_is_signed_as_it_is_sent_port_and_all(host):
 
 
 def test_the_signature_is_of_the_very_body():
-    one, other = (headers(KEY, host="h", body=body, timestamp=NOON) for body in (b"1", b"2"))
+    one, other = (
+        headers(KEY, host="h", body=body, timestamp=NOON, action=WEB) for body in (b"1", b"2")
+    )
     assert one["Authorization"] != other["Authorization"]
 
 
@@ -137,14 +139,14 @@ HOSTS = {
 
 @pytest.mark.parametrize(("site", "places"), HOSTS.items(), ids=HOSTS)
 def test_a_site_has_its_endpoint_and_its_script(site, places):
-    assert endpoint(site) == f"https://{places[0]}"
+    assert endpoint(site, None, WEB) == f"https://{places[0]}"
     assert SITES[site].script == f"https://{places[1]}"
 
 
 @pytest.mark.parametrize("site", ["", "CN", "international", "us", None, 1, True], ids=repr)
 def test_there_is_no_other_site(site):
     with pytest.raises(ConfigurationError, match='"cn" or "intl"'):
-        endpoint(site)
+        endpoint(site, None, WEB)
 
 
 @pytest.mark.parametrize("site", ["intl", "CN", None], ids=repr)
@@ -169,7 +171,7 @@ ORIGINS = {
 @pytest.mark.parametrize(("given_origin", "origin"), ORIGINS.items(), ids=ORIGINS)
 @pytest.mark.parametrize("site", SITES)
 def test_another_origin_is_taken_instead_of_the_sites(site, given_origin, origin):
-    assert endpoint(site, given_origin) == origin
+    assert endpoint(site, given_origin, WEB) == origin
 
 
 NO_ORIGINS = [
@@ -205,7 +207,7 @@ NO_ORIGINS = [
 @pytest.mark.parametrize("origin", NO_ORIGINS, ids=ascii)
 def test_what_is_no_origin_is_refused_with_an_example(origin):
     with pytest.raises(ConfigurationError, match="write a whole origin"):
-        endpoint("cn", origin)
+        endpoint("cn", origin, WEB)
 
 
 SAMPLE = {

@@ -272,7 +272,7 @@ def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
     ticket = make(bench.tencent)
     [verdict] = bench.check(ticket)
     assert (verdict.passed, verdict.code) == (False, code)
-    assert judge(verdict, ticket) == reason
+    assert judge(verdict, ticket, WEB.codes) == reason
 
 
 @for_mini

@@ -115,7 +115,7 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
 }
 
 
-def judge(verdict: Verdict, ticket: Ticket, codes: Codes = WEB) -> Reason | None:
+def judge(verdict: Verdict, ticket: Ticket, codes: Codes) -> Reason | None:
     """Return why `verdict` refuses `ticket`, or None where there is positive proof.
 
     Args:

@@ -32,7 +32,7 @@ _URL = re.compile(
 )
 
 
-def script_url(site: str, given: str | None = None) -> str:
+def script_url(site: str, given: str | None) -> str:
     """Return the URL of the client script.
 
     Args:

@@ -21,7 +21,6 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import Verdict
-from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.signing import authorization
 
@@ -68,7 +67,7 @@ SITES = {
 }
 
 
-def endpoint(site: str, origin: str | None = None, action: Action = WEB) -> str:
+def endpoint(site: str, origin: str | None, action: Action) -> str:
     """Return the origin that calls go to.
 
     Args:
@@ -92,7 +91,7 @@ def endpoint(site: str, origin: str | None = None, action: Action = WEB) -> str:
     return given["origin"].lower()
 
 
-def parameters(captcha: Captcha, ticket: Ticket, action: Action = WEB) -> dict[str, str | int]:
+def parameters(captcha: Captcha, ticket: Ticket, action: Action) -> dict[str, str | int]:
     """Return the call's parameters; Tencent refuses any other (`UnknownParameter`)."""
     every: dict[str, str | int] = {
         "CaptchaType": CAPTCHA_TYPE,
@@ -106,7 +105,7 @@ def parameters(captcha: Captcha, ticket: Ticket, action: Action = WEB) -> dict[s
     return {name: value for name, value in every.items() if name not in action.without}
 
 
-def call(captcha: Captcha, ticket: Ticket, action: Action = WEB) -> bytes:
+def call(captcha: Captcha, ticket: Ticket, action: Action) -> bytes:
     """Return the body of the call, as compact ASCII JSON."""
     found = parameters(captcha, ticket, action)
     return json.dumps(found, separators=(",", ":")).encode("ascii")
@@ -118,7 +117,7 @@ def headers(
     host: str,
     body: bytes,
     timestamp: int,
-    action: Action = WEB,
+    action: Action,
 ) -> dict[str, str]:
     """Return the headers of the call, signed.
 

@@ -103,7 +103,7 @@ class TencentSDKVerifier:
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
         call = self._threads.get().submit(
-            self._client.call, WEB.name, wire.parameters(self.captcha, ticket)
+            self._client.call, WEB.name, wire.parameters(self.captcha, ticket, WEB)
         )
         with _translated():
             try:
@@ -112,7 +112,7 @@ class TencentSDKVerifier:
                 call.cancel()
 
     async def _averify(self, ticket: Ticket) -> Verdict:
-        parameters = wire.parameters(self.captcha, ticket)
+        parameters = wire.parameters(self.captcha, ticket, WEB)
         with _translated():
             with anyio.fail_after(self._timeout):
                 document = await self._client.call_and_deserialize(WEB.name, parameters)
