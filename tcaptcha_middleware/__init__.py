@@ -48,13 +48,25 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.operating.events import Event
     from tcaptcha_middleware.operating.switch import Switch
     from tcaptcha_middleware.responses import Response
-    from tcaptcha_middleware.settings import Rule
+    from tcaptcha_middleware.settings import (
+        AsyncClaims,
+        AsyncVerifier,
+        Claims,
+        Rule,
+        Settings,
+        SyncClaims,
+        SyncVerifier,
+        Verifier,
+    )
     from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
     from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
 _HOMES = {
     "Allow": "models",
+    "AsyncClaims": "settings",
+    "AsyncVerifier": "settings",
+    "Claims": "settings",
     "ClaimsError": "errors",
     "ConfigurationError": "errors",
     "Cookie": "extraction.sources",
@@ -74,7 +86,10 @@ _HOMES = {
     "Request": "models",
     "Response": "responses",
     "Rule": "settings",
+    "Settings": "settings",
     "Switch": "operating.switch",
+    "SyncClaims": "settings",
+    "SyncVerifier": "settings",
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",
@@ -85,6 +100,7 @@ _HOMES = {
     "TrustedProxies": "addresses",
     "Unchecked": "models",
     "Verdict": "models",
+    "Verifier": "settings",
     "VerifierError": "errors",
     "csp_sources": "browser.policy",
     "decision": "access",
@@ -93,6 +109,9 @@ _HOMES = {
 
 __all__ = [
     "Allow",
+    "AsyncClaims",
+    "AsyncVerifier",
+    "Claims",
     "ClaimsError",
     "ConfigurationError",
     "Cookie",
@@ -112,7 +131,10 @@ __all__ = [
     "Request",
     "Response",
     "Rule",
+    "Settings",
     "Switch",
+    "SyncClaims",
+    "SyncVerifier",
     "TCaptchaError",
     "TCaptchaMiddleware",
     "TCaptchaWSGIMiddleware",
@@ -123,6 +145,7 @@ __all__ = [
     "TrustedProxies",
     "Unchecked",
     "Verdict",
+    "Verifier",
     "VerifierError",
     "csp_sources",
     "decision",

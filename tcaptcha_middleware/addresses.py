@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Address = IPv4Address | IPv6Address
 
+_UNIX = "unix"
 # IPv6 in full, with brackets, zone, port and blanks around it, is shorter.
 _LONGEST = 100
 # An address, or one in brackets (RFC 3986, section 3.2.2), and the port that proxies may add.
@@ -56,7 +57,8 @@ class TrustedProxies:
     trusted proxies only. So whatever a client writes into the header itself is never reached.
 
     Args:
-        networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`.
+        networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for
+            whoever connects over a Unix socket, which has no address.
         header: Where they write the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
             a header with a single address that they overwrite, such as `"X-Real-Ip"`.
 
@@ -67,7 +69,8 @@ class TrustedProxies:
     def __init__(self, networks: Sequence[str], header: str = "X-Forwarded-For") -> None:
         if isinstance(networks, str) or not networks:
             raise ConfigurationError('networks has to be a list, such as ["10.0.0.0/8"]')
-        self._networks = tuple(_network(text) for text in networks)
+        self._networks = tuple(_network(text) for text in networks if text != _UNIX)
+        self._trusts_sockets = _UNIX in networks
         self._header = header
         self._nodes = _forwarded if header.lower() == "forwarded" else _listed
 
@@ -82,6 +85,8 @@ class TrustedProxies:
         return usable(found) or ""
 
     def _trusts(self, text: str) -> bool:
+        if text.removesuffix(":") in ("", _UNIX):
+            return self._trusts_sockets
         address = _address(text)
         return any(address in network for network in self._networks if address is not None)
 

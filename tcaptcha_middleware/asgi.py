@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from tcaptcha_middleware.checks import check_asgi
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, Request, raw_name
@@ -48,7 +49,8 @@ class TCaptchaMiddleware:
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: A verifier of the guard has no `averify`.
+        ConfigurationError: The application is one for WSGI, or a verifier of the guard has no
+            `averify`.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
@@ -56,6 +58,7 @@ class TCaptchaMiddleware:
             raise ConfigurationError(
                 "write TCaptchaMiddleware(app, guard), where guard is a Guard"
             )
+        check_asgi(app)
         guard.require("async")
         self.app = app
         self.guard = guard

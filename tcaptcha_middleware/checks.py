@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Colour = Literal["sync", "async"]
 
@@ -21,7 +23,9 @@ _MEND: dict[Colour, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
 }
+_SCOPE = ("scope", "receive", "send")
 _WHOLE = 100
+_MINUTE = 60
 
 
 def require(colour: Colour, verifier: object) -> None:
@@ -56,7 +60,7 @@ def check_verifier(verifier: object) -> None:
     Raises:
         ConfigurationError: It is none.
     """
-    _check_methods("verifier", verifier, _METHODS)
+    _check_methods("verifier", verifier, _METHODS, "TencentVerifier.from_env()")
 
 
 def check_claims(claims: object) -> None:
@@ -65,18 +69,23 @@ def check_claims(claims: object) -> None:
     Raises:
         ConfigurationError: It is none.
     """
-    _check_methods("claims", claims, _CLAIMS)
+    _check_methods("claims", claims, _CLAIMS, 'RedisClaims("redis://127.0.0.1:6379/0")')
 
 
-def _check_methods(what: str, given: object, methods: dict[Colour, str]) -> None:
-    if isinstance(given, type):
-        raise ConfigurationError(
-            f"{what} is the class {given.__name__}: hand in an instance of it"
-        )
+def _check_methods(what: str, given: object, methods: dict[Colour, str], example: str) -> None:
+    _check_instance(what, given)
     if not any(callable(getattr(given, name, None)) for name in methods.values()):
         neither = " nor ".join(methods.values())
         raise ConfigurationError(
-            f"{what} is {type(given).__name__}, which has neither {neither}"
+            f"{what} is {type(given).__name__}, which has neither {neither}: hand in what has "
+            f"one, such as {example}, parentheses included"
+        )
+
+
+def _check_instance(what: str, given: object) -> None:
+    if isinstance(given, type):
+        raise ConfigurationError(
+            f"{what} is the class {given.__name__}: hand in an instance of it"
         )
 
 
@@ -89,6 +98,28 @@ def check_wsgi(app: object) -> None:
     calls = app, getattr(type(app), "__call__", None)  # noqa: B004  it may be no callable at all
     if any(map(inspect.iscoroutinefunction, calls)):
         raise ConfigurationError("this is an ASGI application: use TCaptchaMiddleware")
+
+
+def check_asgi(app: Callable[..., object]) -> None:
+    """Check that an application is none for WSGI, which takes two arguments.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    try:
+        takes = inspect.signature(app)
+    except (TypeError, ValueError):
+        return  # Nobody can tell.
+    if _binds(takes, "environ", "start_response") and not _binds(takes, *_SCOPE):
+        raise ConfigurationError("this is a WSGI application: use TCaptchaWSGIMiddleware")
+
+
+def _binds(takes: inspect.Signature, *arguments: object) -> bool:
+    try:
+        takes.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def check_word(name: str, value: object, words: Sequence[str]) -> None:
@@ -118,6 +149,7 @@ def check_function(name: str, value: object) -> None:
     Raises:
         ConfigurationError: It is no function.
     """
+    _check_instance(name, value)
     if not callable(value):
         raise ConfigurationError(f"{name} has to be a function, not {value!r}")
 
@@ -156,11 +188,14 @@ def check_timeout(seconds: float) -> float:
     """Return a deadline that can be kept.
 
     Raises:
-        ConfigurationError: It is no number above 0, or infinite, which no socket takes.
+        ConfigurationError: It is no number above 0, or longer than a minute, as where
+            milliseconds were meant; infinity no socket takes.
     """
     check_positive("timeout", seconds)
-    if not math.isfinite(seconds):
-        raise ConfigurationError(f"timeout is {seconds!r}: a check has to end some day")
+    if seconds > _MINUTE:
+        raise ConfigurationError(
+            f"timeout is {seconds!r}: it is in seconds, and has to end within a minute"
+        )
     return seconds
 
 
@@ -168,10 +203,18 @@ def check_list(name: str, value: object) -> None:
     """Check a list of rules.
 
     Raises:
-        ConfigurationError: It is none, or empty.
+        ConfigurationError: It is none.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
+
+
+def check_some(name: str, value: Sequence[object]) -> None:
+    """Check that a list of rules has one.
+
+    Raises:
+        ConfigurationError: It is empty.
+    """
     if not value:
         raise ConfigurationError(
             f'{name} is empty, so nothing is protected: name "POST /login"'
@@ -187,5 +230,6 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(
-                f"two rules are called {name!r}: give one a name= of its own"
+                f"two rules are called {name!r}, of which the first holds where both cover a "
+                "request: leave one out, or give it a name= of its own"
             )

@@ -24,7 +24,12 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
 from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
+from tcaptcha_middleware.errors import (
+    ConfigurationError,
+    MisconfiguredError,
+    RequestBodyError,
+    VerifierError,
+)
 from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
@@ -99,7 +104,7 @@ class Guard(Settings):
         check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
-        check_list("exempt", self.exempt or ["/"])
+        check_list("exempt", self.exempt)
         shared = Shared(self.claims, self.on_claims_down, self.max_checks)
         coverages = cover(self.rules, self, self.verifier, shared)
         page = as_page(self.page)
@@ -108,6 +113,8 @@ class Guard(Settings):
             coverages = tuple(map(with_cookie, coverages))
         object.__setattr__(self, "_coverages", coverages)
         exempt = [parse(text) for text in self.exempt]
+        if any(pattern.is_everything for pattern in exempt):
+            raise ConfigurationError("exempt has /**, so nothing is protected: name less")
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
         object.__setattr__(self, "_covered", Covered(matcher.match))
         half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)

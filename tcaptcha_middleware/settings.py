@@ -5,7 +5,7 @@ Holds values; the checks stand in `checks`, the walk that they steer stands in `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tcaptcha_middleware.addresses import peer_address, usable
@@ -31,7 +31,9 @@ class SyncVerifier(Protocol):
     """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it.
 
     One for tickets of mini-programs says so by an attribute:
-    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`.
+    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`. Pages can show a captcha where
+    there are `app_id` and `script`, as `TencentVerifier` has them; `disaster_tickets` needs the
+    former too.
     """
 
     def verify(self, ticket: Ticket, /) -> Verdict:
@@ -93,14 +95,15 @@ class Settings:
         body_timeout: How long a client may take to send that much, in seconds. Some WSGI
             servers block in a read that nobody can end; there, and under WSGI where a rule only
             observes, it is looked at between the pieces.
-        check_timeout: How long a claim and a check may take together, and `when` too, in
-            seconds; the claim takes half of it at most. Nobody can end a blocking call, so
-            that under WSGI it is theirs to keep.
+        check_timeout: How long a claim and a check may take together, in seconds; the claim
+            takes half of it at most. `when` may take as long again. Nobody can end a blocking
+            call, so that under WSGI it is theirs to keep.
         mode: `"observe"` checks and reports, and lets everyone through.
         percent: For how many of a hundred visitors `"enforce"` holds; the others are
             observed. One visitor's address is always treated the same.
         when: Tells from the `Request` whether it has to be checked at all; may be async
-            under ASGI. If it fails, the request is refused.
+            under ASGI. What it looks at must not be the client's to choose. If it fails, the
+            request is refused.
         on_unavailable: `"allow"` lets requests through while Tencent is down, and only then.
         disaster_tickets: `"allow"` accepts them while our own calls say that Tencent is down,
             one a minute from an address, if they are fresh and of the verifier's captcha.
@@ -132,9 +135,10 @@ class Settings:
             check_plain_function("responder", self.responder)
         if self.when is not None:
             check_function("when", self.when)
-        for name in ("body_limit", "body_timeout", "check_timeout"):
+        for name in ("body_timeout", "check_timeout"):
             check_positive(name, getattr(self, name))
-        check_count("allow_per_minute", self.allow_per_minute)
+        for name in ("body_limit", "allow_per_minute"):
+            check_count(name, getattr(self, name))
         for name, words in _WORDS.items():
             check_word(name, getattr(self, name), words)
         check_percent("percent", self.percent)
@@ -156,14 +160,18 @@ _WORDS = {
 class Rule:
     """A rule text, with what is different for its requests.
 
+    None means the guard's own; so it cannot take away the guard's `responder` or `when`, for
+    which a function of the rule's own can.
+
     Args:
         text: What to protect: `"POST /login"`, `"POST,PUT /users/{id}/email"`,
             `"/admin/**"` (that path and all below, every method). `{x}` is one segment.
             `GET` means `HEAD` too. A CORS preflight passes unless the rule names `OPTIONS`.
         name: How the rule is called in decisions and logs; the text by default.
         verifier: Who checks its tickets; None where the guard's verifier does.
-        sources: See `Settings`, and so for the rest; None where the guard's holds.
+        sources: See `Settings`, and so for the rest.
         client_ip: See `Settings`.
+        fallback_ip: See `Settings`.
         responder: See `Settings`.
         body_limit: See `Settings`; in bytes.
         body_timeout: See `Settings`; in seconds.
@@ -177,10 +185,12 @@ class Rule:
     """
 
     text: str
+    _: KW_ONLY
     name: str = ""
     verifier: Verifier | None = None
     sources: Sequence[Source] | None = None
     client_ip: Callable[[Request], str] | None = None
+    fallback_ip: str | None = None
     responder: Callable[[Request, Refuse], Any] | None = None
     body_limit: int | None = None
     body_timeout: float | None = None
@@ -196,13 +206,16 @@ class Rule:
         """Return the guard's settings with the rule's own over them.
 
         Raises:
-            ConfigurationError: One of them cannot work.
+            ConfigurationError: One of them cannot work; says which rule it is.
         """
         merged = {}
         for item in fields(Settings):
-            own = getattr(self, item.name, None)
+            own = getattr(self, item.name)
             merged[item.name] = getattr(guard, item.name) if own is None else own
-        return Settings(**merged)
+        try:
+            return Settings(**merged)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.text}: {error}") from error
 
 
 def as_rule(given: object) -> Rule:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
+from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
 from tcaptcha_middleware.tencent.wire import headers
 
@@ -264,7 +265,8 @@ class Rotating:
 
 
 def sent(provider: CredentialProvider) -> dict[str, str]:
-    return headers(provider.get_credential_info(), host="h", body=b"", timestamp=1551113065)
+    key = provider.get_credential_info()
+    return headers(key, host="h", body=b"", timestamp=1551113065, action=WEB)
 
 
 def test_anything_that_hands_out_a_key_signs():

@@ -133,6 +133,9 @@ def told(public):
 
 
 def parameters(public):
+    # Nobody makes a protocol, or a union of two, which is no class.
+    if not callable(public) or getattr(public, "_is_protocol", False):
+        return set()
     if isinstance(public, type) and issubclass(public, (Enum, Exception)):
         return set()
     own = inspect.signature(public).parameters.keys()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from tcaptcha_middleware.checks import check_timeout
 from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
 from tcaptcha_middleware.extras import needs
 from tcaptcha_middleware.resilience.lifetimes import PerLoop
@@ -43,12 +44,17 @@ class RedisClaims:
         prefix: What its keys begin with.
 
     Raises:
-        ConfigurationError: The URL is none.
+        ConfigurationError: The URL is none, or the timeout no number above 0.
     """
 
     def __init__(
         self, url: str, *, timeout: float = 0.5, prefix: str = "tcaptcha:claim:"
     ) -> None:
+        if not isinstance(url, str):
+            raise ConfigurationError(
+                f'{url!r} is no URL: write RedisClaims("redis://127.0.0.1:6379/0")'
+            )
+        check_timeout(timeout)
         self._url = url
         # With RESP3, redis-py no longer looks whether a kept connection is dead, so that each
         # would cost a claim after a restart. SET needs nothing newer than RESP2.

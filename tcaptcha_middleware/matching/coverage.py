@@ -10,6 +10,7 @@ from tcaptcha_middleware.checks import (
     check_count,
     check_list,
     check_names,
+    check_some,
     check_verifier,
     require,
     require_claims,
@@ -107,6 +108,7 @@ def cover(
         ConfigurationError: Something cannot work.
     """
     check_list("rules", rules)
+    check_some("rules", rules)
     check_count("max_checks", shared.max_checks)
     upstreams: dict[int, Upstream] = {}
     found = []

@@ -40,6 +40,11 @@ class Pattern(NamedTuple):
     path: tuple[str | None, ...]
     below: bool
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether no request is left that it is not about."""
+        return self.below and not self.methods and not self.path
+
     def names(self, method: str) -> bool:
         """Tell whether the pattern is about `method`, which is upper-case."""
         return not self.methods or method in self.methods
@@ -51,6 +56,8 @@ def parse(text: str) -> Pattern:
     Raises:
         ConfigurationError: The text is no rule; says what is wrong and how to mend it.
     """
+    if not isinstance(text, str):
+        raise ConfigurationError(f'{text!r} is no text of a rule: write it as "POST /login"')
     *methods, path = text.split() or [""]
     if len(methods) > 1 or not path:
         raise _wrong(
@@ -69,10 +76,13 @@ def parse(text: str) -> Pattern:
     )
 
 
+_METHODLESS = "leave it out for every method; a websocket's handshake is a GET"
+
+
 def _methods(text: str, names: str) -> frozenset[str]:
     methods = frozenset(names.split(","))
     for name in methods - METHODS:
-        mend = f'write "{name.upper()}"' if name.upper() in METHODS else "write one of these"
+        mend = f'write "{name.upper()}"' if name.upper() in METHODS else _METHODLESS
         known = ", ".join(sorted(METHODS))
         raise _wrong(text, f"{name!r} is no HTTP method ({known}); {mend}")
     # A server answers HEAD by running the GET handler (RFC 9110, section 9.3.2).
