@@ -1,0 +1,394 @@
+"""The pages beside the README are true: their code runs, their tables are the package's own."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import re
+import sys
+from collections import Counter
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import fastapi
+import httpx
+import pytest
+from faces import ALLOWED, RUNNERS, Exchange
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import tcaptcha_middleware as tc
+from tcaptcha_middleware.claims.memory import CAPACITY
+from tcaptcha_middleware.operating.enforcement import enforced
+from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
+
+ROOT = Path(__file__).parent.parent
+PAGES = {file.name: file.read_text() for file in sorted((ROOT / "docs").glob("*.md"))}
+README = (ROOT / "README.md").read_text()
+# The blocks of the other pages run in the tests of what they are about.
+OURS = ("browser.md", "operating.md", "settings.md", "testing.md")
+
+
+def blocks(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+def block(page, marker):
+    (found,) = [text for text in blocks(page) if marker in text]
+    return found
+
+
+def run(text, **names):
+    names["__name__"] = "main"
+    exec(compile(text, "docs", "exec"), names)
+    return names
+
+
+def env_of(settings, endpoint):
+    return {
+        "TENCENTCLOUD_SECRET_ID": settings["secret_id"],
+        "TENCENTCLOUD_SECRET_KEY": settings["secret_key"],
+        "TCAPTCHA_APP_ID": str(settings["app_id"]),
+        "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
+        "TCAPTCHA_ENDPOINT": endpoint,
+    }
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    emulator = TencentEmulator()
+    with emulator.serve() as endpoint:
+        for name, value in env_of(emulator.settings, endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield emulator
+
+
+@pytest.fixture
+def mysite(monkeypatch):
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpResponse
+    from django.test import override_settings
+    from django.urls import path
+
+    urls, wsgi = ModuleType("mysite.urls"), ModuleType("mysite.wsgi")
+    urls.urlpatterns = [path("login", lambda _: HttpResponse())]
+    for module in (ModuleType("mysite"), urls, wsgi):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with override_settings(ROOT_URLCONF="mysite.urls", ALLOWED_HOSTS=["*"]):
+        guard = tc.Guard(["POST /login"], FakeVerifier())
+        wsgi.application = tc.TCaptchaWSGIMiddleware(get_wsgi_application(), guard)
+        yield wsgi
+
+
+def headers(name="any"):
+    return {"X-Captcha-Ticket": name, "X-Captcha-Randstr": "any"}
+
+
+@pytest.mark.parametrize("page", OURS)
+def test_every_block_runs(emulator, mysite, page):
+    for text in blocks(page):
+        names = run(text)
+        for name, test in list(names.items()):
+            if name.startswith("test_"):
+                test()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_between_pages_leads_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)]*)\)", PAGES[page])
+    assert {link for link in links if not leads(ROOT / "docs" / page, link)} == set()
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)]*)\)", README)
+    assert {link for link in links if not leads(ROOT / "README.md", link)} == set()
+    assert {f"docs/{name}" for name in PAGES} <= {link.partition("#")[0] for link in links}
+
+
+def leads(page, link):
+    path, _, anchor = link.partition("#")
+    file = page.parent / path if path else page
+    if not file.exists():
+        return False
+    return not anchor or anchor in anchors(file.read_text())
+
+
+def anchors(text):
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+# -- settings.md ------
+
+
+def table(title):
+    part = PAGES["settings.md"].partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    rows = [line[2:-2].split(" | ") for line in part.splitlines() if line.startswith("| `")]
+    return {name.strip("`"): cells for name, *cells in rows}
+
+
+def defaults(of):
+    if of is tc.TencentVerifier:
+        parameters = inspect.signature(of).parameters.values()
+        return {one.name: one.default for one in parameters}
+    every = [one for one in fields(of) if one.init and one.name != "_"]
+    return {
+        one.name: one.default if one.default_factory is MISSING else one.default_factory()
+        for one in every
+    }
+
+
+def says(cell, default):
+    if default in (MISSING, inspect.Parameter.empty):
+        return cell == "needed"
+    told = eval(cell.strip("`"), vars(tc) | {name: getattr(tc, name) for name in tc.__all__})
+    if inspect.isfunction(default):
+        request = tc.Request("http", "GET", "/", peer="192.0.2.1")
+        return told(request) == default(request)
+    if type(default) in (tc.MemoryClaims, tc.Switch):
+        return type(told) is type(default)
+    return (type(told), told) == (type(default), default)
+
+
+@pytest.mark.parametrize(
+    ("title", "of"),
+    [
+        ("Of a `Guard`, and of a `Rule`", tc.Guard),
+        ("Of a `Page`", tc.Page),
+        ("Of a `TencentVerifier`", tc.TencentVerifier),
+    ],
+    ids=["Guard", "Page", "TencentVerifier"],
+)
+def test_every_setting_is_told_with_its_default(title, of):
+    told, known = table(title), defaults(of)
+    assert told.keys() == known.keys()
+    assert {name for name, cells in told.items() if not says(cells[-2], known[name])} == set()
+
+
+def test_every_setting_that_a_rule_may_say_is_told():
+    shared, alone = table("Of a `Guard`, and of a `Rule`"), table("Of a `Rule` alone")
+    known = defaults(tc.Rule)
+    assert {name for name, (own, *_) in shared.items() if own == "yes"} | alone.keys() == (
+        known.keys()
+    )
+    assert all(says(cells[-2], known[name]) for name, cells in alone.items())
+    assert {one.name for one in fields(Settings)} <= shared.keys()
+
+
+# -- operating.md ------
+
+
+def test_the_fields_of_an_event_are_told():
+    part = PAGES["operating.md"].partition("## Events")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
+    assert told == [one.name for one in fields(tc.Event)]
+
+
+def test_the_signed_cookie_opens_the_page_and_a_made_up_one_does_not(emulator):
+    app = run(block("operating.md", "TimestampSigner"))["app"]
+    pair = emulator.mint()
+    names = {"X-Captcha-Ticket": pair["ticket"], "X-Captcha-Randstr": pair["randstr"]}
+    with TestClient(app, base_url="https://localhost") as client:
+        bare = client.get("/report").status_code
+        cookie = "solved=human.a.b; solved=é; solved".encode()
+        made_up = client.get("/report", headers={"Cookie": cookie})
+        solved = client.get("/report", headers=names)
+        again = client.get("/report")
+    assert (bare, made_up.status_code) == (403, 403)
+    assert (solved.status_code, again.json()) == (200, {"visitors": 7})
+
+
+def test_the_counter_tells_what_would_have_been_refused():
+    names = run(block("operating.md", "Counter()"))
+    rules = ["POST /login", tc.Rule("POST /comments", mode="observe")]
+    guard = tc.Guard(rules, FakeVerifier(), on_event=names["count"])
+    for target in ("/login", "/comments"):
+        RUNNERS["by hand"](guard, Exchange(target=target))
+    assert names["decisions"] == Counter(
+        {
+            ("POST /login", "refused", "ticket_missing"): 1,
+            ("POST /comments", "unchecked", "would be ticket_missing"): 1,
+        }
+    )
+
+
+def test_the_flag_switches_the_gate_off(emulator, tmp_path):
+    names = run(block("operating.md", "OFF ="))
+    names["OFF"] = flag = tmp_path / "off"
+    app = Flask(__name__)
+    app.post("/login")(lambda: "")
+    app.wsgi_app = tc.TCaptchaWSGIMiddleware(app.wsgi_app, names["guard"])
+    asked = app.test_client().post("/login").status_code
+    flag.touch()
+    assert (asked, app.test_client().post("/login").status_code) == (403, 200)
+    names["guard"].close()
+
+
+def on_a_socket(**head):
+    listed = [(name.lower().encode(), value.encode()) for name, value in head.items()]
+    return tc.Request("http", "POST", "/login", headers=listed, peer="")
+
+
+def test_on_a_unix_socket_the_proxys_header_tells_the_address(emulator):
+    guard = run(block("operating.md", "def from_proxy"))["guard"]
+    assert guard.client_ip(on_a_socket(**{"X-Real-Ip": "192.0.2.7"})) == "192.0.2.7"
+    assert guard.client_ip(on_a_socket()) == ""
+
+
+def test_on_a_unix_socket_nobody_is_trusted_and_percent_is_everybody():
+    request = on_a_socket(**{"X-Forwarded-For": "192.0.2.7"})
+    proxies = tc.TrustedProxies(["127.0.0.1", "10.0.0.0/8"])
+    assert proxies(request) == ""
+    guard = tc.Guard(["POST /login"], FakeVerifier(), percent=1, client_ip=proxies)
+    assert enforced(guard.match("POST", "/login"), request)
+
+
+def test_proxy_fix_around_the_gate_tells_it_the_address():
+    verifier = FakeVerifier()
+    app = Flask(__name__)
+    app.post("/login")(lambda: "")
+    app.wsgi_app = ProxyFix(
+        tc.TCaptchaWSGIMiddleware(app.wsgi_app, tc.Guard(["POST /login"], verifier))
+    )
+    sent = headers() | {"X-Forwarded-For": "192.0.2.7"}
+    app.test_client().post("/login", headers=sent, environ_base={"REMOTE_ADDR": ""})
+    assert [ticket.user_ip for ticket in verifier.tickets] == ["192.0.2.7"]
+
+
+# -- testing.md ------
+
+
+def test_djangos_own_client_goes_past_the_gate(mysite):
+    from django.test import Client
+
+    assert Client().post("/login").status_code == 200
+    transport = httpx.WSGITransport(mysite.application)
+    with httpx.Client(transport=transport, base_url="http://localhost") as client:
+        assert client.post("/login").status_code == 403
+        assert client.post("/login", headers=headers()).status_code == 200
+
+
+def test_a_handler_that_is_called_alone_has_no_decision():
+    assert tc.decision(Request({"type": "http"})) is None
+
+
+@pytest.mark.parametrize("rule", ["POST /login", "POST /shop/login"])
+def test_below_a_mount_a_rule_is_asked_for_as_it_is_written(rule):
+    guard = tc.Guard([rule], FakeVerifier())
+    written = rule.split()[1]
+    other = {"/login": "/shop/login", "/shop/login": "/login"}[written]
+    assert guard.match("POST", written)
+    assert guard.match("POST", other) is None
+    inner = FastAPI()
+    inner.post("/login")(lambda: None)
+    inner.add_middleware(tc.TCaptchaMiddleware, guard=guard)
+    client = TestClient(Starlette(routes=[Mount("/shop", inner)]))
+    assert client.post("/shop/login").status_code == 403
+
+
+# -- browser.md ------
+
+
+def test_the_sources_are_those_that_are_printed(emulator, monkeypatch):
+    monkeypatch.delenv("TCAPTCHA_ENDPOINT")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run(block("browser.md", "csp_sources"))
+    assert blocks("browser.md", "text") == [printed.getvalue()]
+
+
+def test_cors_outside_the_gate_stands_on_refusals_and_allows_the_headers(emulator):
+    app = run(block("browser.md", "CORSMiddleware"))["app"]
+    origin = "https://www.example.com"
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-captcha-ticket, x-captcha-randstr",
+    }
+    with TestClient(app) as client:
+        refused = client.post("/login", headers={"Origin": origin})
+        allowed = client.options("/login", headers=asked)
+    assert refused.status_code == 403
+    assert refused.headers["Access-Control-Allow-Origin"] == origin
+    assert allowed.status_code == 200
+
+
+def test_below_a_mount_the_module_is_below_it_too():
+    guard = tc.Guard(["POST /login"], FakeVerifier(), page="/tcaptcha")
+    inner = FastAPI()
+    inner.add_middleware(tc.TCaptchaMiddleware, guard=guard)
+    client = TestClient(Starlette(routes=[Mount("/shop", inner)]))
+    (path,) = re.findall(r"the module is `([^`]+)`", PAGES["browser.md"])
+    assert client.get(path).status_code == 200
+    assert client.get(path.removeprefix("/shop")).status_code == 404
+
+
+# -- The others, and the README ------
+
+
+def test_the_emulators_script_is_taken_from_the_browsers_own_machine_alone():
+    values = re.findall(r"^export \w+=(\S+)", PAGES["browser-tests.md"], re.MULTILINE)
+    endpoint, script = values
+    settings = TencentEmulator().settings
+    verifier = tc.TencentVerifier(**settings, endpoint=endpoint, script=script)
+    assert verifier.script == script
+    for host in ("0.0.0.0", "emulator"):
+        other = urlsplit(script)._replace(netloc=f"{host}:9000").geturl()
+        with pytest.raises(tc.ConfigurationError, match="write https"):
+            tc.TencentVerifier(**settings, script=other)
+
+
+def test_the_capacity_of_memory_claims_is_told():
+    assert f"its capacity of {CAPACITY:,}" in PAGES["mini-programs.md"]
+
+
+def test_the_names_that_are_fastapis_too_are_told():
+    shared = [f"`{name}`" for name in tc.__all__ if hasattr(fastapi, name)]
+    assert f"{', '.join(shared[:-1])} and {shared[-1]} are names of FastAPI's" in README
+
+
+@pytest.mark.parametrize("override", ["", "X-HTTP-Method-Override"])
+def test_a_preflight_that_names_another_method_is_none(override):
+    told = [("Origin", "https://a"), ("Access-Control-Request-Method", "POST")]
+    told += [(override, "POST")] if override else []
+    guard = tc.Guard(["/login"], FakeVerifier())
+    exchange = Exchange(method="OPTIONS", target="/login", headers=tuple(told))
+    code = RUNNERS["by hand"](guard, exchange).code
+    assert code == ("ticket_missing" if override else ALLOWED)
+
+
+def test_swapped_secret_keys_show_at_the_first_check():
+    emulator = TencentEmulator()
+    settings = emulator.settings
+    swapped = settings | {
+        "secret_key": settings["app_secret_key"],
+        "app_secret_key": settings["secret_key"],
+    }
+    with (
+        emulator.serve() as endpoint,
+        tc.TencentVerifier(**swapped, endpoint=endpoint) as verifier,
+        pytest.raises(tc.MisconfiguredError),
+    ):
+        verifier.verify(tc.Ticket(**emulator.mint(), user_ip="192.0.2.1"))
+
+
+def test_a_ticket_of_another_captcha_is_code_16():
+    emulator = TencentEmulator()
+    with (
+        emulator.serve() as endpoint,
+        tc.TencentVerifier(**emulator.settings, endpoint=endpoint) as verifier,
+    ):
+        ticket = tc.Ticket(**emulator.mint(app_id=190000009), user_ip="192.0.2.1")
+        assert verifier.verify(ticket).code == 16
