@@ -242,8 +242,9 @@ def on_a_socket(**head):
 
 
 def test_on_a_unix_socket_the_proxys_header_tells_the_address(emulator):
-    guard = run(block("operating.md", "def from_proxy"))["guard"]
-    assert guard.client_ip(on_a_socket(**{"X-Real-Ip": "192.0.2.7"})) == "192.0.2.7"
+    guard = run(block("operating.md", '"unix"'))["guard"]
+    sent = on_a_socket(**{"X-Forwarded-For": "192.0.2.7"})
+    assert guard.client_ip(sent) == "192.0.2.7"
     assert guard.client_ip(on_a_socket()) == ""
 
 

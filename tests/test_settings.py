@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from unittest.mock import AsyncMock
 
+import bottle
+import falcon
+import falcon.asgi
 import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from fastapi import FastAPI
+from flask import Flask
+from litestar import Litestar
+from pyramid.config import Configurator
+from quart import Quart
+from redis import Redis
+from starlette.applications import Starlette
 
 from tcaptcha_middleware import (
     ConfigurationError,
@@ -15,10 +29,14 @@ from tcaptcha_middleware import (
     Json,
     Query,
     Rule,
+    Settings,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
+    TencentVerifier,
+    TrustedProxies,
     in_thread,
 )
+from tcaptcha_middleware.claims.redis import RedisClaims
 from tcaptcha_middleware.testing import FakeVerifier
 
 
@@ -48,6 +66,11 @@ BAD_GUARDS = {
     "rules as one rule": (lambda: Guard(Rule("/login"), V), "rules has to be a list"),
     "rules as None": (lambda: Guard(None, V), "rules has to be a list"),
     "a rule that is a number": (lambda: Guard([1], V), "is no rule"),
+    "a rule of a number": (lambda: Guard([Rule(1)], V), "1 is no text of a rule"),
+    "an exemption that is a rule": (lambda: Guard(["/a"], V, exempt=[Rule("/b")]), "no text"),
+    "an exemption of everything": (lambda: Guard(["/a"], V, exempt=["/**"]), "name less"),
+    "one bad rule of two": (lambda: Guard(["/a", Rule("/b", percent=101)], V), "/b: percent"),
+    "a method that is none": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
     "exempt as a text": (lambda: Guard(["/a"], V, exempt="/b"), "exempt has to be a list"),
     "a bad exemption": (lambda: Guard(["/a"], V, exempt=["b"]), "slash"),
     "the same rule twice": (lambda: Guard(["/a", "/a"], V), "name="),
@@ -56,6 +79,14 @@ BAD_GUARDS = {
         "'x'",
     ),
     "no verifier": (lambda: Guard(["/a"], None), "neither verify nor averify"),
+    "a verifier's maker": (
+        lambda: Guard(["/a"], TencentVerifier.from_env),
+        "such as TencentVerifier.from_env(), parentheses included",
+    ),
+    "claims as a URL": (lambda: Guard(["/a"], V, claims="redis://h"), "such as RedisClaims("),
+    "claims over a client": (lambda: RedisClaims(Redis()), 'write RedisClaims("redis://'),
+    "claims without a timeout": (lambda: RedisClaims("redis://h", timeout=0), "above 0"),
+    "claims that wait for ever": (lambda: RedisClaims("redis://h", timeout=500), "in seconds"),
     "a verifier's class": (lambda: Guard(["/a"], FakeVerifier), "instance"),
     "a rule's bad verifier": (
         lambda: Guard([Rule("/a", verifier=object())], V),
@@ -66,11 +97,14 @@ BAD_GUARDS = {
     "sources as None": (lambda: Guard(["/a"], V, sources=None), "is no source"),
     "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
+    "a client_ip's class": (lambda: Guard(["/a"], V, client_ip=TrustedProxies), "instance"),
     "an async client_ip": (lambda: Guard(["/a"], V, client_ip=async_hook), "plain function"),
     "responder as a text": (lambda: Guard(["/a"], V, responder="no"), "responder"),
     "an async responder": (lambda: Guard(["/a"], V, responder=async_hook), "plain function"),
     "body_limit 0": (lambda: Guard(["/a"], V, body_limit=0), "body_limit"),
     "body_limit as a text": (lambda: Guard(["/a"], V, body_limit="1"), "body_limit"),
+    "body_limit that is not whole": (lambda: Guard(["/a"], V, body_limit=64e3), "whole number"),
+    "no body_limit": (lambda: Guard(["/a"], V, body_limit=float("inf")), "whole number"),
     "check_timeout 0": (lambda: Guard(["/a"], V, check_timeout=0), "check_timeout"),
     "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
     "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
@@ -115,16 +149,68 @@ def test_what_cannot_work_is_refused_with_the_way_to_mend_it(make, mend):
     assert mend in str(caught.value)
 
 
+def test_a_rule_may_say_whatever_is_said_for_all():
+    shared = {item.name for item in dataclasses.fields(Settings)}
+    assert shared <= {item.name for item in dataclasses.fields(Rule)}
+
+
+WSGI = {
+    "flask": lambda: Flask("a"),
+    "bottle": bottle.Bottle,
+    "falcon": falcon.App,
+    "pyramid": lambda: Configurator().make_wsgi_app(),
+    "django": WSGIHandler,
+    "a method": lambda: Flask("a").wsgi_app,
+    "a function": lambda: lambda environ, start_response: [],
+    "a partial": lambda: partial(lambda x, environ, start_response: [], 1),
+}
+
+
+@pytest.mark.parametrize("make", WSGI.values(), ids=WSGI)
+def test_the_asgi_face_is_not_put_on_a_wsgi_application(make):
+    with pytest.raises(ConfigurationError, match="use TCaptchaWSGIMiddleware"):
+        TCaptchaMiddleware(make(), Guard(["/a"], V))
+
+
+class Signless:
+    __signature__ = "none"
+
+    async def __call__(self, scope, receive, send):
+        raise NotImplementedError
+
+
+ASGI = {
+    "fastapi": FastAPI,
+    "starlette": Starlette,
+    "quart": lambda: Quart("a"),
+    "falcon": falcon.asgi.App,
+    "litestar": Litestar,
+    "django": ASGIHandler,
+    "a function": lambda: lambda scope, receive, send: None,
+    "a partial": lambda: partial(lambda x, scope, receive, send: None, 1),
+    "a mock": AsyncMock,
+    "of any arguments": lambda: lambda *arguments: None,
+    "that tells nothing": Signless,
+}
+
+
+@pytest.mark.parametrize("make", ASGI.values(), ids=ASGI)
+def test_the_asgi_face_goes_on_whatever_takes_a_scope(make):
+    TCaptchaMiddleware(make(), Guard(["/a"], V))
+
+
 def test_a_blocking_verifier_serves_asgi_through_in_thread():
     TCaptchaMiddleware(print, Guard(["/a"], in_thread(SyncOnly())))
 
 
 def test_a_rule_overrides_the_guard_and_leaves_the_rest():
     own = FakeVerifier(9)
-    guard = Guard(["/a", Rule("/b", name="b", verifier=own, body_limit=1)], V, body_timeout=3)
+    other = Rule("/b", name="b", verifier=own, body_limit=1, fallback_ip="192.0.2.1")
+    guard = Guard(["/a", other], V, body_timeout=3)
     a, b = guard.match("GET", "/a"), guard.match("GET", "/b")
     assert (a.name, a.verifier, a.settings.body_limit) == ("/a", V, 65_536)
     assert (b.name, b.verifier, b.settings.body_limit) == ("b", own, 1)
+    assert (a.settings.fallback_ip, b.settings.fallback_ip) == ("127.0.0.1", "192.0.2.1")
     assert a.settings.body_timeout == b.settings.body_timeout == 3
 
 
