@@ -9,7 +9,7 @@ from tcaptcha_middleware.responses import Response, respond
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.half import BrowserHalf
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Refuse, Request
 
 

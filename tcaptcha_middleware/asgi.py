@@ -21,7 +21,7 @@ from tcaptcha_middleware.responses import Response, framed
 from tcaptcha_middleware.steps import Ask, Claim, ReadBody, Verify
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision
     from tcaptcha_middleware.steps import Step
 

@@ -24,6 +24,7 @@ from tcaptcha_middleware.checks import (
 )
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
 from tcaptcha_middleware.claims.memory import MemoryClaims
+from tcaptcha_middleware.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     MisconfiguredError,
@@ -31,7 +32,6 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.extraction.pairs import screen
-from tcaptcha_middleware.matching.coverage import Shared, cover, require_colour
 from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.checks import Colour
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Request
     from tcaptcha_middleware.responses import Response
     from tcaptcha_middleware.settings import Claims, Rule, Verifier

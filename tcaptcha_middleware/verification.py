@@ -24,7 +24,7 @@ from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision, Ticket
     from tcaptcha_middleware.steps import Walk
 

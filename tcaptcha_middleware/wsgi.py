@@ -21,7 +21,7 @@ from tcaptcha_middleware.wsgi_input import Body, Environ
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Decision
     from tcaptcha_middleware.steps import Step
 

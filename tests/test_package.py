@@ -47,7 +47,7 @@ FLOORS = [
     {"browser.policy"},
     {"browser.challenge"},
     {"extraction.extract"},
-    {"matching.coverage"},
+    {"coverage"},
     {"browser.half", "operating.enforcement"},
     {"answers"},
     {"verification"},

@@ -29,8 +29,8 @@ from tcaptcha_middleware.responses import Response, problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.matching.coverage import Coverage
     from tcaptcha_middleware.models import Reason, Request
     from tcaptcha_middleware.settings import Verifier
 

@@ -9,7 +9,7 @@ from tcaptcha_middleware.models import Allow, Unchecked
 from tcaptcha_middleware.operating import reports
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.matching.coverage import Coverage
+    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.models import Refuse, Request
 
 _EVERYBODY = 100
