@@ -143,7 +143,7 @@ def _pieces(body: bytes, cuts: bytes) -> list[bytes]:
 
 def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
     try:
-        parser = source.parser(content_type)
+        parser = source.parser(content_type, needs_randstr=True)
         for piece in pieces:
             if (seen := parser.feed(piece)) is not None:
                 return _said(seen)

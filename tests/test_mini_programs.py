@@ -146,9 +146,6 @@ class Own(HeadSource):
 class Raw(BodySource):
     """Takes a whole body for the ticket, and something else for a randstr."""
 
-    def reads(self, media_type):
-        return True
-
     def parser(self, content_type, *, needs_randstr):
         return self
 

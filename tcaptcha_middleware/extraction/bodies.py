@@ -149,7 +149,7 @@ class Multipart:
     """
 
     def __init__(
-        self, content_type: str, ticket: str, randstr: str, *, needs_randstr: bool = True
+        self, content_type: str, ticket: str, randstr: str, *, needs_randstr: bool
     ) -> None:
         # Loaded here, because most requests have no multipart body.
         from python_multipart import MultipartParser

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.extraction.pairs import NOTHING, Flaw, Seen
-from tcaptcha_middleware.extraction.sources import BodySource, HeadSource, media_type
+from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.steps import ReadBody
 
@@ -38,14 +38,14 @@ class Extraction:
             randstr is `""`, whatever was sent.
     """
 
-    def __init__(self, settings: Settings, *, needs_randstr: bool = True) -> None:
+    def __init__(self, settings: Settings, *, needs_randstr: bool) -> None:
         self._heads = [one for one in settings.sources if isinstance(one, HeadSource)]
         self._bodies = [one for one in settings.sources if isinstance(one, BodySource)]
         self._limit, self._timeout = settings.body_limit, settings.body_timeout
         self._pieces = _PIECES + settings.body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
-    def walk(self, request: Request, *, may_hang_up: bool = True) -> Walk[Pair | Reason]:
+    def walk(self, request: Request, *, may_hang_up: bool) -> Walk[Pair | Reason]:
         """Return the pair, or why there is none.
 
         Args:
@@ -84,11 +84,11 @@ class Extraction:
         if request.kind != "http":
             return None
         content_type = next(iter(request.header("Content-Type")), "")
-        kind = media_type(content_type)
         for source in self._bodies:
-            if source.reads(kind):
+            parser = source.parser(content_type, needs_randstr=self._needs_randstr)
+            if parser is not None:
                 _check_encoding(request)
-                return source.parser(content_type, needs_randstr=self._needs_randstr)
+                return parser
         return None
 
     def _needed(self, seen: Seen) -> Seen:

@@ -53,16 +53,8 @@ class BodySource(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def reads(self, media_type: str) -> bool:
-        """Tell whether it reads such bodies.
-
-        Args:
-            media_type: What the body is, in lower case and without parameters.
-        """
-
-    @abstractmethod
-    def parser(self, content_type: str, *, needs_randstr: bool = True) -> Parser:
-        """Return a parser for such a body.
+    def parser(self, content_type: str, *, needs_randstr: bool) -> Parser | None:
+        """Return a parser for a body of this type, or None where it reads none such.
 
         Args:
             content_type: The request's `Content-Type`, with its parameters.
@@ -208,16 +200,12 @@ class Form(_Fields, BodySource):
         randstr: The field that holds the randstr.
     """
 
-    def reads(self, media_type: str) -> bool:
-        """Tell whether it is either kind of form."""
-        return media_type in (_URLENCODED, _MULTIPART)
-
-    def parser(self, content_type: str, *, needs_randstr: bool = True) -> Parser:
-        """Return a parser for that kind."""
-        names = self.ticket, self.randstr
-        if media_type(content_type) == _MULTIPART:
+    def parser(self, content_type: str, *, needs_randstr: bool) -> Parser | None:
+        """Return a parser for either kind."""
+        kind, names = media_type(content_type), (self.ticket, self.randstr)
+        if kind == _MULTIPART:
             return Multipart(content_type, *names, needs_randstr=needs_randstr)
-        return Whole(form_fields, *names)
+        return Whole(form_fields, *names) if kind == _URLENCODED else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +217,16 @@ class Json(_Fields, BodySource):
         randstr: The randstr's key, likewise.
     """
 
-    def reads(self, media_type: str) -> bool:
-        """Tell whether it is `application/json` or a `+json`."""
-        return media_type == "application/json" or media_type.endswith("+json")
-
     def parser(
         self,
-        content_type: str,  # noqa: ARG002  JSON has no use for its parameters
+        content_type: str,
         *,
-        needs_randstr: bool = True,  # noqa: ARG002  and is read to its end either way
-    ) -> Parser:
-        """Return a parser for a document."""
+        needs_randstr: bool,  # noqa: ARG002  it is read to its end either way
+    ) -> Parser | None:
+        """Return a parser for `application/json`, or a `+json`."""
+        kind = media_type(content_type)
+        if kind != "application/json" and not kind.endswith("+json"):
+            return None
         return Whole(json_fields, self.ticket, self.randstr)
 
 
