@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.tencent.environment import ACCOUNT, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tcaptcha_middleware.testing.emulator import TencentEmulator
-
-_ACCOUNT = (
-    "TENCENTCLOUD_SECRET_ID",
-    "TENCENTCLOUD_SECRET_KEY",
-    "TCAPTCHA_APP_ID",
-    "TCAPTCHA_APP_SECRET_KEY",
-)
 
 _SCRIPT = "/TJCaptcha.js"
 
@@ -87,7 +81,7 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
     from tcaptcha_middleware.testing.serving import serving
     from tcaptcha_middleware.verifiers.http import TencentVerifier
 
-    if any(environ.get(name) for name in _ACCOUNT):
+    if any(environ.get(name) for name in ACCOUNT):
         app = site(TencentVerifier.from_env(environ))
         judge = environ.get("TCAPTCHA_ENDPOINT") or "Tencent"
     else:
@@ -118,18 +112,10 @@ _INSTRUCTIONS = """\
 
 
 def _exports(emulator: TencentEmulator, origin: str) -> str:
-    settings = emulator.settings
-    values = (
-        settings["secret_id"],
-        settings["secret_key"],
-        settings["app_id"],
-        settings["app_secret_key"],
-        origin,
-        f"{origin}{_SCRIPT}",
-    )
-    names = (*_ACCOUNT, "TCAPTCHA_ENDPOINT", "TCAPTCHA_SCRIPT")
+    told = emulator.settings | {"endpoint": origin, "script": f"{origin}{_SCRIPT}"}
     lines = [
-        f"export {name}={shlex.quote(str(value))}"
-        for name, value in zip(names, values, strict=True)
+        f"export {name}={shlex.quote(str(told[argument]))}"
+        for name, argument in VARIABLES.items()
+        if told.get(argument)
     ]
     return "\n".join(lines)

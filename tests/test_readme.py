@@ -12,6 +12,7 @@ from flask import Flask
 
 from tcaptcha_middleware import Reason, Verdict
 from tcaptcha_middleware.models import Allow
+from tcaptcha_middleware.tencent.environment import VARIABLES
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
@@ -90,9 +91,7 @@ def test_the_table_of_refusals_is_the_packages_own():
 
 
 def test_every_variable_is_told():
-    from tcaptcha_middleware.verifiers import http
-
-    assert all(f"`{name}`" in README for name in http._VARIABLES)
+    assert all(f"`{name}`" in README for name in VARIABLES)
 
 
 def test_the_deadline_and_the_limit_are_told():

@@ -17,11 +17,12 @@ import anyio
 import httpcore
 
 from tcaptcha_middleware.checks import check_timeout
-from tcaptcha_middleware.errors import ConfigurationError, OutageError, VerifierError
+from tcaptcha_middleware.errors import OutageError, VerifierError
 from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.tencent import wire
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
+from tcaptcha_middleware.tencent.environment import settings_in
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.keys import akey, key, provider
 from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
@@ -118,18 +119,7 @@ class TencentVerifier:
         Raises:
             ConfigurationError: One is missing or cannot work; the message names it.
         """
-        found = {
-            argument: environ[name]
-            for name, argument in _VARIABLES.items()
-            if environ.get(name)
-        }
-        missing = _REQUIRED - found.keys() - settings.keys()
-        if "credentials" in settings:
-            missing -= {"secret_id", "secret_key"}
-        if missing:
-            names = [name for name, argument in _VARIABLES.items() if argument in missing]
-            raise ConfigurationError(f"set the environment variables {', '.join(names)}")
-        return cls(**(found | settings))
+        return cls(**settings_in(environ, settings))
 
     def __repr__(self) -> str:
         """Show what is no secret."""
@@ -232,19 +222,6 @@ class TencentMiniProgramVerifier(TencentVerifier):
     """
 
     action: ClassVar[Action] = MINI_PROGRAM
-
-
-_REQUIRED = {"app_id", "app_secret_key", "secret_id", "secret_key"}
-_VARIABLES = {
-    "TENCENTCLOUD_SECRET_ID": "secret_id",
-    "TENCENTCLOUD_SECRET_KEY": "secret_key",
-    "TENCENTCLOUD_TOKEN": "token",
-    "TCAPTCHA_APP_ID": "app_id",
-    "TCAPTCHA_APP_SECRET_KEY": "app_secret_key",
-    "TCAPTCHA_SITE": "site",
-    "TCAPTCHA_ENDPOINT": "endpoint",
-    "TCAPTCHA_SCRIPT": "script",
-}
 
 
 # Of sockets in general, of httpcore's, of anyio's.
