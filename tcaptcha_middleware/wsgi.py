@@ -62,12 +62,7 @@ class TCaptchaWSGIMiddleware:
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        mount = _unwrapped(environ, "SCRIPT_NAME")
-        root_path = mount.decode("utf-8", "replace")
-        # The mount before the path, as ASGI has it: without it, whatever begins like the mount
-        # would pass for what is below it.
-        method, whole = environ["REQUEST_METHOD"], root_path + path
-        coverage = self.guard.match(method, whole, mount + raw_path, root_path)
+        coverage = self._coverage(environ, raw_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)
@@ -75,6 +70,15 @@ class TCaptchaWSGIMiddleware:
             # Whoever made it up, no handler shall take it for the gate's word.
             del environ[ENVIRON_KEY]
         return self.app(environ, start_response)
+
+    def _coverage(self, environ: Environ, path: bytes) -> Coverage | None:
+        mount = _unwrapped(environ, "SCRIPT_NAME")
+        # The mount before the path, as ASGI has it: without it, whatever begins like the mount
+        # would pass for what is below it. What has no slash between them is left as it is,
+        # because together they would look like a plain path.
+        raw_path = mount + path if path.startswith(b"/") else path
+        whole, root_path = (text.decode("utf-8", "replace") for text in (raw_path, mount))
+        return self.guard.match(environ["REQUEST_METHOD"], whole, raw_path, root_path)
 
     def _gate(
         self, coverage: Coverage, environ: Environ, start_response: StartResponse

@@ -59,6 +59,14 @@ def test_a_refusal_is_sent_as_it_should_be():
     assert headers["Content-Length"] == str(len(body))
 
 
+@pytest.mark.parametrize("target", ["login", "shop/login", "xshop/login", "//login", "/login"])
+def test_below_a_mount_no_form_of_the_path_is_let_through(target):
+    # Some servers hand on a target that does not begin with a slash.
+    environ = environ_of(Exchange(), SCRIPT_NAME="/shop", PATH_INFO=target)
+    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["POST /login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+
+
 MOUNTED = {
     "/health": 200,
     "/acme/health": 403,
