@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import subprocess
@@ -51,7 +52,12 @@ class Address:
         self.app = None
 
     async def __call__(self, scope, receive, send):
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            # The server keeps it to itself, and answers 500.
+            logging.exception("the stand-in failed")
+            raise
 
 
 @pytest.fixture(scope="module")
