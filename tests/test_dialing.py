@@ -50,7 +50,7 @@ RACES = {
     "the first answers": ({"a": 0, "b": 0}, "a", ["a"]),
     "the first refuses": ({"a": None, "b": 0}, "b", ["a", "b"]),
     "the first is silent": ({"a": NEVER, "b": 0, "c": 0}, "b", ["a", "b"]),
-    "the first is slow, and the second silent": ({"a": 0.4, "b": NEVER}, "a", ["a", "b"]),
+    "the first is slow, and the second silent": ({"a": 1, "b": NEVER}, "a", ["a", "b"]),
     "the last is slow": ({"a": None, "b": 0.3}, "b", ["a", "b"]),
 }
 

@@ -56,7 +56,7 @@ class Address:
             await self.app(scope, receive, send)
         except Exception:
             # The server keeps it to itself, and answers 500.
-            logging.exception("the stand-in failed")
+            logging.getLogger(__name__).exception("the stand-in failed")
             raise
 
 
