@@ -121,6 +121,19 @@ def cover(
     return tuple(found)
 
 
+def exemptions(texts: Sequence[str]) -> list[Pattern]:
+    """Parse what is never covered.
+
+    Raises:
+        ConfigurationError: One is no rule text, or covers everything.
+    """
+    check_list("exempt", texts)
+    found = [parse(text) for text in texts]
+    if any(pattern.is_everything for pattern in found):
+        raise ConfigurationError("exempt has /**, so nothing is protected: name less")
+    return found
+
+
 def _cover(
     rule: Rule, settings: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
 ) -> Coverage:

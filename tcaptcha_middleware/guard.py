@@ -17,22 +17,16 @@ from tcaptcha_middleware.browser.half import BrowserHalf, with_cookie
 from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.checks import (
     check_claims,
-    check_list,
     check_plain_function,
     check_verifier,
     check_word,
 )
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
 from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.coverage import Shared, cover, require_colour
-from tcaptcha_middleware.errors import (
-    ConfigurationError,
-    MisconfiguredError,
-    RequestBodyError,
-    VerifierError,
-)
+from tcaptcha_middleware.coverage import Shared, cover, exemptions, require_colour
+from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
 from tcaptcha_middleware.extraction.pairs import screen
-from tcaptcha_middleware.matching.rules import Covered, Matcher, parse
+from tcaptcha_middleware.matching.rules import Covered, Matcher
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.enforcement import enforced, observed
@@ -104,7 +98,7 @@ class Guard(Settings):
         check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
-        check_list("exempt", self.exempt)
+        exempt = exemptions(self.exempt)
         shared = Shared(self.claims, self.on_claims_down, self.max_checks)
         coverages = cover(self.rules, self, self.verifier, shared)
         page = as_page(self.page)
@@ -112,9 +106,6 @@ class Guard(Settings):
         if page is not None:
             coverages = tuple(map(with_cookie, coverages))
         object.__setattr__(self, "_coverages", coverages)
-        exempt = [parse(text) for text in self.exempt]
-        if any(pattern.is_everything for pattern in exempt):
-            raise ConfigurationError("exempt has /**, so nothing is protected: name less")
         matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
         object.__setattr__(self, "_covered", Covered(matcher.match))
         half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)

@@ -14,7 +14,7 @@ NAMED = sorted(set(re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", MODEL)))
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids=["::".join(pair) for pair in NAMED])
 def test_every_test_that_the_threat_model_names_exists(file, name):
-    assert f"def {name}" in (TESTS / file).read_text()
+    assert f"def {name}(" in (TESTS / file).read_text() or not name
 
 
 def test_every_threat_has_a_test():
