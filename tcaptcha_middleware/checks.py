@@ -23,7 +23,6 @@ _MEND: dict[Colour, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
 }
-_SCOPE = ("scope", "receive", "send")
 _WHOLE = 100
 _MINUTE = 60
 
@@ -101,25 +100,24 @@ def check_wsgi(app: object) -> None:
 
 
 def check_asgi(app: Callable[..., object]) -> None:
-    """Check that an application is none for WSGI, which takes two arguments.
+    """Check that an application can be called as ASGI has it, which none for WSGI can.
 
     Raises:
-        ConfigurationError: It is one.
+        ConfigurationError: It cannot.
     """
     try:
-        takes = inspect.signature(app)
-    except (TypeError, ValueError):
-        return  # Nobody can tell.
-    if _binds(takes, "environ", "start_response") and not _binds(takes, *_SCOPE):
-        raise ConfigurationError("this is a WSGI application: use TCaptchaWSGIMiddleware")
-
-
-def _binds(takes: inspect.Signature, *arguments: object) -> bool:
+        # What a decorator wraps may well be called in another way.
+        takes = inspect.signature(app, follow_wrapped=False)
+    except Exception:
+        # C tells nothing; and Python 3.14 looks up here what types annotations name.
+        return
     try:
-        takes.bind(*arguments)
-    except TypeError:
-        return False
-    return True
+        takes.bind("scope", "receive", "send")
+    except TypeError as error:
+        raise ConfigurationError(
+            "the application cannot be called with scope, receive and send: "
+            "if it is a WSGI application, use TCaptchaWSGIMiddleware"
+        ) from error
 
 
 def check_word(name: str, value: object, words: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import partial, wraps
 from unittest.mock import AsyncMock
 
 import bottle
@@ -19,6 +19,7 @@ from pyramid.config import Configurator
 from quart import Quart
 from redis import Redis
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 
 from tcaptcha_middleware import (
     ConfigurationError,
@@ -159,7 +160,7 @@ WSGI = {
     "bottle": bottle.Bottle,
     "falcon": falcon.App,
     "pyramid": lambda: Configurator().make_wsgi_app(),
-    "django": WSGIHandler,
+    "django": lambda: object.__new__(WSGIHandler),  # which would want settings
     "a method": lambda: Flask("a").wsgi_app,
     "a function": lambda: lambda environ, start_response: [],
     "a partial": lambda: partial(lambda x, environ, start_response: [], 1),
@@ -172,11 +173,37 @@ def test_the_asgi_face_is_not_put_on_a_wsgi_application(make):
         TCaptchaMiddleware(make(), Guard(["/a"], V))
 
 
+def test_nor_on_what_cannot_be_called_with_a_scope():
+    class AsgiTwo:
+        def __init__(self, scope):
+            raise NotImplementedError
+
+    with pytest.raises(ConfigurationError, match="cannot be called with scope, receive and"):
+        TCaptchaMiddleware(AsgiTwo, Guard(["/a"], V))
+
+
 class Signless:
     __signature__ = "none"
 
     async def __call__(self, scope, receive, send):
         raise NotImplementedError
+
+
+class Unresolved:
+    @property
+    def __signature__(self):
+        raise NameError("what only type checkers know")
+
+    async def __call__(self, scope, receive, send):
+        raise NotImplementedError
+
+
+def around_wsgi():
+    @wraps(lambda environ, start_response: [])
+    async def asgi(scope, receive, send):
+        raise NotImplementedError
+
+    return asgi
 
 
 ASGI = {
@@ -185,12 +212,15 @@ ASGI = {
     "quart": lambda: Quart("a"),
     "falcon": falcon.asgi.App,
     "litestar": Litestar,
-    "django": ASGIHandler,
+    "django": lambda: object.__new__(ASGIHandler),
     "a function": lambda: lambda scope, receive, send: None,
     "a partial": lambda: partial(lambda x, scope, receive, send: None, 1),
     "a mock": AsyncMock,
     "of any arguments": lambda: lambda *arguments: None,
+    "a function around another": around_wsgi,
+    "starlette's endpoint": lambda: HTTPEndpoint,
     "that tells nothing": Signless,
+    "of types that are not there": Unresolved,
 }
 
 
