@@ -182,17 +182,17 @@ def check_positive(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
 
 
-def check_timeout(seconds: float) -> float:
+def check_timeout(seconds: float, name: str = "timeout") -> float:
     """Return a deadline that can be kept.
 
     Raises:
         ConfigurationError: It is no number above 0, or longer than a minute, as where
             milliseconds were meant; infinity no socket takes.
     """
-    check_positive("timeout", seconds)
+    check_positive(name, seconds)
     if seconds > _MINUTE:
         raise ConfigurationError(
-            f"timeout is {seconds!r}: it is in seconds, and has to end within a minute"
+            f"{name} is {seconds!r}: it is in seconds, and has to end within a minute"
         )
     return seconds
 

@@ -15,6 +15,7 @@ from tcaptcha_middleware.checks import (
     check_percent,
     check_plain_function,
     check_positive,
+    check_timeout,
     check_word,
 )
 from tcaptcha_middleware.errors import ConfigurationError
@@ -135,8 +136,8 @@ class Settings:
             check_plain_function("responder", self.responder)
         if self.when is not None:
             check_function("when", self.when)
-        for name in ("body_timeout", "check_timeout"):
-            check_positive(name, getattr(self, name))
+        check_positive("body_timeout", self.body_timeout)
+        check_timeout(self.check_timeout, "check_timeout")
         for name in ("body_limit", "allow_per_minute"):
             check_count(name, getattr(self, name))
         for name, words in _WORDS.items():

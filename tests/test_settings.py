@@ -86,6 +86,10 @@ BAD_GUARDS = {
     ),
     "claims as a URL": (lambda: Guard(["/a"], V, claims="redis://h"), "such as RedisClaims("),
     "claims over a client": (lambda: RedisClaims(Redis()), 'write RedisClaims("redis://'),
+    "claims over bytes": (
+        lambda: RedisClaims(b"redis://:secret@h"),
+        "the URL is of type bytes: write",
+    ),
     "claims without a timeout": (lambda: RedisClaims("redis://h", timeout=0), "above 0"),
     "claims that wait for ever": (lambda: RedisClaims("redis://h", timeout=500), "in seconds"),
     "a verifier's class": (lambda: Guard(["/a"], FakeVerifier), "instance"),
@@ -107,6 +111,10 @@ BAD_GUARDS = {
     "body_limit that is not whole": (lambda: Guard(["/a"], V, body_limit=64e3), "whole number"),
     "no body_limit": (lambda: Guard(["/a"], V, body_limit=float("inf")), "whole number"),
     "check_timeout 0": (lambda: Guard(["/a"], V, check_timeout=0), "check_timeout"),
+    "check_timeout in milliseconds": (
+        lambda: Guard(["/a"], V, check_timeout=10_000),
+        "check_timeout is 10000: it is in seconds",
+    ),
     "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
     "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
     "body_timeout NaN": (lambda: Guard(["/a"], V, body_timeout=float("nan")), "body_timeout"),

@@ -52,7 +52,9 @@ class RedisClaims:
     ) -> None:
         if not isinstance(url, str):
             raise ConfigurationError(
-                f'{url!r} is no URL: write RedisClaims("redis://127.0.0.1:6379/0")'
+                # By its kind alone: it may hold a password.
+                f"the URL is of type {type(url).__name__}: "
+                'write RedisClaims("redis://127.0.0.1:6379/0")'
             )
         check_timeout(timeout)
         self._url = url
