@@ -94,9 +94,14 @@ def check_wsgi(app: object) -> None:
     Raises:
         ConfigurationError: It is one.
     """
-    calls = app, getattr(type(app), "__call__", None)  # noqa: B004  it may be no callable at all
-    if any(map(inspect.iscoroutinefunction, calls)):
+    if is_async(app):
         raise ConfigurationError("this is an ASGI application: use TCaptchaMiddleware")
+
+
+def is_async(value: object) -> bool:
+    """Tell whether a call has to be awaited, be it of a function or of an object."""
+    calls = value, getattr(type(value), "__call__", None)  # noqa: B004  it may be no callable at all
+    return any(map(inspect.iscoroutinefunction, calls))
 
 
 def check_asgi(app: Callable[..., object]) -> None:
@@ -137,7 +142,7 @@ def check_plain_function(name: str, value: object) -> None:
         ConfigurationError: It is no function, or async.
     """
     check_function(name, value)
-    if inspect.iscoroutinefunction(value):
+    if is_async(value):
         raise ConfigurationError(f"{name} is async: make it a plain function")
 
 
@@ -228,6 +233,5 @@ def check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(
-                f"two rules are called {name!r}, of which the first holds where both cover a "
-                "request: leave one out, or give it a name= of its own"
+                f"two rules are called {name!r}: give one a name= of its own"
             )

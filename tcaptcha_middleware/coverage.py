@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from tcaptcha_middleware.checks import (
     check_names,
     check_some,
     check_verifier,
+    is_async,
     require,
     require_claims,
 )
@@ -25,7 +26,7 @@ from tcaptcha_middleware.settings import as_rule
 from tcaptcha_middleware.tencent.actions import action_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tcaptcha_middleware.checks import Colour
     from tcaptcha_middleware.matching.rules import Pattern
@@ -105,7 +106,7 @@ def cover(
         shared: What all rules share.
 
     Raises:
-        ConfigurationError: Something cannot work.
+        ConfigurationError: Something cannot work; says in which rule.
     """
     check_list("rules", rules)
     check_some("rules", rules)
@@ -114,9 +115,9 @@ def cover(
     found = []
     for rule in map(as_rule, rules):
         asked = verifier if rule.verifier is None else rule.verifier
-        check_verifier(asked)
         upstream = upstreams.setdefault(id(asked), Upstream(shared.max_checks))
-        found.append(_cover(rule, rule.over(guard), asked, upstream, shared))
+        found.append(_cover(rule, guard, asked, upstream, shared))
+    _check_once(found)
     check_names([coverage.name for coverage in found])
     return tuple(found)
 
@@ -128,30 +129,62 @@ def exemptions(texts: Sequence[str]) -> list[Pattern]:
         ConfigurationError: One is no rule text, or covers everything.
     """
     check_list("exempt", texts)
-    found = [parse(text) for text in texts]
+    with told("exempt"):
+        found = [parse(text) for text in texts]
     if any(pattern.is_everything for pattern in found):
         raise ConfigurationError("exempt has /**, so nothing is protected: name less")
     return found
 
 
 def _cover(
-    rule: Rule, settings: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
+    rule: Rule, guard: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
 ) -> Coverage:
+    pattern, name = parse(rule.text), rule.name or rule.text
+    with told(name):
+        settings = rule.over(guard)
+        _check(settings, verifier)
+        return Coverage(
+            name=name,
+            pattern=pattern,
+            verifier=verifier,
+            action=action_of(verifier),
+            settings=settings,
+            upstream=upstream,
+            shared=shared,
+            budget=Budget(settings.allow_per_minute),
+        )
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say what it is that cannot work: which rule, or that it is an exemption.
+
+    Raises:
+        ConfigurationError: The one that was raised inside, with that before it.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{what}: {error}") from error
+
+
+def _check(settings: Settings, verifier: Verifier) -> None:
+    check_verifier(verifier)
     if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
         raise ConfigurationError(
             f"disaster_tickets can be allowed only where the captcha is known: "
             f"{type(verifier).__name__} has no app_id"
         )
-    return Coverage(
-        name=rule.name or rule.text,
-        pattern=parse(rule.text),
-        verifier=verifier,
-        action=action_of(verifier),
-        settings=settings,
-        upstream=upstream,
-        shared=shared,
-        budget=Budget(settings.allow_per_minute),
-    )
+
+
+def _check_once(coverages: Sequence[Coverage]) -> None:
+    patterns: set[Pattern] = set()
+    for coverage in coverages:
+        if coverage.pattern in patterns:
+            raise ConfigurationError(
+                f"{coverage.name} is listed twice: the second could never hold"
+            )
+        patterns.add(coverage.pattern)
 
 
 def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims) -> None:
@@ -162,8 +195,7 @@ def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims
     """
     require_claims(colour, claims)
     for coverage in coverages:
-        require(colour, coverage.verifier)
-        if colour == "sync" and inspect.iscoroutinefunction(coverage.settings.when):
-            raise ConfigurationError(
-                f"{coverage.name}: when is async: under WSGI it has to be a plain function"
-            )
+        with told(coverage.name):
+            require(colour, coverage.verifier)
+            if colour == "sync" and is_async(coverage.settings.when):
+                raise ConfigurationError("when is async: under WSGI make it a plain function")

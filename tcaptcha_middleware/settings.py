@@ -207,16 +207,13 @@ class Rule:
         """Return the guard's settings with the rule's own over them.
 
         Raises:
-            ConfigurationError: One of them cannot work; says which rule it is.
+            ConfigurationError: One of them cannot work.
         """
         merged = {}
         for item in fields(Settings):
             own = getattr(self, item.name)
             merged[item.name] = getattr(guard, item.name) if own is None else own
-        try:
-            return Settings(**merged)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{self.text}: {error}") from error
+        return Settings(**merged)
 
 
 def as_rule(given: object) -> Rule:

@@ -56,6 +56,11 @@ class AsyncVerify:
         raise NotImplementedError
 
 
+class AsyncCall:
+    async def __call__(self, request):
+        raise NotImplementedError
+
+
 async def async_hook(request):
     raise NotImplementedError
 
@@ -73,11 +78,18 @@ BAD_GUARDS = {
     "one bad rule of two": (lambda: Guard(["/a", Rule("/b", percent=101)], V), "/b: percent"),
     "a method that is none": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
     "exempt as a text": (lambda: Guard(["/a"], V, exempt="/b"), "exempt has to be a list"),
-    "a bad exemption": (lambda: Guard(["/a"], V, exempt=["b"]), "slash"),
-    "the same rule twice": (lambda: Guard(["/a", "/a"], V), "name="),
+    "a bad exemption": (
+        lambda: Guard(["/a"], V, exempt=["b"]),
+        "exempt: rule 'b' cannot work: its path stands last and begins with a slash",
+    ),
+    "the same rule twice": (lambda: Guard(["/a", "/a"], V), "/a is listed twice"),
+    "the same rule in other words": (
+        lambda: Guard(["POST,PUT /a", Rule("PUT,POST /a/", name="again")], V),
+        "again is listed twice: the second could never hold",
+    ),
     "two rules of one name": (
         lambda: Guard([Rule("/a", name="x"), Rule("/b", name="x")], V),
-        "'x'",
+        "two rules are called 'x': give one a name=",
     ),
     "no verifier": (lambda: Guard(["/a"], None), "neither verify nor averify"),
     "a verifier's maker": (
@@ -95,7 +107,7 @@ BAD_GUARDS = {
     "a verifier's class": (lambda: Guard(["/a"], FakeVerifier), "instance"),
     "a rule's bad verifier": (
         lambda: Guard([Rule("/a", verifier=object())], V),
-        "neither verify nor averify",
+        "/a: verifier is object, which has neither verify nor averify",
     ),
     "no sources": (lambda: Guard(["/a"], V, sources=[]), "sources is empty"),
     "a source's class": (lambda: Guard(["/a"], V, sources=[Header]), "is no source"),
@@ -103,6 +115,14 @@ BAD_GUARDS = {
     "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
     "a client_ip's class": (lambda: Guard(["/a"], V, client_ip=TrustedProxies), "instance"),
+    "an object with an async call": (
+        lambda: Guard(["/a"], V, client_ip=AsyncCall()),
+        "client_ip is async: make it a plain function",
+    ),
+    "a when with an async call under WSGI": (
+        lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], V, when=AsyncCall())),
+        "/a: when is async",
+    ),
     "an async client_ip": (lambda: Guard(["/a"], V, client_ip=async_hook), "plain function"),
     "responder as a text": (lambda: Guard(["/a"], V, responder="no"), "responder"),
     "an async responder": (lambda: Guard(["/a"], V, responder=async_hook), "plain function"),
@@ -139,9 +159,9 @@ BAD_GUARDS = {
     ),
     "a rule's verifier of the wrong colour": (
         lambda: TCaptchaWSGIMiddleware(
-            print, Guard(["/a", Rule("/b", verifier=AsyncOnly())], V)
+            print, Guard(["/a", Rule("/b", name="b", verifier=AsyncOnly())], V)
         ),
-        "synchronous",
+        "b: AsyncOnly has no verify",
     ),
     "an async verify": (
         lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncVerify())),
