@@ -7,6 +7,7 @@ knows nothing of tickets, verifiers or answers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from http import HTTPMethod
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 METHODS = frozenset(HTTPMethod)
 T = TypeVar("T")
+
+# What other routers call `{id}`. Bottle has `<id:int>`, and Flask and Django `<int:id>`; a
+# converter for paths takes more than one segment.
+_WORD = r"([^\W\d]\w*)"
+_VARIABLE = re.compile(
+    rf"\{{{_WORD}:(?!path)\w+\}}|<(?:(?:int|str|string|slug|uuid):)?{_WORD}>|:{_WORD}"
+)
 
 _REMEMBERED = 2048
 _LONG = 512
@@ -70,23 +78,27 @@ def parse(text: str) -> Pattern:
     below = path.endswith("/**")
     parts = segments(path.removesuffix("**"))
     return Pattern(
-        frozenset().union(*(_methods(text, names) for names in methods)),
+        frozenset().union(*(_methods(text, names, path) for names in methods)),
         tuple(_segment(text, part) for part in parts),
         below,
     )
 
 
-_METHODLESS = "leave it out for every method; a websocket's handshake is a GET"
-
-
-def _methods(text: str, names: str) -> frozenset[str]:
+def _methods(text: str, names: str, path: str) -> frozenset[str]:
     methods = frozenset(names.split(","))
-    for name in methods - METHODS:
-        mend = f'write "{name.upper()}"' if name.upper() in METHODS else _METHODLESS
-        known = ", ".join(sorted(METHODS))
-        raise _wrong(text, f"{name!r} is no HTTP method ({known}); {mend}")
+    if not methods <= METHODS:
+        raise _wrong(text, _known(names, path))
     # A server answers HEAD by running the GET handler (RFC 9110, section 9.3.2).
     return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def _known(names: str, path: str) -> str:
+    if METHODS.issuperset(names.upper().split(",")):
+        return f'write "{names.upper()} {path}"'
+    return (
+        f"{names!r} is no HTTP method ({', '.join(sorted(METHODS))}); a websocket's handshake "
+        f'is a GET, and "{path}" alone covers every method'
+    )
 
 
 def _segment(text: str, part: str) -> str | None:
@@ -94,11 +106,16 @@ def _segment(text: str, part: str) -> str | None:
         return None
     # `<id>` and `:id` are what other routers call `{id}`; as words they would protect nothing.
     if any(mark in part for mark in "{}<>*") or part[:1] == ":" or part in (".", ".."):
-        raise _wrong(
-            text,
-            f'{part!r} is no segment: use a word, "{{name}}" for any one, "/**" at the end',
-        )
+        raise _wrong(text, f"{part!r} is no segment: {_any_one(part)}")
     return part
+
+
+def _any_one(part: str) -> str:
+    variable = _VARIABLE.fullmatch(part)
+    if variable is not None:
+        name = "".join(variable.groups(""))
+        return f'write "{{{name}}}"'
+    return 'use a word, "{name}" for any one, "/**" at the end for all below'
 
 
 def _wrong(text: str, mend: str) -> ConfigurationError:
