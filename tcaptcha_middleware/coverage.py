@@ -19,6 +19,7 @@ from tcaptcha_middleware.checks import (
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.extract import Extraction
+from tcaptcha_middleware.extraction.sources import check_findable
 from tcaptcha_middleware.matching.rules import parse
 from tcaptcha_middleware.resilience.limits import Budget
 from tcaptcha_middleware.resilience.upstream import Upstream
@@ -142,7 +143,7 @@ def _cover(
     pattern, name = parse(rule.text), rule.name or rule.text
     with told(name):
         settings = rule.over(guard)
-        _check(settings, verifier)
+        _check(pattern, settings, verifier)
         return Coverage(
             name=name,
             pattern=pattern,
@@ -168,8 +169,9 @@ def told(what: str) -> Iterator[None]:
         raise ConfigurationError(f"{what}: {error}") from error
 
 
-def _check(settings: Settings, verifier: Verifier) -> None:
+def _check(pattern: Pattern, settings: Settings, verifier: Verifier) -> None:
     check_verifier(verifier)
+    check_findable(settings.sources, pattern.methods)
     if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
         raise ConfigurationError(
             f"disaster_tickets can be allowed only where the captcha is known: "

@@ -170,7 +170,7 @@ def test_where_the_pair_goes_is_told_or_said_to_be_nowhere(sources, headers, fie
     def named(pair):
         return None if pair is None else {"ticket": pair[0], "randstr": pair[1]}
 
-    guard = Guard([Rule("POST /login", sources=sources)], tencent())
+    guard = Guard([Rule("/login", sources=sources)], tencent())
     told = guard.public_settings("POST /login")
     assert (told["headers"], told["fields"]) == (named(headers), named(fields))
 

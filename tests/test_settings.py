@@ -23,6 +23,7 @@ from starlette.endpoints import HTTPEndpoint
 
 from tcaptcha_middleware import (
     ConfigurationError,
+    Cookie,
     Form,
     Function,
     Guard,
@@ -113,6 +114,10 @@ BAD_GUARDS = {
     "a source's class": (lambda: Guard(["/a"], V, sources=[Header]), "is no source"),
     "sources as None": (lambda: Guard(["/a"], V, sources=None), "is no source"),
     "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
+    "cookies alone where none count": (
+        lambda: Guard(["GET /a", Rule("POST,PUT /b", sources=[Cookie()])], V),
+        "POST,PUT /b: cookies count in GET and HEAD alone: name another source",
+    ),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
     "a client_ip's class": (lambda: Guard(["/a"], V, client_ip=TrustedProxies), "instance"),
     "an object with an async call": (
@@ -270,6 +275,20 @@ def test_a_rule_overrides_the_guard_and_leaves_the_rest():
     assert (b.name, b.verifier, b.settings.body_limit) == ("b", own, 1)
     assert (a.settings.fallback_ip, b.settings.fallback_ip) == ("127.0.0.1", "192.0.2.1")
     assert a.settings.body_timeout == b.settings.body_timeout == 3
+
+
+COOKIES_THAT_COUNT = {
+    "every method": ("/a", [Cookie()]),
+    "GET among others": ("POST,GET /a", [Cookie()]),
+    "another source too": ("POST /a", [Cookie(), Header()]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"), COOKIES_THAT_COUNT.values(), ids=COOKIES_THAT_COUNT
+)
+def test_cookies_are_a_source_where_they_count(text, sources):
+    Guard([Rule(text, sources=sources)], V)
 
 
 def test_a_function_may_stand_for_the_sources():

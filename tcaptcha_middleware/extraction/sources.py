@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
 _HOST = "__Host-"
+_SAFE = ("GET", "HEAD")
 _URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
@@ -153,7 +154,7 @@ class Cookie(HeadSource):
 
     def find(self, request: Request) -> Seen:
         """Return every value of both cookies."""
-        if request.kind != "http" or request.method.upper() not in ("GET", "HEAD"):
+        if request.kind != "http" or request.method.upper() not in _SAFE:
             return NOTHING
         pairs = [_cookie(text) for value in request.header("Cookie") for text in _parts(value)]
         own = named(pairs, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
@@ -255,6 +256,23 @@ def as_sources(given: object) -> tuple[Source, ...]:
     if not every:
         raise ConfigurationError("sources is empty: name at least one, such as [Header()]")
     return tuple(_as_source(one) for one in every)
+
+
+def check_findable(sources: Sequence[Source], methods: frozenset[str]) -> None:
+    """Check that requests of a rule's methods may bring the pair.
+
+    Args:
+        sources: The rule's sources.
+        methods: The methods that it names; empty for every one.
+
+    Raises:
+        ConfigurationError: There are cookies alone, and no method that they count in.
+    """
+    cookies_alone = all(type(source) is Cookie for source in sources)
+    if cookies_alone and methods and methods.isdisjoint(_SAFE):
+        raise ConfigurationError(
+            "cookies count in GET and HEAD alone: name another source, such as Header()"
+        )
 
 
 def _as_source(given: object) -> Source:
