@@ -55,10 +55,12 @@ class TrustedProxies:
 
     The chain of addresses is walked from the connection's other end to the left, past
     trusted proxies only. So whatever a client writes into the header itself is never reached.
+    A function of your own gets the `Request` too, whose `header` returns a list, and returns
+    one text: `lambda request: "".join(request.header("X-Real-Ip"))`.
 
     Args:
         networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for
-            whoever connects over a Unix socket, which has no address.
+            whoever connects over a Unix socket, where no peer has an address.
         header: Where they write the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
             a header with a single address that they overwrite, such as `"X-Real-Ip"`.
 
@@ -85,10 +87,11 @@ class TrustedProxies:
         return usable(found) or ""
 
     def _trusts(self, text: str) -> bool:
-        if text.removesuffix(":") in ("", _UNIX):
-            return self._trusts_sockets
         address = _address(text)
-        return any(address in network for network in self._networks if address is not None)
+        if address is None:
+            # A Unix socket's other end, which servers call "", "unix:" or "localhost".
+            return self._trusts_sockets
+        return any(address in network for network in self._networks)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

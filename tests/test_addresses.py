@@ -110,7 +110,7 @@ def test_nobody_is_believed_who_is_no_trusted_proxy():
     assert TrustedProxies(["10.0.0.0/8"])(spoofed) == "203.0.113.9"
 
 
-@pytest.mark.parametrize("peer", ["", "unix", "unix:"])
+@pytest.mark.parametrize("peer", ["", "unix", "unix:", "localhost"])
 def test_whoever_connects_over_a_unix_socket_may_be_a_proxy(peer):
     forwarded = request("X-Forwarded-For", ["1.1.1.1, 198.51.100.1"], peer)
     assert TrustedProxies(["unix"])(forwarded) == "198.51.100.1"
