@@ -31,8 +31,9 @@ def require(colour: Colour, verifier: object) -> None:
     """Check that `verifier` can serve a face.
 
     Raises:
-        ConfigurationError: It is of the other colour.
+        ConfigurationError: It is of the other colour, or a class.
     """
+    check_instance("verifier", verifier)
     _require(colour, verifier, _METHODS[colour], _MEND[colour])
 
 
@@ -72,7 +73,7 @@ def check_claims(claims: object) -> None:
 
 
 def _check_methods(what: str, given: object, methods: dict[Colour, str], example: str) -> None:
-    _check_instance(what, given)
+    check_instance(what, given)
     if not any(callable(getattr(given, name, None)) for name in methods.values()):
         neither = " nor ".join(methods.values())
         raise ConfigurationError(
@@ -81,10 +82,16 @@ def _check_methods(what: str, given: object, methods: dict[Colour, str], example
         )
 
 
-def _check_instance(what: str, given: object) -> None:
+def check_instance(what: str, given: object) -> None:
+    """Check what is called on an instance, and would be called on its class without a word.
+
+    Raises:
+        ConfigurationError: It is a class.
+    """
     if isinstance(given, type):
         raise ConfigurationError(
-            f"{what} is the class {given.__name__}: hand in an instance of it"
+            f"{what} is the class {given.__name__}: hand in an instance of it, "
+            f"{given.__name__}(…)"
         )
 
 
@@ -152,7 +159,6 @@ def check_function(name: str, value: object) -> None:
     Raises:
         ConfigurationError: It is no function.
     """
-    _check_instance(name, value)
     if not callable(value):
         raise ConfigurationError(f"{name} has to be a function, not {value!r}")
 
@@ -208,7 +214,9 @@ def check_list(name: str, value: object) -> None:
     Raises:
         ConfigurationError: It is none.
     """
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str):
+        raise ConfigurationError(f"{name} has to be a list: write [{value!r}]")
+    if not isinstance(value, Sequence):
         raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
 
 

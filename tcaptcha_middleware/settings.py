@@ -12,6 +12,7 @@ from tcaptcha_middleware.addresses import peer_address, usable
 from tcaptcha_middleware.checks import (
     check_count,
     check_function,
+    check_instance,
     check_percent,
     check_plain_function,
     check_positive,
@@ -33,8 +34,9 @@ class SyncVerifier(Protocol):
 
     One for tickets of mini-programs says so by an attribute:
     `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`. Pages can show a captcha where
-    there are `app_id` and `script`, as `TencentVerifier` has them; `disaster_tickets` needs the
-    former too.
+    there are `app_id` and `script`, as `TencentVerifier` has them, with `site="intl"` for a
+    script of the international site; `disaster_tickets` needs the `app_id` too, and
+    `Page(aid=…)` the `captcha`.
     """
 
     def verify(self, ticket: Ticket, /) -> Verdict:
@@ -131,6 +133,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         object.__setattr__(self, "sources", as_sources(self.sources))
+        check_instance("client_ip", self.client_ip)
         check_plain_function("client_ip", self.client_ip)
         if self.responder is not None:
             check_plain_function("responder", self.responder)

@@ -78,7 +78,11 @@ BAD_GUARDS = {
     "an exemption of everything": (lambda: Guard(["/a"], V, exempt=["/**"]), "name less"),
     "one bad rule of two": (lambda: Guard(["/a", Rule("/b", percent=101)], V), "/b: percent"),
     "a method that is none": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
-    "exempt as a text": (lambda: Guard(["/a"], V, exempt="/b"), "exempt has to be a list"),
+    "exempt as a text": (
+        lambda: Guard(["/a"], V, exempt="/b"),
+        "exempt has to be a list: write ['/b']",
+    ),
+    "exempt as None": (lambda: Guard(["/a"], V, exempt=None), "exempt has to be a list, such"),
     "a bad exemption": (
         lambda: Guard(["/a"], V, exempt=["b"]),
         "exempt: rule 'b' cannot work: its path stands last and begins with a slash",
@@ -119,7 +123,10 @@ BAD_GUARDS = {
         "POST,PUT /b: cookies count in GET and HEAD alone: name another source",
     ),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
-    "a client_ip's class": (lambda: Guard(["/a"], V, client_ip=TrustedProxies), "instance"),
+    "a client_ip's class": (
+        lambda: Guard(["/a"], V, client_ip=TrustedProxies),
+        "client_ip is the class TrustedProxies: hand in an instance of it, TrustedProxies(…)",
+    ),
     "an object with an async call": (
         lambda: Guard(["/a"], V, client_ip=AsyncCall()),
         "client_ip is async: make it a plain function",
@@ -172,6 +179,7 @@ BAD_GUARDS = {
         lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncVerify())),
         "call it averify",
     ),
+    "in_thread of a class": (lambda: in_thread(SyncOnly), "verifier is the class SyncOnly"),
     "in_thread of an awaited one": (lambda: in_thread(AsyncOnly()), "verify"),
 }
 
@@ -275,6 +283,18 @@ def test_a_rule_overrides_the_guard_and_leaves_the_rest():
     assert (b.name, b.verifier, b.settings.body_limit) == ("b", own, 1)
     assert (a.settings.fallback_ip, b.settings.fallback_ip) == ("127.0.0.1", "192.0.2.1")
     assert a.settings.body_timeout == b.settings.body_timeout == 3
+
+
+def test_a_class_may_make_the_answer_to_a_refused_request():
+    class Answer:
+        def __init__(self, request, refuse):
+            raise NotImplementedError
+
+        async def __call__(self, scope, receive, send):
+            raise NotImplementedError
+
+    guard = Guard([Rule("/a", responder=Answer)], V, responder=print)
+    assert guard.match("GET", "/a").settings.responder is Answer
 
 
 COOKIES_THAT_COUNT = {
