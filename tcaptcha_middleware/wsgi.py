@@ -62,7 +62,7 @@ class TCaptchaWSGIMiddleware:
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        coverage = self._coverage(environ, raw_path)
+        coverage = self._coverage(environ, path, raw_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)
@@ -71,14 +71,17 @@ class TCaptchaWSGIMiddleware:
             del environ[ENVIRON_KEY]
         return self.app(environ, start_response)
 
-    def _coverage(self, environ: Environ, path: bytes) -> Coverage | None:
-        mount = _unwrapped(environ, "SCRIPT_NAME")
+    def _coverage(self, environ: Environ, path: str, raw_path: bytes) -> Coverage | None:
+        method, mount = environ["REQUEST_METHOD"], _unwrapped(environ, "SCRIPT_NAME")
+        if not mount:
+            return self.guard.match(method, path, raw_path)
+        root_path = mount.decode("utf-8", "replace")
         # The mount before the path, as ASGI has it: without it, whatever begins like the mount
         # would pass for what is below it. What has no slash between them is left as it is,
         # because together they would look like a plain path.
-        raw_path = mount + path if path.startswith(b"/") else path
-        whole, root_path = (text.decode("utf-8", "replace") for text in (raw_path, mount))
-        return self.guard.match(environ["REQUEST_METHOD"], whole, raw_path, root_path)
+        if path.startswith("/"):
+            path, raw_path = root_path + path, mount + raw_path
+        return self.guard.match(method, path, raw_path, root_path)
 
     def _gate(
         self, coverage: Coverage, environ: Environ, start_response: StartResponse
