@@ -59,17 +59,13 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
                 reason = judge(verdict, ticket, coverage.action.codes)
         finally:
             upstream.places.leave()
-    except OutageError as error:
-        reason = reason_of(error)
-        reports.no_verdict(name, error)
-        if coverage.settings.on_unavailable == "allow" and _affords(coverage):
-            reports.let_through(name, "Tencent is down")
-            return Allow(
-                name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark, coverage=coverage
-            )
     except VerifierError as error:
         reason = reason_of(error)
         reports.no_verdict(name, error)
+        if isinstance(error, OutageError) and _opens(coverage):
+            return Allow(
+                name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark, coverage=coverage
+            )
     except Exception as error:
         reason = Reason.MISCONFIGURED
         reports.broken_verifier(name, error, ticket)
@@ -119,6 +115,13 @@ def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:
         if goes_on:
             return True
         raise VerifierError("tickets cannot be claimed") from error
+
+
+def _opens(coverage: Coverage) -> bool:
+    opens = coverage.settings.on_unavailable == "allow" and _affords(coverage)
+    if opens:
+        reports.let_through(coverage.name, "Tencent is down")
+    return opens
 
 
 def _affords(coverage: Coverage) -> bool:
