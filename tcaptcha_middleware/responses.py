@@ -68,7 +68,7 @@ class Response:
             raise ValueError(f"{self.status!r} is no status of an answer: use 200 to 599")
         for name, value in self.headers:
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-                raise ValueError(f"{name!r}: {value!r} is no header: use latin-1, one line")
+                raise ValueError(f"{name!r} is no header: use latin-1, one line")
         if not isinstance(self.body, bytes):
             raise TypeError("a body is bytes: encode it")
 

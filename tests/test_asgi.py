@@ -346,6 +346,8 @@ def test_a_responder_that_fails_leaves_the_default_answer(responder, caplog):
     guard = Guard(["/login"], FakeVerifier(), responder=responder)
     assert send(Exchange(), guard)[0]["status"] == 403
     assert "/login: responder failed" in caplog.text
+    # What it wanted to send may be a cookie.
+    assert "\u20ac" not in caplog.text
 
 
 def test_a_responder_is_told_the_request_and_the_verdict():
