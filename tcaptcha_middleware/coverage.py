@@ -130,7 +130,7 @@ def exemptions(texts: Sequence[str]) -> list[Pattern]:
         ConfigurationError: One is no rule text, or covers everything.
     """
     check_list("exempt", texts)
-    with told("exempt"):
+    with naming("exempt"):
         found = [parse(text) for text in texts]
     if any(pattern.is_everything for pattern in found):
         raise ConfigurationError("exempt has /**, so nothing is protected: name less")
@@ -141,7 +141,7 @@ def _cover(
     rule: Rule, guard: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
 ) -> Coverage:
     pattern, name = parse(rule.text), rule.name or rule.text
-    with told(name):
+    with naming(name):
         settings = rule.over(guard)
         _check(pattern, settings, verifier)
         return Coverage(
@@ -157,7 +157,7 @@ def _cover(
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def naming(what: str) -> Iterator[None]:
     """Say what it is that cannot work: which rule, or that it is an exemption.
 
     Raises:
@@ -197,7 +197,7 @@ def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims
     """
     require_claims(colour, claims)
     for coverage in coverages:
-        with told(coverage.name):
+        with naming(coverage.name):
             require(colour, coverage.verifier)
             if colour == "sync" and is_async(coverage.settings.when):
                 raise ConfigurationError("when is async: under WSGI make it a plain function")
