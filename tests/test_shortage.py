@@ -80,9 +80,10 @@ def test_authorities_that_are_not_there_are_no_outage(monkeypatch, tmp_path):
 # Threads.
 
 
-def test_nobody_waits_for_a_thread():
+def test_nobody_waits_for_a_thread(monkeypatch):
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.workers.WORKERS", 2)
     over = threading.Event()
-    with Workers("test", 2) as workers:
+    with Workers("test") as workers:
         calls = [workers.submit(over.wait, 20) for _ in range(2)]
         with pytest.raises(ThrottledError):
             workers.submit(over.wait, 20)
@@ -91,8 +92,9 @@ def test_nobody_waits_for_a_thread():
         assert workers.submit(over.wait, 20).result(20)
 
 
-def test_a_call_that_could_not_begin_or_failed_takes_no_place():
-    workers = Workers("test", 1)
+def test_a_call_that_could_not_begin_or_failed_takes_no_place(monkeypatch):
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.workers.WORKERS", 1)
+    workers = Workers("test")
     with pytest.raises(ZeroDivisionError):
         workers.submit(lambda: 1 / 0).result(20)
     workers.shutdown()

@@ -26,12 +26,11 @@ class Workers(ThreadPoolExecutor):
 
     Args:
         name: What their names begin with.
-        limit: How many there are at the most.
     """
 
-    def __init__(self, name: str, limit: int = WORKERS) -> None:
-        super().__init__(limit, name)
-        self._places = Bulkhead(limit)
+    def __init__(self, name: str) -> None:
+        super().__init__(WORKERS, name)
+        self._places = Bulkhead(WORKERS)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn` in a thread that is free now.
