@@ -286,9 +286,14 @@ def test_a_handshake_is_denied_with_a_response_where_the_server_can():
 
 @pytest.mark.parametrize("extensions", [{}, None])
 def test_a_handshake_is_closed_before_it_is_accepted_elsewhere(extensions):
-    # A handshake has no body, whatever it says.
-    exchange = replace(WEBSOCKET, headers=(*WEBSOCKET.headers, FORM))
-    sent = send(exchange, kind="websocket", extensions=extensions)
+    sent = send(WEBSOCKET, kind="websocket", extensions=extensions)
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+
+
+def test_a_handshake_has_no_body_whatever_it_says():
+    scope = scope_of(replace(WEBSOCKET, headers=(FORM,)), "websocket")
+    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
+    sent = call_asgi(face, scope, [{"type": "websocket.connect"}])
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
 
 
