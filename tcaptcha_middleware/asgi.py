@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -74,11 +74,10 @@ class TCaptchaMiddleware:
             return
         method, root_path = scope.get("method", "GET"), scope.get("root_path") or ""
         coverage = self.guard.match(method, path, scope.get("raw_path") or b"", root_path)
-        earlier = scope.get(SCOPE_KEY)
-        if coverage is not None and not self.guard.settled(coverage, earlier):
+        if coverage is not None and not self.guard.settled(coverage, scope.get(SCOPE_KEY)):
             await self._gate(coverage, scope, receive, send)
             return
-        if earlier is not None and not isinstance(earlier, Allow):
+        if SCOPE_KEY in scope and not isinstance(scope[SCOPE_KEY], Allow):
             # Whoever made it up, no handler shall take it for the gate's word.
             scope[SCOPE_KEY] = None
         await self.app(scope, receive, send)
@@ -162,7 +161,7 @@ class _Body:
 
 def _request(scope: Scope) -> Request:
     # An iterable, which may be good for one time only (ASGI, "HTTP connection scope").
-    if not isinstance(scope["headers"], Sequence):
+    if not isinstance(scope["headers"], list):
         scope["headers"] = list(scope["headers"])
     return Request(
         kind=scope["type"],

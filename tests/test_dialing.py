@@ -8,7 +8,7 @@ import time
 import anyio
 import pytest
 
-from tcaptcha_middleware.verifiers.dialing import adial
+from tcaptcha_middleware.verifiers.dialing import adial, dial
 
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -91,12 +91,13 @@ def test_whoever_gives_up_waiting_leaves_nothing_open(backend, monkeypatch):
     assert [one.closed for one in network.streams] == [True]
 
 
+def slowly(*_, **__):
+    time.sleep(1)
+    raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+
 @BOTH
 def test_a_name_that_is_not_found_in_time_keeps_nobody(backend, monkeypatch):
-    def slowly(*_, **__):
-        time.sleep(1)
-        raise socket.gaierror(socket.EAI_NONAME, "no such name")
-
     async def main():
         began = anyio.current_time()
         with anyio.move_on_after(0.05):
@@ -108,11 +109,26 @@ def test_a_name_that_is_not_found_in_time_keeps_nobody(backend, monkeypatch):
     assert anyio.run(main, backend=backend) < 0.9
 
 
+def test_a_name_that_is_not_found_in_time_keeps_no_blocking_caller(monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", slowly)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        dial("captcha.example", 443, began + 0.05)
+    assert time.monotonic() - began < 0.9
+
+
+def nowhere(*_, **__):
+    raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+
 @BOTH
 def test_a_name_that_does_not_exist_is_told_as_such(backend, monkeypatch):
-    def nowhere(*_, **__):
-        raise socket.gaierror(socket.EAI_NONAME, "no such name")
-
     monkeypatch.setattr("socket.getaddrinfo", nowhere)
     with pytest.raises(socket.gaierror):
         anyio.run(adial, "captcha.example", 443, backend=backend)
+
+
+def test_a_name_that_does_not_exist_is_told_to_a_blocking_caller(monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", nowhere)
+    with pytest.raises(socket.gaierror):
+        dial("captcha.example", 443, time.monotonic() + 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 
 import httpx
@@ -103,6 +104,25 @@ def test_it_has_only_the_colour_of_its_client():
     awaitable = TencentSDKVerifier(made(AsyncCaptchaClient), *CAPTCHA)
     assert [hasattr(blocking, name) for name in ("verify", "averify")] == [True, False]
     assert [hasattr(awaitable, name) for name in ("verify", "averify")] == [False, True]
+
+
+def threads():
+    return {one for one in threading.enumerate() if one.name.startswith("tcaptcha-sdk")}
+
+
+def test_a_blocking_clients_threads_end_with_the_guard_and_begin_anew(tencent):  # noqa: F811
+    client, others = made(CaptchaClient, tencent.origin), threads()
+    verifier = TencentSDKVerifier(client, *CAPTCHA)
+    guard = Guard(["/login"], verifier)
+    for _ in range(2):
+        assert verifier.verify(tencent.ticket()).passed
+        own = threads() - others
+        assert own
+        guard.close()
+        for thread in own:
+            thread.join(PATIENCE)
+        assert not threads() - others
+    client.request.conn._session.close()
 
 
 NO_CLIENTS = {

@@ -45,12 +45,9 @@ def half(values: Sequence[object]) -> Half:
     """
     found: Half = None
     for value in values:
-        found = _agreed(found, _text(value))
+        sent = value if value is None or isinstance(value, str) else Flaw.NO_TEXT
+        found = _agreed(found, sent)
     return found
-
-
-def _text(value: object) -> Half:
-    return value if value is None or isinstance(value, str) else Flaw.NO_TEXT
 
 
 def _agreed(one: Half, other: Half) -> Half:

@@ -6,6 +6,8 @@ Knows neither TLS nor HTTP.
 from __future__ import annotations
 
 import socket
+import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,11 +32,12 @@ def dial(host: str, port: int, deadline: float) -> httpcore.NetworkStream:
 
     Raises:
         OSError: There is no such name.
+        TimeoutError: Nobody says in time whether there is.
         httpcore.ConnectError: No address answers.
         httpcore.ConnectTimeout: Nor is there time to try another one.
     """
     failed: Exception = OSError("no address")
-    addresses = _addresses(host, port)
+    addresses = _look_up(host, port).result(left(deadline))
     for number, address in enumerate(addresses):
         # Address by address, each with its share of the time that is left.
         share = left(deadline) / (len(addresses) - number)
@@ -101,6 +104,24 @@ class _Race:
         """Close what nobody took."""
         for stream in self._connected:
             await anyio.aclose_forcefully(stream)
+
+
+def _look_up(host: str, port: int) -> Future[list[str]]:
+    """Look a name up in a thread, because nothing but its own end ends a look-up.
+
+    The thread is not kept for the next one: connections are rarely opened, and an application
+    that forks had better have no threads.
+    """
+    found: Future[list[str]] = Future()
+
+    def look() -> None:
+        try:
+            found.set_result(_addresses(host, port))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=look, name="tcaptcha name", daemon=True).start()
+    return found
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import logging
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,14 +24,13 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.extras import needs
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.tencent import wire
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.shortage import unreached
-from tcaptcha_middleware.verifiers.workers import Workers
+from tcaptcha_middleware.verifiers.workers import Threads
 
 with needs("sdk"):
     from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
@@ -89,16 +87,19 @@ class TencentSDKVerifier:
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
+        self._threads = Threads("tcaptcha-sdk")
         if isinstance(client, AsyncSDKClient):
             self.averify = self._averify
         else:
-            # A fork has none of its parent's threads.
-            self._threads = PerProcess(partial(Workers, "tcaptcha-sdk"))
             self.verify = self._verify
 
     def __repr__(self) -> str:
         """Show what is no secret."""
         return f"<TencentSDKVerifier app_id={self.app_id}>"
+
+    def close(self) -> None:
+        """Let the threads end in which a blocking client is called."""
+        self._threads.close()
 
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.

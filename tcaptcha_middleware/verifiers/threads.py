@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
 from tcaptcha_middleware.checks import require
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.tencent.actions import action_of
-from tcaptcha_middleware.verifiers.workers import Workers
+from tcaptcha_middleware.verifiers.workers import Threads
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket, Verdict
@@ -42,8 +40,7 @@ class InThread:
         self._verifier = verifier
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
-        # A fork has none of its parent's threads.
-        self._threads = PerProcess(partial(Workers, "tcaptcha"))
+        self._threads = Threads("tcaptcha")
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Run the verifier's `verify` in a worker thread.
@@ -59,9 +56,7 @@ class InThread:
 
     async def aclose(self) -> None:
         """Close the verifier, where it can be closed, and let its threads end."""
-        threads = self._threads.take()
-        if threads is not None:
-            threads.shutdown(wait=False)
+        self._threads.close()
         close = getattr(self._verifier, "close", None)
         if close is not None:
             await sync_to_async(close, thread_sensitive=False)()

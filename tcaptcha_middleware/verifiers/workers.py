@@ -1,11 +1,13 @@
-"""Threads of a verifier's own, one for each check; none waits for another's."""
+"""Threads of our own, one for each call that blocks; none waits for another's."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.resilience.limits import Bulkhead
 
 if TYPE_CHECKING:
@@ -47,3 +49,20 @@ class Workers(ThreadPoolExecutor):
             raise
         call.add_done_callback(lambda _: self._places.leave())
         return call
+
+
+class Threads(PerProcess[Workers]):
+    """The workers of a process, begun on first use; a fork has none of its parent's.
+
+    Args:
+        name: What their names begin with.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(partial(Workers, name))
+
+    def close(self) -> None:
+        """Let each end after what it is doing; others begin when they are needed."""
+        workers = self.take()
+        if workers is not None:
+            workers.shutdown(wait=False)
