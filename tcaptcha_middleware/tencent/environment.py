@@ -21,6 +21,7 @@ VARIABLES = {
 }
 """Each with the verifier's argument that it stands for."""
 
+_API_KEY = {"secret_id", "secret_key", "token"}
 _NEEDED = {"app_id", "app_secret_key", "secret_id", "secret_key"}
 ACCOUNT = tuple(name for name, argument in VARIABLES.items() if argument in _NEEDED)
 """Those without which there is no account."""
@@ -29,12 +30,16 @@ ACCOUNT = tuple(name for name, argument in VARIABLES.items() if argument in _NEE
 def settings_in(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a verifier's arguments: those that are given, and the environment's beside them.
 
+    Where `credentials` is given, it stands in for the environment's API key.
+
     Raises:
         ConfigurationError: One is missing; the message names its variable.
     """
+    unasked = _API_KEY if given.get("credentials") is not None else set()
     found = {argument: environ.get(name) for name, argument in VARIABLES.items()}
-    told = {argument: value for argument, value in found.items() if value} | dict(given)
-    needed = _NEEDED - {"secret_id", "secret_key"} if "credentials" in given else _NEEDED
+    asked = {name: value for name, value in found.items() if value and name not in unasked}
+    told = asked | dict(given)
+    needed = _NEEDED - unasked
     missing = [name for name in ACCOUNT if VARIABLES[name] in needed - told.keys()]
     if missing:
         raise ConfigurationError(f"set the environment variables {', '.join(missing)}")
