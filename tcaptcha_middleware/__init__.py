@@ -58,8 +58,8 @@ if TYPE_CHECKING:
         SyncVerifier,
         Verifier,
     )
+    from tcaptcha_middleware.verifiers.bridge import in_thread
     from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
-    from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
 _HOMES = {
@@ -104,7 +104,7 @@ _HOMES = {
     "VerifierError": "errors",
     "csp_sources": "browser.policy",
     "decision": "access",
-    "in_thread": "verifiers.threads",
+    "in_thread": "verifiers.bridge",
 }
 
 __all__ = [

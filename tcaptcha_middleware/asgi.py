@@ -42,15 +42,15 @@ class TCaptchaMiddleware:
     """Let only requests with a solved captcha through to an ASGI application.
 
     Gates HTTP requests and websocket handshakes by the guard's rules; every other scope
-    passes untouched. Closes what the verifiers opened when the server shuts down.
+    passes untouched. When the server shuts down, the guard is closed.
 
     Args:
         app: The application to protect.
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: The application is one for WSGI, or a verifier of the guard has no
-            `averify`.
+        ConfigurationError: The application is one for WSGI, or a verifier or the claims store
+            cannot be awaited.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:

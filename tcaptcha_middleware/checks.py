@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,10 @@ _CALLERS: dict[Colour, str] = {
 _MEND: dict[Colour, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
+}
+_MEND_CLAIMS: dict[Colour, str] = {
+    "sync": "use a synchronous one",
+    "async": "use an async one",
 }
 _WHOLE = 100
 _MINUTE = 60
@@ -43,7 +48,7 @@ def require_claims(colour: Colour, claims: object) -> None:
     Raises:
         ConfigurationError: It is of the other colour.
     """
-    _require(colour, claims, _CLAIMS[colour], f"use a{'n' * (colour == 'async')} {colour} one")
+    _require(colour, claims, _CLAIMS[colour], _MEND_CLAIMS[colour])
 
 
 def _require(colour: Colour, given: object, name: str, mend: str) -> None:
@@ -238,8 +243,8 @@ def check_names(names: Sequence[str]) -> None:
     Raises:
         ConfigurationError: Two have one name.
     """
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise ConfigurationError(
                 f"two rules are called {name!r}: give one a name= of its own"
             )

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.checks import (
+    check_claims,
     check_count,
     check_list,
     check_names,
     check_some,
     check_verifier,
+    check_word,
     is_async,
     require,
     require_claims,
@@ -43,11 +45,20 @@ class Shared:
         claims: Who may spend a ticket.
         on_claims_down: What is done while nobody can tell.
         max_checks: How many checks a verifier may have under way.
+
+    Raises:
+        ConfigurationError: One of them cannot work.
     """
 
     claims: Claims
     on_claims_down: Literal["verify", "deny"]
     max_checks: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        check_claims(self.claims)
+        check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
+        check_count("max_checks", self.max_checks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,6 @@ def cover(
     """
     check_list("rules", rules)
     check_some("rules", rules)
-    check_count("max_checks", shared.max_checks)
     upstreams: dict[int, Upstream] = {}
     found = []
     for rule in map(as_rule, rules):
@@ -130,7 +140,7 @@ def exemptions(texts: Sequence[str]) -> list[Pattern]:
         ConfigurationError: One is no rule text, or covers everything.
     """
     check_list("exempt", texts)
-    with naming("exempt"):
+    with _naming("exempt"):
         found = [parse(text) for text in texts]
     if any(pattern.is_everything for pattern in found):
         raise ConfigurationError("exempt has /**, so nothing is protected: name less")
@@ -141,7 +151,7 @@ def _cover(
     rule: Rule, guard: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
 ) -> Coverage:
     pattern, name = parse(rule.text), rule.name or rule.text
-    with naming(name):
+    with _naming(name):
         settings = rule.over(guard)
         _check(pattern, settings, verifier)
         return Coverage(
@@ -157,7 +167,7 @@ def _cover(
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def _naming(what: str) -> Iterator[None]:
     """Say what it is that cannot work: which rule, or that it is an exemption.
 
     Raises:
@@ -197,7 +207,7 @@ def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims
     """
     require_claims(colour, claims)
     for coverage in coverages:
-        with naming(coverage.name):
+        with _naming(coverage.name):
             require(colour, coverage.verifier)
             if colour == "sync" and is_async(coverage.settings.when):
                 raise ConfigurationError("when is async: under WSGI make it a plain function")

@@ -8,7 +8,7 @@ Holds the tree and nothing else; it knows neither HTTP nor Tencent.
       ClaimsError               the claims store's: it is down, slow or full
       VerifierError             no verdict could be had, and only an outage may open the gate
         OutageError             Tencent is down or out of reach
-        ThrottledError          Tencent is up, but grants no more checks just now
+        ThrottledError          no more checks can be made just now, at Tencent or from here
         MisconfiguredError      Tencent is up, and our credentials or settings are wrong
 """
 
@@ -54,11 +54,17 @@ class VerifierError(TCaptchaError):
 
 
 class OutageError(VerifierError):
-    """Tencent is down or out of reach: timeout, connection failure, HTTP 5xx, code 26."""
+    """Tencent is down or out of reach: timeout, connection failure, HTTP 5xx,
+    `InternalError`, code 26.
+    """
 
 
 class ThrottledError(VerifierError):
-    """Tencent grants no more checks just now (`RequestLimitExceeded`)."""
+    """No more checks can be made just now, and no outage is proved by it.
+
+    Tencent grants none (`RequestLimitExceeded`), or this machine has no place, thread,
+    connection or file left for one.
+    """
 
 
 class MisconfiguredError(VerifierError):

@@ -15,18 +15,13 @@ from tcaptcha_middleware.addresses import usable
 from tcaptcha_middleware.answers import answer_to
 from tcaptcha_middleware.browser.half import BrowserHalf, with_cookie
 from tcaptcha_middleware.browser.page import as_page
-from tcaptcha_middleware.checks import (
-    check_claims,
-    check_plain_function,
-    check_verifier,
-    check_word,
-)
+from tcaptcha_middleware.checks import check_plain_function, check_verifier
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
 from tcaptcha_middleware.claims.memory import MemoryClaims
 from tcaptcha_middleware.coverage import Shared, cover, exemptions, require_colour
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
 from tcaptcha_middleware.extraction.pairs import screen
-from tcaptcha_middleware.matching.rules import Covered, Matcher
+from tcaptcha_middleware.matching.rules import MatchCache, Matcher
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
 from tcaptcha_middleware.operating import reports
 from tcaptcha_middleware.operating.enforcement import enforced, observed
@@ -87,29 +82,28 @@ class Guard(Settings):
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
-    _covered: Covered[int | None] = field(init=False, repr=False)
+    _matches: MatchCache = field(init=False, repr=False)
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Parse the rules and fill in their settings."""
         super().__post_init__()
         check_verifier(self.verifier)
-        check_claims(self.claims)
-        check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
-        exempt = exemptions(self.exempt)
+        exempt, page = exemptions(self.exempt), as_page(self.page)
+        coverages = self._cover(page)
+        matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
+        half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
+        object.__setattr__(self, "page", page)
+        object.__setattr__(self, "_coverages", coverages)
+        object.__setattr__(self, "_matches", MatchCache(matcher.match))
+        object.__setattr__(self, "_browser", half)
+
+    def _cover(self, page: Page | None) -> tuple[Coverage, ...]:
         shared = Shared(self.claims, self.on_claims_down, self.max_checks)
         coverages = cover(self.rules, self, self.verifier, shared)
-        page = as_page(self.page)
-        object.__setattr__(self, "page", page)
-        if page is not None:
-            coverages = tuple(map(with_cookie, coverages))
-        object.__setattr__(self, "_coverages", coverages)
-        matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
-        object.__setattr__(self, "_covered", Covered(matcher.match))
-        half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
-        object.__setattr__(self, "_browser", half)
+        return coverages if page is None else tuple(map(with_cookie, coverages))
 
     def require(self, colour: Colour) -> None:
         """Check that everything a face of this colour has to call is of it.
@@ -130,7 +124,7 @@ class Guard(Settings):
             raw_path: The path's bytes before decoding, where the server tells them.
             root_path: Where the application is mounted.
         """
-        number = self._covered[method, path, raw_path, root_path]
+        number = self._matches[method, path, raw_path, root_path]
         return None if number is None else self._coverages[number]
 
     def check(self, coverage: Coverage, request: Request) -> Walk[Decision]:

@@ -39,8 +39,8 @@ class TCaptchaWSGIMiddleware:
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: A verifier of the guard has no `verify`, or the application is one
-            for ASGI.
+        ConfigurationError: The application is one for ASGI; or a verifier, the claims store or
+            a `when` has to be awaited.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:

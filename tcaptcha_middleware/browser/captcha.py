@@ -12,15 +12,14 @@ from tcaptcha_middleware.tencent.actions import WEB, action_of
 from tcaptcha_middleware.tencent.aid import fresh
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import origin_of
+from tcaptcha_middleware.tencent.wire import SITES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.settings import Verifier
-
-_SITES = ("cn", "intl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,14 @@ class BrowserCaptcha:
         if not app_id or not script or action_of(verifier) is not WEB:
             return None
         site, secret = getattr(verifier, "site", "cn"), getattr(verifier, "captcha", None)
-        if site not in _SITES:
+        if site not in SITES:
             raise ConfigurationError(f'the verifier\'s site is {site!r}: it is "cn" or "intl"')
         origin_of(script)
         return cls(app_id, site, script, secret if isinstance(secret, Captcha) else None)
 
 
 def static_settings(
-    captcha: BrowserCaptcha, page: Page, sources: Iterable[Source]
+    captcha: BrowserCaptcha, page: Page, sources: Sequence[Source]
 ) -> dict[str, Any]:
     """Return what the browser is told of a captcha, but for what is fresh each time.
 
@@ -74,18 +73,17 @@ def static_settings(
             f"aid needs the AppSecretKey of {captcha.app_id}, which its verifier does not "
             "tell: give it an attribute captcha, as TencentVerifier has"
         )
-    every = list(sources)
     found = {
         "appId": str(captcha.app_id),
         "site": captcha.site,
         "script": captcha.script,
-        "headers": _names(every, Header),
-        "fields": _names(every, Form),
+        "headers": _names(sources, Header),
+        "fields": _names(sources, Form),
     }
     return found if page.language is None else found | {"language": page.language}
 
 
-def _names(sources: list[Source], kind: type[Header | Form]) -> dict[str, str] | None:
+def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, str] | None:
     first = next((source for source in sources if isinstance(source, kind)), None)
     return None if first is None else {"ticket": first.ticket, "randstr": first.randstr}
 

@@ -91,7 +91,7 @@ class BrowserHalf:
         return {f"{path}/{MODULE}": Module(), f"{path}/settings.json": self._serve}
 
     def _shown(
-        self, verifier: Verifier, sources: Iterable[Source]
+        self, verifier: Verifier, sources: Sequence[Source]
     ) -> tuple[BrowserCaptcha, dict[str, Any]] | None:
         captcha = BrowserCaptcha.of(verifier)
         if captcha is None:

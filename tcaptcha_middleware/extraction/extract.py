@@ -13,6 +13,7 @@ from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.extraction.pairs import NOTHING, Flaw, Seen
 from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
 from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.resilience.deadlines import left
 from tcaptcha_middleware.steps import ReadBody
 
 if TYPE_CHECKING:
@@ -123,15 +124,8 @@ def _check_encoding(request: Request) -> None:
 
 def _piece(deadline: float, may_hang_up: bool) -> Walk[tuple[bytes, bool]]:
     try:
-        piece: tuple[bytes, bool] = yield ReadBody(_left(deadline), may_hang_up)
+        # Looked at between pieces too: empty ones could come without end, and without a wait.
+        piece: tuple[bytes, bool] = yield ReadBody(left(deadline), may_hang_up)
     except TimeoutError as error:
         raise RequestBodyError("the body came too slowly") from error
     return piece
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    # Looked at between pieces too: empty ones could come without end, and without a wait.
-    if left <= 0:
-        raise TimeoutError
-    return left

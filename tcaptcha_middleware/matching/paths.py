@@ -56,12 +56,21 @@ def forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments
     return {form for text in within for form in _spellings(text)}
 
 
-def full_forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments]:
-    """Return every form at all: with the mounts before it, and without any decoding too."""
+def full_forms(
+    inner: set[Segments], path: str, raw_path: bytes = b"", root_path: str = ""
+) -> set[Segments]:
+    """Return every form at all: with the mounts before it, and without any decoding too.
+
+    Args:
+        inner: What `forms` returned for the same target.
+        path: See `forms`.
+        raw_path: See `forms`.
+        root_path: See `forms`.
+    """
     mount = segments(root_path)
-    within = {(*mount, *form) for form in forms(path, raw_path, root_path)}
+    whole = forms(path, raw_path) if mount else inner
     undecoded = set(_spellings(_undecoded(raw_path))) if raw_path else set()
-    return within | forms(path, raw_path) | undecoded
+    return inner | {(*mount, *form) for form in inner} | whole | undecoded
 
 
 def _undecoded(raw_path: bytes) -> str:

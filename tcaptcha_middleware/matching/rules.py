@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from http import HTTPMethod
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.matching.paths import Segments
 
 METHODS = frozenset(HTTPMethod)
-T = TypeVar("T")
 
 # What other routers call `{id}`. Bottle has `<id:int>`, and Flask and Django `<int:id>`; a
 # converter for paths takes more than one segment.
@@ -176,23 +175,23 @@ Target = tuple[str, str, bytes, str]
 """A request's method, path, raw path and root path, as `Matcher.match` takes them."""
 
 
-class Covered(dict[Target, T]):
-    """What covers each target: worked out when it is first looked up, and then remembered.
+class MatchCache(dict[Target, int | None]):
+    """Which rule covers each target: matched when first looked up, and then remembered.
 
     A mapping, because every request looks one up, and a look-up calls no function of ours.
 
     Args:
-        match: Works it out.
+        match: `Matcher.match`.
     """
 
     __slots__ = ("_match",)
 
-    def __init__(self, match: Callable[[str, str, bytes, str], T]) -> None:
+    def __init__(self, match: Callable[[str, str, bytes, str], int | None]) -> None:
         super().__init__()
         self._match = match
 
-    def __missing__(self, target: Target) -> T:
-        """Work it out. Most requests are for few targets, and those are short."""
+    def __missing__(self, target: Target) -> int | None:
+        """Match it. Most requests are for few targets, and those are short."""
         found = self._match(*target)
         if sum(map(len, target)) <= _LONG:
             if len(self) >= _REMEMBERED:
@@ -247,7 +246,7 @@ class Matcher:
         self, method: str, path: str, raw_path: bytes, root_path: str
     ) -> int | None:
         inner = forms(path, raw_path, root_path)
-        every = inner | full_forms(path, raw_path, root_path)
+        every = full_forms(inner, path, raw_path, root_path)
         found = [self._rules.find(method, form) for form in every]
         rules = [rule for rule in found if rule is not None]
         if not rules or all(self._exempt.find(method, form) is not None for form in inner):

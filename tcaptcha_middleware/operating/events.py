@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.models import Refuse
 
@@ -24,7 +24,7 @@ class Event:
     """
 
     rule: str
-    outcome: str
+    outcome: Literal["passed", "unchecked", "refused"]
     reason: str
     decision: Decision
     seconds: float

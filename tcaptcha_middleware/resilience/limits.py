@@ -22,26 +22,26 @@ class Breaker:
         self._pause = pause
         self._lock = threading.Lock()
         self._in_a_row = 0
-        self._closed_until = float("-inf")
+        self._probe_at = float("-inf")
 
     @property
     def is_open(self) -> bool:
         """Whether so many calls in a row failed, and none has succeeded since."""
         return self._in_a_row >= self._failures
 
-    def is_shut(self, now: float) -> bool:
+    def blocks(self, now: float) -> bool:
         """Tell whether no call may be made now; to ask takes nobody's turn."""
-        return self.is_open and now < self._closed_until
+        return self.is_open and now < self._probe_at
 
     def admits(self, now: float) -> bool:
         """Tell whether a call may be made; while open, one in each pause may."""
         if not self.is_open:
             return True
         with self._lock:
-            if now < self._closed_until:
+            if now < self._probe_at:
                 return False
             # The probe's turn ends by the clock, so that one that is cancelled jams nothing.
-            self._closed_until = now + self._pause
+            self._probe_at = now + self._pause
             return True
 
     def succeeded(self) -> None:
@@ -55,7 +55,7 @@ class Breaker:
         with self._lock:
             self._in_a_row += 1
             if self.is_open:
-                self._closed_until = now + self._pause
+                self._probe_at = now + self._pause
 
 
 class Bulkhead:

@@ -61,7 +61,7 @@ class Upstream:
         Raises:
             OutageError: It is down, and not to be called now.
         """
-        if self._breaker.is_shut(time.monotonic()):
+        if self._breaker.blocks(time.monotonic()):
             raise _not_called()
 
     def __enter__(self) -> None:

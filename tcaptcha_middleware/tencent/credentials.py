@@ -20,11 +20,14 @@ _PLACEHOLDER = re.compile(
 _PRINTABLE = re.compile(r"[!-~]+")
 _API_KEY_ID = ("AKID", "IKID")
 
+Key = tuple[str, str, str | None]
+"""SecretId, SecretKey, and the token of a temporary key or None."""
+
 
 class CredentialProvider(Protocol):
     """Anything that knows the current API key, such as the official SDK's credentials."""
 
-    def get_credential_info(self) -> tuple[str, str, str | None]:
+    def get_credential_info(self) -> Key:
         """Return SecretId, SecretKey and the token of a temporary key (None otherwise)."""
         ...
 
@@ -65,7 +68,7 @@ class Credentials:
                 "can be handed in with credentials="
             )
 
-    def get_credential_info(self) -> tuple[str, str, str | None]:
+    def get_credential_info(self) -> Key:
         """Return SecretId, SecretKey and token."""
         return self.secret_id, self.secret_key, self.token
 

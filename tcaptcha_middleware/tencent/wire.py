@@ -27,7 +27,7 @@ from tcaptcha_middleware.tencent.signing import authorization
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket
     from tcaptcha_middleware.tencent.actions import Action
-    from tcaptcha_middleware.tencent.credentials import Captcha
+    from tcaptcha_middleware.tencent.credentials import Captcha, Key
 
 VERSION = "2019-07-22"
 CAPTCHA_TYPE = 9
@@ -112,7 +112,7 @@ def call(captcha: Captcha, ticket: Ticket, action: Action) -> bytes:
 
 
 def headers(
-    key: tuple[str, str, str | None],
+    key: Key,
     *,
     host: str,
     body: bytes,

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import Captcha
 
-LONGEST_TTL = 86400
-"""For how long a value may be good, in seconds."""
-
+_LONGEST_TTL = 86400
 _LONGEST_AAD = 128
 _KEY = 32
 _BLOCK = 16
@@ -91,8 +89,8 @@ class AidCheck:
         app_id, made_at, ttl = map(int, found.groups())
         if app_id != self._app_id:
             raise ValueError(f"aidEncrypted is for captcha {app_id}, not for {self._app_id}")
-        if not 0 < ttl <= LONGEST_TTL:
-            raise ValueError(f"aidEncrypted's ttl is {ttl}: it has to be 1 to {LONGEST_TTL}")
+        if not 0 < ttl <= _LONGEST_TTL:
+            raise ValueError(f"aidEncrypted's ttl is {ttl}: it has to be 1 to {_LONGEST_TTL}")
         if made_at > now:
             raise ValueError("aidEncrypted's timestamp is in the future")
         if made_at + ttl < now:

@@ -9,7 +9,7 @@ https://cloud.tencent.com/document/product/1302/48499
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ class Minted:
     code: int
     evil_level: int
     score: int | None
-    spent: bool = field(default=False)
+    spent: bool = False
 
 
 def play(

@@ -1,6 +1,6 @@
 """A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
 
-Here is whom it is to its user, and which part answers what. What may be said to it stands in
+Here is what its user sees of it, and which part answers what. What may be said to it stands in
 `words` and `orders`, how calls are read in `wire`, how tickets are kept in `ledger` and
 answered in `answers`, the browser's half in `script`, `challenges` and `aid`, and how answers
 are sent in `exchange`.

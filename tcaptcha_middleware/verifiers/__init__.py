@@ -1,1 +1,1 @@
-"""Verifiers: who says whether a ticket passed. Each in its module, in both colours."""
+"""Verifiers: who says whether a ticket passed, and the connections and threads they use."""

@@ -11,20 +11,16 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import httpcore
 
-from tcaptcha_middleware.resilience.lifetimes import PerLoop
-from tcaptcha_middleware.verifiers.streams import left
+from tcaptcha_middleware.resilience.deadlines import left
+from tcaptcha_middleware.verifiers.workers import aside
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
 # RFC 8305, section 8: how long an address is tried alone, in seconds.
 _HEAD_START = 0.25
-# Not the threads that event loops look names up in, which the application shares: while
-# visitors keep those busy, Tencent would look as if it were down.
-_looking_up = PerLoop(lambda: anyio.CapacityLimiter(64))
 
 
 def dial(host: str, port: int, deadline: float) -> httpcore.NetworkStream:
@@ -54,9 +50,7 @@ async def adial(host: str, port: int) -> SocketStream:
     Raises:
         OSError: There is no such name, or no address answers.
     """
-    addresses = await anyio.to_thread.run_sync(
-        _addresses, host, port, abandon_on_cancel=True, limiter=_looking_up.get()
-    )
+    addresses = await aside(_addresses, host, port)
     race = _Race(port)
     try:
         await race.run(addresses)

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.models import Ticket, Verdict
     from tcaptcha_middleware.tencent.actions import Action
-    from tcaptcha_middleware.tencent.credentials import CredentialProvider
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
     from tcaptcha_middleware.verifiers.clients import AsyncClient, Client
-    from tcaptcha_middleware.verifiers.keys import Key
 
 
 class TencentVerifier:
@@ -90,7 +89,8 @@ class TencentVerifier:
         async_client: httpx.AsyncClient | None = None,
         credentials: CredentialProvider | None = None,
     ) -> None:
-        self._captcha = Captcha.of(app_id, app_secret_key)
+        self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
+        self.app_id: int = self.captcha.app_id
         check_apart(app_secret_key, secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
         self._origin = wire.endpoint(site, endpoint, self.action)
@@ -125,16 +125,6 @@ class TencentVerifier:
         """Show what is no secret."""
         return f"<{type(self).__name__} app_id={self.app_id} at {self._origin}>"
 
-    @property
-    def app_id(self) -> int:
-        """CaptchaAppId, which pages need and anybody may see."""
-        return self._captcha.app_id
-
-    @property
-    def captcha(self) -> Captcha:
-        """The captcha's pair, whose secret half no page may see."""
-        return self._captcha
-
     def verify(self, ticket: Ticket) -> Verdict:
         """Check `ticket` with Tencent, once.
 
@@ -143,7 +133,7 @@ class TencentVerifier:
         """
         deadline = time.monotonic() + self._timeout
         with _translated():
-            headers, body = self._call(key(self._credentials), ticket)
+            headers, body = self._call(key(self._credentials, self._timeout), ticket)
             over = self._client or self._pool.get()
             status, answer = over.send(headers, body, deadline)
         return wire.read_answer(status, answer)
@@ -151,7 +141,7 @@ class TencentVerifier:
     async def averify(self, ticket: Ticket) -> Verdict:
         """Same as `verify`, but awaited."""
         with _translated(), anyio.fail_after(self._timeout):
-            headers, body = self._call(await akey(self._credentials), ticket)
+            headers, body = self._call(await akey(self._credentials, self._timeout), ticket)
             over = self._async_client or self._async_pool.get()
             status, answer = await over.send(headers, body)
         return wire.read_answer(status, answer)
@@ -185,7 +175,7 @@ class TencentVerifier:
         await self.aclose()
 
     def _call(self, key: Key, ticket: Ticket) -> tuple[dict[str, str], bytes]:
-        body = wire.call(self._captcha, ticket, self.action)
+        body = wire.call(self.captcha, ticket, self.action)
         headers = wire.headers(
             key,
             host=self._host,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from tcaptcha_middleware.errors import ConfigurationError, VerifierError
-from tcaptcha_middleware.resilience.lifetimes import PerLoop
 from tcaptcha_middleware.tencent.credentials import Credentials
+from tcaptcha_middleware.verifiers.workers import aside
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.credentials import CredentialProvider
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
 
-Key = tuple[str, str, str | None]
-"""SecretId, SecretKey, and the token of a temporary key or None."""
-_asking = PerLoop(lambda: anyio.CapacityLimiter(256))
+# How much of a check's time its key may take. Tencent gets the rest: or else a provider that
+# hangs would look as if Tencent were slow.
+_SHARE = 0.5
 
 
 def provider(
@@ -39,25 +39,37 @@ def provider(
     return credentials
 
 
-def key(credentials: CredentialProvider) -> Key:
+def key(credentials: CredentialProvider, timeout: float) -> Key:
     """Return the current API key.
 
+    Args:
+        credentials: Who knows it.
+        timeout: Seconds for the whole check, of which this may take half; looked at when it is
+            over, because nobody can end a call that blocks.
+
     Raises:
-        VerifierError: The provider failed.
+        VerifierError: The provider failed, or took too long.
     """
+    began = time.monotonic()
     try:
-        return credentials.get_credential_info()
+        found = credentials.get_credential_info()
     except Exception as error:
         # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
         raise VerifierError(f"no credentials ({type(error).__name__})") from error
+    if time.monotonic() - began > timeout * _SHARE:
+        raise _too_slow()
+    return found
 
 
-async def akey(credentials: CredentialProvider) -> Key:
-    """Same as `key`, but awaited."""
+async def akey(credentials: CredentialProvider, timeout: float) -> Key:  # noqa: ASYNC109
+    """Same as `key`, but awaited, and left behind when time is up."""
     if isinstance(credentials, Credentials):
         return credentials.get_credential_info()
-    # The official SDK's credentials refresh themselves with a blocking call. In threads of our
-    # own: the application's may all be busy, which must not look as if Tencent were down.
-    return await anyio.to_thread.run_sync(
-        key, credentials, abandon_on_cancel=True, limiter=_asking.get()
-    )
+    # The official SDK's credentials refresh themselves with a blocking call.
+    with anyio.move_on_after(timeout * _SHARE):
+        return await aside(key, credentials, timeout)
+    raise _too_slow()
+
+
+def _too_slow() -> VerifierError:
+    return VerifierError("the API key took too long")

@@ -16,10 +16,11 @@ import httpcore
 from anyio.streams.tls import TLSStream
 
 from tcaptcha_middleware.errors import MisconfiguredError
+from tcaptcha_middleware.resilience.deadlines import left
 from tcaptcha_middleware.resilience.lifetimes import PerLoop
 from tcaptcha_middleware.tencent.wire import MAX_ANSWER
 from tcaptcha_middleware.verifiers.dialing import adial, dial
-from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream, left
+from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ Answer = tuple[int, bytes]
 KEPT = 60.0
 """How long one may wait for its next exchange, in seconds."""
 
+# One at a time, so that a burst of first connections reads the authorities once.
 _reading = PerLoop(lambda: anyio.CapacityLimiter(1))
 
 
@@ -111,9 +113,8 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         host = origin.host.decode()
         if origin.scheme == b"http":
             return cls(origin, await adial(host, origin.port))
-        # Reading the authorities takes longer than a check, the first time. Not in one of the
-        # threads that the application shares: while visitors keep those busy, Tencent would
-        # look as if it were down.
+        # Reading the authorities takes longer than a check, the first time. In a thread of
+        # our own, for the reason that `workers.aside` gives.
         context = await anyio.to_thread.run_sync(tls, limiter=_reading.get())
         return cls(origin, await _secured(await adial(host, origin.port), host, context))
 

@@ -30,7 +30,7 @@ from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.verifiers.shortage import unreached
-from tcaptcha_middleware.verifiers.workers import Threads
+from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
 with needs("sdk"):
     from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
@@ -87,7 +87,7 @@ class TencentSDKVerifier:
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
-        self._threads = Threads("tcaptcha-sdk")
+        self._workers = PerProcessWorkers("tcaptcha-sdk")
         if isinstance(client, AsyncSDKClient):
             self.averify = self._averify
         else:
@@ -99,11 +99,11 @@ class TencentSDKVerifier:
 
     def close(self) -> None:
         """Let the threads end in which a blocking client is called."""
-        self._threads.close()
+        self._workers.close()
 
     def _verify(self, ticket: Ticket) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
-        call = self._threads.get().submit(
+        call = self._workers.get().submit(
             self._client.call, WEB.name, wire.parameters(self.captcha, ticket, WEB)
         )
         with _translated():

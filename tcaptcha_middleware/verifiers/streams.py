@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import select
 import ssl
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute
 
 from tcaptcha_middleware.errors import VerifierError
+from tcaptcha_middleware.resilience.deadlines import left
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -142,15 +142,3 @@ def _holds_more(tls: ssl.SSLObject | None) -> bool:
 def too_long() -> VerifierError:
     """Return what an answer is refused with that is longer than any of Tencent's."""
     return VerifierError("Tencent's answer is too long")
-
-
-def left(deadline: float) -> float:
-    """Return the seconds until `deadline`.
-
-    Raises:
-        TimeoutError: It is over.
-    """
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds

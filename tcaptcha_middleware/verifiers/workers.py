@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, TypeVarTuple
+
+import anyio
+import anyio.to_thread
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
+from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.resilience.limits import Bulkhead
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 WORKERS = 256
 """How many there are at the most; as many as a guard has checks under way by default."""
@@ -51,7 +55,7 @@ class Workers(ThreadPoolExecutor):
         return call
 
 
-class Threads(PerProcess[Workers]):
+class PerProcessWorkers(PerProcess[Workers]):
     """The workers of a process, begun on first use; a fork has none of its parent's.
 
     Args:
@@ -66,3 +70,21 @@ class Threads(PerProcess[Workers]):
         workers = self.take()
         if workers is not None:
             workers.shutdown(wait=False)
+
+
+_limiters = PerLoop(lambda: anyio.CapacityLimiter(WORKERS))
+
+
+async def aside(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Await a call that blocks; where it is cancelled, its thread is left behind.
+
+    Not in the threads that the application shares: while visitors keep those busy, Tencent
+    would look as if it were down.
+
+    Args:
+        work: What blocks.
+        args: What it is called with.
+    """
+    return await anyio.to_thread.run_sync(
+        work, *args, abandon_on_cancel=True, limiter=_limiters.get()
+    )

@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 
 from tcaptcha_middleware.checks import require
 from tcaptcha_middleware.tencent.actions import action_of
-from tcaptcha_middleware.verifiers.workers import Threads
+from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Ticket, Verdict
@@ -40,7 +40,7 @@ class InThread:
         self._verifier = verifier
         # What pages, and whoever weighs disaster tickets, have to know of the captcha.
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
-        self._threads = Threads("tcaptcha")
+        self._workers = PerProcessWorkers("tcaptcha")
 
     async def averify(self, ticket: Ticket) -> Verdict:
         """Run the verifier's `verify` in a worker thread.
@@ -50,13 +50,13 @@ class InThread:
         """
         # Not the one thread that Django keeps for its database: checks are independent.
         verify = sync_to_async(
-            self._verifier.verify, thread_sensitive=False, executor=self._threads.get()
+            self._verifier.verify, thread_sensitive=False, executor=self._workers.get()
         )
         return await verify(ticket)
 
     async def aclose(self) -> None:
         """Close the verifier, where it can be closed, and let its threads end."""
-        self._threads.close()
+        self._workers.close()
         close = getattr(self._verifier, "close", None)
         if close is not None:
             await sync_to_async(close, thread_sensitive=False)()
