@@ -41,11 +41,14 @@ class VerifierError(TCaptchaError):
     Args:
         message: What happened, for the operator's log; no ticket and no key in it.
         request_id: Tencent's `RequestId`, which its support asks for.
+        answered: Whether the other end was asked and said something; False where this
+            machine got no further, which tells nothing of how the other end is.
     """
 
-    def __init__(self, message: str, *, request_id: str = "") -> None:
+    def __init__(self, message: str, *, request_id: str = "", answered: bool = True) -> None:
         super().__init__(message)
         self.request_id = request_id
+        self.answered = answered
 
     def __str__(self) -> str:
         """Return the message, with the `RequestId` where there is one."""

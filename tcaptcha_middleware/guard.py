@@ -170,7 +170,7 @@ class Guard(Settings):
         reason = screen(ticket)
         if reason is None:
             return (yield from verify(coverage, ticket))
-        if reason is Reason.DISASTER_TICKET and accepts_disaster(coverage, ticket):
+        if reason is Reason.DISASTER_TICKET and (yield from accepts_disaster(coverage, ticket)):
             return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET, coverage=coverage)
         return Refuse(reason, coverage.name, fingerprint=fingerprint(claim_key(ticket)))
 
@@ -188,11 +188,16 @@ class Guard(Settings):
             reports.broken_hook(coverage.name, "on_event", error)
 
     def settled(self, coverage: Coverage, earlier: object) -> bool:
-        """Tell whether this guard, further out on the same stack, let the request through.
+        """Tell whether the request was let through further out on the same stack.
 
-        A ticket can be spent once, so that it is checked once.
+        By the same rule; or by another, whose verifier was this one's: a ticket can be spent
+        once, so that it is checked once. Below a mount, another rule may come first.
         """
-        return isinstance(earlier, Allow) and earlier.coverage is coverage
+        if not isinstance(earlier, Allow):
+            return False
+        asked = getattr(earlier.coverage, "verifier", None)
+        passed = earlier.unchecked is None and asked is coverage.verifier
+        return passed or earlier.coverage is coverage
 
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""

@@ -8,6 +8,7 @@ the rule says so.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
@@ -82,16 +83,18 @@ def reason_of(error: VerifierError) -> Reason:
     return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
 
 
-def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
+def accepts_disaster(coverage: Coverage, ticket: Ticket) -> Walk[bool]:
     """Tell whether a disaster ticket is let through, and note that it was.
 
     Only where the rule says so and while our own calls say that Tencent is down; only a
     fresh one of the rule's captcha, once; one a minute from an address, within the budget.
     """
+    allowed = coverage.settings.disaster_tickets == "allow"
+    if not allowed or not is_credible(ticket.ticket, coverage.app_id, time.time()):
+        return False
+    yield from _look_again(coverage, ticket)
     accepted = (
-        coverage.settings.disaster_tickets == "allow"
-        and coverage.upstream.is_down
-        and is_credible(ticket.ticket, coverage.app_id, time.time())
+        coverage.upstream.is_down
         and coverage.strangers.claim(ticket.user_ip, _ONE_A_MINUTE)
         and coverage.disasters.claim(claim_key(ticket), 2 * FRESH)
         and _affords(coverage)
@@ -99,6 +102,18 @@ def accepts_disaster(coverage: Coverage, ticket: Ticket) -> bool:
     if accepted:
         reports.let_through(coverage.name, "a disaster ticket, while Tencent is down")
     return accepted
+
+
+def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
+    """Have Tencent asked, where it is down and a probe is due: any answer says that it is up.
+
+    Where nothing but disaster tickets comes, nothing else would find out.
+    """
+    if not coverage.upstream.is_down:
+        return
+    deadline = time.monotonic() + coverage.settings.check_timeout
+    with suppress(VerifierError), coverage.upstream:
+        yield from _verdict(coverage, ticket, deadline)
 
 
 def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:

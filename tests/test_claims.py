@@ -69,6 +69,28 @@ def test_of_many_at_once_one_gets_it(claims):
     assert sum(found) == 1
 
 
+AT_ONCE = 256  # as many as a guard has checks under way
+
+
+def test_whoever_is_checked_at_once_may_claim_at_once(claims):
+    async def main():
+        found = await asyncio.gather(*(claims.aclaim(str(n), 60) for n in range(AT_ONCE)))
+        await in_order(claims)
+        return found
+
+    assert all(asyncio.run(main()))
+
+
+def test_whoever_is_checked_in_threads_may_claim_at_once(redis_server):  # noqa: F811
+    claims = RedisClaims(redis_server.url, timeout=5)
+    redis_server.command("FLUSHALL")
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        redis_server.command("CLIENT", "PAUSE", "500")  # milliseconds, for all to meet there
+        found = list(threads.map(lambda n: claims.claim(str(n), 60), range(AT_ONCE)))
+    claims.close()
+    assert all(found)
+
+
 @pytest.mark.parametrize("face", FACES.values(), ids=FACES)
 def test_a_ticket_is_checked_once(claims, face):
     verifier = FakeVerifier()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import select
 import socket
 import struct
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
@@ -467,6 +469,26 @@ def test_each_event_loop_has_a_value_of_its_own():
         return values.get()
 
     assert asyncio.run(main()) is not asyncio.run(main())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_a_loop_left_behind_goes_when_another_comes(backend):
+    values = PerLoop(LoopBound)
+
+    async def main():
+        return weakref.ref(values.get())
+
+    left_behind = [anyio.run(main, backend=backend) for _ in range(3)]
+    gc.collect()
+    assert [one() for one in left_behind[:2]] == [None, None]
+
+
+class LoopBound:
+    """Holds on to its loop, as a socket of asyncio's does."""
+
+    def __init__(self):
+        with suppress(RuntimeError):
+            self.loop = asyncio.get_running_loop()
 
 
 def test_two_variables_of_one_event_loop_are_apart():

@@ -361,7 +361,7 @@ def test_the_names_that_are_fastapis_too_are_told():
     assert f"{', '.join(shared[:-1])} and {shared[-1]} are names of FastAPI's" in README
 
 
-@pytest.mark.parametrize("override", ["", "X-HTTP-Method-Override"])
+@pytest.mark.parametrize("override", ["", "X-HTTP-Method-Override", "X_HTTP_Method-Override"])
 def test_a_preflight_that_names_another_method_is_none(override):
     told = [("Origin", "https://a"), ("Access-Control-Request-Method", "POST")]
     told += [(override, "POST")] if override else []

@@ -58,6 +58,10 @@ def disaster(app_id: int = APP_ID, age: int = 0, start: str = "trerror_1001") ->
     return f"{start}_{app_id}_{int(time.time()) - age}"
 
 
+def later(pauses: int) -> SimpleNamespace:
+    return SimpleNamespace(monotonic=lambda: time.monotonic() + pauses * (PAUSE + 1))
+
+
 class Nameless:
     """A verifier that does not say which captcha it checks."""
 
@@ -114,6 +118,26 @@ def test_both_spellings_of_a_disaster_ticket_count_while_tencent_is_down(start):
     guard = guard_of(1, "open", disaster_tickets="allow")
     outcome = by_hand(guard, ticket(disaster(start=start), 99))
     assert outcome.unchecked is Unchecked.DISASTER_TICKET
+
+
+PROBED = {
+    "that it is one": (21, "disaster_ticket", 1),
+    "that it passed": (1, "disaster_ticket", 1),
+    "nothing": (OutageError("down"), "allowed", 2),
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(("says", "code", "asked"), PROBED.values(), ids=PROBED)
+def test_where_a_probe_is_due_tencent_is_asked_about_a_disaster_ticket(
+    runner, says, code, asked, monkeypatch
+):
+    guard = guard_of(says, "open", disaster_tickets="allow")
+    for pauses, numbers in ((1, (96, 97)), (2, (98, 99))):
+        monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.time", later(pauses))
+        found = [runner(guard, ticket(disaster(), number)).code for number in numbers]
+        assert found == [code] * 2
+    assert len(guard.verifier.tickets) == FAILURES + asked
 
 
 INCREDIBLE = {
@@ -198,8 +222,7 @@ def test_a_store_that_is_down_tells_nothing_of_tencent(runner):
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 def test_a_spent_ticket_takes_no_probes_turn(runner, monkeypatch):
     guard = guard_of(1, "open")
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + PAUSE)
-    monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.time", later)
+    monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.time", later(1))
     codes = [runner(guard, ticket("tr03before", 0)).code, runner(guard, ticket("tr03a")).code]
     assert codes == ["ticket_reused", "allowed"]
 

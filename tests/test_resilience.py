@@ -104,11 +104,19 @@ def test_outages_alone_close_an_upstream():
         raise AssertionError
 
 
-def test_a_bug_says_nothing_about_the_upstream():
+UNANSWERED = {
+    "a bug": ZeroDivisionError(),
+    "no key": VerifierError("no key", answered=False),
+    "no file": ThrottledError("no file", answered=False),
+}
+
+
+@pytest.mark.parametrize("error", UNANSWERED.values(), ids=UNANSWERED)
+def test_what_nobody_answered_says_nothing_about_the_upstream(error):
     upstream = Upstream(1)
     for _ in range(FAILURES - 1):
         fail(upstream, OutageError("down"))
-    fail(upstream, ZeroDivisionError())
+    fail(upstream, error)
     assert not upstream.is_down
     fail(upstream, OutageError("down"))
     assert upstream.is_down

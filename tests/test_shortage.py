@@ -6,13 +6,17 @@ import errno
 import os
 import socket
 import threading
+from contextlib import suppress
 
+import anyio
 import pytest
 
 from tcaptcha_middleware import MisconfiguredError, OutageError, ThrottledError
+from tcaptcha_middleware.resilience.lifetimes import PerProcess
+from tcaptcha_middleware.resilience.limits import Bulkhead
 from tcaptcha_middleware.verifiers import lines
 from tcaptcha_middleware.verifiers.shortage import unreached
-from tcaptcha_middleware.verifiers.workers import Workers
+from tcaptcha_middleware.verifiers.workers import Workers, aside
 
 
 def failed(number):
@@ -58,7 +62,8 @@ AWAY = ["ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT"
 @pytest.mark.parametrize("name", SHORT + AWAY)
 def test_a_shortage_is_never_an_outage(name, wrapped):
     kind = ThrottledError if name in SHORT else OutageError
-    assert type(unreached(wrapped(failed(getattr(errno, name))))) is kind
+    error = unreached(wrapped(failed(getattr(errno, name))))
+    assert (type(error), error.answered) == (kind, kind is OutageError)
 
 
 def test_where_no_socket_can_be_had_nothing_proves_an_outage(monkeypatch):
@@ -85,8 +90,9 @@ def test_nobody_waits_for_a_thread(monkeypatch):
     over = threading.Event()
     with Workers("test") as workers:
         calls = [workers.submit(over.wait, 20) for _ in range(2)]
-        with pytest.raises(ThrottledError):
+        with pytest.raises(ThrottledError) as caught:
             workers.submit(over.wait, 20)
+        assert not caught.value.answered
         over.set()
         assert all(call.result(20) for call in calls)
         assert workers.submit(over.wait, 20).result(20)
@@ -101,3 +107,34 @@ def test_a_call_that_could_not_begin_or_failed_takes_no_place(monkeypatch):
     for _ in range(2):
         with pytest.raises(RuntimeError, match="shutdown"):
             workers.submit(print)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_calls_that_are_left_behind_hold_their_places_and_keep_nobody_waiting(
+    backend, monkeypatch
+):
+    monkeypatch.setattr(
+        "tcaptcha_middleware.verifiers.workers._places", PerProcess(lambda: Bulkhead(2))
+    )
+    over, left_behind = threading.Event(), []
+
+    def hang():
+        left_behind.append(threading.current_thread())
+        over.wait(20)
+
+    async def main():
+        for _ in range(2):
+            with anyio.move_on_after(0.05):
+                await aside(hang)
+        with anyio.fail_after(5), pytest.raises(ThrottledError) as caught:
+            await aside(hang)
+        assert not caught.value.answered
+        over.set()
+        with anyio.fail_after(5):
+            while True:
+                with suppress(ThrottledError):
+                    return await aside(lambda: "a place")
+                await anyio.sleep(0.01)
+
+    assert anyio.run(main, backend=backend) == "a place"
+    assert len(left_behind) == 2

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _ONE_WORD = "driver_info" in signature(AbstractConnection.__init__).parameters
 _NAMELESS = {"driver_info": None} if _ONE_WORD else {"lib_name": None, "lib_version": None}
 
+_UNBOUNDED = 2**31 - 1
+
 
 class RedisClaims:
     """Let each ticket be spent once among all who share a Redis: one `SET NX PX` each.
@@ -64,6 +66,9 @@ class RedisClaims:
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "protocol": 2,
+            # Newer releases of redis-py fail beyond 100, fewer than a guard has checks under
+            # way, so that many visitors would look as if Redis were down.
+            "max_connections": _UNBOUNDED,
         } | _NAMELESS
         self._prefix = prefix
         try:

@@ -6,16 +6,13 @@ A socket of one loop is of no use to another, and one that a fork shares mixes u
 from __future__ import annotations
 
 import os
-from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.lowlevel import RunVar
-
 T = TypeVar("T")
-_number = count()
 
 
 class PerLoop(Generic[T]):
@@ -26,26 +23,41 @@ class PerLoop(Generic[T]):
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
-        # The WSGI face keeps values of a process, and has no use for loops.
-        from anyio.lowlevel import RunVar
-
         self._make = make
-        # Older releases of anyio tell variables apart by their names.
-        self._kept: RunVar[T | None] = RunVar(f"tcaptcha {next(_number)}", None)
+        self._kept: WeakKeyDictionary[object, T] = WeakKeyDictionary()
 
     def get(self) -> T:
         """Return the running loop's value."""
-        kept = self._kept.get()
-        if kept is None:
-            kept = self._make()
-            self._kept.set(kept)
-        return kept
+        loop = _running()
+        kept = self._kept.get(loop)
+        return self._fill(loop) if kept is None else kept
 
     def take(self) -> T | None:
         """Return the running loop's value, if there is one, and forget it."""
-        kept = self._kept.get()
-        self._kept.set(None)
+        return self._kept.pop(_running(), None)
+
+    def _fill(self, loop: object) -> T:
+        # A socket of asyncio's holds on to its loop, which would keep both for ever.
+        for key in self._kept.keyrefs():
+            other = key()
+            if _is_over(other):
+                self._kept.pop(other, None)
+        kept = self._kept[loop] = self._make()
         return kept
+
+
+def _running() -> object:
+    # The WSGI face keeps values of a process, and has no use for loops.
+    from anyio.lowlevel import current_token
+
+    token = current_token()
+    # Older releases of anyio do not wrap it.
+    return getattr(token, "native_token", token)
+
+
+def _is_over(loop: object) -> bool:
+    is_closed = getattr(loop, "is_closed", None)
+    return is_closed is not None and is_closed()
 
 
 class PerProcess(Generic[T]):

@@ -77,7 +77,7 @@ class Upstream:
         """Learn from how the call ended."""
         if isinstance(error, OutageError):
             self._breaker.failed(time.monotonic())
-        elif error is None or isinstance(error, VerifierError):
+        elif error is None or (isinstance(error, VerifierError) and error.answered):
             # It answered, so that it is up: a revoked key must not look like an outage.
             self._breaker.succeeded()
 

@@ -107,7 +107,7 @@ def _translated() -> Iterator[None]:
         yield
     except httpx.PoolTimeout as error:
         # Ours, and a flood of visitors can cause it, so that it must not look like an outage.
-        raise ThrottledError("too many checks at once") from error
+        raise ThrottledError("too many checks at once", answered=False) from error
     except httpx.TimeoutException as error:
         raise OutageError("Tencent took too long") from error
     except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError) as error:

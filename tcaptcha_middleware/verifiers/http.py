@@ -237,4 +237,5 @@ def _translated() -> Iterator[None]:
     except _OUTAGES as error:
         raise unreached(error) from error
     except Exception as error:
-        raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error
+        message = f"the call to Tencent failed ({type(error).__name__})"
+        raise VerifierError(message, answered=False) from error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # How much of a check's time its key may take. Tencent gets the rest: or else a provider that
 # hangs would look as if Tencent were slow.
 _SHARE = 0.5
+_TOO_SLOW = "the API key took too long"
 
 
 def provider(
@@ -55,9 +56,9 @@ def key(credentials: CredentialProvider, timeout: float) -> Key:
         found = credentials.get_credential_info()
     except Exception as error:
         # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
-        raise VerifierError(f"no credentials ({type(error).__name__})") from error
+        raise _no_key(f"no credentials ({type(error).__name__})") from error
     if time.monotonic() - began > timeout * _SHARE:
-        raise _too_slow()
+        raise _no_key(_TOO_SLOW)
     return found
 
 
@@ -68,8 +69,8 @@ async def akey(credentials: CredentialProvider, timeout: float) -> Key:  # noqa:
     # The official SDK's credentials refresh themselves with a blocking call.
     with anyio.move_on_after(timeout * _SHARE):
         return await aside(key, credentials, timeout)
-    raise _too_slow()
+    raise _no_key(_TOO_SLOW)
 
 
-def _too_slow() -> VerifierError:
-    return VerifierError("the API key took too long")
+def _no_key(message: str) -> VerifierError:
+    return VerifierError(message, answered=False)

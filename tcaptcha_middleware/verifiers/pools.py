@@ -55,7 +55,7 @@ class Pool:
             ThrottledError: Every connection is in use.
         """
         if not self._places.acquire(timeout=left(deadline) * PATIENCE):
-            raise ThrottledError("too many checks at once")
+            raise ThrottledError("too many checks at once", answered=False)
         try:
             line = self._waiting() or Line.open(self._origin, deadline)
             answer = line.exchange(post(self._url, headers, body), deadline)
@@ -118,7 +118,7 @@ class AsyncPool:
             with anyio.move_on_after(self._timeout * PATIENCE) as waiting:
                 await self._places.acquire()
             if waiting.cancelled_caught:
-                raise ThrottledError("too many checks at once") from None
+                raise ThrottledError("too many checks at once", answered=False) from None
 
     async def _waiting(self) -> AsyncLine | None:
         while (line := self._idle.newest()) is not None and line.has_expired():

@@ -146,7 +146,8 @@ def _translated() -> Iterator[None]:
     except Exception as error:
         if _is_network(error):
             raise unreached(error) from error
-        raise VerifierError(f"the call to Tencent failed ({type(error).__name__})") from error
+        message = f"the call to Tencent failed ({type(error).__name__})"
+        raise VerifierError(message, answered=False) from error
 
 
 def _sdk_error(error: TencentCloudSDKException) -> VerifierError:

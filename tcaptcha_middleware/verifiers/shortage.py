@@ -29,7 +29,8 @@ def unreached(error: Exception) -> VerifierError:
         or not _can_open()
     ):
         return ThrottledError(
-            "no file or port is free for a call to Tencent: raise the limit of open files"
+            "no file or port is free for a call to Tencent: raise the limit of open files",
+            answered=False,
         )
     return OutageError(f"Tencent is out of reach ({type(error).__name__})")
 

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
+from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.resilience.limits import Bulkhead
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Workers(ThreadPoolExecutor):
             ThrottledError: There is none.
         """
         if not self._places.enter():
-            raise ThrottledError("too many checks at once")
+            raise ThrottledError("too many checks at once", answered=False)
         try:
             call = super().submit(fn, *args, **kwargs)
         except BaseException:
@@ -72,7 +72,7 @@ class PerProcessWorkers(PerProcess[Workers]):
             workers.shutdown(wait=False)
 
 
-_limiters = PerLoop(lambda: anyio.CapacityLimiter(WORKERS))
+_places = PerProcess(lambda: Bulkhead(WORKERS))
 
 
 async def aside(work: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -84,7 +84,23 @@ async def aside(work: Callable[[*Ts], T], *args: *Ts) -> T:
     Args:
         work: What blocks.
         args: What it is called with.
+
+    Raises:
+        ThrottledError: Too many such calls go on, left behind or not.
     """
+    # Its limiters would not do: on asyncio they forget a thread that is left behind, and on
+    # trio whoever comes next would wait for it.
+    limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(
-        work, *args, abandon_on_cancel=True, limiter=_limiters.get()
+        _placed, work, *args, abandon_on_cancel=True, limiter=limiter
     )
+
+
+def _placed(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    places = _places.get()
+    if not places.enter():
+        raise ThrottledError("too many calls at once that block", answered=False)
+    try:
+        return work(*args)
+    finally:
+        places.leave()
