@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
+from unittest.mock import Mock
 
 import anyio
 import anyio.lowlevel
@@ -28,7 +29,13 @@ from tencents import (  # noqa: F401
     trusted_tls,
 )
 
-from tcaptcha_middleware import OutageError, TencentVerifier, Ticket, VerifierError
+from tcaptcha_middleware import (
+    MisconfiguredError,
+    OutageError,
+    TencentVerifier,
+    Ticket,
+    VerifierError,
+)
 from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
 from tcaptcha_middleware.verifiers import lines, streams
 from tcaptcha_middleware.verifiers.idle import Idle
@@ -426,6 +433,19 @@ class Line:
 
     def has_expired(self):
         return self.expired
+
+
+@pytest.mark.parametrize("error", [MisconfiguredError("none"), TimeoutError()], ids=repr)
+def test_a_socket_that_is_not_secured_is_closed(error, monkeypatch):
+    def fail():
+        raise error
+
+    stream = Mock(httpcore.NetworkStream)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.dial", lambda *_: stream)
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", fail)
+    with pytest.raises(type(error)):
+        lines.Line.open(httpcore.URL("https://captcha.example").origin, 1e9)
+    stream.close.assert_called_once()
 
 
 def test_the_last_used_connection_is_the_next_to_be_used():

@@ -6,6 +6,7 @@ import socket
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tcaptcha_middleware.verifiers.dialing import adial, dial
@@ -14,12 +15,18 @@ BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 class Connected:
+    @staticmethod
+    def meanwhile():
+        pass
+
     def __init__(self, address):
         self.address = address
         self.closed = False
 
     async def aclose(self):
         self.closed = True
+        self.meanwhile()
+        await anyio.lowlevel.checkpoint()
 
 
 class Network:
@@ -69,6 +76,22 @@ def test_of_several_that_answer_at_once_one_is_kept_open(backend, monkeypatch):
     taken = anyio.run(adial, "captcha.example", 443, backend=backend)
     assert [one for one in network.streams if not one.closed] == [taken]
     assert len(network.streams) > 1
+
+
+@BOTH
+def test_whoever_gives_up_while_the_others_are_closed_gets_the_one_that_is_left(
+    backend, monkeypatch
+):
+    network = Network(monkeypatch, a=SAME_MOMENT, b=SAME_MOMENT, c=0)
+    taken = []
+
+    async def main():
+        with anyio.CancelScope() as giving_up:
+            monkeypatch.setattr(Connected, "meanwhile", staticmethod(giving_up.cancel))
+            taken.append(await adial("captcha.example", 443))
+
+    anyio.run(main, backend=backend)
+    assert [one for one in network.streams if not one.closed] == taken
 
 
 @BOTH

@@ -96,8 +96,10 @@ class _Race:
 
     async def close(self) -> None:
         """Close what nobody took."""
-        for stream in self._connected:
-            await anyio.aclose_forcefully(stream)
+        # A cancellation that came here would lose the winner.
+        with anyio.CancelScope(shield=True):
+            for stream in self._connected:
+                await anyio.aclose_forcefully(stream)
 
 
 def _look_up(host: str, port: int) -> Future[list[str]]:

@@ -76,9 +76,9 @@ class Line(httpcore.HTTP11Connection):
         """Connect before `deadline`."""
         host = origin.host.decode()
         stream = dial(host, origin.port, deadline)
-        if origin.scheme == b"https":
-            stream = stream.start_tls(tls(), host, left(deadline))
-        return cls(origin, stream)
+        if origin.scheme == b"http":
+            return cls(origin, stream)
+        return cls(origin, _secured(stream, host, deadline))
 
     def exchange(self, request: httpcore.Request, deadline: float) -> Answer:
         """Send `request` and read its answer whole, before `deadline`."""
@@ -116,7 +116,7 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         # Reading the authorities takes longer than a check, the first time. In a thread of
         # our own, for the reason that `workers.aside` gives.
         context = await anyio.to_thread.run_sync(tls, limiter=_reading.get())
-        return cls(origin, await _secured(await adial(host, origin.port), host, context))
+        return cls(origin, await _asecured(await adial(host, origin.port), host, context))
 
     async def exchange(self, request: httpcore.Request) -> Answer:
         """Send `request` and read its answer whole."""
@@ -138,7 +138,17 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         return answer.status, bytes(body)
 
 
-async def _secured(stream: SocketStream, host: str, context: ssl.SSLContext) -> TLSStream:
+def _secured(
+    stream: httpcore.NetworkStream, host: str, deadline: float
+) -> httpcore.NetworkStream:
+    try:
+        return stream.start_tls(tls(), host, left(deadline))
+    except BaseException:
+        stream.close()
+        raise
+
+
+async def _asecured(stream: SocketStream, host: str, context: ssl.SSLContext) -> TLSStream:
     try:
         return await TLSStream.wrap(
             stream, hostname=host, ssl_context=context, standard_compatible=False
