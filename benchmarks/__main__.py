@@ -71,7 +71,7 @@ def _print(row: Row) -> None:
             f"**{name}**" if is_ours else name,
             f"{_number(figures.median)} {row.unit}",
             f"{_number(low)} to {_number(high)}{figures.note and f'; {figures.note}'}",
-            figures.over(ours),
+            f"{figures.over(ours):.2f}",
             _budget(row.budget, figures) if is_ours and row.budget else "",
         )
         print(f"| {' | '.join(cells)} |", flush=True)
@@ -80,8 +80,9 @@ def _print(row: Row) -> None:
 def _budget(budget: Budget, figures: Figures) -> str:
     word = "met" if budget.is_met_by(figures) else "missed"
     bound = "at least" if budget.more else "at most"
-    set_at = f"{_number(budget.limit)} where {budget.who} is {_number(budget.was)}"
-    return f"{bound} {_number(budget.here)} ({set_at}): {word}"
+    set_at = f"{_number(budget.limit)} where that is {_number(budget.was)}"
+    share = figures.over(budget.peer)
+    return f"{bound} {budget.share:.2f} of {budget.who} ({set_at}): {share:.2f}, {word}"
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import sys
 from dataclasses import dataclass, field
@@ -42,20 +43,19 @@ class Figures:
         pairs = zip(self.values, base.values, strict=True)
         return Figures(tuple(own - other for own, other in pairs), self.note)
 
-    def over(self, base: Figures) -> str:
-        """Return the ratio to `base` as text, each round against its own."""
-        ratios = [
-            own / other for own, other in zip(self.values, base.values, strict=True) if other
-        ]
-        return f"{statistics.median(ratios):.2f}" if ratios else ""
+    def over(self, base: Figures) -> float:
+        """Return the ratio to `base`: the median of the rounds', each against its own."""
+        pairs = zip(self.values, base.values, strict=True)
+        return statistics.median(own / other if other else math.nan for own, other in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What ours may take at most, or has to make at least.
 
-    It was set on one machine, with a peer measured beside it. The same peer, measured beside
-    ours here, tells what it comes to on this machine.
+    It was set on one machine, with a peer measured beside it, and so it is a share of that
+    peer: measured beside ours here, round by round, it tells what this machine can do, and
+    what it could do in that very moment.
 
     Attributes:
         limit: The budget where it was set.
@@ -72,14 +72,14 @@ class Budget:
     more: bool = False
 
     @property
-    def here(self) -> float:
-        """What it comes to on this machine."""
-        return self.limit * self.peer.median / self.was
+    def share(self) -> float:
+        """What it comes to of the peer."""
+        return self.limit / self.was
 
     def is_met_by(self, figures: Figures) -> bool:
-        """Tell whether the median is within it."""
-        median = figures.median
-        return median >= self.here if self.more else median <= self.here
+        """Tell whether the median of the rounds' shares is within it."""
+        share = figures.over(self.peer)
+        return share >= self.share if self.more else share <= self.share
 
 
 @dataclass(frozen=True, slots=True)
