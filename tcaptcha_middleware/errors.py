@@ -45,6 +45,10 @@ class VerifierError(TCaptchaError):
             machine got no further, which tells nothing of how the other end is.
     """
 
+    # Of the class too, for children that do not call this.
+    request_id: str = ""
+    answered: bool = True
+
     def __init__(self, message: str, *, request_id: str = "", answered: bool = True) -> None:
         super().__init__(message)
         self.request_id = request_id

@@ -188,16 +188,12 @@ class Guard(Settings):
             reports.broken_hook(coverage.name, "on_event", error)
 
     def settled(self, coverage: Coverage, earlier: object) -> bool:
-        """Tell whether the request was let through further out on the same stack.
+        """Tell whether this guard, further out on the same stack, let the request through.
 
-        By the same rule; or by another, whose verifier was this one's: a ticket can be spent
-        once, so that it is checked once. Below a mount, another rule may come first.
+        A ticket can be spent once, so that it is checked once. By the same rule only: what is
+        enough for one may not be for another.
         """
-        if not isinstance(earlier, Allow):
-            return False
-        asked = getattr(earlier.coverage, "verifier", None)
-        passed = earlier.unchecked is None and asked is coverage.verifier
-        return passed or earlier.coverage is coverage
+        return isinstance(earlier, Allow) and earlier.coverage is coverage
 
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""

@@ -8,7 +8,6 @@ the rule says so.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.claims.keys import claim_key, fingerprint
@@ -112,8 +111,14 @@ def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
     if not coverage.upstream.is_down:
         return
     deadline = time.monotonic() + coverage.settings.check_timeout
-    with suppress(VerifierError), coverage.upstream:
-        yield from _verdict(coverage, ticket, deadline)
+    try:
+        with coverage.upstream:
+            verdict = yield from _verdict(coverage, ticket, deadline)
+            judge(verdict, ticket, coverage.action.codes)
+    except VerifierError as error:
+        reports.no_verdict(coverage.name, error)
+    except Exception as error:
+        reports.broken_verifier(coverage.name, error, ticket)
 
 
 def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:

@@ -124,6 +124,8 @@ PROBED = {
     "that it is one": (21, "disaster_ticket", 1),
     "that it passed": (1, "disaster_ticket", 1),
     "nothing": (OutageError("down"), "allowed", 2),
+    "that it is busy": (26, "allowed", 2),
+    "what nobody understands": (ZeroDivisionError("of trerror"), "allowed", 2),
 }
 
 

@@ -111,6 +111,19 @@ UNANSWERED = {
 }
 
 
+class TerseError(ThrottledError):
+    """A child that passes nothing on."""
+
+    def __init__(self):
+        pass
+
+
+def test_a_child_of_the_errors_may_be_terse():
+    upstream = Upstream(1)
+    fail(upstream, TerseError())
+    assert (str(TerseError()), TerseError().answered, TerseError().request_id) == ("", True, "")
+
+
 @pytest.mark.parametrize("error", UNANSWERED.values(), ids=UNANSWERED)
 def test_what_nobody_answered_says_nothing_about_the_upstream(error):
     upstream = Upstream(1)

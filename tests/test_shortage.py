@@ -12,11 +12,9 @@ import anyio
 import pytest
 
 from tcaptcha_middleware import MisconfiguredError, OutageError, ThrottledError
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
-from tcaptcha_middleware.resilience.limits import Bulkhead
 from tcaptcha_middleware.verifiers import lines
 from tcaptcha_middleware.verifiers.shortage import unreached
-from tcaptcha_middleware.verifiers.workers import Workers, aside
+from tcaptcha_middleware.verifiers.workers import Aside, Workers
 
 
 def failed(number):
@@ -113,10 +111,8 @@ def test_a_call_that_could_not_begin_or_failed_takes_no_place(monkeypatch):
 def test_calls_that_are_left_behind_hold_their_places_and_keep_nobody_waiting(
     backend, monkeypatch
 ):
-    monkeypatch.setattr(
-        "tcaptcha_middleware.verifiers.workers._places", PerProcess(lambda: Bulkhead(2))
-    )
-    over, left_behind = threading.Event(), []
+    monkeypatch.setattr("tcaptcha_middleware.verifiers.workers.WORKERS", 2)
+    aside, over, left_behind = Aside(), threading.Event(), []
 
     def hang():
         left_behind.append(threading.current_thread())
@@ -125,15 +121,16 @@ def test_calls_that_are_left_behind_hold_their_places_and_keep_nobody_waiting(
     async def main():
         for _ in range(2):
             with anyio.move_on_after(0.05):
-                await aside(hang)
+                await aside.run(hang)
         with anyio.fail_after(5), pytest.raises(ThrottledError) as caught:
-            await aside(hang)
+            await aside.run(hang)
         assert not caught.value.answered
+        assert await Aside().run(lambda: "no place of theirs") == "no place of theirs"
         over.set()
         with anyio.fail_after(5):
             while True:
                 with suppress(ThrottledError):
-                    return await aside(lambda: "a place")
+                    return await aside.run(lambda: "a place")
                 await anyio.sleep(0.01)
 
     assert anyio.run(main, backend=backend) == "a place"

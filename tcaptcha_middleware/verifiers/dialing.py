@@ -8,19 +8,21 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import httpcore
 
 from tcaptcha_middleware.resilience.deadlines import left
-from tcaptcha_middleware.verifiers.workers import aside
+from tcaptcha_middleware.verifiers.workers import Aside
 
 if TYPE_CHECKING:
     from anyio.abc import SocketStream
 
 # RFC 8305, section 8: how long an address is tried alone, in seconds.
 _HEAD_START = 0.25
+_looking_up = Aside()
 
 
 def dial(host: str, port: int, deadline: float) -> httpcore.NetworkStream:
@@ -50,7 +52,7 @@ async def adial(host: str, port: int) -> SocketStream:
     Raises:
         OSError: There is no such name, or no address answers.
     """
-    addresses = await aside(_addresses, host, port)
+    addresses = await _looking_up.run(_addresses, host, port)
     race = _Race(port)
     try:
         await race.run(addresses)
@@ -109,15 +111,19 @@ def _look_up(host: str, port: int) -> Future[list[str]]:
     that forks had better have no threads.
     """
     found: Future[list[str]] = Future()
-
-    def look() -> None:
-        try:
-            found.set_result(_addresses(host, port))
-        except Exception as error:
-            found.set_exception(error)
-
+    look = partial(_tell, found, host, port)
     threading.Thread(target=look, name="tcaptcha name", daemon=True).start()
     return found
+
+
+def _tell(found: Future[list[str]], host: str, port: int) -> None:
+    try:
+        found.set_result(_addresses(host, port))
+    except Exception as error:
+        found.set_exception(error)
+    finally:
+        # An error holds this frame, which must not hold the error.
+        del found
 
 
 def _addresses(host: str, port: int) -> list[str]:

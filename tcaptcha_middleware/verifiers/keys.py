@@ -9,7 +9,7 @@ import anyio
 
 from tcaptcha_middleware.errors import ConfigurationError, VerifierError
 from tcaptcha_middleware.tencent.credentials import Credentials
-from tcaptcha_middleware.verifiers.workers import aside
+from tcaptcha_middleware.verifiers.workers import Aside
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # How much of a check's time its key may take. Tencent gets the rest: or else a provider that
 # hangs would look as if Tencent were slow.
 _SHARE = 0.5
+_asking = Aside()
 _TOO_SLOW = "the API key took too long"
 
 
@@ -68,7 +69,7 @@ async def akey(credentials: CredentialProvider, timeout: float) -> Key:  # noqa:
         return credentials.get_credential_info()
     # The official SDK's credentials refresh themselves with a blocking call.
     with anyio.move_on_after(timeout * _SHARE):
-        return await aside(key, credentials, timeout)
+        return await _asking.run(key, credentials, timeout)
     raise _no_key(_TOO_SLOW)
 
 

@@ -114,7 +114,7 @@ class AsyncLine(httpcore.AsyncHTTP11Connection):
         if origin.scheme == b"http":
             return cls(origin, await adial(host, origin.port))
         # Reading the authorities takes longer than a check, the first time. In a thread of
-        # our own, for the reason that `workers.aside` gives.
+        # our own, for the reason that `workers.Aside` gives.
         context = await anyio.to_thread.run_sync(tls, limiter=_reading.get())
         return cls(origin, await _asecured(await adial(host, origin.port), host, context))
 

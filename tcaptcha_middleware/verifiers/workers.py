@@ -72,35 +72,38 @@ class PerProcessWorkers(PerProcess[Workers]):
             workers.shutdown(wait=False)
 
 
-_places = PerProcess(lambda: Bulkhead(WORKERS))
+class Aside:
+    """Awaits calls that block, in threads that the application cannot fill.
 
-
-async def aside(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Await a call that blocks; where it is cancelled, its thread is left behind.
-
-    Not in the threads that the application shares: while visitors keep those busy, Tencent
-    would look as if it were down.
-
-    Args:
-        work: What blocks.
-        args: What it is called with.
-
-    Raises:
-        ThrottledError: Too many such calls go on, left behind or not.
+    While visitors keep those that it shares busy, Tencent would look as if it were down. Each
+    kind of call has places of its own, so that one that hangs is in no other's way.
     """
-    # Its limiters would not do: on asyncio they forget a thread that is left behind, and on
-    # trio whoever comes next would wait for it.
-    limiter = anyio.CapacityLimiter(1)
-    return await anyio.to_thread.run_sync(
-        _placed, work, *args, abandon_on_cancel=True, limiter=limiter
-    )
 
+    def __init__(self) -> None:
+        self._places = PerProcess(lambda: Bulkhead(WORKERS))
 
-def _placed(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    places = _places.get()
-    if not places.enter():
-        raise ThrottledError("too many calls at once that block", answered=False)
-    try:
-        return work(*args)
-    finally:
-        places.leave()
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Await `work`; where it is cancelled, its thread is left behind, and keeps its place.
+
+        Args:
+            work: What blocks.
+            args: What it is called with.
+
+        Raises:
+            ThrottledError: There is no place.
+        """
+        # Those of anyio would not do: on asyncio they forget a thread that is left behind, and
+        # on trio whoever comes next would wait for it.
+        limiter = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(
+            self._placed, work, *args, abandon_on_cancel=True, limiter=limiter
+        )
+
+    def _placed(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        places = self._places.get()
+        if not places.enter():
+            raise ThrottledError("too many calls at once that block", answered=False)
+        try:
+            return work(*args)
+        finally:
+            places.leave()
