@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 
 import anyio
+import anyio.from_thread
 import pytest
 
 from tcaptcha_middleware import MisconfiguredError, OutageError, ThrottledError
@@ -114,16 +115,20 @@ def test_calls_that_are_left_behind_hold_their_places_and_keep_nobody_waiting(
     monkeypatch.setattr("tcaptcha_middleware.verifiers.workers.WORKERS", 2)
     aside, over, left_behind = Aside(), threading.Event(), []
 
-    def hang():
+    def hang(begun):
         left_behind.append(threading.current_thread())
+        anyio.from_thread.run_sync(begun.set)
         over.wait(20)
 
     async def main():
         for _ in range(2):
-            with anyio.move_on_after(0.05):
-                await aside.run(hang)
+            begun = anyio.Event()
+            async with anyio.create_task_group() as checks:
+                checks.start_soon(aside.run, hang, begun)
+                await begun.wait()
+                checks.cancel_scope.cancel()
         with anyio.fail_after(5), pytest.raises(ThrottledError) as caught:
-            await aside.run(hang)
+            await aside.run(hang, begun)
         assert not caught.value.answered
         assert await Aside().run(lambda: "no place of theirs") == "no place of theirs"
         over.set()
