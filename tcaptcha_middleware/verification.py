@@ -108,7 +108,7 @@ def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
 
     Where nothing but disaster tickets comes, nothing else would find out.
     """
-    if not coverage.upstream.is_down:
+    if not coverage.upstream.wants_probe:
         return
     deadline = time.monotonic() + coverage.settings.check_timeout
     try:

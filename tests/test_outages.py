@@ -142,6 +142,17 @@ def test_where_a_probe_is_due_tencent_is_asked_about_a_disaster_ticket(
     assert len(guard.verifier.tickets) == FAILURES + asked
 
 
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_where_no_probe_is_due_a_disaster_ticket_asks_nobody_and_says_one_thing(runner, caplog):
+    guard = guard_of(1, "open", disaster_tickets="allow")
+    caplog.clear()
+    assert runner(guard, ticket(disaster(), 99)).code == "allowed"
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "LET THROUGH UNCHECKED: a disaster ticket, while Tencent is down"
+    ]
+    assert len(guard.verifier.tickets) == FAILURES
+
+
 INCREDIBLE = {
     "another captcha's": lambda: disaster(app_id=1),
     "old": lambda: disaster(age=400),

@@ -43,6 +43,11 @@ class Upstream:
         """Whether our own calls say so: the only proof of an outage that no client can make."""
         return self._breaker.is_open
 
+    @property
+    def wants_probe(self) -> bool:
+        """Whether it is down, and may be asked whether it still is."""
+        return self.is_down and not self._breaker.blocks(time.monotonic())
+
     def queue(self) -> Walk[None]:
         """Wait for a place, briefly, and take it.
 
