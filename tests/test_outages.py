@@ -153,6 +153,21 @@ def test_where_no_probe_is_due_a_disaster_ticket_asks_nobody_and_says_one_thing(
     assert len(guard.verifier.tickets) == FAILURES
 
 
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_verifier_that_breaks_at_a_probe_is_told_as_it_is_and_without_the_pair(
+    runner, monkeypatch, caplog
+):
+    text = disaster()
+    broken = RuntimeError(f"cannot parse the answer for {text} and @1234")
+    guard = guard_of(broken, "open", disaster_tickets="allow")
+    monkeypatch.setattr("tcaptcha_middleware.resilience.upstream.time", later(1))
+    caplog.clear()
+    sent = Exchange(headers=(("X-Captcha-Ticket", text), ("X-Captcha-Randstr", "@1234")))
+    assert runner(guard, sent).code == "allowed"
+    assert "the verifier failed" in caplog.text
+    assert [word for word in ("refused", text, "@1234") if word in caplog.text] == []
+
+
 INCREDIBLE = {
     "another captcha's": lambda: disaster(app_id=1),
     "old": lambda: disaster(age=400),

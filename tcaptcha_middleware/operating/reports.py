@@ -78,7 +78,7 @@ def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> None:
     text = "".join(traceback.format_exception(error))
     for secret in (ticket.ticket, ticket.randstr):
         text = _struck(text, secret)
-    logger.error("%s: the verifier failed; the request is refused\n%s", rule, text)
+    logger.error("%s: the verifier failed\n%s", rule, text)
 
 
 def _struck(text: str, secret: str) -> str:
