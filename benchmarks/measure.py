@@ -46,7 +46,8 @@ class Figures:
     def over(self, base: Figures) -> float:
         """Return the ratio to `base`: the median of the rounds', each against its own."""
         pairs = zip(self.values, base.values, strict=True)
-        return statistics.median(own / other if other else math.nan for own, other in pairs)
+        ratios = [own / other for own, other in pairs if other]
+        return statistics.median(ratios) if ratios else math.nan
 
 
 @dataclass(frozen=True, slots=True)
