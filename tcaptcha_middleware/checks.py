@@ -24,10 +24,7 @@ _MEND: dict[Colour, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
 }
-_MEND_CLAIMS: dict[Colour, str] = {
-    "sync": "use a synchronous one",
-    "async": "use an async one",
-}
+_MEND_CLAIMS: dict[Colour, str] = _MEND | {"async": "use an async one"}
 _WHOLE = 100
 _MINUTE = 60
 

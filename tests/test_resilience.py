@@ -104,13 +104,6 @@ def test_outages_alone_close_an_upstream():
         raise AssertionError
 
 
-UNANSWERED = {
-    "a bug": ZeroDivisionError(),
-    "no key": VerifierError("no key", answered=False),
-    "no file": ThrottledError("no file", answered=False),
-}
-
-
 class TerseError(ThrottledError):
     """A child that passes nothing on."""
 
@@ -122,6 +115,13 @@ def test_a_child_of_the_errors_may_be_terse():
     upstream = Upstream(1)
     fail(upstream, TerseError())
     assert (str(TerseError()), TerseError().answered, TerseError().request_id) == ("", True, "")
+
+
+UNANSWERED = {
+    "a bug": ZeroDivisionError(),
+    "no key": VerifierError("no key", answered=False),
+    "no file": ThrottledError("no file", answered=False),
+}
 
 
 @pytest.mark.parametrize("error", UNANSWERED.values(), ids=UNANSWERED)
