@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from apps import Anyhow, Instant, NoOp, bare, wsgi_bare
+from apps import Anyhow, ByHand, Instant, NoOp, bare, wsgi_bare
 from measure import Budget, Figures, Row, interleaved
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -198,6 +198,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
         {
             "bare": (bare, COVERED),
             "BaseHTTPMiddleware alone": (BaseHTTPMiddleware(bare, _through), COVERED),
+            "the least, by hand": (ByHand(bare), COVERED),
             "ours": (_ours(), COVERED),
             "ours, 1,000 rules": (_ours(1000), COVERED),
             "ours, claims for nothing": (_ours(claims=Anyhow()), COVERED),
@@ -210,6 +211,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
         {
             "bare": (bare, BODY),
             "BaseHTTPMiddleware reading": (BaseHTTPMiddleware(bare, _reading), BODY),
+            "the least, by hand": (ByHand(bare), BODY),
             "ours": (_ours(), BODY),
         }
     )

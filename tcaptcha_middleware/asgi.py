@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -120,7 +120,8 @@ class TCaptchaMiddleware:
                 else:
                     step = walk.send(fetched)
         except StopIteration as stop:
-            return cast("Decision", stop.value)
+            decision: Decision = stop.value
+            return decision
         finally:
             # At once when the request is cancelled, so that it gives back what it holds.
             walk.close()

@@ -95,7 +95,7 @@ class Coverage:
 
     def __post_init__(self) -> None:
         """Work out once what every request asks."""
-        object.__setattr__(self, "preflight", "OPTIONS" not in self.pattern.methods)
+        object.__setattr__(self, "preflight", not self.pattern.methods)
         needs_randstr = self.action.needs_randstr
         extraction = Extraction(self.settings, needs_randstr=needs_randstr)
         object.__setattr__(self, "extraction", extraction)

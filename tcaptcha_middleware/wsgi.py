@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.checks import check_wsgi
 from tcaptcha_middleware.errors import ConfigurationError
@@ -109,7 +109,8 @@ class TCaptchaWSGIMiddleware:
                 else:
                     step = walk.send(fetched)
         except StopIteration as stop:
-            return cast("Decision", stop.value)
+            decision: Decision = stop.value
+            return decision
         finally:
             walk.close()
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.resilience.hangups import Hangup, HungUpError, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import IO
 
 Environ = dict[str, Any]
 
@@ -37,7 +38,7 @@ class Body:
     def __init__(self, environ: Environ) -> None:
         self._input = environ["wsgi.input"]
         # Returns what is there, where a server's input knows how.
-        self._read = getattr(self._input, "read1", self._input.read)
+        self._read: Callable[[int], bytes] = getattr(self._input, "read1", self._input.read)
         self._connection = _connection(environ)
         self._hung_up = False
         self._kept: list[bytes] = []
@@ -71,9 +72,9 @@ class Body:
     def _read_within(self, timeout: float | None, size: int) -> bytes:
         try:
             if self._connection is None or timeout is None:
-                return cast("bytes", self._read(size))
+                return self._read(size)
             with Hangup(self._connection, timeout):
-                return cast("bytes", self._read(size))
+                return self._read(size)
         except HungUpError:
             self._hung_up = True
             raise
@@ -122,14 +123,14 @@ class _Farewell:
 class _Input:
     """A `wsgi.input` in two parts, read as one (PEP 3333, "Input and Error Streams")."""
 
-    def __init__(self, head: BytesIO, rest: Any) -> None:
+    def __init__(self, head: BytesIO, rest: IO[bytes]) -> None:
         self._head = head
         self._rest = rest
 
     def read(self, size: int | None = -1) -> bytes:
         head = self._head.read(size)
         if size is None or size < 0:
-            return head + cast("bytes", self._rest.read())
+            return head + self._rest.read()
         return head if len(head) == size else head + self._rest.read(size - len(head))
 
     def readline(self, size: int | None = -1) -> bytes:
@@ -137,8 +138,8 @@ class _Input:
         if head.endswith(b"\n") or len(head) == size:
             return head
         if size is None or size < 0:
-            return head + cast("bytes", self._rest.readline())
-        return head + cast("bytes", self._rest.readline(size - len(head)))
+            return head + self._rest.readline()
+        return head + self._rest.readline(size - len(head))
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
         return self._some_lines(hint) if hint and hint > 0 else list(self)

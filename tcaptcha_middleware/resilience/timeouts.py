@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -35,7 +35,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     try:
         waits_for = next(steps)
     except StopIteration as done:
-        return cast("T", done.value)
+        answer: T = done.value
+        return answer
     # Not anyio's: a scope of `work` may be open by now, and ours would lie crosswise to it.
     async with asyncio.timeout(seconds):
         return await _rest(steps, waits_for)
@@ -53,7 +54,8 @@ def _rest(steps: Generator[Any, Any, T], waits_for: object) -> Generator[Any, An
             else:
                 waits_for = steps.send(sent)
     except StopIteration as done:
-        return cast("T", done.value)
+        answer: T = done.value
+        return answer
 
 
 def _on_asyncio() -> bool:
