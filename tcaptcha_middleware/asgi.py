@@ -177,14 +177,14 @@ def _request(scope: Scope) -> Request:
 
 def _fetch(step: Step, body: _Body) -> Awaitable[object]:
     match step:
-        case Verify(verifier, ticket, timeout):
-            return within(timeout, verifier.averify(ticket))
-        case Claim(claims, key, seconds, timeout):
-            return within(timeout, claims.aclaim(key, seconds))
-        case ReadBody(timeout, _):
-            return within(timeout, body.read())
-        case Ask(question, request, timeout):
-            return within(timeout, _answer(question(request)))
+        case Verify():
+            return within(step.timeout, step.verifier.averify(step.ticket))
+        case Claim():
+            return within(step.timeout, step.claims.aclaim(step.key, step.seconds))
+        case ReadBody():
+            return within(step.timeout, body.read())
+        case Ask():
+            return within(step.timeout, _answer(step.question(step.request)))
     return anyio.sleep(step.seconds)
 
 

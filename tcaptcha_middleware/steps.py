@@ -1,9 +1,13 @@
-"""What the walk asks the faces for, step by step. Holds values only: no I/O, no policy."""
+"""What the walk asks the faces for, step by step. Holds values only: no I/O, no policy.
+
+Not frozen, and no tuples, because each check makes several and looks into each once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,7 +15,8 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Request, Ticket
 
 
-class ReadBody(NamedTuple):
+@dataclass(slots=True, eq=False)
+class ReadBody:
     """A step of the walk: fetch the body's next piece.
 
     Answered with the piece, and whether there is more.
@@ -26,7 +31,8 @@ class ReadBody(NamedTuple):
     may_hang_up: bool
 
 
-class Ask(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Ask:
     """A step of the walk: put a question to a function of the application's own.
 
     Answered with what it returns; under ASGI it may be awaited.
@@ -42,7 +48,8 @@ class Ask(NamedTuple):
     timeout: float
 
 
-class Pause(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Pause:
     """A step of the walk: wait.
 
     Attributes:
@@ -52,7 +59,8 @@ class Pause(NamedTuple):
     seconds: float
 
 
-class Claim(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Claim:
     """A step of the walk: claim a ticket. Answered with True for the first who does.
 
     Attributes:
@@ -68,7 +76,8 @@ class Claim(NamedTuple):
     timeout: float
 
 
-class Verify(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Verify:
     """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
 
     Attributes:

@@ -52,7 +52,7 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
             # Before the claim, which would be lost; but only who asks may take a probe's turn,
             # or tell how the upstream is: anybody can send a spent ticket.
             upstream.check()
-            if not (yield from _claim(coverage, key, deadline)):
+            if not (yield from _claim(coverage, key)):
                 return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
             with upstream:
                 verdict = yield from _verdict(coverage, ticket, deadline)
@@ -121,10 +121,10 @@ def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
         reports.broken_verifier(coverage.name, error, ticket)
 
 
-def _claim(coverage: Coverage, key: str, deadline: float) -> Walk[bool]:
+def _claim(coverage: Coverage, key: str) -> Walk[bool]:
     shared = coverage.shared
     # A store that hangs leaves the check its time, or it would look as if Tencent hung.
-    timeout = _left(deadline) / 2
+    timeout = coverage.settings.check_timeout / 2
     try:
         return (yield Claim(shared.claims, key, _CLAIMED, timeout)) is True
     except Exception as error:

@@ -148,15 +148,15 @@ def _header(name: str) -> bytes:
 
 def _fetch(step: Step, body: Body) -> object:
     match step:
-        case ReadBody(timeout, may_hang_up):
-            return body.read(timeout, may_hang_up=may_hang_up)
-        case Ask(question, request, _):
-            return question(request)
-        case Pause(seconds):
-            time.sleep(seconds)
+        case ReadBody():
+            return body.read(step.timeout, may_hang_up=step.may_hang_up)
+        case Ask():
+            return step.question(step.request)
+        case Pause():
+            time.sleep(step.seconds)
             return None
-        case Claim(claims, key, seconds, _):
-            return claims.claim(key, seconds)
+        case Claim():
+            return step.claims.claim(step.key, step.seconds)
     return step.verifier.verify(step.ticket)
 
 

@@ -98,8 +98,8 @@ class Header(HeadSource):
 
 
 def _listed(request: Request, name: str) -> Half:
-    values = request.header(name)
-    return half([part.strip() for value in values for part in value.split(",")])
+    values = ",".join(request.header(name))
+    return half([part.strip() for part in values.split(",")])
 
 
 @dataclass(frozen=True, slots=True)
