@@ -13,7 +13,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from tcaptcha_middleware import (
     Guard,
     TCaptchaMiddleware,
-    TCaptchaWSGIMiddleware,
     Ticket,
     Verdict,
 )
@@ -117,6 +116,4 @@ by_hand = ByHand(bare)
 trusted_host = TrustedHostMiddleware(bare, ["127.0.0.1"])
 cors = CORSMiddleware(bare, ["https://shop.example"])
 gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), claims=Anyhow()))
-wsgi_gated = TCaptchaWSGIMiddleware(
-    wsgi_bare, Guard(["POST /login"], Instant(), claims=Anyhow())
-)
+gated_for_every_method = TCaptchaMiddleware(bare, Guard(["/login"], Instant()))

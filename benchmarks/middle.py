@@ -165,12 +165,14 @@ def _asgi_csrf(app: Any) -> Any:
     return asgi_csrf(app, signing_secret="a secret")
 
 
-def _rules(number: int) -> list[str]:
-    return [f"POST /area{n}/login" for n in range(number - 1)] + ["POST /login"]
+def _guard(number: int = 1, method: str = "", **settings: Any) -> Guard:
+    """Return a guard of so many rules; for every method, unless they name one."""
+    paths = [f"/area{n}/login" for n in range(number - 1)] + ["/login"]
+    return Guard([f"{method} {path}" for path in paths], Instant(), **settings)
 
 
-def _ours(number: int = 1, **settings: Any) -> Any:
-    return TCaptchaMiddleware(bare, Guard(_rules(number), Instant(), **settings))
+def _ours(*rules: Any, **settings: Any) -> Any:
+    return TCaptchaMiddleware(bare, _guard(*rules, **settings))
 
 
 def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
@@ -190,6 +192,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
             "ours, 100 rules": (_ours(100), OPEN),
             "ours, 1,000 rules": (_ours(1000), OPEN),
             "ours, 1,000 rules, every path new": (_ours(1000), NEW_PATHS),
+            "ours, 1,000 rules of another method": (_ours(1000, "POST"), OPEN),
         }
     )
     budget = Budget(1, 5.0, uncovered["CORSMiddleware"], "CORSMiddleware")
@@ -232,8 +235,8 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
 
 
 def _wsgi() -> Iterator[Row]:
-    def ours(number: int = 1) -> Any:
-        return TCaptchaWSGIMiddleware(wsgi_bare, Guard(_rules(number), Instant()))
+    def ours(*rules: Any) -> Any:
+        return TCaptchaWSGIMiddleware(wsgi_bare, _guard(*rules))
 
     def no_op(environ: Any, start_response: Any) -> Any:
         return wsgi_bare(environ, start_response)
@@ -245,6 +248,7 @@ def _wsgi() -> Iterator[Row]:
             "ours, 1 rule": _WSGITake(ours(), OPEN),
             "ours, 100 rules": _WSGITake(ours(100), OPEN),
             "ours, 1,000 rules": _WSGITake(ours(1000), OPEN),
+            "ours, 1,000 rules of another method": _WSGITake(ours(1000, "POST"), OPEN),
         }
     )
     yield Row("uncovered, WSGI, added", "us", uncovered, "ours, 1 rule")

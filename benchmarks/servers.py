@@ -31,6 +31,7 @@ _UNCOVERED = {
     "no-op middleware": "no_op",
     "TrustedHostMiddleware": "trusted_host",
     "CORSMiddleware": "cors",
+    "ours, a rule for every method": "gated_for_every_method",
     "ours": "gated",
 }
 _COVERED = {"bare": "bare", "the least, by hand": "by_hand", "ours": "gated"}

@@ -63,17 +63,17 @@ class TCaptchaMiddleware:
         self.app = app
         self.guard = guard
         self._served = guard.served
+        self._unnamed = guard.unnamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        path: str = scope["path"]
-        if path.endswith(self._served) and await self._serve(scope, send):
+        if scope["path"].endswith(self._served) and await self._serve(scope, send):
             return
-        method, root_path = scope.get("method", "GET"), scope.get("root_path") or ""
-        coverage = self.guard.match(method, path, scope.get("raw_path") or b"", root_path)
+        method = scope.get("method", "GET")
+        coverage = None if method in self._unnamed else self._coverage(scope, method)
         if coverage is not None and not self.guard.settled(coverage, scope.get(SCOPE_KEY)):
             await self._gate(coverage, scope, receive, send)
             return
@@ -81,6 +81,10 @@ class TCaptchaMiddleware:
             # Whoever made it up, no handler shall take it for the gate's word.
             scope[SCOPE_KEY] = None
         await self.app(scope, receive, send)
+
+    def _coverage(self, scope: Scope, method: str) -> Coverage | None:
+        raw_path, root_path = scope.get("raw_path") or b"", scope.get("root_path") or ""
+        return self.guard.match(method, scope["path"], raw_path, root_path)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:

@@ -83,6 +83,7 @@ class Guard(Settings):
     page: Page | str | None = None
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matches: MatchCache = field(init=False, repr=False)
+    _unnamed: frozenset[str] = field(init=False, repr=False)
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +99,7 @@ class Guard(Settings):
         object.__setattr__(self, "page", page)
         object.__setattr__(self, "_coverages", coverages)
         object.__setattr__(self, "_matches", MatchCache(matcher.match))
+        object.__setattr__(self, "_unnamed", matcher.unnamed)
         object.__setattr__(self, "_browser", half)
 
     def _cover(self, page: Page | None) -> tuple[Coverage, ...]:
@@ -198,6 +200,11 @@ class Guard(Settings):
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""
         return answer_to(coverage, request, refuse, self._browser)
+
+    @property
+    def unnamed(self) -> frozenset[str]:
+        """The methods that no rule is about; the faces match no request that has one."""
+        return self._unnamed
 
     @property
     def served(self) -> tuple[str, ...]:

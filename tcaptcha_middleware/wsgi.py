@@ -53,6 +53,7 @@ class TCaptchaWSGIMiddleware:
         self.app = app
         self.guard = guard
         self._served = guard.served
+        self._unnamed = guard.unnamed
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -62,7 +63,9 @@ class TCaptchaWSGIMiddleware:
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        coverage = self._coverage(environ, path, raw_path)
+        method = environ["REQUEST_METHOD"]
+        unnamed = method in self._unnamed
+        coverage = None if unnamed else self._coverage(environ, method, path, raw_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)
@@ -71,8 +74,10 @@ class TCaptchaWSGIMiddleware:
             del environ[ENVIRON_KEY]
         return self.app(environ, start_response)
 
-    def _coverage(self, environ: Environ, path: str, raw_path: bytes) -> Coverage | None:
-        method, mount = environ["REQUEST_METHOD"], _unwrapped(environ, "SCRIPT_NAME")
+    def _coverage(
+        self, environ: Environ, method: str, path: str, raw_path: bytes
+    ) -> Coverage | None:
+        mount = _unwrapped(environ, "SCRIPT_NAME")
         if not mount:
             return self.guard.match(method, path, raw_path)
         root_path = mount.decode("utf-8", "replace")

@@ -51,6 +51,8 @@ def wsgi(rules, exchange):
 
 FACES = {"asgi": asgi, "wsgi": wsgi}
 every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+# A method that the rules are about, so that the target is looked up, and one that none names.
+every_method = pytest.mark.parametrize("method", ["POST", "GET"])
 
 
 def calls_of(serve):
@@ -71,19 +73,33 @@ def calls_of(serve):
 
 
 @every_face
-def test_an_uncovered_request_takes_as_many_calls_with_a_thousand_rules_as_with_one(face):
-    exchange = Exchange(method="GET", target="/items/42")
+@every_method
+def test_an_uncovered_request_takes_as_many_calls_with_a_thousand_rules_as_with_one(
+    face, method
+):
+    exchange = Exchange(method=method, target="/items/42")
     assert len({calls_of(face(rules, exchange)) for rules in (1, 100, 1000)}) == 1
 
 
 @every_face
-def test_an_uncovered_request_takes_few_calls(face):
-    assert calls_of(face(1, Exchange(method="GET", target="/items/42"))) < 24
+@every_method
+def test_an_uncovered_request_takes_few_calls(face, method):
+    assert calls_of(face(1, Exchange(method=method, target="/items/42"))) < 24
 
 
 @every_face
-def test_an_uncovered_request_leaves_nothing_behind(face):
-    serve = face(1000, Exchange(method="GET", target="/items/42"))
+def test_a_request_whose_method_no_rule_names_is_matched_with_nothing(face):
+    named, unnamed = (
+        calls_of(face(1, Exchange(method=method, target="/items/42")))
+        for method in ("POST", "GET")
+    )
+    assert unnamed < named
+
+
+@every_face
+@every_method
+def test_an_uncovered_request_leaves_nothing_behind(face, method):
+    serve = face(1000, Exchange(method=method, target="/items/42"))
     serve()
     tracemalloc.start()
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.matching.paths import Segments
 
-METHODS = frozenset(HTTPMethod)
+METHODS = frozenset(str(method) for method in HTTPMethod)
 
 # What other routers call `{id}`. Bottle has `<id:int>`, and Flask and Django `<int:id>`; a
 # converter for paths takes more than one segment.
@@ -209,9 +209,14 @@ class Matcher:
     Args:
         rules: Parsed rule texts, the first that matches wins.
         exempt: Parsed texts of what is never covered, as the application's own paths.
+
+    Attributes:
+        unnamed: The methods that no rule is about, as servers write them; in any other
+            writing they have to be matched.
     """
 
     def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
+        self.unnamed = METHODS.difference(*(pattern.methods or METHODS for pattern in rules))
         self._patterns = tuple(rules)
         self._rules = Table(rules)
         self._exempt = Table(exempt)
