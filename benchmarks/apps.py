@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.cors import CORSMiddleware
@@ -82,37 +80,56 @@ class NoOp:
 
 
 class ByHand:
-    """The least that a check comes to: one endpoint, by hand, and none of the care."""
+    """A check written by hand for one endpoint, with none of the care: what Python takes.
 
-    def __init__(self, app: Any) -> None:
+    Args:
+        app: The application.
+        once: Whether a pair may be spent once only; load generators send one again and again.
+    """
+
+    def __init__(self, app: Any, *, once: bool = True) -> None:
         self.app = app
+        self._once = once
         self._verifier = Instant()
-        self._spent: dict[str, float] = {}
+        self._spent: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Find the pair in headers or JSON, spend it, have it verified, pass the request on."""
+        """Find the pair in headers or JSON, have it verified if it is new, pass it on."""
         if scope["path"] != "/login":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        ticket, randstr = headers.get(b"x-captcha-ticket"), headers.get(b"x-captcha-randstr")
-        if ticket is None or randstr is None:
+        pair = _in_headers(scope)
+        if pair is None:
             message = await receive()
             document = json.loads(message["body"])
-            ticket, randstr = document["ticket"].encode(), document["randstr"].encode()
+            pair = document["ticket"], document["randstr"]
 
             async def receive() -> Any:
                 return message
 
-        self._spent[hashlib.sha256(ticket + randstr).hexdigest()] = time.monotonic()
-        pair = Ticket(ticket.decode(), randstr.decode(), scope["client"][0])
-        verdict = await self._verifier.averify(pair)
-        if verdict.passed:
+        ticket = Ticket(*pair, scope["client"][0])
+        if self._spend(pair) and (await self._verifier.averify(ticket)).passed:
             await self.app(scope, receive, send)
+
+    def _spend(self, pair: tuple[str, str]) -> bool:
+        if self._once and pair in self._spent:
+            return False
+        self._spent.add(pair)
+        return True
+
+
+def _in_headers(scope: Any) -> tuple[str, str] | None:
+    ticket = randstr = None
+    for name, value in scope["headers"]:
+        if name == b"x-captcha-ticket":
+            ticket = value.decode()
+        elif name == b"x-captcha-randstr":
+            randstr = value.decode()
+    return None if ticket is None or randstr is None else (ticket, randstr)
 
 
 no_op = NoOp(bare)
-by_hand = ByHand(bare)
+by_hand = ByHand(bare, once=False)
 trusted_host = TrustedHostMiddleware(bare, ["127.0.0.1"])
 cors = CORSMiddleware(bare, ["https://shop.example"])
 gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), claims=Anyhow()))

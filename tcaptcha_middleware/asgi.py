@@ -63,7 +63,6 @@ class TCaptchaMiddleware:
         self.app = app
         self.guard = guard
         self._served = guard.served
-        self._unnamed = guard.unnamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -73,7 +72,7 @@ class TCaptchaMiddleware:
         if scope["path"].endswith(self._served) and await self._serve(scope, send):
             return
         method = scope.get("method", "GET")
-        coverage = None if method in self._unnamed else self._coverage(scope, method)
+        coverage = None if method in self.guard.unnamed else self._coverage(scope, method)
         if coverage is not None and not self.guard.settled(coverage, scope.get(SCOPE_KEY)):
             await self._gate(coverage, scope, receive, send)
             return

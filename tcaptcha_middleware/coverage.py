@@ -76,7 +76,8 @@ class Coverage:
         budget: How many may be let through unchecked.
         strangers: Addresses that were let through with a disaster ticket.
         disasters: Disaster tickets that were let through.
-        preflight: Whether a CORS preflight passes unchecked.
+        preflight: Whether CORS preflights are among what it covers, and pass unchecked: only
+            where the rule names no method.
         extraction: Finds the pair in a request.
     """
 

@@ -67,6 +67,9 @@ class Guard(Settings):
             challenge to visitors who open a covered page, whose cookies are then the last
             source; a `Page` where more is to be said.
 
+    Attributes:
+        unnamed: The methods that no rule is about; the faces match no request that has one.
+
     Raises:
         ConfigurationError: Something cannot work; says what, and how to mend it.
     """
@@ -81,9 +84,9 @@ class Guard(Settings):
     on_event: Callable[[Event], object] | None = None
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
+    unnamed: frozenset[str] = field(init=False, repr=False)
     _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
     _matches: MatchCache = field(init=False, repr=False)
-    _unnamed: frozenset[str] = field(init=False, repr=False)
     _browser: BrowserHalf = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +102,7 @@ class Guard(Settings):
         object.__setattr__(self, "page", page)
         object.__setattr__(self, "_coverages", coverages)
         object.__setattr__(self, "_matches", MatchCache(matcher.match))
-        object.__setattr__(self, "_unnamed", matcher.unnamed)
+        object.__setattr__(self, "unnamed", matcher.unnamed)
         object.__setattr__(self, "_browser", half)
 
     def _cover(self, page: Page | None) -> tuple[Coverage, ...]:
@@ -200,11 +203,6 @@ class Guard(Settings):
     def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
         """Return what a refused request is answered with: a `Response`, or an application."""
         return answer_to(coverage, request, refuse, self._browser)
-
-    @property
-    def unnamed(self) -> frozenset[str]:
-        """The methods that no rule is about; the faces match no request that has one."""
-        return self._unnamed
 
     @property
     def served(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What the walk asks the faces for, step by step. Holds values only: no I/O, no policy.
 
-Not frozen, and no tuples, because each check makes several and looks into each once.
+Neither frozen nor tuples: both cost more to make, and every check makes several.
 """
 
 from __future__ import annotations

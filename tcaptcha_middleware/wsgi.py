@@ -53,7 +53,6 @@ class TCaptchaWSGIMiddleware:
         self.app = app
         self.guard = guard
         self._served = guard.served
-        self._unnamed = guard.unnamed
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -64,7 +63,7 @@ class TCaptchaWSGIMiddleware:
             if answer is not None:
                 return _send(answer, environ, start_response)
         method = environ["REQUEST_METHOD"]
-        unnamed = method in self._unnamed
+        unnamed = method in self.guard.unnamed
         coverage = None if unnamed else self._coverage(environ, method, path, raw_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):

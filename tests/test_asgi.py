@@ -81,10 +81,12 @@ def test_the_application_sees_rule_and_verdict():
     assert (seen.rule, seen.verdict.code) == ("door", 1)
 
 
-@pytest.mark.parametrize("target", ["/login", "/free"])
-def test_what_is_in_the_scope_already_proves_nothing(target):
+@pytest.mark.parametrize("rule", ["/login", "POST /login"])
+@pytest.mark.parametrize(("method", "target"), [("POST", "/login"), ("GET", "/free")])
+def test_what_is_in_the_scope_already_proves_nothing(rule, method, target):
     app = Recorder()
-    sent = send(Exchange(target=target), app=app, tcaptcha={"verdict": 1})
+    guard = Guard([rule], FakeVerifier())
+    sent = send(Exchange(method, target), guard, app, tcaptcha={"verdict": 1})
     assert sent[0]["status"] == (403 if target == "/login" else 200)
     assert all(decision(scope) is None for scope in app.scopes)
 

@@ -84,11 +84,11 @@ def test_an_uncovered_request_takes_as_many_calls_with_a_thousand_rules_as_with_
 @every_face
 @every_method
 def test_an_uncovered_request_takes_few_calls(face, method):
-    assert calls_of(face(1, Exchange(method=method, target="/items/42"))) < 24
+    assert calls_of(face(1, Exchange(method=method, target="/items/42"))) <= 16
 
 
 @every_face
-def test_a_request_whose_method_no_rule_names_is_matched_with_nothing(face):
+def test_the_target_of_a_request_whose_method_no_rule_names_is_not_looked_up(face):
     named, unnamed = (
         calls_of(face(1, Exchange(method=method, target="/items/42")))
         for method in ("POST", "GET")

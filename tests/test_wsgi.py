@@ -102,13 +102,13 @@ def test_the_application_sees_rule_and_verdict():
     assert (seen[0].rule, seen[0].verdict.code) == ("door", 1)
 
 
-@pytest.mark.parametrize("target", ["/login", "/free"])
-def test_what_is_in_the_environ_already_proves_nothing(target):
+@pytest.mark.parametrize("rule", ["/login", "POST /login"])
+@pytest.mark.parametrize(("method", "target"), [("POST", "/login"), ("GET", "/free")])
+def test_what_is_in_the_environ_already_proves_nothing(rule, method, target):
     seen = []
-    key = {"tcaptcha.decision": "Allow"}
-    status, _, _ = send(
-        Exchange(target=target), use=lambda environ: seen.append(decision(environ)), **key
-    )
+    key, guard = {"tcaptcha.decision": "Allow"}, Guard([rule], FakeVerifier())
+    exchange = Exchange(method, target)
+    status, _, _ = send(exchange, guard, lambda environ: seen.append(decision(environ)), **key)
     assert (status, seen) == ((403, []) if target == "/login" else (200, [None]))
 
 

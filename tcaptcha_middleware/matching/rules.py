@@ -211,12 +211,13 @@ class Matcher:
         exempt: Parsed texts of what is never covered, as the application's own paths.
 
     Attributes:
-        unnamed: The methods that no rule is about, as servers write them; in any other
-            writing they have to be matched.
+        unnamed: The methods that no rule is about, as servers spell them; one that is spelled
+            in any other way has to be matched.
     """
 
     def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
-        self.unnamed = METHODS.difference(*(pattern.methods or METHODS for pattern in rules))
+        named = [pattern.methods or METHODS for pattern in rules]
+        self.unnamed: frozenset[str] = METHODS.difference(*named)
         self._patterns = tuple(rules)
         self._rules = Table(rules)
         self._exempt = Table(exempt)
