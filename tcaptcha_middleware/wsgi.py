@@ -62,9 +62,7 @@ class TCaptchaWSGIMiddleware:
             answer = self.guard.serve(_request(environ))
             if answer is not None:
                 return _send(answer, environ, start_response)
-        method = environ["REQUEST_METHOD"]
-        unnamed = method in self.guard.unnamed
-        coverage = None if unnamed else self._coverage(environ, method, path, raw_path)
+        coverage = self._coverage(environ, path, raw_path)
         earlier = environ.get(ENVIRON_KEY)
         if coverage is not None and not self.guard.settled(coverage, earlier):
             return self._gate(coverage, environ, start_response)
@@ -73,9 +71,10 @@ class TCaptchaWSGIMiddleware:
             del environ[ENVIRON_KEY]
         return self.app(environ, start_response)
 
-    def _coverage(
-        self, environ: Environ, method: str, path: str, raw_path: bytes
-    ) -> Coverage | None:
+    def _coverage(self, environ: Environ, path: str, raw_path: bytes) -> Coverage | None:
+        method = environ["REQUEST_METHOD"]
+        if method in self.guard.unnamed:
+            return None
         mount = _unwrapped(environ, "SCRIPT_NAME")
         if not mount:
             return self.guard.match(method, path, raw_path)
