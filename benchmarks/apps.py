@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from tcaptcha_middleware import (
-    Guard,
-    TCaptchaMiddleware,
-    Ticket,
-    Verdict,
-)
+from tcaptcha_middleware import Guard, Submission, TCaptchaMiddleware, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,17 +21,17 @@ class Instant:
 
     _verdict = Verdict(1)
 
-    def verify(self, _: Ticket) -> Verdict:
+    def verify(self, _: Submission) -> Verdict:
         """Let everyone pass."""
         return self._verdict
 
-    async def averify(self, _: Ticket) -> Verdict:
+    async def averify(self, _: Submission) -> Verdict:
         """Let everyone pass."""
         return self._verdict
 
 
 class Anyhow:
-    """A claims store that lets one ticket be spent again and again, as load generators do."""
+    """a replay store that lets one ticket be spent again and again, as load generators do."""
 
     def claim(self, *_: object) -> bool:
         """Let everyone have it."""
@@ -107,7 +102,7 @@ class ByHand:
             async def receive() -> Any:
                 return message
 
-        ticket = Ticket(*pair, scope["client"][0])
+        ticket = Submission(*pair, scope["client"][0])
         if self._spend(pair) and (await self._verifier.averify(ticket)).passed:
             await self.app(scope, receive, send)
 
@@ -132,5 +127,5 @@ no_op = NoOp(bare)
 by_hand = ByHand(bare, once=False)
 trusted_host = TrustedHostMiddleware(bare, ["127.0.0.1"])
 cors = CORSMiddleware(bare, ["https://shop.example"])
-gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), claims=Anyhow()))
+gated = TCaptchaMiddleware(bare, Guard(["POST /login"], Instant(), replay_store=Anyhow()))
 gated_for_every_method = TCaptchaMiddleware(bare, Guard(["/login"], Instant()))

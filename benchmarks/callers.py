@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.verifiers import lines
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _HEADERS = {"Content-Type": "application/json", "X-TC-Action": "DescribeCaptchaR
 _serial = count()
 
 
-def _ticket() -> Ticket:
-    return Ticket(f"tr03{next(_serial):0128d}*", "@a1b", "203.0.113.7")
+def _ticket() -> Submission:
+    return Submission(f"tr03{next(_serial):0128d}*", "@a1b", "203.0.113.7")
 
 
 def _parameters() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tcaptcha_middleware import (
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
     TencentVerifier,
-    decision,
+    get_decision,
 )
 
 settings.configure(
@@ -34,7 +34,7 @@ def home(_: HttpRequest) -> HttpResponse:
 
 def login(request: HttpRequest) -> HttpResponse:
     """Greet the visitor; the form's fields `ticket` and `randstr` were checked already."""
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return JsonResponse({"hello": request.POST.get("user", "stranger"), "captchaCode": code})
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Form, Request
 
-from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, decision
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, get_decision
 
 guard = Guard(["POST /login"], TencentVerifier.from_env())
 
@@ -28,6 +28,6 @@ async def login(
     request: Request, user: Annotated[str, Form()] = "stranger"
 ) -> dict[str, str | int | None]:
     """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return {"hello": user, "captchaCode": code}

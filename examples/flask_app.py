@@ -10,18 +10,18 @@ from flask import Flask, request
 
 from tcaptcha_middleware import (
     Guard,
-    Header,
     Rule,
     TCaptchaWSGIMiddleware,
     TencentVerifier,
-    decision,
+    get_decision,
+    sources,
 )
 
 guard = Guard(
     [
         "POST /login",
         # Only the headers are looked at, so that no upload is read in search of a ticket.
-        Rule("POST /avatar", name="avatar", sources=[Header()]),
+        Rule("POST /avatar", name="avatar", sources=[sources.Header()]),
     ],
     TencentVerifier.from_env(),
 )
@@ -39,7 +39,7 @@ def home() -> str:
 @app.post("/login")
 def login() -> dict[str, str | int | None]:
     """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return {"hello": request.form.get("user", "stranger"), "captchaCode": code}
 

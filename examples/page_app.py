@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import FastAPI, Form, Request
 from fastapi.responses import HTMLResponse
 
-from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, decision
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, get_decision
 
 # `page` serves tcaptcha.js, and shows the challenge to whoever opens /report.
 guard = Guard(["POST /login", "GET /report"], TencentVerifier.from_env(), page="/tcaptcha")
@@ -43,7 +43,7 @@ async def login(
     request: Request, user: Annotated[str, Form()] = "stranger"
 ) -> dict[str, str | int | None]:
     """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return {"hello": user, "captchaCode": code}
 

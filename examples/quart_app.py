@@ -9,17 +9,16 @@ from quart import Quart, request
 
 from tcaptcha_middleware import (
     Guard,
-    Header,
-    Json,
     TCaptchaMiddleware,
     TencentVerifier,
-    decision,
+    get_decision,
+    sources,
 )
 
 guard = Guard(
     ["POST /login"],
     TencentVerifier.from_env(),
-    sources=[Header(), Json("captcha.ticket", "captcha.randstr")],
+    sources=[sources.Header(), sources.Json("captcha.ticket", "captcha.randstr")],
 )
 
 app = Quart(__name__)
@@ -36,6 +35,6 @@ async def home() -> str:
 async def login() -> dict[str, str | int | None]:
     """Greet the visitor, and tell what Tencent said of the ticket."""
     sent = await request.get_json()
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return {"hello": sent.get("user", "stranger"), "captchaCode": code}

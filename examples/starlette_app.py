@@ -17,7 +17,7 @@ from tcaptcha_middleware import (
     Refuse,
     TCaptchaMiddleware,
     TencentVerifier,
-    decision,
+    get_decision,
 )
 
 
@@ -37,7 +37,7 @@ async def login(request: Request) -> Response:
     """Greet the visitor, and tell what Tencent said of the ticket."""
     async with request.form() as form:
         user = str(form.get("user", "stranger"))
-    found = decision(request)
+    found = get_decision(request)
     code = found.code if found else None
     return JSONResponse({"hello": user, "captchaCode": code})
 

@@ -13,9 +13,9 @@ from flask.testing import FlaskClient
 from tcaptcha_middleware import (
     Guard,
     OutageError,
+    Submission,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
-    Ticket,
     Verdict,
     in_thread,
 )
@@ -27,14 +27,14 @@ RULES = ["POST /login"]
 class Password:
     """A verifier of your own: code 1 lets a request in, 15 is said of a forged ticket."""
 
-    def verify(self, ticket: Ticket) -> Verdict:
+    def verify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket == "open-sesame" else 15)
 
 
 class AsyncPassword:
     """The same for asyncio."""
 
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket == "open-sesame" else 15)
 
 

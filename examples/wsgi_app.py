@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from tcaptcha_middleware import (
-    Form,
     Guard,
-    Header,
-    Query,
     TCaptchaWSGIMiddleware,
     TencentVerifier,
-    decision,
+    get_decision,
+    sources,
 )
 
 if TYPE_CHECKING:
@@ -32,12 +30,16 @@ def site(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byt
     if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/login"):
         length = int(environ.get("CONTENT_LENGTH") or 0)
         form = parse_qs(environ["wsgi.input"].read(length).decode())
-        found = decision(environ)
+        found = get_decision(environ)
         code = found.code if found else None
         answer = json.dumps({"hello": form.get("user", ["stranger"])[0], "captchaCode": code})
     start_response("200 OK", [("Content-Type", "application/json")])
     return [answer.encode()]
 
 
-guard = Guard(["POST /login"], TencentVerifier.from_env(), sources=[Header(), Query(), Form()])
+guard = Guard(
+    ["POST /login"],
+    TencentVerifier.from_env(),
+    sources=[sources.Header(), sources.Query(), sources.Form()],
+)
 app = TCaptchaWSGIMiddleware(site, guard)

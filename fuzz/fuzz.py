@@ -18,15 +18,15 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 import atheris
 
 with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipart"]):
-    from tcaptcha_middleware import Form, Header, Json, Query, Request, TrustedProxies
+    from tcaptcha_middleware import RequestInfo, TrustedProxies, sources
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
-    from tcaptcha_middleware.matching.rules import Matcher, parse
-    from tcaptcha_middleware.tencent.wire import read_answer
+    from tcaptcha_middleware.matching.patterns import Matcher, parse
+    from tcaptcha_middleware.tencent.api import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.extraction.pairs import Seen
+    from tcaptcha_middleware.extraction.pairs import PartialPair
     from tcaptcha_middleware.extraction.sources import BodySource
 
 _HIGH = 0x80
@@ -73,12 +73,12 @@ _MULTIPART = "multipart/form-data; boundary=B"
 _KINDS: list[tuple[str, BodySource, list[str]]] = [
     (
         _URLENCODED,
-        Form(),
+        sources.Form(),
         ["ticket=", "&randstr=", "&ticket=", "%74icket=", "%", "%ff", "+", "\xff", "\xc3\xa9"],
     ),
     (
         _JSON,
-        Json("c.ticket", "c.randstr"),
+        sources.Json("c.ticket", "c.randstr"),
         [
             *('{"c":', '{"ticket":"a"', '"ticket":', ',"randstr":', '"\\ud800"', "null", "[{"),
             *(
@@ -96,7 +96,7 @@ _KINDS: list[tuple[str, BodySource, list[str]]] = [
     ),
     (
         _MULTIPART,
-        Form(),
+        sources.Form(),
         [
             *(
                 "--B",
@@ -152,7 +152,7 @@ def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
         return "refused"
 
 
-def _said(seen: Seen) -> object:
+def _said(seen: PartialPair) -> object:
     return seen.pair()
 
 
@@ -198,14 +198,14 @@ def head(data: bytes) -> None:
     names = [b"x-captcha-ticket", b"x-captcha-randstr", b"x-other"]
     headers = [(names[value[0] % 3] if value else b"", value) for value in values]
     query = given.rest()
-    request = Request("http", "POST", "/", query, headers)
+    request = RequestInfo("http", "POST", "/", query, headers)
     whole = b"\n".join(values).decode("latin-1")
-    for found in Header().find(request):
+    for found in sources.Header().find(request):
         if isinstance(found, str):
             assert found in whole
             assert "," not in found
-    _said(Header().find(request))
-    _said(Query().find(request))
+    _said(sources.Header().find(request))
+    _said(sources.Query().find(request))
 
 
 # -- The target ------
@@ -336,9 +336,9 @@ def address(data: bytes) -> None:
     assert not spoken or str(ip_address(spoken)) == spoken
 
 
-def _from(peer: str, name: str, *values: bytes) -> Request:
+def _from(peer: str, name: str, *values: bytes) -> RequestInfo:
     headers = [(name.encode(), value) for value in values]
-    return Request("http", "POST", "/", b"", headers, peer)
+    return RequestInfo("http", "POST", "/", b"", headers, peer)
 
 
 # -- The answer from upstream ------

@@ -12,128 +12,114 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.access import decision
-    from tcaptcha_middleware.addresses import TrustedProxies
     from tcaptcha_middleware.asgi import TCaptchaMiddleware
+    from tcaptcha_middleware.browser.csp import csp_sources
     from tcaptcha_middleware.browser.page import Page
-    from tcaptcha_middleware.browser.policy import csp_sources
-    from tcaptcha_middleware.claims.memory import MemoryClaims
+    from tcaptcha_middleware.client_ip import TrustedProxies
+    from tcaptcha_middleware.decision import get_decision
     from tcaptcha_middleware.errors import (
-        ClaimsError,
         ConfigurationError,
         MisconfiguredError,
         OutageError,
+        ReplayStoreError,
         TCaptchaError,
         ThrottledError,
         VerifierError,
     )
-    from tcaptcha_middleware.extraction.sources import (
-        Cookie,
-        Form,
-        Function,
-        Header,
-        Json,
-        Query,
-    )
+    from tcaptcha_middleware.extraction import sources
     from tcaptcha_middleware.guard import Guard
     from tcaptcha_middleware.models import (
         Allow,
         Reason,
         Refuse,
-        Request,
-        Ticket,
+        RequestInfo,
+        Submission,
         Unchecked,
         Verdict,
     )
-    from tcaptcha_middleware.operating.events import Event
-    from tcaptcha_middleware.operating.switch import Switch
-    from tcaptcha_middleware.responses import Response
+    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.operations.switch import Switch
+    from tcaptcha_middleware.replay.memory import MemoryReplayStore
+    from tcaptcha_middleware.responses import PlainResponse
     from tcaptcha_middleware.settings import (
-        AsyncClaims,
+        AsyncReplayStore,
         AsyncVerifier,
-        Claims,
+        ReplayStore,
         Rule,
         Settings,
-        SyncClaims,
+        SyncReplayStore,
         SyncVerifier,
         Verifier,
     )
-    from tcaptcha_middleware.verifiers.bridge import in_thread
-    from tcaptcha_middleware.verifiers.http import TencentMiniProgramVerifier, TencentVerifier
+    from tcaptcha_middleware.verifiers.tencent import (
+        TencentMiniProgramVerifier,
+        TencentVerifier,
+    )
+    from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
 _HOMES = {
     "Allow": "models",
-    "AsyncClaims": "settings",
+    "AsyncReplayStore": "settings",
     "AsyncVerifier": "settings",
-    "Claims": "settings",
-    "ClaimsError": "errors",
     "ConfigurationError": "errors",
-    "Cookie": "extraction.sources",
-    "Event": "operating.events",
-    "Form": "extraction.sources",
-    "Function": "extraction.sources",
+    "Event": "operations.events",
     "Guard": "guard",
-    "Header": "extraction.sources",
-    "Json": "extraction.sources",
-    "MemoryClaims": "claims.memory",
+    "MemoryReplayStore": "replay.memory",
     "MisconfiguredError": "errors",
     "OutageError": "errors",
     "Page": "browser.page",
-    "Query": "extraction.sources",
+    "PlainResponse": "responses",
     "Reason": "models",
     "Refuse": "models",
-    "Request": "models",
-    "Response": "responses",
+    "ReplayStore": "settings",
+    "ReplayStoreError": "errors",
+    "RequestInfo": "models",
     "Rule": "settings",
     "Settings": "settings",
-    "Switch": "operating.switch",
-    "SyncClaims": "settings",
+    "Submission": "models",
+    "Switch": "operations.switch",
+    "SyncReplayStore": "settings",
     "SyncVerifier": "settings",
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",
-    "TencentMiniProgramVerifier": "verifiers.http",
-    "TencentVerifier": "verifiers.http",
+    "TencentMiniProgramVerifier": "verifiers.tencent",
+    "TencentVerifier": "verifiers.tencent",
     "ThrottledError": "errors",
-    "Ticket": "models",
-    "TrustedProxies": "addresses",
+    "TrustedProxies": "client_ip",
     "Unchecked": "models",
     "Verdict": "models",
     "Verifier": "settings",
     "VerifierError": "errors",
-    "csp_sources": "browser.policy",
-    "decision": "access",
-    "in_thread": "verifiers.bridge",
+    "csp_sources": "browser.csp",
+    "get_decision": "decision",
+    "in_thread": "verifiers.threads",
+    "sources": "extraction.sources",
 }
 
 __all__ = [
     "Allow",
-    "AsyncClaims",
+    "AsyncReplayStore",
     "AsyncVerifier",
-    "Claims",
-    "ClaimsError",
     "ConfigurationError",
-    "Cookie",
     "Event",
-    "Form",
-    "Function",
     "Guard",
-    "Header",
-    "Json",
-    "MemoryClaims",
+    "MemoryReplayStore",
     "MisconfiguredError",
     "OutageError",
     "Page",
-    "Query",
+    "PlainResponse",
     "Reason",
     "Refuse",
-    "Request",
-    "Response",
+    "ReplayStore",
+    "ReplayStoreError",
+    "RequestInfo",
     "Rule",
     "Settings",
+    "Submission",
     "Switch",
-    "SyncClaims",
+    "SyncReplayStore",
     "SyncVerifier",
     "TCaptchaError",
     "TCaptchaMiddleware",
@@ -141,15 +127,15 @@ __all__ = [
     "TencentMiniProgramVerifier",
     "TencentVerifier",
     "ThrottledError",
-    "Ticket",
     "TrustedProxies",
     "Unchecked",
     "Verdict",
     "Verifier",
     "VerifierError",
     "csp_sources",
-    "decision",
+    "get_decision",
     "in_thread",
+    "sources",
 ]
 
 
@@ -158,7 +144,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    module = import_module(f"{__name__}.{_HOMES[name]}")
+    value: object = module if name == "sources" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.operating import reports
-from tcaptcha_middleware.responses import Response, respond
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.responses import PlainResponse, respond
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.browser.half import BrowserHalf
-    from tcaptcha_middleware.coverage import Coverage
-    from tcaptcha_middleware.models import Refuse, Request
+    from tcaptcha_middleware.browser.endpoints import BrowserEndpoints
+    from tcaptcha_middleware.models import Refuse, RequestInfo
+    from tcaptcha_middleware.rules import CompiledRule
 
 
 def answer_to(
-    coverage: Coverage, request: Request, refuse: Refuse, browser: BrowserHalf
+    coverage: CompiledRule, request: RequestInfo, refuse: Refuse, browser: BrowserEndpoints
 ) -> Any:
-    """Return a `Response`, or an application that answers.
+    """Return a `PlainResponse`, or an application that answers.
 
     Args:
         coverage: The rule that covers the request.
@@ -29,12 +29,12 @@ def answer_to(
         try:
             return _answer(responder(request, refuse))
         except Exception as error:
-            reports.broken_hook(coverage.name, "responder", error)
+            log.broken_hook(coverage.name, "responder", error)
     challenge = browser.challenge(coverage, request, refuse.reason)
     return challenge or respond(refuse.reason, request)
 
 
 def _answer(answer: object) -> object:
-    if isinstance(answer, Response) or callable(answer):
+    if isinstance(answer, PlainResponse) or callable(answer):
         return answer
     raise TypeError(f"a responder returns an application or a Response, not {answer!r}")

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tcaptcha_middleware.checks import check_asgi
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Verify
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Request, raw_name
-from tcaptcha_middleware.resilience.timeouts import within
-from tcaptcha_middleware.responses import Response, framed
-from tcaptcha_middleware.steps import Ask, Claim, ReadBody, Verify
+from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
+from tcaptcha_middleware.responses import PlainResponse, framed
+from tcaptcha_middleware.timeouts import within
+from tcaptcha_middleware.validation import check_asgi
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.effects import Effect
     from tcaptcha_middleware.models import Decision
-    from tcaptcha_middleware.steps import Step
+    from tcaptcha_middleware.rules import CompiledRule
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -49,7 +49,7 @@ class TCaptchaMiddleware:
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: The application is one for WSGI, or a verifier or the claims store
+        ConfigurationError: The application is one for WSGI, or a verifier or the replay store
             cannot be awaited.
     """
 
@@ -72,8 +72,12 @@ class TCaptchaMiddleware:
         if scope["path"].endswith(self._served) and await self._serve(scope, send):
             return
         method = scope.get("method", "GET")
-        coverage = None if method in self.guard.unnamed else self._coverage(scope, method)
-        if coverage is not None and not self.guard.settled(coverage, scope.get(SCOPE_KEY)):
+        coverage = (
+            None if method in self.guard.unmatched_methods else self._coverage(scope, method)
+        )
+        if coverage is not None and not self.guard.already_allowed(
+            coverage, scope.get(SCOPE_KEY)
+        ):
             await self._gate(coverage, scope, receive, send)
             return
         if SCOPE_KEY in scope and not isinstance(scope[SCOPE_KEY], Allow):
@@ -81,7 +85,7 @@ class TCaptchaMiddleware:
             scope[SCOPE_KEY] = None
         await self.app(scope, receive, send)
 
-    def _coverage(self, scope: Scope, method: str) -> Coverage | None:
+    def _coverage(self, scope: Scope, method: str) -> CompiledRule | None:
         raw_path, root_path = scope.get("raw_path") or b"", scope.get("root_path") or ""
         return self.guard.match(method, scope["path"], raw_path, root_path)
 
@@ -100,7 +104,7 @@ class TCaptchaMiddleware:
         return answer is not None
 
     async def _gate(
-        self, coverage: Coverage, scope: Scope, receive: Receive, send: Send
+        self, coverage: CompiledRule, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request, body = _request(scope), _Body(receive)
         decision = await self._drive(coverage, request, body)
@@ -111,7 +115,9 @@ class TCaptchaMiddleware:
             answer = self.guard.answer(coverage, request, decision)
             await _deny(answer, scope, body.replay, send)
 
-    async def _drive(self, coverage: Coverage, request: Request, body: _Body) -> Decision:
+    async def _drive(
+        self, coverage: CompiledRule, request: RequestInfo, body: _Body
+    ) -> Decision:
         walk = self.guard.check(coverage, request)
         try:
             step = next(walk)
@@ -163,11 +169,11 @@ class _Body:
         return self._kept.popleft() if self._kept else await self._receive()
 
 
-def _request(scope: Scope) -> Request:
+def _request(scope: Scope) -> RequestInfo:
     # An iterable, which may be good for one time only (ASGI, "HTTP connection scope").
     if not isinstance(scope["headers"], list):
         scope["headers"] = list(scope["headers"])
-    return Request(
+    return RequestInfo(
         kind=scope["type"],
         method=scope.get("method", "GET"),
         path=scope["path"],
@@ -178,15 +184,15 @@ def _request(scope: Scope) -> Request:
     )
 
 
-def _fetch(step: Step, body: _Body) -> Awaitable[object]:
+def _fetch(step: Effect, body: _Body) -> Awaitable[object]:
     match step:
         case Verify():
             return within(step.timeout, step.verifier.averify(step.ticket))
         case Claim():
-            return within(step.timeout, step.claims.aclaim(step.key, step.seconds))
+            return within(step.timeout, step.replay_store.aclaim(step.key, step.seconds))
         case ReadBody():
             return within(step.timeout, body.read())
-        case Ask():
+        case CallHook():
             return within(step.timeout, _answer(step.question(step.request)))
     return anyio.sleep(step.seconds)
 
@@ -195,18 +201,20 @@ async def _answer(given: object) -> object:
     return await given if inspect.isawaitable(given) else given
 
 
-async def _deny(answer: Response | App, scope: Scope, receive: Receive, send: Send) -> None:
+async def _deny(
+    answer: PlainResponse | App, scope: Scope, receive: Receive, send: Send
+) -> None:
     websocket = scope["type"] == "websocket"
     # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
     if websocket and "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
-    elif isinstance(answer, Response):
+    elif isinstance(answer, PlainResponse):
         await _send(answer, scope, send)
     else:
         await answer(scope, receive, send)
 
 
-async def _send(answer: Response, scope: Scope, send: Send) -> None:
+async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
     kind = "websocket.http" if scope["type"] == "websocket" else "http"
     headers, body = framed(answer, scope.get("method", "GET"))
     await send(

@@ -79,7 +79,7 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
         from tcaptcha_middleware.demo.site import site
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.testing.serving import serving
-    from tcaptcha_middleware.verifiers.http import TencentVerifier
+    from tcaptcha_middleware.verifiers.tencent import TencentVerifier
 
     if any(environ.get(name) for name in ACCOUNT):
         app = site(TencentVerifier.from_env(environ))

@@ -5,7 +5,7 @@ Holds the tree and nothing else; it knows neither HTTP nor Tencent.
     TCaptchaError
       ConfigurationError        the programmer's: raised on construction, never per request
       RequestBodyError          the client's: its body ended early, stalled, or made no sense
-      ClaimsError               the claims store's: it is down, slow or full
+      ReplayStoreError               the replay store's: it is down, slow or full
       VerifierError             no verdict could be had, and only an outage may open the gate
         OutageError             Tencent is down or out of reach
         ThrottledError          no more checks can be made just now, at Tencent or from here
@@ -27,8 +27,8 @@ class RequestBodyError(TCaptchaError):
     """The request's body could not be read to the point where its ticket stands."""
 
 
-class ClaimsError(TCaptchaError):
-    """A claims store could not say whether a ticket was claimed before."""
+class ReplayStoreError(TCaptchaError):
+    """a replay store could not say whether a ticket was claimed before."""
 
 
 class VerifierError(TCaptchaError):

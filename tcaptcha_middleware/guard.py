@@ -11,36 +11,36 @@ import time
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tcaptcha_middleware.addresses import usable
 from tcaptcha_middleware.answers import answer_to
-from tcaptcha_middleware.browser.half import BrowserHalf, with_cookie
+from tcaptcha_middleware.browser.endpoints import BrowserEndpoints, with_cookie
 from tcaptcha_middleware.browser.page import as_page
-from tcaptcha_middleware.checks import check_plain_function, check_verifier
-from tcaptcha_middleware.claims.keys import claim_key, fingerprint
-from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.coverage import Shared, cover, exemptions, require_colour
+from tcaptcha_middleware.client_ip import usable
+from tcaptcha_middleware.effects import CallHook
 from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
 from tcaptcha_middleware.extraction.pairs import screen
-from tcaptcha_middleware.matching.rules import MatchCache, Matcher
-from tcaptcha_middleware.models import Allow, Reason, Refuse, Ticket, Unchecked
-from tcaptcha_middleware.operating import reports
-from tcaptcha_middleware.operating.enforcement import enforced, observed
-from tcaptcha_middleware.operating.events import Event
-from tcaptcha_middleware.operating.switch import Switch
+from tcaptcha_middleware.matching.patterns import MatchCache, Matcher
+from tcaptcha_middleware.models import Allow, Reason, Refuse, Submission, Unchecked
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.operations.enforcement import enforced, observed
+from tcaptcha_middleware.operations.events import Event
+from tcaptcha_middleware.operations.switch import Switch
+from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
+from tcaptcha_middleware.replay.memory import MemoryReplayStore
+from tcaptcha_middleware.rules import Shared, compile_rules, exemptions, require_style
 from tcaptcha_middleware.settings import Settings
-from tcaptcha_middleware.steps import Ask
+from tcaptcha_middleware.validation import check_plain_function, check_verifier
 from tcaptcha_middleware.verification import accepts_disaster, reason_of, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.browser.page import Page
-    from tcaptcha_middleware.checks import Colour
-    from tcaptcha_middleware.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Request
-    from tcaptcha_middleware.responses import Response
-    from tcaptcha_middleware.settings import Claims, Rule, Verifier
-    from tcaptcha_middleware.steps import Walk
+    from tcaptcha_middleware.effects import Flow
+    from tcaptcha_middleware.models import Decision, RequestInfo
+    from tcaptcha_middleware.responses import PlainResponse
+    from tcaptcha_middleware.rules import CompiledRule
+    from tcaptcha_middleware.settings import ReplayStore, Rule, Verifier
+    from tcaptcha_middleware.validation import CallStyle
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Guard(Settings):
         verifier: Who checks a ticket.
         exempt: Rule texts of what is never covered, as paths of the application itself.
         claims: Who may spend a ticket: the first to claim it. In memory by default, for one
-            process; `RedisClaims` for several.
-        on_claims_down: What is done while the store is down: `"verify"` leaves it to
+            process; `RedisReplayStore` for several.
+        on_replay_store_error: What is done while the store is down: `"verify"` leaves it to
             Tencent, which refuses a second use too; `"deny"` refuses. Tickets of mini-programs
             are refused either way, because Tencent may not refuse their second use.
         max_checks: How many checks may be under way at once, for each verifier.
@@ -78,16 +78,16 @@ class Guard(Settings):
     verifier: Verifier
     _: KW_ONLY
     exempt: Sequence[str] = ()
-    claims: Claims = field(default_factory=MemoryClaims)
-    on_claims_down: Literal["verify", "deny"] = "verify"
+    replay_store: ReplayStore = field(default_factory=MemoryReplayStore)
+    on_replay_store_error: Literal["verify", "deny"] = "verify"
     max_checks: int = 256
     on_event: Callable[[Event], object] | None = None
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
-    unnamed: frozenset[str] = field(init=False, repr=False)
-    _coverages: tuple[Coverage, ...] = field(init=False, repr=False)
+    unmatched_methods: frozenset[str] = field(init=False, repr=False)
+    _compiled_rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
     _matches: MatchCache = field(init=False, repr=False)
-    _browser: BrowserHalf = field(init=False, repr=False)
+    _browser: BrowserEndpoints = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Parse the rules and fill in their settings."""
@@ -96,31 +96,31 @@ class Guard(Settings):
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
         exempt, page = exemptions(self.exempt), as_page(self.page)
-        coverages = self._cover(page)
-        matcher = Matcher([coverage.pattern for coverage in coverages], exempt)
-        half = BrowserHalf(page, self.verifier, self.sources, coverages, self.match)
+        compiled_rules = self._cover(page)
+        matcher = Matcher([coverage.pattern for coverage in compiled_rules], exempt)
+        half = BrowserEndpoints(page, self.verifier, self.sources, compiled_rules, self.match)
         object.__setattr__(self, "page", page)
-        object.__setattr__(self, "_coverages", coverages)
+        object.__setattr__(self, "_coverages", compiled_rules)
         object.__setattr__(self, "_matches", MatchCache(matcher.match))
-        object.__setattr__(self, "unnamed", matcher.unnamed)
+        object.__setattr__(self, "unnamed", matcher.unmatched_methods)
         object.__setattr__(self, "_browser", half)
 
-    def _cover(self, page: Page | None) -> tuple[Coverage, ...]:
-        shared = Shared(self.claims, self.on_claims_down, self.max_checks)
-        coverages = cover(self.rules, self, self.verifier, shared)
-        return coverages if page is None else tuple(map(with_cookie, coverages))
+    def _cover(self, page: Page | None) -> tuple[CompiledRule, ...]:
+        shared = Shared(self.replay_store, self.on_replay_store_error, self.max_checks)
+        compiled_rules = compile_rules(self.rules, self, self.verifier, shared)
+        return compiled_rules if page is None else tuple(map(with_cookie, compiled_rules))
 
-    def require(self, colour: Colour) -> None:
+    def require(self, style: CallStyle) -> None:
         """Check that everything a face of this colour has to call is of it.
 
         Raises:
-            ConfigurationError: A verifier, the claims store or a `when` is of the other colour.
+            ConfigurationError: A verifier, the replay store or a `when` is of the other colour.
         """
-        require_colour(colour, self._coverages, self.claims)
+        require_style(style, self._compiled_rules, self.replay_store)
 
     def match(
         self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
-    ) -> Coverage | None:
+    ) -> CompiledRule | None:
         """Return what covers the request, or None where the application has it alone.
 
         Args:
@@ -130,10 +130,10 @@ class Guard(Settings):
             root_path: Where the application is mounted.
         """
         number = self._matches[method, path, raw_path, root_path]
-        return None if number is None else self._coverages[number]
+        return None if number is None else self._compiled_rules[number]
 
-    def check(self, coverage: Coverage, request: Request) -> Walk[Decision]:
-        """Walk a covered request from its head to a decision; whatever came, there is one.
+    def check(self, coverage: CompiledRule, request: RequestInfo) -> Flow[Decision]:
+        """Flow a covered request from its head to a decision; whatever came, there is one.
 
         Args:
             coverage: What `match` returned for the request.
@@ -147,52 +147,54 @@ class Guard(Settings):
         try:
             decision = yield from self._decide(coverage, request, holds)
         except RequestBodyError as error:
-            reports.unreadable_body(coverage.name, error)
+            log.unreadable_body(coverage.name, error)
             decision = Refuse(Reason.REQUEST_MALFORMED, coverage.name)
         except VerifierError as error:
-            reports.no_verdict(coverage.name, error)
+            log.no_verdict(coverage.name, error)
             decision = Refuse(reason_of(error), coverage.name)
         except Exception as error:
-            reports.broken_hook(coverage.name, "a function of the application's", error)
+            log.broken_hook(coverage.name, "a function of the application's", error)
             decision = Refuse(Reason.MISCONFIGURED, coverage.name)
         if isinstance(decision, Refuse) and not holds:
-            reports.would_refuse(coverage.name, decision.reason)
+            log.would_refuse(coverage.name, decision.reason)
             decision = observed(decision, coverage)
-        self._tell(coverage, decision, time.monotonic() - began)
+        self._emit(coverage, decision, time.monotonic() - began)
         return decision
 
-    def _decide(self, coverage: Coverage, request: Request, holds: bool) -> Walk[Decision]:
-        excuse = self._excuse(coverage, request)
+    def _decide(
+        self, coverage: CompiledRule, request: RequestInfo, holds: bool
+    ) -> Flow[Decision]:
+        excuse = self._bypass_reason(coverage, request)
         if excuse is None and coverage.settings.when is not None:
             excuse = yield from _asked(coverage.settings.when, coverage, request)
         if excuse is not None:
             return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        found = yield from coverage.extraction.walk(request, may_hang_up=holds)
+        found = yield from coverage.extraction.walk(request, may_disconnect=holds)
         if isinstance(found, Reason):
-            reports.no_pair(coverage.name, found, coverage.settings.sources, request)
+            log.no_pair(coverage.name, found, coverage.settings.sources, request)
             return Refuse(found, coverage.name)
-        ticket = Ticket(*found, _address(coverage.settings, request))
+        ticket = Submission(*found, _address(coverage.settings, request))
         reason = screen(ticket)
         if reason is None:
             return (yield from verify(coverage, ticket))
         if reason is Reason.DISASTER_TICKET and (yield from accepts_disaster(coverage, ticket)):
             return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET, coverage=coverage)
-        return Refuse(reason, coverage.name, fingerprint=fingerprint(claim_key(ticket)))
+        return Refuse(reason, coverage.name, fingerprint=fingerprint(replay_key(ticket)))
 
-    def _excuse(self, coverage: Coverage, request: Request) -> Unchecked | None:
+    def _bypass_reason(self, coverage: CompiledRule, request: RequestInfo) -> Unchecked | None:
         if coverage.preflight and request.is_preflight:
             return Unchecked.PREFLIGHT
         return Unchecked.SWITCHED_OFF if self.switch.is_off else None
 
-    def _tell(self, coverage: Coverage, decision: Decision, seconds: float) -> None:
+    def _emit(self, coverage: CompiledRule, decision: Decision, seconds: float) -> None:
         if self.on_event is None:
             return
         try:
             self.on_event(Event.of(decision, seconds))
         except Exception as error:
-            reports.broken_hook(coverage.name, "on_event", error)
+            log.broken_hook(coverage.name, "on_event", error)
 
-    def settled(self, coverage: Coverage, earlier: object) -> bool:
+    def already_allowed(self, coverage: CompiledRule, earlier: object) -> bool:
         """Tell whether this guard, further out on the same stack, let the request through.
 
         A ticket can be spent once, so that it is checked once. By the same rule only: what is
@@ -200,8 +202,8 @@ class Guard(Settings):
         """
         return isinstance(earlier, Allow) and earlier.coverage is coverage
 
-    def answer(self, coverage: Coverage, request: Request, refuse: Refuse) -> Any:
-        """Return what a refused request is answered with: a `Response`, or an application."""
+    def answer(self, coverage: CompiledRule, request: RequestInfo, refuse: Refuse) -> Any:
+        """Return the denial response: a `PlainResponse`, or an application."""
         return answer_to(coverage, request, refuse, self._browser)
 
     @property
@@ -209,7 +211,7 @@ class Guard(Settings):
         """How every path ends that `serve` may answer; the faces ask it for no other."""
         return self._browser.paths
 
-    def serve(self, request: Request) -> Response | None:
+    def serve(self, request: RequestInfo) -> PlainResponse | None:
         """Return the page's own answer to a request, or None where it is not the page's."""
         return self._browser.serve(request)
 
@@ -234,7 +236,7 @@ class Guard(Settings):
             try:
                 one.close()
             except Exception as error:
-                reports.cannot_close(one, error)
+                log.cannot_close(one, error)
 
     async def aclose(self) -> None:
         """Same as `close`, but awaited."""
@@ -242,21 +244,21 @@ class Guard(Settings):
             try:
                 await one.aclose()
             except Exception as error:
-                reports.cannot_close(one, error)
+                log.cannot_close(one, error)
 
     def _closable(self, name: str) -> list[Any]:
-        every = [self.claims, *(coverage.verifier for coverage in self._coverages)]
+        every = [self.replay_store, *(coverage.verifier for coverage in self._compiled_rules)]
         return list({id(one): one for one in every if hasattr(one, name)}.values())
 
 
 def _asked(
-    when: Callable[[Request], Any], coverage: Coverage, request: Request
-) -> Walk[Unchecked | None]:
-    answer = yield Ask(when, request, coverage.settings.check_timeout)
+    when: Callable[[RequestInfo], Any], coverage: CompiledRule, request: RequestInfo
+) -> Flow[Unchecked | None]:
+    answer = yield CallHook(when, request, coverage.settings.check_timeout)
     return None if answer else Unchecked.NOT_ASKED
 
 
-def _address(settings: Settings, request: Request) -> str:
+def _address(settings: Settings, request: RequestInfo) -> str:
     told = settings.client_ip(request)
     if not isinstance(told, str):
         raise MisconfiguredError(f"client_ip returned a {type(told).__name__}, not a text")

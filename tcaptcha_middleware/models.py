@@ -69,7 +69,7 @@ def raw_name(name: str) -> bytes:
 
 # Not frozen, which would more than double what it costs to make one; nothing changes it.
 @dataclass(slots=True, eq=False)
-class Request:
+class RequestInfo:
     """The head of one request, the same for both faces.
 
     Attributes:
@@ -113,7 +113,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Submission:
     """What a solved captcha gave the browser, and who sent it.
 
     Attributes:

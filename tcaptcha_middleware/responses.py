@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcaptcha_middleware.models import Reason, Request
+    from tcaptcha_middleware.models import Reason, RequestInfo
 
 RETRY_AFTER = 2
 """How long a client should wait after a 503, in seconds."""
@@ -45,7 +45,7 @@ _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class PlainResponse:
     """A small answer, for a `responder` that needs no framework.
 
     Attributes:
@@ -78,7 +78,7 @@ class Response:
         return f"{self.status:d} {_PHRASES.get(self.status, 'Unknown')}"
 
 
-def framed(answer: Response, method: str) -> tuple[list[tuple[str, str]], bytes]:
+def framed(answer: PlainResponse, method: str) -> tuple[list[tuple[str, str]], bytes]:
     """Return the headers and the body that an answer is sent with.
 
     Args:
@@ -91,18 +91,18 @@ def framed(answer: Response, method: str) -> tuple[list[tuple[str, str]], bytes]
     return headers, b"" if method == "HEAD" else answer.body
 
 
-def respond(reason: Reason, request: Request) -> Response:
+def respond(reason: Reason, request: RequestInfo) -> PlainResponse:
     """Return the default answer to a refused request."""
     return _render(reason, preferred(request))
 
 
-def problem(status: int, detail: str, *headers: tuple[str, str]) -> Response:
+def problem(status: int, detail: str, *headers: tuple[str, str]) -> PlainResponse:
     """Return a problem document that has nothing to do with a refusal."""
     every = [("Content-Type", _PROBLEM), ("Cache-Control", "no-store"), *headers]
-    return Response(status, every, json.dumps(_document(status, detail)).encode())
+    return PlainResponse(status, every, json.dumps(_document(status, detail)).encode())
 
 
-def preferred(request: Request) -> str:
+def preferred(request: RequestInfo) -> str:
     """Return the media type that the client likes best of those that there are."""
     accept = ",".join(request.header("accept"))
     # Browsers send a few texts. A long one is not kept, so that memory is bounded.
@@ -110,7 +110,7 @@ def preferred(request: Request) -> str:
 
 
 @lru_cache(maxsize=64)
-def _render(reason: Reason, media_type: str) -> Response:
+def _render(reason: Reason, media_type: str) -> PlainResponse:
     headers = [
         ("Content-Type", f"{media_type}{'' if media_type == _PROBLEM else '; charset=utf-8'}"),
         ("Cache-Control", "no-store"),
@@ -120,7 +120,7 @@ def _render(reason: Reason, media_type: str) -> Response:
     ]
     if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(RETRY_AFTER)))
-    return Response(reason.status, tuple(headers), _BODIES[media_type](reason).encode())
+    return PlainResponse(reason.status, tuple(headers), _BODIES[media_type](reason).encode())
 
 
 def _problem(reason: Reason) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tcaptcha_middleware.addresses import peer_address, usable
-from tcaptcha_middleware.checks import (
+from tcaptcha_middleware.client_ip import peer_address, usable
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extraction.sources import DEFAULT_SOURCES, as_sources
+from tcaptcha_middleware.validation import (
     check_count,
     check_function,
     check_instance,
@@ -19,14 +21,12 @@ from tcaptcha_middleware.checks import (
     check_timeout,
     check_word,
 )
-from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.sources import DEFAULT_SOURCES, as_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.models import Refuse, Request, Ticket, Verdict
+    from tcaptcha_middleware.models import Refuse, RequestInfo, Submission, Verdict
 
 
 class SyncVerifier(Protocol):
@@ -39,7 +39,7 @@ class SyncVerifier(Protocol):
     `Page(aid=…)` the `captcha`.
     """
 
-    def verify(self, ticket: Ticket, /) -> Verdict:
+    def verify(self, ticket: Submission, /) -> Verdict:
         """Return what Tencent, or whoever stands in, says of `ticket`.
 
         Raises:
@@ -52,7 +52,7 @@ class SyncVerifier(Protocol):
 class AsyncVerifier(Protocol):
     """A verifier for the ASGI face."""
 
-    async def averify(self, ticket: Ticket, /) -> Verdict:
+    async def averify(self, ticket: Submission, /) -> Verdict:
         """Same as `SyncVerifier.verify`, but awaited."""
         ...
 
@@ -60,27 +60,27 @@ class AsyncVerifier(Protocol):
 Verifier = SyncVerifier | AsyncVerifier
 
 
-class SyncClaims(Protocol):
-    """A claims store for the WSGI face."""
+class SyncReplayStore(Protocol):
+    """a replay store for the WSGI face."""
 
     def claim(self, key: str, seconds: float, /) -> bool:
         """Claim `key` for so many seconds; True for the first who asks.
 
         Raises:
-            ClaimsError: The store cannot tell.
+            ReplayStoreError: The store cannot tell.
         """
         ...
 
 
-class AsyncClaims(Protocol):
-    """A claims store for the ASGI face."""
+class AsyncReplayStore(Protocol):
+    """a replay store for the ASGI face."""
 
     async def aclaim(self, key: str, seconds: float, /) -> bool:
-        """Same as `SyncClaims.claim`, but awaited."""
+        """Same as `SyncReplayStore.claim`, but awaited."""
         ...
 
 
-Claims = SyncClaims | AsyncClaims
+ReplayStore = SyncReplayStore | AsyncReplayStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +90,10 @@ class Settings:
     Args:
         sources: Where the pair is looked for, in this order; the body comes last. Pages are
             told the first `Header` and the first `Form` of them.
-        client_ip: Tells the visitor's address from the `Request`; the peer's by default.
+        client_ip: Tells the visitor's address from the `RequestInfo`; the peer's by default.
         fallback_ip: Sent to Tencent where no valid address is known; None refuses instead.
-        responder: Makes the answer to a refused request from the `Request` and the `Refuse`:
-            an ASGI or WSGI application, or a `Response`. None for problem+json.
+        responder: Makes the denial response from the `RequestInfo` and the `Refuse`:
+            an ASGI or WSGI application, or a `PlainResponse`. None for problem+json.
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds. Some WSGI
             servers block in a read that nobody can end; there, and under WSGI where a rule only
@@ -104,7 +104,7 @@ class Settings:
         mode: `"observe"` checks and reports, and lets everyone through.
         percent: For how many of a hundred visitors `"enforce"` holds; the others are
             observed. One visitor's address is always treated the same.
-        when: Tells from the `Request` whether it has to be checked at all; may be async
+        when: Tells from the `RequestInfo` whether it has to be checked at all; may be async
             under ASGI. What it looks at must not be the client's to choose. If it fails, the
             request is refused.
         on_unavailable: `"allow"` lets requests through while Tencent is down, and only then.
@@ -117,15 +117,15 @@ class Settings:
     """
 
     sources: Sequence[Source] = DEFAULT_SOURCES
-    client_ip: Callable[[Request], str] = peer_address
+    client_ip: Callable[[RequestInfo], str] = peer_address
     fallback_ip: str | None = "127.0.0.1"
-    responder: Callable[[Request, Refuse], Any] | None = None
+    responder: Callable[[RequestInfo, Refuse], Any] | None = None
     body_limit: int = 64 * 1024
     body_timeout: float = 10.0
     check_timeout: float = 10.0
     mode: Literal["enforce", "observe"] = "enforce"
     percent: int = 100
-    when: Callable[[Request], Any] | None = None
+    when: Callable[[RequestInfo], Any] | None = None
     on_unavailable: Literal["deny", "allow"] = "deny"
     disaster_tickets: Literal["deny", "allow"] = "deny"
     allow_per_minute: int = 60
@@ -193,15 +193,15 @@ class Rule:
     name: str = ""
     verifier: Verifier | None = None
     sources: Sequence[Source] | None = None
-    client_ip: Callable[[Request], str] | None = None
+    client_ip: Callable[[RequestInfo], str] | None = None
     fallback_ip: str | None = None
-    responder: Callable[[Request, Refuse], Any] | None = None
+    responder: Callable[[RequestInfo, Refuse], Any] | None = None
     body_limit: int | None = None
     body_timeout: float | None = None
     check_timeout: float | None = None
     mode: Literal["enforce", "observe"] | None = None
     percent: int | None = None
-    when: Callable[[Request], Any] | None = None
+    when: Callable[[RequestInfo], Any] | None = None
     on_unavailable: Literal["deny", "allow"] | None = None
     disaster_tickets: Literal["deny", "allow"] | None = None
     allow_per_minute: int | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.claims.keys import claim_key, fingerprint
+from tcaptcha_middleware.effects import Claim, Verify
 from tcaptcha_middleware.errors import (
     MisconfiguredError,
     OutageError,
@@ -18,29 +18,29 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import Allow, Reason, Refuse, Unchecked, Verdict
-from tcaptcha_middleware.operating import reports
-from tcaptcha_middleware.steps import Claim, Verify
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.coverage import Coverage
-    from tcaptcha_middleware.models import Decision, Ticket
-    from tcaptcha_middleware.steps import Walk
+    from tcaptcha_middleware.effects import Flow
+    from tcaptcha_middleware.models import Decision, Submission
+    from tcaptcha_middleware.rules import CompiledRule
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIMED = 330.0
 _ONE_A_MINUTE = 60.0
 
 
-def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
+def verify(coverage: CompiledRule, ticket: Submission) -> Flow[Decision]:
     """Claim the ticket, have it checked once, and decide.
 
     Args:
         coverage: The rule at work.
         ticket: The pair, screened.
     """
-    name, upstream, key = coverage.name, coverage.upstream, claim_key(ticket)
+    name, upstream, key = coverage.name, coverage.upstream, replay_key(ticket)
     mark = fingerprint(key)
     verdict: Verdict | None = None
     try:
@@ -61,14 +61,14 @@ def verify(coverage: Coverage, ticket: Ticket) -> Walk[Decision]:
             upstream.places.leave()
     except VerifierError as error:
         reason = reason_of(error)
-        reports.no_verdict(name, error)
+        log.no_verdict(name, error)
         if isinstance(error, OutageError) and _opens(coverage):
             return Allow(
                 name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark, coverage=coverage
             )
     except Exception as error:
         reason = Reason.MISCONFIGURED
-        reports.broken_verifier(name, error, ticket)
+        log.broken_verifier(name, error, ticket)
     if reason is None:
         return Allow(name, verdict, fingerprint=mark, coverage=coverage)
     return Refuse(reason, name, verdict, fingerprint=mark)
@@ -82,7 +82,7 @@ def reason_of(error: VerifierError) -> Reason:
     return Reason.OVERLOADED if overloaded else Reason.VERIFIER_UNAVAILABLE
 
 
-def accepts_disaster(coverage: Coverage, ticket: Ticket) -> Walk[bool]:
+def accepts_disaster(coverage: CompiledRule, ticket: Submission) -> Flow[bool]:
     """Tell whether a disaster ticket is let through, and note that it was.
 
     Only where the rule says so and while our own calls say that Tencent is down; only a
@@ -94,16 +94,16 @@ def accepts_disaster(coverage: Coverage, ticket: Ticket) -> Walk[bool]:
     yield from _look_again(coverage, ticket)
     accepted = (
         coverage.upstream.is_down
-        and coverage.strangers.claim(ticket.user_ip, _ONE_A_MINUTE)
-        and coverage.disasters.claim(claim_key(ticket), 2 * FRESH)
+        and coverage.disaster_per_ip.claim(ticket.user_ip, _ONE_A_MINUTE)
+        and coverage.disaster_seen.claim(replay_key(ticket), 2 * FRESH)
         and _affords(coverage)
     )
     if accepted:
-        reports.let_through(coverage.name, "a disaster ticket, while Tencent is down")
+        log.let_through(coverage.name, "a disaster ticket, while Tencent is down")
     return accepted
 
 
-def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
+def _look_again(coverage: CompiledRule, ticket: Submission) -> Flow[None]:
     """Have Tencent asked, where it is down and a probe is due: any answer says that it is up.
 
     Where nothing but disaster tickets comes, nothing else would find out.
@@ -116,42 +116,42 @@ def _look_again(coverage: Coverage, ticket: Ticket) -> Walk[None]:
             verdict = yield from _verdict(coverage, ticket, deadline)
             judge(verdict, ticket, coverage.action.codes)
     except VerifierError as error:
-        reports.no_verdict(coverage.name, error)
+        log.no_verdict(coverage.name, error)
     except Exception as error:
-        reports.broken_verifier(coverage.name, error, ticket)
+        log.broken_verifier(coverage.name, error, ticket)
 
 
-def _claim(coverage: Coverage, key: str) -> Walk[bool]:
+def _claim(coverage: CompiledRule, key: str) -> Flow[bool]:
     shared = coverage.shared
     # A store that hangs leaves the check its time, or it would look as if Tencent hung.
     timeout = coverage.settings.check_timeout / 2
     try:
-        return (yield Claim(shared.claims, key, _CLAIMED, timeout)) is True
+        return (yield Claim(shared.replay_store, key, _CLAIMED, timeout)) is True
     except Exception as error:
         # Where Tencent may not refuse a second use, to go on would be to let everyone replay.
-        goes_on = shared.on_claims_down == "verify" and coverage.action.refuses_reuse
+        goes_on = shared.on_replay_store_error == "verify" and coverage.action.refuses_reuse
         then = "Tencent alone judges" if goes_on else "the request is refused"
-        reports.claims_down(coverage.name, error, then)
+        log.replay_store_failed(coverage.name, error, then)
         if goes_on:
             return True
         raise VerifierError("tickets cannot be claimed") from error
 
 
-def _opens(coverage: Coverage) -> bool:
+def _opens(coverage: CompiledRule) -> bool:
     opens = coverage.settings.on_unavailable == "allow" and _affords(coverage)
     if opens:
-        reports.let_through(coverage.name, "Tencent is down")
+        log.let_through(coverage.name, "Tencent is down")
     return opens
 
 
-def _affords(coverage: Coverage) -> bool:
+def _affords(coverage: CompiledRule) -> bool:
     if coverage.budget.spend(time.monotonic()):
         return True
-    reports.budget_spent(coverage.name, coverage.settings.allow_per_minute)
+    log.budget_spent(coverage.name, coverage.settings.allow_per_minute)
     return False
 
 
-def _verdict(coverage: Coverage, ticket: Ticket, deadline: float) -> Walk[Verdict]:
+def _verdict(coverage: CompiledRule, ticket: Submission, deadline: float) -> Flow[Verdict]:
     try:
         answer = yield Verify(coverage.verifier, ticket, _left(deadline))
     except TimeoutError as error:

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.checks import check_wsgi
+from tcaptcha_middleware.effects import CallHook, Claim, Pause, ReadBody
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, Request
-from tcaptcha_middleware.responses import Response, framed
-from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody
-from tcaptcha_middleware.wsgi_input import Body, Environ
+from tcaptcha_middleware.models import Allow, RequestInfo
+from tcaptcha_middleware.responses import PlainResponse, framed
+from tcaptcha_middleware.validation import check_wsgi
+from tcaptcha_middleware.wsgi_body import Body, Environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcaptcha_middleware.coverage import Coverage
+    from tcaptcha_middleware.effects import Effect
     from tcaptcha_middleware.models import Decision
-    from tcaptcha_middleware.steps import Step
+    from tcaptcha_middleware.rules import CompiledRule
 
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -39,7 +39,7 @@ class TCaptchaWSGIMiddleware:
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: The application is one for ASGI; or a verifier, the claims store or
+        ConfigurationError: The application is one for ASGI; or a verifier, the replay store or
             a `when` has to be awaited.
     """
 
@@ -64,16 +64,16 @@ class TCaptchaWSGIMiddleware:
                 return _send(answer, environ, start_response)
         coverage = self._coverage(environ, path, raw_path)
         earlier = environ.get(ENVIRON_KEY)
-        if coverage is not None and not self.guard.settled(coverage, earlier):
+        if coverage is not None and not self.guard.already_allowed(coverage, earlier):
             return self._gate(coverage, environ, start_response)
         if earlier is not None and not isinstance(earlier, Allow):
             # Whoever made it up, no handler shall take it for the gate's word.
             del environ[ENVIRON_KEY]
         return self.app(environ, start_response)
 
-    def _coverage(self, environ: Environ, path: str, raw_path: bytes) -> Coverage | None:
+    def _coverage(self, environ: Environ, path: str, raw_path: bytes) -> CompiledRule | None:
         method = environ["REQUEST_METHOD"]
-        if method in self.guard.unnamed:
+        if method in self.guard.unmatched_methods:
             return None
         mount = _unwrapped(environ, "SCRIPT_NAME")
         if not mount:
@@ -87,7 +87,7 @@ class TCaptchaWSGIMiddleware:
         return self.guard.match(method, path, raw_path, root_path)
 
     def _gate(
-        self, coverage: Coverage, environ: Environ, start_response: StartResponse
+        self, coverage: CompiledRule, environ: Environ, start_response: StartResponse
     ) -> Iterable[bytes]:
         request, body = _request(environ), Body(environ)
         decision = self._drive(coverage, request, body)
@@ -96,11 +96,11 @@ class TCaptchaWSGIMiddleware:
             environ[ENVIRON_KEY] = decision
             return self.app(environ, start_response)
         answer = self.guard.answer(coverage, request, decision)
-        if isinstance(answer, Response):
+        if isinstance(answer, PlainResponse):
             return body.behind(_send(answer, environ, start_response))
         return body.behind(answer(environ, start_response))
 
-    def _drive(self, coverage: Coverage, request: Request, body: Body) -> Decision:
+    def _drive(self, coverage: CompiledRule, request: RequestInfo, body: Body) -> Decision:
         walk = self.guard.check(coverage, request)
         try:
             step = next(walk)
@@ -124,8 +124,8 @@ def _unwrapped(environ: Environ, name: str) -> bytes:
     return wrapped.encode("latin-1", "replace")
 
 
-def _request(environ: Environ) -> Request:
-    return Request(
+def _request(environ: Environ) -> RequestInfo:
+    return RequestInfo(
         kind="http",
         method=environ["REQUEST_METHOD"],
         path=_unwrapped(environ, "PATH_INFO").decode("utf-8", "replace"),
@@ -149,21 +149,23 @@ def _header(name: str) -> bytes:
     return header.encode("latin-1", "replace")
 
 
-def _fetch(step: Step, body: Body) -> object:
+def _fetch(step: Effect, body: Body) -> object:
     match step:
         case ReadBody():
-            return body.read(step.timeout, may_hang_up=step.may_hang_up)
-        case Ask():
+            return body.read(step.timeout, may_disconnect=step.may_disconnect)
+        case CallHook():
             return step.question(step.request)
         case Pause():
             time.sleep(step.seconds)
             return None
         case Claim():
-            return step.claims.claim(step.key, step.seconds)
+            return step.replay_store.claim(step.key, step.seconds)
     return step.verifier.verify(step.ticket)
 
 
-def _send(answer: Response, environ: Environ, start_response: StartResponse) -> list[bytes]:
+def _send(
+    answer: PlainResponse, environ: Environ, start_response: StartResponse
+) -> list[bytes]:
     headers, body = framed(answer, environ["REQUEST_METHOD"])
     start_response(answer.line, headers)
     return [body] if body else []

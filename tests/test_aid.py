@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError, Page
-from tcaptcha_middleware.tencent import aid
+from tcaptcha_middleware.tencent import aid_encrypted as aid
 from tcaptcha_middleware.tencent.credentials import Captcha
 
 SECRET = "1234567891011121314151516"

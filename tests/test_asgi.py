@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from faces import Exchange, call_asgi, messages_of, scope_of
+from adapters import Exchange, call_asgi, messages_of, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
@@ -19,15 +19,15 @@ from tcaptcha_middleware import (
     Allow,
     Guard,
     OutageError,
-    Query,
-    Response,
+    PlainResponse,
     Rule,
+    Submission,
     TCaptchaMiddleware,
-    Ticket,
-    decision,
+    get_decision,
     in_thread,
+    sources,
 )
-from tcaptcha_middleware.operating import reports
+from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier
 
 HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
@@ -77,7 +77,7 @@ def test_a_refused_head_request_gets_the_length_and_no_body():
 def test_the_application_sees_rule_and_verdict():
     app = Recorder()
     send(Exchange(headers=HEAD), Guard([Rule("/login", name="door")], FakeVerifier()), app)
-    seen = decision(app.scopes[0])
+    seen = get_decision(app.scopes[0])
     assert (seen.rule, seen.verdict.code) == ("door", 1)
 
 
@@ -88,7 +88,7 @@ def test_what_is_in_the_scope_already_proves_nothing(rule, method, target):
     guard = Guard([rule], FakeVerifier())
     sent = send(Exchange(method, target), guard, app, tcaptcha={"verdict": 1})
     assert sent[0]["status"] == (403 if target == "/login" else 200)
-    assert all(decision(scope) is None for scope in app.scopes)
+    assert all(get_decision(scope) is None for scope in app.scopes)
 
 
 def test_a_decision_of_another_guard_does_not_count():
@@ -100,7 +100,7 @@ def test_an_outer_decision_is_kept_where_an_inner_guard_covers_nothing():
     app = Recorder()
     inner = TCaptchaMiddleware(app, Guard(["/other"], FakeVerifier()))
     send(Exchange(headers=HEAD), Guard(["/login"], FakeVerifier()), inner)
-    assert decision(app.scopes[0]).rule == "/login"
+    assert get_decision(app.scopes[0]).rule == "/login"
 
 
 def test_a_refusal_says_that_no_more_follows():
@@ -311,10 +311,10 @@ def test_a_handshake_has_no_body_whatever_it_says():
 
 
 def test_a_handshake_with_a_ticket_reaches_the_application():
-    guard, app = Guard(["GET /login"], FakeVerifier(), sources=[Query()]), Recorder()
+    guard, app = Guard(["GET /login"], FakeVerifier(), sources=[sources.Query()]), Recorder()
     exchange = Exchange(method="GET", target="/login?ticket=a&randstr=b")
     send(exchange, guard, app, "websocket")
-    assert decision(app.scopes[0]).verdict.code == 1
+    assert get_decision(app.scopes[0]).verdict.code == 1
 
 
 def test_a_handshake_has_no_method_of_its_own():
@@ -326,7 +326,9 @@ def test_a_handshake_has_no_method_of_its_own():
 
 RESPONDERS = {
     "an ASGI application": lambda request, refuse: PlainTextResponse(refuse.reason, 429),
-    "a Response": lambda request, refuse: Response(429, [("X-A", "b")], refuse.reason.encode()),
+    "a Response": lambda request, refuse: PlainResponse(
+        429, [("X-A", "b")], refuse.reason.encode()
+    ),
 }
 
 
@@ -348,14 +350,14 @@ def fails(request, refuse):
 UNFIT = {
     "fails": fails,
     "a text": lambda *_: "no",
-    "a status of no answer": lambda *_: Response(199),
-    "a status beyond": lambda *_: Response(600),
-    "a status in quotes": lambda *_: Response("403"),
-    "a value beyond latin-1": lambda *_: Response(403, [("X-A", "\u20ac")]),
-    "a value in two lines": lambda *_: Response(403, [("X-A", "a\r\nX-B: c")]),
-    "a name in two words": lambda *_: Response(403, [("X A", "a")]),
-    "headers in a dict": lambda *_: Response(403, {"X-A": "a"}),
-    "a body that is a text": lambda *_: Response(403, [], "no"),
+    "a status of no answer": lambda *_: PlainResponse(199),
+    "a status beyond": lambda *_: PlainResponse(600),
+    "a status in quotes": lambda *_: PlainResponse("403"),
+    "a value beyond latin-1": lambda *_: PlainResponse(403, [("X-A", "\u20ac")]),
+    "a value in two lines": lambda *_: PlainResponse(403, [("X-A", "a\r\nX-B: c")]),
+    "a name in two words": lambda *_: PlainResponse(403, [("X A", "a")]),
+    "headers in a dict": lambda *_: PlainResponse(403, {"X-A": "a"}),
+    "a body that is a text": lambda *_: PlainResponse(403, [], "no"),
 }
 
 
@@ -373,7 +375,7 @@ def test_a_responder_is_told_the_request_and_the_verdict():
     guard = Guard(
         ["/login"],
         FakeVerifier(9),
-        responder=lambda request, refuse: told.append((request, refuse)) or Response(403),
+        responder=lambda request, refuse: told.append((request, refuse)) or PlainResponse(403),
     )
     send(Exchange(headers=HEAD), guard)
     request, refuse = told[0]
@@ -485,7 +487,7 @@ def test_blocking_verifiers_wait_for_no_thread():
 
     async def main():
         averify = in_thread(Slow()).averify
-        ticket = Ticket("tr03good", "@r", "203.0.113.7")
+        ticket = Submission("tr03good", "@r", "203.0.113.7")
         return await asyncio.gather(*(averify(ticket) for _ in range(at_once)))
 
     assert all(verdict.passed for verdict in asyncio.run(main()))
@@ -524,7 +526,7 @@ def test_what_cannot_be_closed_is_left_alone():
 @pytest.mark.parametrize(("ticket", "randstr"), [("tr03\\good", ""), ("tr03\\good", "a")])
 def test_a_ticket_is_struck_out_however_it_was_printed(ticket, randstr, caplog):
     error = KeyError(ticket)
-    reports.broken_verifier("/login", error, Ticket(ticket, randstr, "203.0.113.7"))
+    log.broken_verifier("/login", error, Submission(ticket, randstr, "203.0.113.7"))
     assert "good" not in caplog.text
     assert "KeyError: '[removed]'" in caplog.text
 

@@ -11,23 +11,21 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from both_faces import APPLICATION, FACES
-from faces import Exchange
+from adapters import Exchange
+from both_adapters import APPLICATION, FACES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import (
-    Cookie,
-    Function,
     Guard,
-    Header,
     OutageError,
     Page,
+    PlainResponse,
     Reason,
-    Response,
     Rule,
     ThrottledError,
     Verdict,
+    sources,
 )
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
@@ -143,7 +141,9 @@ def test_a_refusal_that_no_captcha_mends_shows_none(face, said, status):
 
 @every_face
 def test_a_responder_has_the_word(face):
-    found = guard(responder=lambda request, refuse: Response(418, [("Content-Type", "a/b")]))
+    found = guard(
+        responder=lambda request, refuse: PlainResponse(418, [("Content-Type", "a/b")])
+    )
     assert face(found, opened()).status == 418
 
 
@@ -203,7 +203,9 @@ def test_cookies_are_looked_at_after_everything_else(face):
 
 @every_face
 def test_a_rules_own_cookies_are_those_that_are_written(face):
-    found = guard(rules=[Rule("/secret/**", sources=[Header(), Cookie("t", "r")])])
+    found = guard(
+        rules=[Rule("/secret/**", sources=[sources.Header(), sources.Cookie("t", "r")])]
+    )
     assert data_of(face(found, opened()))["cookies"] == ["t", "r"]
     assert face(found, opened(("Cookie", "t=tr03; r=@a")))[::2] == APPLICATION
     assert face(found, opened(COOKIES)).status == 403
@@ -211,7 +213,7 @@ def test_a_rules_own_cookies_are_those_that_are_written(face):
 
 @every_face
 def test_a_rule_with_places_of_its_own_can_be_solved_too(face):
-    found = guard(rules=[Rule("/secret/**", sources=[Function(lambda _: None)])])
+    found = guard(rules=[Rule("/secret/**", sources=[sources.Head(lambda _: None)])])
     assert data_of(face(found, opened()))["cookies"] == ["tcaptcha_ticket", "tcaptcha_randstr"]
     assert face(found, opened(COOKIES))[::2] == APPLICATION
 

@@ -10,7 +10,7 @@ import sys
 import httpx
 import pytest
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.cli import main
 from tcaptcha_middleware.testing import TencentEmulator
 
@@ -96,7 +96,7 @@ def test_the_emulator_prints_the_settings_that_work_with_it():
             assert "TencentCaptcha" in httpx.get(environ["TCAPTCHA_SCRIPT"]).text
             pair = httpx.post(f"{environ['TCAPTCHA_ENDPOINT']}/__emulator__/tickets").json()
             with TencentVerifier.from_env(environ) as verifier:
-                assert verifier.verify(Ticket(**pair, user_ip="203.0.113.7")).passed
+                assert verifier.verify(Submission(**pair, user_ip="203.0.113.7")).passed
         finally:
             process.terminate()
 

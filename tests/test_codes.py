@@ -13,8 +13,8 @@ from tcaptcha_middleware import (
     MisconfiguredError,
     OutageError,
     Reason,
+    Submission,
     ThrottledError,
-    Ticket,
     Verdict,
     VerifierError,
 )
@@ -97,7 +97,7 @@ MINI_CODES = dict.fromkeys(CODES, VerifierError) | {
 
 def outcome(verdict: Verdict, ticket: str, codes: Codes = WEB) -> object:
     try:
-        return judge(verdict, Ticket(ticket, "@rand", "203.0.113.7"), codes)
+        return judge(verdict, Submission(ticket, "@rand", "203.0.113.7"), codes)
     except VerifierError as error:
         return type(error)
 
@@ -155,7 +155,9 @@ ADVICE_ON_CODES = {
 def test_a_code_that_is_no_verdict_says_what_to_look_at(code, words):
     with pytest.raises(VerifierError) as caught:
         judge(
-            Verdict(code, request_id="id-1"), Ticket("tr03secret", "@rand", "203.0.113.7"), WEB
+            Verdict(code, request_id="id-1"),
+            Submission("tr03secret", "@rand", "203.0.113.7"),
+            WEB,
         )
     message = str(caught.value)
     assert all(word in message for word in words)

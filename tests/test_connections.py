@@ -32,15 +32,15 @@ from tencents import (  # noqa: F401
 from tcaptcha_middleware import (
     MisconfiguredError,
     OutageError,
+    Submission,
     TencentVerifier,
-    Ticket,
     VerifierError,
 )
-from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
+from tcaptcha_middleware.scoped import PerLoop, PerProcess
 from tcaptcha_middleware.verifiers import lines, streams
 from tcaptcha_middleware.verifiers.idle import Idle
 
-TICKET = Ticket("tr03ticket", "@r", "203.0.113.7")
+TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
 AT_ONCE, ROUNDS = 16, 4
 
 
@@ -522,7 +522,7 @@ def test_a_fork_has_a_value_of_its_own_and_forgets_its_parents(monkeypatch):
     values = PerProcess(object)
     parents = values.get()
     assert values.get() is parents
-    monkeypatch.setattr("tcaptcha_middleware.resilience.lifetimes.os.getpid", lambda: -1)
+    monkeypatch.setattr("tcaptcha_middleware.scoped.os.getpid", lambda: -1)
     assert values.get() is not parents
     monkeypatch.undo()
     assert values.take() is None

@@ -8,7 +8,7 @@ import tracemalloc
 from io import BytesIO
 
 import pytest
-from faces import Exchange, scope_of
+from adapters import Exchange, scope_of
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
@@ -89,11 +89,11 @@ def test_an_uncovered_request_takes_few_calls(face, method):
 
 @every_face
 def test_the_target_of_a_request_whose_method_no_rule_names_is_not_looked_up(face):
-    named, unnamed = (
+    named, unmatched_methods = (
         calls_of(face(1, Exchange(method=method, target="/items/42")))
         for method in ("POST", "GET")
     )
-    assert unnamed < named
+    assert unmatched_methods < named
 
 
 @every_face
@@ -188,7 +188,7 @@ def test_garbage_costs_neither_a_call_nor_a_claim(headers):
     async def send(message):
         pass
 
-    face = TCaptchaMiddleware(app, Guard(["/login"], verifier, claims=Untouched()))
+    face = TCaptchaMiddleware(app, Guard(["/login"], verifier, replay_store=Untouched()))
     for _ in range(100):
         asyncio.run(face(scope_of(Exchange(headers=headers)), None, send))
     assert verifier.tickets == []

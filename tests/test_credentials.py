@@ -9,8 +9,8 @@ import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
 from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.api import headers
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
-from tcaptcha_middleware.tencent.wire import headers
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import CredentialProvider

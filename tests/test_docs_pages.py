@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import fastapi
 import httpx
 import pytest
-from faces import ALLOWED, RUNNERS, Exchange
+from adapters import ALLOWED, RUNNERS, Exchange
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from flask import Flask
@@ -25,8 +25,8 @@ from starlette.routing import Mount
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tcaptcha_middleware as tc
-from tcaptcha_middleware.claims.memory import CAPACITY
-from tcaptcha_middleware.operating.enforcement import enforced
+from tcaptcha_middleware.operations.enforcement import enforced
+from tcaptcha_middleware.replay.memory import CAPACITY
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
@@ -157,7 +157,7 @@ def says(cell, default):
     if inspect.isfunction(default):
         request = tc.Request("http", "GET", "/", peer="192.0.2.1")
         return told(request) == default(request)
-    if type(default) in (tc.MemoryClaims, tc.Switch):
+    if type(default) in (tc.MemoryReplayStore, tc.Switch):
         return type(told) is type(default)
     return (type(told), told) == (type(default), default)
 
@@ -352,7 +352,7 @@ def test_the_emulators_script_is_taken_from_the_browsers_own_machine_alone():
             tc.TencentVerifier(**settings, script=other)
 
 
-def test_the_capacity_of_memory_claims_is_told():
+def test_the_capacity_of_the_memory_store_is_validated():
     assert f"its capacity of {CAPACITY:,}" in PAGES["mini-programs.md"]
 
 
@@ -383,7 +383,7 @@ def test_swapped_secret_keys_show_at_the_first_check():
         tc.TencentVerifier(**swapped, endpoint=endpoint) as verifier,
         pytest.raises(tc.MisconfiguredError),
     ):
-        verifier.verify(tc.Ticket(**emulator.mint(), user_ip="192.0.2.1"))
+        verifier.verify(tc.Submission(**emulator.mint(), user_ip="192.0.2.1"))
 
 
 def test_a_ticket_of_another_captcha_is_code_16():
@@ -392,5 +392,5 @@ def test_a_ticket_of_another_captcha_is_code_16():
         emulator.serve() as endpoint,
         tc.TencentVerifier(**emulator.settings, endpoint=endpoint) as verifier,
     ):
-        ticket = tc.Ticket(**emulator.mint(app_id=190000009), user_ip="192.0.2.1")
+        ticket = tc.Submission(**emulator.mint(app_id=190000009), user_ip="192.0.2.1")
         assert verifier.verify(ticket).code == 16

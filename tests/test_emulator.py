@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import ConfigurationError, Ticket
-from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware import ConfigurationError, Submission
+from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.signing import authorization
@@ -37,14 +37,14 @@ class World:
         self.captcha = Captcha(known["app_id"], known["app_secret_key"])
 
     def parameters(self, pair=None, action=WEB, **more):
-        ticket = Ticket(**({"randstr": ""} | (pair or self.emulator.mint())), user_ip=IP)
-        return wire.parameters(self.captcha, ticket, action) | more
+        ticket = Submission(**({"randstr": ""} | (pair or self.emulator.mint())), user_ip=IP)
+        return api.parameters(self.captcha, ticket, action) | more
 
     def signed(self, body, *, at=None, token=None, action=WEB, **own):
         settings = self.emulator.settings | own
         key = settings["secret_id"], settings["secret_key"], token
         at = int(self.now if at is None else at)
-        return wire.headers(key, host=HOST, body=body, timestamp=at, action=action)
+        return api.headers(key, host=HOST, body=body, timestamp=at, action=action)
 
     def proof(self, body, headers, **own):
         """Sign exactly these headers."""
@@ -385,7 +385,7 @@ HEADERS = {
     "a token nobody asked for": ({"X-TC-Token": "x"}, "AuthFailure.TokenFailure"),
     "another media type": ({"Content-Type": "application/json"}, SIGNATURE),
     "a media type and a blank that is none": (
-        {"Content-Type": f"{wire.CONTENT_TYPE}\xa0".encode("latin-1")},
+        {"Content-Type": f"{api.CONTENT_TYPE}\xa0".encode("latin-1")},
         SIGNATURE,
     ),
     "another host": ({"Host": "captcha.tencentcloudapi.com"}, SIGNATURE),

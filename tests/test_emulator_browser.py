@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from browser import browser
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import serving
 
@@ -121,7 +121,9 @@ def code_of(emulator, emulator_address):
     with TencentVerifier(**emulator.settings, endpoint=emulator_address[1]) as verifier:
         yield (
             lambda answer: (
-                verifier.verify(Ticket(answer["ticket"], answer["randstr"], "203.0.113.7")).code
+                verifier.verify(
+                    Submission(answer["ticket"], answer["randstr"], "203.0.113.7")
+                ).code
             )
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.words import _CHALLENGE, _LOAD
 
@@ -50,7 +50,9 @@ def code_of(emulator, behind):
     with TencentVerifier(**emulator.settings, endpoint=behind.origin) as verifier:
         yield (
             lambda answer: (
-                verifier.verify(Ticket(answer["ticket"], answer["randstr"], "203.0.113.7")).code
+                verifier.verify(
+                    Submission(answer["ticket"], answer["randstr"], "203.0.113.7")
+                ).code
             )
         )
 
@@ -73,7 +75,7 @@ def test_each_captcha_has_challenges_whose_tickets_are_its_own(behind):
     shop = {"app_id": 190000001, "app_secret_key": "shopsOwnAppSecretKey"}
     emulator = behind.emulator = TencentEmulator(captchas={190000001: shop["app_secret_key"]})
     answer = httpx.post(f"{behind.origin}{CHALLENGE}", json=said("190000001")).json()
-    ticket = Ticket(answer["ticket"], answer["randstr"], "203.0.113.7")
+    ticket = Submission(answer["ticket"], answer["randstr"], "203.0.113.7")
     codes = []
     for own in (emulator.settings, emulator.settings | shop):
         with TencentVerifier(**own, endpoint=behind.origin) as verifier:

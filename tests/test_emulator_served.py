@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.errors import OutageError, VerifierError
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import _listening, serving
@@ -53,7 +53,7 @@ def client(emulator, address):
 @pytest.fixture
 def check(emulator, address):
     with TencentVerifier(**emulator.settings, endpoint=address[1]) as verifier:
-        yield lambda pair: verifier.verify(Ticket(**pair, user_ip=IP))
+        yield lambda pair: verifier.verify(Submission(**pair, user_ip=IP))
 
 
 # Over HTTP.
@@ -465,4 +465,4 @@ def test_its_settings_are_what_a_verifier_needs():
         emulator.serve() as origin,
         TencentVerifier(**emulator.settings, endpoint=origin) as verifier,
     ):
-        assert verifier.verify(Ticket(**emulator.mint(), user_ip=IP)).passed
+        assert verifier.verify(Submission(**emulator.mint(), user_ip=IP)).passed

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tcaptcha_middleware import OutageError, Ticket, Verdict
+from tcaptcha_middleware import OutageError, Submission, Verdict
 from tcaptcha_middleware.testing import FakeVerifier
 
-TICKET = Ticket("tr03", "@r", "203.0.113.7")
-OTHER = Ticket("tr03other", "@o", "203.0.113.8")
+TICKET = Submission("tr03", "@r", "203.0.113.7")
+OTHER = Submission("tr03other", "@o", "203.0.113.8")
 
 
 def test_without_a_script_every_ticket_passes():

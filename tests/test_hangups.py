@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import pytest
 
-from tcaptcha_middleware.resilience.hangups import Hangup, HungUpError, cut
+from tcaptcha_middleware.watchdog import ReadDeadline, ReadTimeoutError, cut
 
 SOON = 0.05
 PATIENCE = 20.0
@@ -52,7 +52,7 @@ def read_and_raise(connection, error):
 
 
 def hung_up(connection, seconds=SOON):
-    with pytest.raises(HungUpError), Hangup(connection, seconds):
+    with pytest.raises(ReadTimeoutError), ReadDeadline(connection, seconds):
         read_all(connection)
 
 
@@ -93,7 +93,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_hung_up_on(pair):
 def test_a_connection_is_left_alone_once_the_read_is_over(pair):
     ours, client = pair
     client.sendall(b"in time")
-    with Hangup(ours, SOON):
+    with ReadDeadline(ours, SOON):
         assert ours.recv(100) == b"in time"
     # The thread has been past that deadline when it has hung up on somebody later.
     for one, other in [bounded(*socket.socketpair())]:
@@ -106,26 +106,26 @@ def test_the_sooner_deadline_is_kept_while_a_later_one_runs(pair):
     ours, _ = pair
     one, other = bounded(*socket.socketpair())
     # Beyond what a lock can be waited for.
-    with one, other, Hangup(ours, 1e12):
+    with one, other, ReadDeadline(ours, 1e12):
         hung_up(one)
     assert is_open(ours)
 
 
 def test_a_read_that_fails_in_time_fails_as_it_would(pair):
-    with pytest.raises(ZeroDivisionError), Hangup(pair[0], PATIENCE):
+    with pytest.raises(ZeroDivisionError), ReadDeadline(pair[0], PATIENCE):
         raise ZeroDivisionError
 
 
 def test_a_read_that_fails_because_it_was_hung_up_on_says_so(pair):
     ours, _ = pair
-    with pytest.raises(HungUpError) as told, Hangup(ours, SOON):
+    with pytest.raises(ReadTimeoutError) as told, ReadDeadline(ours, SOON):
         read_and_raise(ours, ssl.SSLEOFError())
     assert isinstance(told.value.__cause__, ssl.SSLEOFError)
 
 
 def test_a_worker_that_is_stopped_in_a_read_is_stopped(pair):
     ours, _ = pair
-    with pytest.raises(SystemExit), Hangup(ours, SOON):
+    with pytest.raises(SystemExit), ReadDeadline(ours, SOON):
         read_and_raise(ours, SystemExit())
 
 
@@ -134,7 +134,7 @@ def test_a_connection_that_is_gone_hurts_nobody_else(pair):
     gone, other = bounded(*socket.socketpair())
     gone.close()
     other.close()
-    with pytest.raises(HungUpError), Hangup(gone, SOON):
+    with pytest.raises(ReadTimeoutError), ReadDeadline(gone, SOON):
         hung_up(ours, 4 * SOON)
     cut(gone)
 
@@ -142,12 +142,12 @@ def test_a_connection_that_is_gone_hurts_nobody_else(pair):
 def test_a_read_that_goes_on_all_the_same_is_hung_up_on_once(pair):
     happened = []
 
-    class Counted(Hangup):
+    class Counted(ReadDeadline):
         def happen(self):
             happened.append(self)
             super().happen()
 
-    with pytest.raises(HungUpError), Counted(pair[0], SOON):
+    with pytest.raises(ReadTimeoutError), Counted(pair[0], SOON):
         time.sleep(4 * SOON)
     assert len(happened) == 1
 
@@ -166,7 +166,7 @@ def test_tls_keeps_its_keys_when_it_is_hung_up_on():
 
 
 def test_a_connection_that_cannot_be_shut_takes_the_deadline_from_no_other(caplog):
-    with pytest.raises(HungUpError), Hangup(object(), SOON):
+    with pytest.raises(ReadTimeoutError), ReadDeadline(object(), SOON):
         time.sleep(4 * SOON)
     cut_off = [record.message for record in caplog.records]
     assert ["cannot be hung up on" in message for message in cut_off] == [True]
@@ -177,7 +177,7 @@ def test_nothing_keeps_a_connection_whose_read_is_over():
     ours, client = bounded(*socket.socketpair())
     with client:
         client.sendall(b"t")
-        with Hangup(ours, PATIENCE):
+        with ReadDeadline(ours, PATIENCE):
             ours.recv(1)
         told = weakref.ref(ours)
         ours.close()
@@ -203,7 +203,7 @@ def test_one_thread_hangs_up_on_everybody():
 
 FORKING = """
 import os, socket
-from tcaptcha_middleware.resilience.hangups import Hangup, HungUpError
+from tcaptcha_middleware.watchdog import Hangup, HungUpError
 
 def hang_up():
     one, other = socket.socketpair()

@@ -34,9 +34,9 @@ from tencents import (  # noqa: F401
 from tcaptcha_middleware import (
     ConfigurationError,
     OutageError,
+    Submission,
     TencentVerifier,
     ThrottledError,
-    Ticket,
     Verdict,
     VerifierError,
 )
@@ -44,7 +44,7 @@ from tcaptcha_middleware.verifiers import lines
 
 pytestmark = pytest.mark.usefixtures("shared_tls")
 
-TICKET = Ticket("tr03ticket", "@r", "203.0.113.7")
+TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
 PATIENCE = 3.0
 
 ARGUMENTS = {

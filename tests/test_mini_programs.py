@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from faces import ALLOWED, RUNNERS, Exchange
+from adapters import ALLOWED, RUNNERS, Exchange
 from fastapi.testclient import TestClient
 from tencents import (  # noqa: F401  fixtures
     Tencent,
@@ -20,22 +20,18 @@ from tencents import (  # noqa: F401  fixtures
 )
 
 from tcaptcha_middleware import (
-    ClaimsError,
     ConfigurationError,
-    Form,
-    Function,
     Guard,
-    Header,
-    Json,
-    Query,
+    ReplayStoreError,
     Rule,
+    Submission,
     TencentMiniProgramVerifier,
     TencentVerifier,
-    Ticket,
     Verdict,
     in_thread,
+    sources,
 )
-from tcaptcha_middleware.extraction.pairs import Flaw, Seen
+from tcaptcha_middleware.extraction.pairs import Invalid, PartialPair
 from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, action_of
 from tcaptcha_middleware.testing import FakeVerifier
@@ -140,7 +136,7 @@ CASES = {
 
 class Own(HeadSource):
     def find(self, request):
-        return Seen(T, Flaw.AMBIGUOUS)
+        return PartialPair(T, Invalid.AMBIGUOUS)
 
 
 class Raw(BodySource):
@@ -150,7 +146,7 @@ class Raw(BodySource):
         return self
 
     def feed(self, piece):
-        return Seen(piece.decode(), Flaw.NO_TEXT)
+        return PartialPair(piece.decode(), Invalid.NO_TEXT)
 
 
 def cookie(request: object) -> tuple[str, str] | None:
@@ -158,11 +154,16 @@ def cookie(request: object) -> tuple[str, str] | None:
 
 
 def guard_of(verifier: object, **settings: object) -> Guard:
-    own = [Header("T", "R"), Query("t", "r"), Form("t", "r"), Json("c.t", "c.r")]
+    own = [
+        sources.Header("T", "R"),
+        sources.Query("t", "r"),
+        sources.Form("t", "r"),
+        sources.Json("c.t", "c.r"),
+    ]
     rules = [
         "POST /login",
         Rule("/own", sources=own),
-        Rule("/function", sources=[Function(cookie)]),
+        Rule("/function", sources=[sources.Head(cookie)]),
         Rule("/source", sources=[Own()]),
         Rule("/parser", sources=[Raw()]),
         Rule("/web", verifier=FakeVerifier()),
@@ -235,17 +236,21 @@ def test_a_malicious_visitor_is_refused_even_where_none_is_ever_told(runner):
 
 class Down:
     def claim(self, key, seconds):
-        raise ClaimsError("down")
+        raise ReplayStoreError("down")
 
     async def aclaim(self, key, seconds):
-        raise ClaimsError("down")
+        raise ReplayStoreError("down")
 
 
 @every_face
 @pytest.mark.parametrize("policy", ["verify", "deny"])
-def test_while_claims_are_down_no_ticket_could_be_spent_twice(runner, policy, caplog):
+def test_while_the_replay_store_is_down_no_ticket_is_spent_twice(runner, policy, caplog):
     verifier = FakeVerifier(action=MINI_PROGRAM)
-    settings = {"claims": Down(), "on_claims_down": policy, "on_unavailable": "allow"}
+    settings = {
+        "replay_store": Down(),
+        "on_replay_store_error": policy,
+        "on_unavailable": "allow",
+    }
     guard = guard_of(verifier, **settings)
     outcome = runner(guard, Exchange(headers=(HEAD,)))
     assert (outcome.code, outcome.status) == ("verifier_unavailable", 503)
@@ -254,8 +259,8 @@ def test_while_claims_are_down_no_ticket_could_be_spent_twice(runner, policy, ca
 
 
 @every_face
-def test_while_claims_are_down_tickets_of_pages_go_on(runner):
-    guard = guard_of(FakeVerifier(action=MINI_PROGRAM), claims=Down())
+def test_while_the_replay_store_is_down_web_tickets_are_verified(runner):
+    guard = guard_of(FakeVerifier(action=MINI_PROGRAM), replay_store=Down())
     exchange = Exchange(target="/web", headers=(HEAD, *randstr(R)))
     assert runner(guard, exchange).code == ALLOWED
 
@@ -291,7 +296,7 @@ each_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
 
 
 @each_face
-def test_claims_stop_what_tencent_might_not(face, tencent, env, shared_tls):  # noqa: F811
+def test_the_replay_store_stops_what_tencent_might_not(face, tencent, env, shared_tls):  # noqa: F811
     guard = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env))
     pair = tencent.mint(kind="mini")
     assert [face(guard, sent(pair)).code for _ in range(2)] == [ALLOWED, "ticket_reused"]
@@ -365,7 +370,7 @@ def test_no_app_id_that_a_client_sends_picks_the_captcha(face, several, account,
 
 def ticket_of(account, client):
     pair = {"randstr": ""} | minted(account, client)
-    return Ticket(**pair, user_ip="203.0.113.7")
+    return Submission(**pair, user_ip="203.0.113.7")
 
 
 def test_verifiers_may_share_one_pool_of_connections(account):

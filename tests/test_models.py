@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcaptcha_middleware import Reason, Request, Ticket, Verdict
+from tcaptcha_middleware import Reason, RequestInfo, Submission, Verdict
 from tcaptcha_middleware.errors import VerifierError
 
 PROOF = [
@@ -35,23 +35,23 @@ def test_a_verdict_has_no_truth_value():
 
 
 def test_a_ticket_hides_both_halves():
-    shown = repr(Ticket("tr03secret", "@rand", "203.0.113.7"))
+    shown = repr(Submission("tr03secret", "@rand", "203.0.113.7"))
     assert "tr03secret" not in shown
     assert "@rand" not in shown
 
 
 def test_a_request_hides_what_may_hold_a_ticket():
-    request = Request("http", "GET", "/", b"ticket=tr03secret", ((b"x", b"tr03secret"),))
+    request = RequestInfo("http", "GET", "/", b"ticket=tr03secret", ((b"x", b"tr03secret"),))
     assert "tr03secret" not in repr(request)
 
 
 def test_a_hook_may_remember_what_it_said_of_a_request():
-    request = Request("http", "GET", "/", headers=[(b"x-a", b"1")])
+    request = RequestInfo("http", "GET", "/", headers=[(b"x-a", b"1")])
     assert {request: True}[request]
 
 
 def test_a_header_is_asked_for_in_any_case_and_found_every_time():
-    request = Request(
+    request = RequestInfo(
         "http", "GET", "/", headers=((b"x-a", b"1"), (b"x-a", b"2"), (b"b", b"3"))
     )
     assert request.header("x-A") == ["1", "2"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from faces import RUNNERS, Exchange, by_hand, through_asgi
+from adapters import RUNNERS, Exchange, by_hand, through_asgi
 
 from tcaptcha_middleware import (
     ConfigurationError,
@@ -241,12 +241,12 @@ def test_an_async_sink_is_refused():
         Guard(["/a"], FakeVerifier(), on_event=sink)
 
 
-class SyncClaims:
+class SyncReplayStore:
     def claim(self, key, seconds):
         raise NotImplementedError
 
 
-class AsyncClaims:
+class AsyncReplayStore:
     async def aclaim(self, key, seconds):
         raise NotImplementedError
 
@@ -257,17 +257,17 @@ class AsyncClaim:
 
 
 @pytest.mark.parametrize(
-    ("face", "claims", "mend"),
+    ("face", "replay_store", "mend"),
     [
-        (TCaptchaMiddleware, SyncClaims(), "no aclaim"),
-        (TCaptchaWSGIMiddleware, AsyncClaims(), "no claim"),
+        (TCaptchaMiddleware, SyncReplayStore(), "no aclaim"),
+        (TCaptchaWSGIMiddleware, AsyncReplayStore(), "no claim"),
         (TCaptchaWSGIMiddleware, AsyncClaim(), "call it aclaim"),
     ],
     ids=["blocking under ASGI", "awaited under WSGI", "async claim"],
 )
-def test_claims_of_the_wrong_colour_are_refused(face, claims, mend):
+def test_replay_stores_of_the_wrong_kind_are_refused(face, replay_store, mend):
     with pytest.raises(ConfigurationError, match=mend):
-        face(print, Guard(["/a"], FakeVerifier(), claims=claims))
+        face(print, Guard(["/a"], FakeVerifier(), replay_store=replay_store))
 
 
 def test_reasons_are_few_and_fit_for_labels():

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faces import RUNNERS, Exchange, by_hand
+from adapters import RUNNERS, Exchange, by_hand
 
 from tcaptcha_middleware import (
-    ClaimsError,
     ConfigurationError,
     Guard,
     MisconfiguredError,
     OutageError,
+    ReplayStoreError,
     Rule,
     ThrottledError,
     Unchecked,
@@ -231,7 +231,7 @@ class Unclaimable:
     def claim(self, key, seconds):
         if self.is_up:
             return True
-        raise ClaimsError("down")
+        raise ReplayStoreError("down")
 
     async def aclaim(self, key, seconds):
         return self.claim(key, seconds)
@@ -239,10 +239,12 @@ class Unclaimable:
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 def test_a_store_that_is_down_tells_nothing_of_tencent(runner):
-    verifier, claims = FakeVerifier(OutageError("down")), Unclaimable()
-    guard = Guard(["POST /login"], verifier, claims=claims, on_claims_down="deny")
+    verifier, replay_store = FakeVerifier(OutageError("down")), Unclaimable()
+    guard = Guard(
+        ["POST /login"], verifier, replay_store=replay_store, on_replay_store_error="deny"
+    )
     for number in range(FAILURES + 1):
-        for claims.is_up in (True, False):
+        for replay_store.is_up in (True, False):
             runner(guard, ticket("tr03new", number))
     assert len(verifier.tickets) == FAILURES
 

@@ -10,20 +10,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tcaptcha_middleware import (
     ConfigurationError,
-    Cookie,
-    Form,
-    Function,
     Guard,
-    Header,
-    Json,
     Page,
-    Query,
     Rule,
     TencentVerifier,
     csp_sources,
     in_thread,
+    sources,
 )
-from tcaptcha_middleware.tencent import aid
+from tcaptcha_middleware.tencent import aid_encrypted as aid
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
@@ -151,14 +146,20 @@ def test_the_language_is_told_where_one_is_set():
 
 
 SOURCES = {
-    "headers of other names": ([Header("T", "R")], ["T", "R"], None),
-    "fields of other names": ([Form("t", "r")], None, ["t", "r"]),
-    "JSON alone": ([Json()], None, None),
-    "a function": ([Function(lambda _: None)], None, None),
-    "a query": ([Query()], None, None),
-    "cookies": ([Cookie()], None, None),
+    "headers of other names": ([sources.Header("T", "R")], ["T", "R"], None),
+    "fields of other names": ([sources.Form("t", "r")], None, ["t", "r"]),
+    "JSON alone": ([sources.Json()], None, None),
+    "a function": ([sources.Head(lambda _: None)], None, None),
+    "a query": ([sources.Query()], None, None),
+    "cookies": ([sources.Cookie()], None, None),
     "the first of each": (
-        [Json(), Header("A", "B"), Form("c", "d"), Header(), Form()],
+        [
+            sources.Json(),
+            sources.Header("A", "B"),
+            sources.Form("c", "d"),
+            sources.Header(),
+            sources.Form(),
+        ],
         ["A", "B"],
         ["c", "d"],
     ),

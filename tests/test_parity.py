@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-from faces import ALLOWED, RUNNERS, UNCOVERED, Exchange
+from adapters import ALLOWED, RUNNERS, UNCOVERED, Exchange
 
 from tcaptcha_middleware import (
-    Cookie,
-    Form,
-    Function,
     Guard,
-    Header,
-    Json,
     MisconfiguredError,
     OutageError,
-    Query,
     Rule,
     ThrottledError,
     Verdict,
     VerifierError,
+    sources,
 )
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -367,15 +362,20 @@ def cookie(request: object) -> tuple[str, str] | None:
 
 @pytest.fixture
 def guard() -> Guard:
-    own = [Header("T", "R"), Query("t", "r"), Form("t", "r"), Json("c.t", "c.r")]
+    own = [
+        sources.Header("T", "R"),
+        sources.Query("t", "r"),
+        sources.Form("t", "r"),
+        sources.Json("c.t", "c.r"),
+    ]
     rules = [
         "POST /login",
         "/any",
         "OPTIONS /options",
         Rule("POST /own", sources=own),
-        Rule("POST /function", sources=[Function(cookie)]),
+        Rule("POST /function", sources=[sources.Head(cookie)]),
         Rule("POST /small", body_limit=10),
-        Rule("/cookie", sources=[Header(), Cookie()]),
+        Rule("/cookie", sources=[sources.Header(), sources.Cookie()]),
     ]
     return Guard(rules, FakeVerifier())
 

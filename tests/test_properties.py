@@ -9,7 +9,7 @@ from itertools import pairwise
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import pytest
-from faces import (
+from adapters import (
     ALLOWED,
     RUNNERS,
     UNCOVERED,
@@ -25,14 +25,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import (
-    Cookie,
     Guard,
-    Header,
-    Json,
     MisconfiguredError,
     OutageError,
-    Query,
-    Request,
+    RequestInfo,
     Rule,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
@@ -41,6 +37,7 @@ from tcaptcha_middleware import (
     Unchecked,
     Verdict,
     VerifierError,
+    sources,
 )
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import FakeVerifier
@@ -80,9 +77,16 @@ RULES = [
     Rule("/half", percent=50),
     Rule("/opened", on_unavailable="allow"),
     Rule("/asked", when=asks),
-    Rule("/own", sources=[Query(), Header("T", "R"), Json("c.ticket", "c.randstr")]),
+    Rule(
+        "/own",
+        sources=[
+            sources.Query(),
+            sources.Header("T", "R"),
+            sources.Json("c.ticket", "c.randstr"),
+        ],
+    ),
     Rule("/small", body_limit=48),
-    Rule("/cookie", sources=[Cookie("ticket", "randstr")]),
+    Rule("/cookie", sources=[sources.Cookie("ticket", "randstr")]),
 ]
 PATHS = {"/observed", "/half", "/opened", "/asked", "/own", "/small", "/mini", "/cookie"}
 
@@ -514,7 +518,7 @@ def test_dots_are_resolved_with_and_without_empty_segments(runner, target):
 def forwarded(*values, peer="10.0.0.1"):
     headers = [(b"forwarded", value.encode("latin-1")) for value in values]
     return TrustedProxies(["10.0.0.0/8"], "Forwarded")(
-        Request("http", "POST", "/", b"", headers, peer)
+        RequestInfo("http", "POST", "/", b"", headers, peer)
     )
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import OutageError, ThrottledError, VerifierError
+from tcaptcha_middleware.effects import Pause
 from tcaptcha_middleware.resilience.limits import Breaker, Budget, Bulkhead
 from tcaptcha_middleware.resilience.upstream import FAILURES, Upstream
-from tcaptcha_middleware.steps import Pause
 
 
 def opened(now: float = 0.0) -> Breaker:

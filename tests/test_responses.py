@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import Reason, Request
+from tcaptcha_middleware import Reason, RequestInfo
 from tcaptcha_middleware.responses import respond
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
@@ -34,8 +34,8 @@ PREFERRED = [
 ]
 
 
-def request(accept: str, method: str = "POST") -> Request:
-    return Request("http", method, "/", headers=((b"accept", accept.encode("latin-1")),))
+def request(accept: str, method: str = "POST") -> RequestInfo:
+    return RequestInfo("http", method, "/", headers=((b"accept", accept.encode("latin-1")),))
 
 
 @pytest.mark.parametrize(("accept", "media_type"), PREFERRED)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError
 from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
-from tcaptcha_middleware.matching.rules import METHODS, MatchCache, Matcher, parse
+from tcaptcha_middleware.matching.patterns import METHODS, MatchCache, Matcher, parse
 
 
 def covers(rule: str, method: str, path: str, **more: object) -> bool:
@@ -334,19 +334,21 @@ def test_rewritings_may_be_combined(rewrites, origin):
 @given(st.lists(st.sampled_from(sorted(METHODS)), min_size=1), PATHS, st.binary(max_size=20))
 def test_a_method_that_no_rule_names_is_covered_nowhere(named, path, raw):
     matcher = Matcher([parse(f"{method} /**") for method in named])
-    assert [one for one in matcher.unnamed if matcher.match(one, path, raw) is not None] == []
+    assert [
+        one for one in matcher.unmatched_methods if matcher.match(one, path, raw) is not None
+    ] == []
 
 
 @pytest.mark.parametrize(
-    ("rules", "unnamed"),
+    ("rules", "unmatched_methods"),
     [
         (["POST /login"], METHODS - {"POST"}),
         (["POST /login", "GET /admin/**"], METHODS - {"POST", "GET", "HEAD"}),
         (["POST /login", "/admin"], set()),
     ],
 )
-def test_whatever_a_rule_may_be_about_is_no_unnamed_method(rules, unnamed):
-    assert Matcher([parse(rule) for rule in rules]).unnamed == unnamed
+def test_whatever_a_rule_may_be_about_is_no_unnamed_method(rules, unmatched_methods):
+    assert Matcher([parse(rule) for rule in rules]).unmatched_methods == unmatched_methods
 
 
 @given(st.lists(st.sampled_from(["a", "b", "login", "users"]), max_size=5))

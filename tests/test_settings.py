@@ -23,13 +23,7 @@ from starlette.endpoints import HTTPEndpoint
 
 from tcaptcha_middleware import (
     ConfigurationError,
-    Cookie,
-    Form,
-    Function,
     Guard,
-    Header,
-    Json,
-    Query,
     Rule,
     Settings,
     TCaptchaMiddleware,
@@ -37,8 +31,9 @@ from tcaptcha_middleware import (
     TencentVerifier,
     TrustedProxies,
     in_thread,
+    sources,
 )
-from tcaptcha_middleware.claims.redis import RedisClaims
+from tcaptcha_middleware.replay.redis import RedisReplayStore
 from tcaptcha_middleware.testing import FakeVerifier
 
 
@@ -101,25 +96,34 @@ BAD_GUARDS = {
         lambda: Guard(["/a"], TencentVerifier.from_env),
         "such as TencentVerifier.from_env(), parentheses included",
     ),
-    "claims as a URL": (lambda: Guard(["/a"], V, claims="redis://h"), "such as RedisClaims("),
-    "claims over a client": (lambda: RedisClaims(Redis()), 'write RedisClaims("redis://'),
+    "claims as a URL": (
+        lambda: Guard(["/a"], V, replay_store="redis://h"),
+        "such as RedisReplayStore(",
+    ),
+    "claims over a client": (
+        lambda: RedisReplayStore(Redis()),
+        'write RedisReplayStore("redis://',
+    ),
     "claims over bytes": (
-        lambda: RedisClaims(b"redis://:secret@h"),
+        lambda: RedisReplayStore(b"redis://:secret@h"),
         "the URL is of type bytes: write",
     ),
-    "claims without a timeout": (lambda: RedisClaims("redis://h", timeout=0), "above 0"),
-    "claims that wait for ever": (lambda: RedisClaims("redis://h", timeout=500), "in seconds"),
+    "claims without a timeout": (lambda: RedisReplayStore("redis://h", timeout=0), "above 0"),
+    "claims that wait for ever": (
+        lambda: RedisReplayStore("redis://h", timeout=500),
+        "in seconds",
+    ),
     "a verifier's class": (lambda: Guard(["/a"], FakeVerifier), "instance"),
     "a rule's bad verifier": (
         lambda: Guard([Rule("/a", verifier=object())], V),
         "/a: verifier is object, which has neither verify nor averify",
     ),
     "no sources": (lambda: Guard(["/a"], V, sources=[]), "sources is empty"),
-    "a source's class": (lambda: Guard(["/a"], V, sources=[Header]), "is no source"),
+    "a source's class": (lambda: Guard(["/a"], V, sources=[sources.Header]), "is no source"),
     "sources as None": (lambda: Guard(["/a"], V, sources=None), "is no source"),
     "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
     "cookies alone where none count": (
-        lambda: Guard(["GET /a", Rule("POST,PUT /b", sources=[Cookie()])], V),
+        lambda: Guard(["GET /a", Rule("POST,PUT /b", sources=[sources.Cookie()])], V),
         "POST,PUT /b: cookies count in GET and HEAD alone: name another source",
     ),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
@@ -150,12 +154,15 @@ BAD_GUARDS = {
     "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
     "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
     "body_timeout NaN": (lambda: Guard(["/a"], V, body_timeout=float("nan")), "body_timeout"),
-    "one name for both halves": (lambda: Form("x", "x"), "two different names"),
-    "header names that differ in case": (lambda: Header("X", "x"), "two different names"),
-    "a blank name": (lambda: Json("", "r"), "two different names"),
-    "a blank query name": (lambda: Query("t", ""), "two different names"),
-    "a header name with an underscore": (lambda: Header("X_T", "X-R"), "header's name"),
-    "a header name with a blank": (lambda: Header("X T", "X-R"), "header's name"),
+    "one name for both halves": (lambda: sources.Form("x", "x"), "two different names"),
+    "header names that differ in case": (
+        lambda: sources.Header("X", "x"),
+        "two different names",
+    ),
+    "a blank name": (lambda: sources.Json("", "r"), "two different names"),
+    "a blank query name": (lambda: sources.Query("t", ""), "two different names"),
+    "a header name with an underscore": (lambda: sources.Header("X_T", "X-R"), "header's name"),
+    "a header name with a blank": (lambda: sources.Header("X T", "X-R"), "header's name"),
     "a guard that is none": (lambda: TCaptchaMiddleware(print, V), "guard is a Guard"),
     "the arguments swapped": (
         lambda: TCaptchaWSGIMiddleware(Guard(["/a"], V), print),
@@ -298,9 +305,9 @@ def test_a_class_may_make_the_answer_to_a_refused_request():
 
 
 COOKIES_THAT_COUNT = {
-    "every method": ("/a", [Cookie()]),
-    "GET among others": ("POST,GET /a", [Cookie()]),
-    "another source too": ("POST /a", [Cookie(), Header()]),
+    "every method": ("/a", [sources.Cookie()]),
+    "GET among others": ("POST,GET /a", [sources.Cookie()]),
+    "another source too": ("POST /a", [sources.Cookie(), sources.Header()]),
 }
 
 
@@ -316,7 +323,7 @@ def test_a_function_may_stand_for_the_sources():
         return None
 
     guard = Guard([Rule("/a", sources=find)], V)
-    assert guard.match("GET", "/a").settings.sources == (Function(find),)
+    assert guard.match("GET", "/a").settings.sources == (sources.Head(find),)
 
 
 def test_a_guard_cannot_be_changed():

@@ -154,7 +154,7 @@ def test_a_redis_that_dies_and_comes_back_costs_nobody_a_ticket(
     assert {tuple(codes) for codes in answers} == {tuple(once)}
     spent = site.runs()
     assert len(spent) == len(set(spent))
-    assert any("the claims store failed" in log.read_text() for log in site.logs)
+    assert any("the replay store failed" in log.read_text() for log in site.logs)
 
 
 def slow_check(wire, tencent, pair):

@@ -12,15 +12,13 @@ from tcaptcha_middleware import (
     ConfigurationError,
     MisconfiguredError,
     OutageError,
+    Submission,
     ThrottledError,
-    Ticket,
     Verdict,
     VerifierError,
 )
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.signing import authorization
-from tcaptcha_middleware.tencent.wire import (
+from tcaptcha_middleware.tencent.api import (
     SITES,
     call,
     endpoint,
@@ -29,9 +27,11 @@ from tcaptcha_middleware.tencent.wire import (
     read_answer,
     read_document,
 )
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.signing import authorization
 
 CAPTCHA = Captcha(123456789, "1234567891011121314151516")
-TICKET = Ticket("ticket-ok", "@abc", "203.0.113.8")
+TICKET = Submission("ticket-ok", "@abc", "203.0.113.8")
 KEY = ("AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", None)
 NOON = 1551113065
 
@@ -75,9 +75,9 @@ def test_every_parameter_is_documented_and_of_its_type():
     assert kinds == TYPES
 
 
-@given(st.builds(Ticket, st.text(), st.text(), st.text()))
-@example(Ticket("\ud800", '"\\\0', "\u2028"))
-@example(Ticket('","CaptchaType":1,"x":"', "é", "登"))
+@given(st.builds(Submission, st.text(), st.text(), st.text()))
+@example(Submission("\ud800", '"\\\0', "\u2028"))
+@example(Submission('","CaptchaType":1,"x":"', "é", "登"))
 def test_the_call_is_ascii_json_that_no_ticket_breaks_out_of(ticket):
     body = call(CAPTCHA, ticket, WEB)
     assert body.isascii()

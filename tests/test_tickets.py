@@ -13,22 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import (
-    ConfigurationError,
-    Cookie,
-    Form,
-    Function,
-    Header,
-    Json,
-    Query,
-    Reason,
-    Request,
-    Ticket,
-)
+from tcaptcha_middleware import ConfigurationError, Reason, RequestInfo, Submission, sources
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.bodies import Multipart
-from tcaptcha_middleware.extraction.extract import Extraction
-from tcaptcha_middleware.extraction.pairs import NOTHING, Flaw, Seen, half, screen
+from tcaptcha_middleware.extraction.extractor import Extractor
+from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair, half, screen
+from tcaptcha_middleware.extraction.parsers import Multipart
 from tcaptcha_middleware.extraction.sources import (
     DEFAULT_SOURCES,
     HeadSource,
@@ -46,9 +35,9 @@ JSON = "application/json"
 T, R = "tr03goodticket*", "@rand"
 
 
-def request(*headers: tuple[str, str], query: bytes = b"") -> Request:
+def request(*headers: tuple[str, str], query: bytes = b"") -> RequestInfo:
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-    return Request("http", "POST", "/login", query, raw)
+    return RequestInfo("http", "POST", "/login", query, raw)
 
 
 def part(name: str, value: str, more: str = "") -> bytes:
@@ -61,10 +50,10 @@ END = b"--B--\r\n"
 
 def read(
     source: BodySource, content_type: str, *pieces: bytes, alone: bool = False
-) -> Seen | type[RequestBodyError]:
+) -> PartialPair | type[RequestBodyError]:
     """Feed a parser as the walk does; what it has seen, or that it refused."""
     seen = fed(source, content_type, pieces, needs_randstr=not alone)
-    return Seen(seen.ticket, "") if alone and seen is not RequestBodyError else seen
+    return PartialPair(seen.ticket, "") if alone and seen is not RequestBodyError else seen
 
 
 def fed(source, content_type, pieces, *, needs_randstr):
@@ -79,19 +68,19 @@ def fed(source, content_type, pieces, *, needs_randstr):
         return RequestBodyError
 
 
-def asked(seen: Seen | type[RequestBodyError]) -> object:
+def asked(seen: PartialPair | type[RequestBodyError]) -> object:
     """Ask what the walk asks."""
     if seen is RequestBodyError:
         return seen
     return seen.pair()
 
 
-def seen_of(tickets: list[object], randstrs: list[object]) -> Seen:
-    return Seen(half(tickets), half(randstrs))
+def seen_of(tickets: list[object], randstrs: list[object]) -> PartialPair:
+    return PartialPair(half(tickets), half(randstrs))
 
 
 def parser_of(sources, request):
-    return Extraction(Settings(sources=sources), needs_randstr=True).parser(request)
+    return Extractor(Settings(sources=sources), needs_randstr=True).parser(request)
 
 
 def cut(body: bytes, places: set[int]) -> list[bytes]:
@@ -119,7 +108,7 @@ SCRAPS = {
         part("ticket", T, '; filename="t"').decode(),
     ],
 }
-SOURCES = {URLENCODED: Form(), JSON: Json(), MULTIPART: Form()}
+SOURCES = {URLENCODED: sources.Form(), JSON: sources.Json(), MULTIPART: sources.Form()}
 BODIES = {
     kind: st.binary()
     | st.lists(st.sampled_from(scraps), max_size=12).map(
@@ -189,7 +178,7 @@ def test_an_unread_preamble_is_refused_however_it_is_cut():
     # A parser that looks for the first dash alone would find one, or not, piece by piece.
     body = b"\r\nA preamble.\r\n" + part("ticket", T) + part("randstr", R) + END
     for place in range(len(body)):
-        assert read(Form(), MULTIPART, body[:place], body[place:]) is RequestBodyError
+        assert read(sources.Form(), MULTIPART, body[:place], body[place:]) is RequestBodyError
 
 
 NAME = b'Content-Disposition: form-data; name="ticket"'
@@ -214,32 +203,32 @@ PARTS = {
 @pytest.mark.parametrize(("head", "tickets"), PARTS.values(), ids=PARTS)
 def test_a_part_is_a_field_by_its_name_and_no_file(head, tickets):
     body = b"--B\r\n" + head + b"\r\n\r\n" + T.encode() + b"\r\n" + part("randstr", R) + END
-    assert read(Form(), MULTIPART, body) == seen_of(tickets, [R])
+    assert read(sources.Form(), MULTIPART, body) == seen_of(tickets, [R])
 
 
 def test_a_multipart_form_is_read_no_further_than_the_pair():
-    parser = Form().parser(MULTIPART, needs_randstr=True)
+    parser = sources.Form().parser(MULTIPART, needs_randstr=True)
     assert parser.feed(part("ticket", T)) is None
     assert parser.feed(part("randstr", R)) is None
     assert parser.feed(b"--B\r\n").pair() == (T, R)
 
 
 def test_a_multipart_form_is_read_no_further_than_a_ticket_that_is_alone():
-    parser = Form().parser(MULTIPART, needs_randstr=False)
+    parser = sources.Form().parser(MULTIPART, needs_randstr=False)
     assert parser.feed(part("randstr", R)) is None
     assert parser.feed(part("ticket", T)) is None
     assert parser.feed(b"--B\r\n").pair() == (T, "")
 
 
 def test_a_multipart_form_without_the_pair_is_read_to_its_end():
-    assert read(Form(), MULTIPART, part("a", "b"), END, b"epilogue") == NOTHING
-    assert read(Form(), MULTIPART, part("a", "b"), b"") is RequestBodyError
+    assert read(sources.Form(), MULTIPART, part("a", "b"), END, b"epilogue") == NOTHING
+    assert read(sources.Form(), MULTIPART, part("a", "b"), b"") is RequestBodyError
 
 
 def test_what_follows_the_pair_is_not_looked_at():
     second = part("ticket", "other") + b"--B\r\n\0"
-    seen = read(Form(), MULTIPART, part("ticket", T) + part("randstr", R) + second)
-    assert seen == Seen(T, R)
+    seen = read(sources.Form(), MULTIPART, part("ticket", T) + part("randstr", R) + second)
+    assert seen == PartialPair(T, R)
 
 
 BOUNDARIES = {
@@ -254,7 +243,7 @@ BOUNDARIES = {
 @pytest.mark.parametrize("content_type", BOUNDARIES.values(), ids=BOUNDARIES)
 def test_a_multipart_form_needs_a_boundary(content_type):
     with pytest.raises(RequestBodyError, match="boundary"):
-        Form().parser(content_type, needs_randstr=True)
+        sources.Form().parser(content_type, needs_randstr=True)
 
 
 @settings(deadline=None)
@@ -298,7 +287,7 @@ def test_the_media_type_says_who_reads_the_body(content_type, kind):
     given_request = request(("Content-Type", content_type))
     readers = {
         name: parser_of([source], given_request) is not None
-        for name, source in (("form", Form()), ("json", Json()))
+        for name, source in (("form", sources.Form()), ("json", sources.Json()))
     }
     assert [name for name, reads in readers.items() if reads] == ([kind] if kind else [])
     assert (parser_of(DEFAULT_SOURCES, given_request) is not None) == (kind is not None)
@@ -306,9 +295,11 @@ def test_the_media_type_says_who_reads_the_body(content_type, kind):
 
 def test_the_first_source_that_reads_the_body_has_it_alone():
     given_request = request(("Content-Type", JSON))
-    parser = parser_of([Header(), Json("t", "r"), Json()], given_request)
+    parser = parser_of(
+        [sources.Header(), sources.Json("t", "r"), sources.Json()], given_request
+    )
     parser.feed(b'{"ticket": "no", "t": "yes"}')
-    assert parser.finish() == Seen("yes")
+    assert parser.finish() == PartialPair("yes")
 
 
 def test_of_two_media_types_the_first_holds():
@@ -320,7 +311,9 @@ def test_without_a_media_type_no_body_is_read():
     assert parser_of(DEFAULT_SOURCES, request()) is None
 
 
-@pytest.mark.parametrize("source", [Header(), Query(), Function(lambda _: None)], ids=repr)
+@pytest.mark.parametrize(
+    "source", [sources.Header(), sources.Query(), sources.Head(lambda _: None)], ids=repr
+)
 def test_a_source_in_the_head_reads_no_body(source):
     assert parser_of([source], request(("Content-Type", JSON))) is None
 
@@ -335,7 +328,7 @@ def test_a_compressed_body_is_refused_where_it_would_be_read(encoding):
     compressed = ("Content-Encoding", encoding)
     with pytest.raises(RequestBodyError, match="compressed"):
         parser_of(DEFAULT_SOURCES, request(("Content-Type", JSON), compressed))
-    assert parser_of([Header()], request(("Content-Type", JSON), compressed)) is None
+    assert parser_of([sources.Header()], request(("Content-Type", JSON), compressed)) is None
 
 
 @pytest.mark.parametrize("encoding", ["", "identity"], ids=repr)
@@ -368,19 +361,19 @@ JSON_PATHS = {
 
 @pytest.mark.parametrize(("path", "body", "found"), JSON_PATHS.values(), ids=JSON_PATHS)
 def test_a_dot_leads_into_an_object(path, body, found):
-    assert read(Json(path, "r"), JSON, body.encode()) == seen_of(found, [])
+    assert read(sources.Json(path, "r"), JSON, body.encode()) == seen_of(found, [])
 
 
 PAIR = json.dumps({"ticket": T, "randstr": R})
 
 
 def test_a_byte_order_mark_does_no_harm():
-    assert read(Json(), JSON, PAIR.encode("utf-8-sig")) == Seen(T, R)
+    assert read(sources.Json(), JSON, PAIR.encode("utf-8-sig")) == PartialPair(T, R)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_json_is_utf_8_and_nothing_else(encoding):
-    assert read(Json(), JSON, PAIR.encode(encoding)) is RequestBodyError
+    assert read(sources.Json(), JSON, PAIR.encode(encoding)) is RequestBodyError
 
 
 NO_TEXT = ["1", "-1.5", "1e999", "true", "false", "[]", '["a"]', "{}", '{"a": "b"}', "NaN"]
@@ -388,7 +381,7 @@ NO_TEXT = ["1", "-1.5", "1e999", "true", "false", "[]", '["a"]', "{}", '{"a": "b
 
 @pytest.mark.parametrize("value", [*NO_TEXT, "1" * 5000], ids=lambda value: value[:10])
 def test_a_json_value_that_is_no_text_is_no_ticket(value):
-    seen = read(Json(), JSON, f'{{"ticket": {value}, "randstr": "r"}}'.encode())
+    seen = read(sources.Json(), JSON, f'{{"ticket": {value}, "randstr": "r"}}'.encode())
     assert seen.complete
     assert seen.pair() is Reason.TICKET_MALFORMED
 
@@ -398,7 +391,7 @@ def test_a_json_value_that_is_no_text_is_no_ticket(value):
 def test_a_deep_ticket_is_refused_and_not_recursed_into(level, depth):
     deep = level * depth + "1" + ("}" if level[0] == "{" else "]") * depth
     body = f'{{"ticket": {deep}, "ticket": {deep}, "randstr": "r"}}'
-    seen = read(Json(), JSON, body.encode())
+    seen = read(sources.Json(), JSON, body.encode())
     assert asked(seen) in (RequestBodyError, Reason.TICKET_MALFORMED)
 
 
@@ -417,17 +410,21 @@ def test_thousands_of_tickets_are_compared_once_each():
             compared.append(other)
             return str.__ne__(self, other)
 
-    assert half([Counting(number) for number in range(1000)]) is Flaw.AMBIGUOUS
+    assert half([Counting(number) for number in range(1000)]) is Invalid.AMBIGUOUS
     assert len(compared) < 10 * 1000
 
 
 def test_halves_of_several_sources_add_up():
-    together = Seen("a").and_also(seen_of(["a", "", None], ["r"]))
-    assert together == Seen("a", "r")
-    assert together.and_also(Seen(randstr="s")).pair() is Reason.TICKET_AMBIGUOUS
-    assert Seen("a").and_also(Seen(Flaw.NO_TEXT, "r")).pair() is Reason.TICKET_AMBIGUOUS
+    together = PartialPair("a").and_also(seen_of(["a", "", None], ["r"]))
+    assert together == PartialPair("a", "r")
+    assert together.and_also(PartialPair(randstr="s")).pair() is Reason.TICKET_AMBIGUOUS
     assert (
-        Seen(Flaw.NO_TEXT).and_also(Seen(Flaw.NO_TEXT, "r")).pair() is Reason.TICKET_MALFORMED
+        PartialPair("a").and_also(PartialPair(Invalid.NO_TEXT, "r")).pair()
+        is Reason.TICKET_AMBIGUOUS
+    )
+    assert (
+        PartialPair(Invalid.NO_TEXT).and_also(PartialPair(Invalid.NO_TEXT, "r")).pair()
+        is Reason.TICKET_MALFORMED
     )
     assert NOTHING.and_also(together) == together.and_also(NOTHING) == together
 
@@ -435,30 +432,32 @@ def test_halves_of_several_sources_add_up():
 @pytest.mark.parametrize("values", [[], [""], [None], ["", None]], ids=repr)
 def test_an_empty_half_is_not_filled_in(values):
     assert half(values) is None
-    for seen in (Seen(half(values), "r"), Seen("t", half(values))):
+    for seen in (PartialPair(half(values), "r"), PartialPair("t", half(values))):
         assert not seen.complete
         assert seen.pair() is Reason.TICKET_MISSING
 
 
 def test_nobody_can_send_what_stands_for_a_flaw():
-    for flaw in Flaw:
+    for flaw in Invalid:
         assert half([flaw.value]) == flaw.value
-        assert Seen(flaw.value, flaw.name).pair() == (flaw.value, flaw.name)
+        assert PartialPair(flaw.value, flaw.name).pair() == (flaw.value, flaw.name)
 
 
 RANDSTRS = [[], [""], ["r"], ["r", "s"]]
 
 
 @pytest.mark.parametrize("randstrs", RANDSTRS, ids=repr)
-@pytest.mark.parametrize("sources", [DEFAULT_SOURCES, [Header()]], ids=["any", "header"])
+@pytest.mark.parametrize(
+    "sources", [DEFAULT_SOURCES, [sources.Header()]], ids=["any", "header"]
+)
 def test_a_randstr_that_is_not_needed_changes_nothing(sources, randstrs):
-    extraction = Extraction(Settings(sources=sources), needs_randstr=False)
+    extraction = Extractor(Settings(sources=sources), needs_randstr=False)
 
     def found(*tickets):
         names = {"x-captcha-ticket": tickets, "x-captcha-randstr": randstrs}
         headers = [(name, value) for name, values in names.items() for value in values]
         with pytest.raises(StopIteration) as stop:
-            next(extraction.walk(request(*headers), may_hang_up=True))
+            next(extraction.walk(request(*headers), may_disconnect=True))
         return stop.value.value
 
     assert found("t") == found("", "t", "t") == ("t", "")
@@ -482,18 +481,18 @@ HEADERS = {
 @pytest.mark.parametrize(("values", "found"), HEADERS.values(), ids=HEADERS)
 def test_a_comma_joins_repeated_headers(values, found):
     head = request(*(("x-captcha-ticket", value) for value in values))
-    assert Header().find(head) == seen_of(found, [])
+    assert sources.Header().find(head) == seen_of(found, [])
 
 
 def test_headers_of_other_names_are_found():
     head = request(("t", T), ("r", R), ("x-captcha-ticket", "no"))
-    assert Header("T", "R").find(head) == Seen(T, R)
+    assert sources.Header("T", "R").find(head) == PartialPair(T, R)
 
 
 @given(st.binary(), st.binary())
 def test_no_header_raises(name, value):
     raw = [(name, value), (b"x-captcha-ticket", value)]
-    asked(Header().find(Request("http", "POST", "/", headers=raw)))
+    asked(sources.Header().find(RequestInfo("http", "POST", "/", headers=raw)))
 
 
 QUERIES = {
@@ -513,63 +512,63 @@ QUERIES = {
 
 @pytest.mark.parametrize(("query", "found"), QUERIES.items(), ids=[*map(repr, QUERIES)])
 def test_a_query_is_read_like_a_form(query, found):
-    assert Query().find(request(query=query.encode())) == seen_of(*found)
-    assert read(Form(), URLENCODED, query.encode()) == seen_of(*found)
+    assert sources.Query().find(request(query=query.encode())) == seen_of(*found)
+    assert read(sources.Form(), URLENCODED, query.encode()) == seen_of(*found)
 
 
 def test_parameters_of_other_names_are_found():
     head = request(query=b"t=a&r=b&ticket=no")
-    assert Query("t", "r").find(head) == Seen("a", "b")
+    assert sources.Query("t", "r").find(head) == PartialPair("a", "b")
 
 
 @given(st.binary())
 def test_no_query_raises(query):
-    asked(Query().find(request(query=query)))
+    asked(sources.Query().find(request(query=query)))
 
 
-def get(value: bytes, method: str = "GET", kind: str = "http") -> Request:
-    return Request(kind, method, "/", headers=[(b"cookie", value)])
+def get(value: bytes, method: str = "GET", kind: str = "http") -> RequestInfo:
+    return RequestInfo(kind, method, "/", headers=[(b"cookie", value)])
 
 
 PAIR_COOKIES = b"tcaptcha_ticket=tr03%2A; tcaptcha_randstr=%40rand"
-FOUND = Seen("tr03*", "@rand")
+FOUND = PartialPair("tr03*", "@rand")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "get"])
 def test_cookies_are_read_where_nothing_is_changed(method):
-    assert Cookie().find(get(PAIR_COOKIES, method)) == FOUND
+    assert sources.Cookie().find(get(PAIR_COOKIES, method)) == FOUND
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", ""])
 def test_cookies_are_read_nowhere_else(method):
-    assert Cookie().find(get(PAIR_COOKIES, method)) == NOTHING
+    assert sources.Cookie().find(get(PAIR_COOKIES, method)) == NOTHING
 
 
 def test_what_another_host_planted_does_not_hurt_the_hosts_own_cookies():
     own = PAIR_COOKIES.replace(b"tcaptcha", b"__Host-tcaptcha")
     planted = b"tcaptcha_ticket=planted; tcaptcha_randstr=planted; tcaptcha_ticket=more; "
-    assert Cookie().find(get(planted + own)) == FOUND
+    assert sources.Cookie().find(get(planted + own)) == FOUND
     half = b"__Host-tcaptcha_ticket=half; "
-    assert Cookie().find(get(half + PAIR_COOKIES)) == FOUND
+    assert sources.Cookie().find(get(half + PAIR_COOKIES)) == FOUND
 
 
 def test_no_cookie_opens_a_websocket():
-    assert Cookie().find(get(PAIR_COOKIES, kind="websocket")) == NOTHING
+    assert sources.Cookie().find(get(PAIR_COOKIES, kind="websocket")) == NOTHING
 
 
 def test_cookies_of_other_names_are_found():
     head = get(b"t=a; r=b; " + PAIR_COOKIES)
-    assert Cookie("t", "r").find(head) == Seen("a", "b")
+    assert sources.Cookie("t", "r").find(head) == PartialPair("a", "b")
 
 
 @given(st.binary() | st.text("tr=;, %4é").map(lambda text: text.encode("latin-1")))
 @example(PAIR_COOKIES)
 def test_no_cookie_raises_and_none_is_made_up(value):
-    seen = Cookie("t", "r").find(get(value))
+    seen = sources.Cookie("t", "r").find(get(value))
     asked(seen)
     told = {part.strip() for part in re.split("[;,]", value.decode("latin-1"))}
     for name, found in (("t", seen.ticket), ("r", seen.randstr)):
-        assert found in (None, Flaw.AMBIGUOUS) or found in {
+        assert found in (None, Invalid.AMBIGUOUS) or found in {
             unquote(part.partition("=")[2].strip())
             for part in told
             if part.partition("=")[0].strip() == name
@@ -582,22 +581,22 @@ BAD_COOKIES = ["a b", "a;b", "a=b", "a,b", "é", "a\n", '"a"', "a/b"]
 @pytest.mark.parametrize("name", BAD_COOKIES)
 def test_what_cannot_be_a_cookies_name_is_refused(name):
     with pytest.raises(ConfigurationError, match="cookie's name"):
-        Cookie(name, "r")
+        sources.Cookie(name, "r")
     with pytest.raises(ConfigurationError, match="cookie's name"):
-        Cookie("t", name)
+        sources.Cookie("t", name)
 
 
 def test_one_cookie_cannot_hold_both_halves():
     with pytest.raises(ConfigurationError, match="two different names"):
-        Cookie("a", "a")
+        sources.Cookie("a", "a")
 
 
 def test_a_function_gets_the_head_and_returns_a_pair_or_none():
     def find(head):
         return (head.path, R) if head.query else None
 
-    assert Function(find).find(request(query=b"x")) == Seen("/login", R)
-    assert Function(find).find(request()) == NOTHING
+    assert sources.Head(find).find(request(query=b"x")) == PartialPair("/login", R)
+    assert sources.Head(find).find(request()) == NOTHING
 
 
 def function(head):
@@ -606,16 +605,19 @@ def function(head):
 
 class Own(HeadSource):
     def find(self, request):
-        return Seen(T, R)
+        return PartialPair(T, R)
 
 
 OWN = Own()
 LISTS = {
-    "a list": ([Header(), Json()], (Header(), Json())),
-    "a tuple": ((Form(),), (Form(),)),
-    "one source": (Query(), (Query(),)),
-    "a function": (function, (Function(function),)),
-    "a function among sources": ([Header(), function], (Header(), Function(function))),
+    "a list": ([sources.Header(), sources.Json()], (sources.Header(), sources.Json())),
+    "a tuple": ((sources.Form(),), (sources.Form(),)),
+    "one source": (sources.Query(), (sources.Query(),)),
+    "a function": (function, (sources.Head(function),)),
+    "a function among sources": (
+        [sources.Header(), function],
+        (sources.Header(), sources.Head(function)),
+    ),
     "a source of one's own": ([OWN], (OWN,)),
 }
 
@@ -630,13 +632,13 @@ NO_SOURCES = {
     "an empty text": ("", "sources is empty"),
     "a text": ("header", "is no source"),
     "None": (None, "is no source"),
-    "a class": (Header, "is no source"),
-    "a class in a list": ([Header], "is no source"),
+    "a class": (sources.Header, "is no source"),
+    "a class in a list": ([sources.Header], "is no source"),
     "a class of one's own": ([OrderedDict], "is no source"),
-    "a number": ([Header(), 1], "is no source"),
-    "a list in a list": ([[Header()]], "is no source"),
-    "a set": ({Header()}, "is no source"),
-    "an iterator": (iter([Header()]), "is no source"),
+    "a number": ([sources.Header(), 1], "is no source"),
+    "a list in a list": ([[sources.Header()]], "is no source"),
+    "a set": ({sources.Header()}, "is no source"),
+    "an iterator": (iter([sources.Header()]), "is no source"),
 }
 
 
@@ -646,7 +648,7 @@ def test_what_is_no_source_is_refused(sources, told):
         as_sources(sources)
 
 
-@pytest.mark.parametrize("kind", [Header, Query, Form, Json])
+@pytest.mark.parametrize("kind", [sources.Header, sources.Query, sources.Form, sources.Json])
 @pytest.mark.parametrize("names", [("", "r"), ("t", ""), ("x", "x")], ids=repr)
 def test_a_pair_needs_two_names(kind, names):
     with pytest.raises(ConfigurationError, match="two different names"):
@@ -655,16 +657,16 @@ def test_a_pair_needs_two_names(kind, names):
 
 def test_only_a_headers_names_are_the_same_in_another_case():
     with pytest.raises(ConfigurationError, match="two different names"):
-        Header("X-T", "x-t")
-    assert Json("T", "t")
+        sources.Header("X-T", "x-t")
+    assert sources.Json("T", "t")
 
 
 @pytest.mark.parametrize("name", ["X_T", "X T", "X:T", "X-T\r\n", "X-é", "X/T", '"X"', "X-T\n"])
 def test_what_cannot_be_a_headers_name_is_refused(name):
     with pytest.raises(ConfigurationError, match="header's name"):
-        Header(name, "X-R")
+        sources.Header(name, "X-R")
     with pytest.raises(ConfigurationError, match="header's name"):
-        Header("X-T", name)
+        sources.Header("X-T", name)
 
 
 SHAPES = {
@@ -691,7 +693,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("pair", "reason"), SHAPES.values(), ids=SHAPES)
 def test_only_what_can_be_a_ticket_is_worth_a_call(pair, reason):
-    assert screen(Ticket(*pair, "203.0.113.7")) is reason
+    assert screen(Submission(*pair, "203.0.113.7")) is reason
 
 
 ALONE = {name: row for name, row in SHAPES.items() if "randstr" not in name}
@@ -699,4 +701,4 @@ ALONE = {name: row for name, row in SHAPES.items() if "randstr" not in name}
 
 @pytest.mark.parametrize(("pair", "reason"), ALONE.values(), ids=ALONE)
 def test_a_ticket_alone_is_screened_like_any_other(pair, reason):
-    assert screen(Ticket(pair[0], "", "203.0.113.7")) is reason
+    assert screen(Submission(pair[0], "", "203.0.113.7")) is reason

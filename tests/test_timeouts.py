@@ -9,11 +9,11 @@ from concurrent.futures import Future as ThreadFuture
 import anyio
 import anyio.lowlevel
 import pytest
-from faces import Exchange, scope_of
+from adapters import Exchange, scope_of
 
-from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware, Verdict, decision
-from tcaptcha_middleware.resilience.timeouts import within
+from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware, Verdict, get_decision
 from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.timeouts import within
 
 PAIR = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -49,7 +49,7 @@ def answer_of(guard, backend):
     told = []
 
     async def app(scope, receive, send):
-        told.append(decision(scope).unchecked)
+        told.append(get_decision(scope).unchecked)
 
     async def send(message):
         if message["type"] == "http.response.body":
@@ -69,8 +69,10 @@ def hanging_verifier(forever, **settings):
     return Guard(["/login"], forever, check_timeout=0.02, **settings)
 
 
-def hanging_claims(forever, **settings):
-    return Guard(["/login"], FakeVerifier(), claims=forever, check_timeout=0.02, **settings)
+def hanging_replay_store(forever, **settings):
+    return Guard(
+        ["/login"], FakeVerifier(), replay_store=forever, check_timeout=0.02, **settings
+    )
 
 
 def hanging_when(forever, **settings):
@@ -80,8 +82,12 @@ def hanging_when(forever, **settings):
 HANGING = {
     "a verifier": (hanging_verifier, {}, "verifier_unavailable"),
     "a verifier, allowed": (hanging_verifier, {"on_unavailable": "allow"}, "unavailable"),
-    "a store": (hanging_claims, {}, None),
-    "a store, denied": (hanging_claims, {"on_claims_down": "deny"}, "verifier_unavailable"),
+    "a store": (hanging_replay_store, {}, None),
+    "a store, denied": (
+        hanging_replay_store,
+        {"on_replay_store_error": "deny"},
+        "verifier_unavailable",
+    ),
     "a when": (hanging_when, {"on_unavailable": "allow"}, "misconfigured"),
 }
 
@@ -102,7 +108,7 @@ def test_a_store_that_never_answers_is_no_outage_of_tencents(backend):
             return Verdict(1)
 
     settings = {"check_timeout": 1, "on_unavailable": "allow"}
-    guard = Guard(["/login"], Working(), claims=Forever(), **settings)
+    guard = Guard(["/login"], Working(), replay_store=Forever(), **settings)
     assert answer_of(guard, backend) == [None]
 
 
@@ -124,7 +130,7 @@ def test_claim_and_check_share_one_deadline(backend):
             return Verdict(1)
 
     both = Slow()
-    guard = Guard(["/login"], both, claims=both, check_timeout=0.4)
+    guard = Guard(["/login"], both, replay_store=both, check_timeout=0.4)
     assert answer_of(guard, backend) == ["verifier_unavailable"]
 
 
@@ -210,7 +216,7 @@ def test_the_wait_for_a_place_is_not_the_verifiers_time(backend):
         max_checks=1,
         check_timeout=0.45,
         on_unavailable="allow",
-        claims=Anybody(),
+        replay_store=Anybody(),
     )
     told = []
 

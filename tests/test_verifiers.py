@@ -39,10 +39,10 @@ from tencents import (  # noqa: F401
 from tcaptcha_middleware import (
     MisconfiguredError,
     OutageError,
+    Submission,
     TencentMiniProgramVerifier,
     TencentVerifier,
     ThrottledError,
-    Ticket,
     Verdict,
     VerifierError,
     in_thread,
@@ -153,10 +153,10 @@ class Bench:
     """A verifier of one colour, before a Tencent of its own."""
 
     tencent: object
-    colour: str
+    style: str
 
     def check(self, *tickets, together=False, **settings):
-        make, run = EVERY[self.colour]
+        make, run = EVERY[self.style]
         arguments = {"timeout": 5.0} | self.tencent.arguments(**settings)
         return run(make(**arguments), tickets, together=together)
 
@@ -240,15 +240,15 @@ def test_tencent_is_told_no_randstr_of_a_mini_program(bench):
 def test_a_ticket_of_the_other_kind_is_no_good(bench):
     kind = {"web": "mini", "mini": "web"}[bench.tencent.kind]
     pair = {"randstr": "@r"} | bench.tencent.mint(kind=kind)
-    [verdict] = bench.check(Ticket(**pair, user_ip="203.0.113.7"))
+    [verdict] = bench.check(Submission(**pair, user_ip="203.0.113.7"))
     assert (verdict.passed, verdict.code) == (False, 15)
 
 
-DISASTER = Ticket("trerror_1001_190000000_1700000000", "@r", "203.0.113.7")
+DISASTER = Submission("trerror_1001_190000000_1700000000", "@r", "203.0.113.7")
 REFUSED = {
     "7, another ticket's randstr": (lambda at: at.ticket(randstr="@no"), 7, "ticket_rejected"),
     "8, after five minutes": (lambda at: at.ticket(age=301), 8, "ticket_expired"),
-    "15, made up": (lambda _: Ticket("tr03no", "@r", "203.0.113.7"), 15, "ticket_rejected"),
+    "15, made up": (lambda _: Submission("tr03no", "@r", "203.0.113.7"), 15, "ticket_rejected"),
     "15, no address": (lambda at: at.ticket(user_ip="unknown"), 15, "ticket_rejected"),
     "21, disaster ticket": (lambda _: DISASTER, 21, "disaster_ticket"),
     "21, risk engine": (lambda at: at.ticket(code=21), 21, "risk_denied"),
@@ -258,8 +258,12 @@ REFUSED = {
 
 MINI_REFUSED = {
     "8, after five minutes": (lambda at: at.ticket(age=301), 8, "ticket_expired"),
-    "10, no ticket at all": (lambda _: Ticket("~", "", "203.0.113.7"), 10, "ticket_rejected"),
-    "15, made up": (lambda _: Ticket("tr03no", "", "203.0.113.7"), 15, "ticket_rejected"),
+    "10, no ticket at all": (
+        lambda _: Submission("~", "", "203.0.113.7"),
+        10,
+        "ticket_rejected",
+    ),
+    "15, made up": (lambda _: Submission("tr03no", "", "203.0.113.7"), 15, "ticket_rejected"),
     "21, disaster ticket": (lambda _: DISASTER, 21, "disaster_ticket"),
     "21, ticket error": (lambda at: at.ticket(code=21), 21, "ticket_rejected"),
     "25, invalid": (lambda at: at.ticket(code=25), 25, "ticket_rejected"),
@@ -387,7 +391,7 @@ def test_an_http_error_is_no_verdict(bench, status, kind):
     bench.tencent.script({"status": status})
     [error] = bench.check(bench.tencent.ticket())
     # The official client does not tell which status it was, so that it proves no outage.
-    assert type(error) is (VerifierError if bench.colour in SDK else kind)
+    assert type(error) is (VerifierError if bench.style in SDK else kind)
     assert len(bench.tencent.heads) == 1
 
 
@@ -455,7 +459,7 @@ def test_a_machine_that_has_no_file_left_is_no_outage(bench, host):
     # Whoever opens enough connections to the site can bring that about.
     from files import Short
 
-    make, run = EVERY[bench.colour]
+    make, run = EVERY[bench.style]
     origin = bench.tencent.origin.replace("127.0.0.1", host)
     arguments = {"timeout": 5.0} | bench.tencent.arguments(endpoint=origin)
     [error] = run(Short(make(**arguments)), [bench.tencent.ticket()], together=False)
@@ -522,7 +526,7 @@ TOLD = {
 )
 @pytest.mark.parametrize(("told", "verdict"), TOLD.values(), ids=TOLD)
 def test_a_fake_says_in_every_colour_what_it_was_told(run, told, verdict):
-    fake, ticket = FakeVerifier(told), Ticket("tr03", "@r", "203.0.113.7")
+    fake, ticket = FakeVerifier(told), Submission("tr03", "@r", "203.0.113.7")
     assert run(nullcontext(fake), [ticket], together=False) == [verdict]
     assert fake.tickets == [ticket]
 
@@ -538,7 +542,7 @@ def test_the_threads_of_a_blocking_verifier_end_when_it_is_closed():
     async def main():
         verifier = in_thread(Blocking())
         for _ in range(2):  # closed, it may be used again
-            assert (await verifier.averify(Ticket("tr03", "@r", "203.0.113.7"))).passed
+            assert (await verifier.averify(Submission("tr03", "@r", "203.0.113.7"))).passed
             await verifier.aclose()
 
     anyio.run(main)
@@ -551,7 +555,7 @@ def test_the_threads_of_a_blocking_verifier_end_when_it_is_closed():
 def test_a_verifier_without_close_may_be_run_in_threads():
     async def main():
         verifier = in_thread(FakeVerifier())
-        verdict = await verifier.averify(Ticket("tr03", "@r", "203.0.113.7"))
+        verdict = await verifier.averify(Submission("tr03", "@r", "203.0.113.7"))
         await verifier.aclose()
         return verdict
 

@@ -11,7 +11,7 @@ import zlib
 from wsgiref.validate import validator
 
 import pytest
-from faces import Exchange, call_wsgi, environ_of
+from adapters import Exchange, call_wsgi, environ_of
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -21,10 +21,10 @@ from tcaptcha_middleware import (
     Allow,
     ConfigurationError,
     Guard,
-    Response,
+    PlainResponse,
     Rule,
     TCaptchaWSGIMiddleware,
-    decision,
+    get_decision,
 )
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -84,7 +84,7 @@ def test_an_exemption_is_not_stretched_by_the_mounts_name(target, status):
 
 
 def test_a_status_without_a_name_is_sent_all_the_same():
-    answer = Response(498, [("Content-Type", "text/plain")])
+    answer = PlainResponse(498, [("Content-Type", "text/plain")])
     guard = Guard(["/login"], FakeVerifier(), responder=lambda *_: answer)
     assert send(Exchange(), guard)[0] == 498
 
@@ -98,7 +98,7 @@ def test_a_refused_head_request_gets_the_length_and_no_body():
 def test_the_application_sees_rule_and_verdict():
     seen = []
     guard = Guard([Rule("/login", name="door")], FakeVerifier())
-    send(Exchange(headers=HEAD), guard, lambda environ: seen.append(decision(environ)))
+    send(Exchange(headers=HEAD), guard, lambda environ: seen.append(get_decision(environ)))
     assert (seen[0].rule, seen[0].verdict.code) == ("door", 1)
 
 
@@ -108,7 +108,9 @@ def test_what_is_in_the_environ_already_proves_nothing(rule, method, target):
     seen = []
     key, guard = {"tcaptcha.decision": "Allow"}, Guard([rule], FakeVerifier())
     exchange = Exchange(method, target)
-    status, _, _ = send(exchange, guard, lambda environ: seen.append(decision(environ)), **key)
+    status, _, _ = send(
+        exchange, guard, lambda environ: seen.append(get_decision(environ)), **key
+    )
     assert (status, seen) == ((403, []) if target == "/login" else (200, [None]))
 
 
@@ -456,7 +458,7 @@ def test_a_connection_that_is_not_the_requests_alone_is_not_cut(ends, environ):
 
 RESPONDERS = {
     "a WSGI application": lambda request, refuse: WerkzeugResponse(refuse.reason, 429),
-    "a Response": lambda request, refuse: Response(
+    "a Response": lambda request, refuse: PlainResponse(
         429, [("Content-Type", "text/plain")], refuse.reason.encode()
     ),
 }
@@ -501,7 +503,7 @@ def test_a_path_beyond_ascii_is_one_path_in_rules_mounts_and_hooks():
 
     def responder(request, refuse):
         told.append(request.path)
-        return Response(403, [("Content-Type", "text/plain")])
+        return PlainResponse(403, [("Content-Type", "text/plain")])
 
     guard = Guard(["POST /b\u00fcro/t\u00fcr"], FakeVerifier(), responder=responder)
     face = TCaptchaWSGIMiddleware(lambda environ, start_response: [b""], guard)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.tencent.actions import WEB, action_of
-from tcaptcha_middleware.tencent.aid import fresh
+from tcaptcha_middleware.tencent.aid_encrypted import fresh
+from tcaptcha_middleware.tencent.api import SITES
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import origin_of
-from tcaptcha_middleware.tencent.wire import SITES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

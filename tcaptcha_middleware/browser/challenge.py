@@ -14,17 +14,17 @@ from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from tcaptcha_middleware.browser.csp import policy_of
 from tcaptcha_middleware.browser.module import MODULE
-from tcaptcha_middleware.browser.policy import policy_of
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.responses import Response
+from tcaptcha_middleware.responses import PlainResponse
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.captcha import BrowserCaptcha
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.extraction.sources import Cookie
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.models import RequestInfo
 
 _WORDS = {
     "en": {
@@ -71,8 +71,8 @@ class Challenge:
         self._template = Template(file.read_text(encoding="utf-8"))
 
     def answer(
-        self, request: Request, reason: Reason, captcha: BrowserCaptcha, cookie: Cookie
-    ) -> Response:
+        self, request: RequestInfo, reason: Reason, captcha: BrowserCaptcha, cookie: Cookie
+    ) -> PlainResponse:
         """Return the page.
 
         Args:
@@ -90,9 +90,9 @@ class Challenge:
             ("Content-Security-Policy", policy_of(captcha, nonce)),
         ]
         body = self._body(request, reason, cookie, nonce)
-        return Response(reason.status, headers, body.encode())
+        return PlainResponse(reason.status, headers, body.encode())
 
-    def _body(self, request: Request, reason: Reason, cookie: Cookie, nonce: str) -> str:
+    def _body(self, request: RequestInfo, reason: Reason, cookie: Cookie, nonce: str) -> str:
         language = self._page.language or _language(request)
         words = _WORDS["zh-cn" if language.lower().startswith("zh") else "en"]
         mount = "".join(f"/{part}" for part in segments(request.root_path))
@@ -110,7 +110,7 @@ class Challenge:
         )
 
 
-def _language(request: Request) -> str:
+def _language(request: RequestInfo) -> str:
     first = next(iter(request.header("Accept-Language")), "")
     return "zh-cn" if first.lower().startswith("zh") else "en"
 

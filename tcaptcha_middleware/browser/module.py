@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.responses import Response
+from tcaptcha_middleware.responses import PlainResponse
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.models import RequestInfo
 
 MODULE = "tcaptcha.js"
 
@@ -38,12 +38,12 @@ class Module:
             ("X-Content-Type-Options", "nosniff"),
         ]
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: RequestInfo) -> PlainResponse:
         """Return the module, or that the client has it already."""
         if _is_known(self._tag, request.header("If-None-Match")):
-            return Response(304, self._headers)
+            return PlainResponse(304, self._headers)
         kind = ("Content-Type", "text/javascript; charset=utf-8")
-        return Response(200, [kind, *self._headers], self._content)
+        return PlainResponse(200, [kind, *self._headers], self._content)
 
 
 def _is_known(tag: str, given: list[str]) -> bool:

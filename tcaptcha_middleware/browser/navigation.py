@@ -9,11 +9,11 @@ from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.responses import HTML, preferred
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.extraction.pairs import Seen
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.extraction.pairs import PartialPair
+    from tcaptcha_middleware.models import RequestInfo
 
 
-def is_navigation(request: Request) -> bool:
+def is_navigation(request: RequestInfo) -> bool:
     """Tell whether a browser opens a page; scripts, pictures and frames want no challenge.
 
     https://www.w3.org/TR/fetch-metadata/#sec-fetch-dest-header
@@ -31,6 +31,6 @@ class NavigationCookie(Cookie):
 
     __slots__ = ()
 
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both cookies, where a page is opened."""
         return super().find(request) if is_navigation(request) else NOTHING

@@ -6,13 +6,18 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.checks import check_count, check_word
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.matching.paths import is_plain
-from tcaptcha_middleware.tencent.aid import KINDS, MAX_AAD, MAX_TTL, require_cryptography
+from tcaptcha_middleware.tencent.aid_encrypted import (
+    KINDS,
+    MAX_AAD,
+    MAX_TTL,
+    require_cryptography,
+)
+from tcaptcha_middleware.validation import check_count, check_word
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.aid import Kind
+    from tcaptcha_middleware.tencent.aid_encrypted import Kind
 
 # As in `navigator.language`, which Tencent's `userLanguage` follows.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")

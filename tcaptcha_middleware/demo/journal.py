@@ -1,6 +1,6 @@
 """What became of each request at the gate, kept so that the page can show it.
 
-Learned where any user of the package may listen: a verifier, a claims store and an `on_event`
+Learned where any user of the package may listen: a verifier, a replay store and an `on_event`
 of one's own, and the ASGI message that starts the answer. Tickets are shortened before they
 are kept.
 """
@@ -13,14 +13,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.claims.memory import MemoryClaims
+from tcaptcha_middleware.replay.memory import MemoryReplayStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcaptcha_middleware.asgi import App, Message, Receive, Scope, Send
-    from tcaptcha_middleware.models import Allow, Ticket, Verdict
-    from tcaptcha_middleware.operating.events import Event
+    from tcaptcha_middleware.models import Allow, Submission, Verdict
+    from tcaptcha_middleware.operations.events import Event
     from tcaptcha_middleware.testing.emulator import TencentEmulator
 
 _REMEMBERED = 200
@@ -75,7 +75,7 @@ class Journal:
         self._numbers = itertools.count(1)
         self._under_way: ContextVar[Journey] = ContextVar("journey")
         self._kept: OrderedDict[int, tuple[Journey, Event]] = OrderedDict()
-        self.claims: MemoryClaims = _Claims(self)
+        self.replay_store: MemoryReplayStore = _ReplayStore(self)
         self.before_call: list[Callable[[], None]] = []
         self.after_decision: list[Callable[[], None]] = []
 
@@ -106,7 +106,7 @@ class Journal:
         """Return a verifier that asks `verifier`, with `averify`, and notes what it says."""
         return _Verifier(self, verifier)
 
-    def note_call(self, app_id: int, ticket: Ticket) -> None:
+    def note_call(self, app_id: int, ticket: Submission) -> None:
         """Note what Tencent was asked; as it says itself, where it can be looked at."""
         journey = self.current
         journey.asked = {
@@ -166,7 +166,7 @@ def _begun(scope: Scope) -> Journey:
     return Journey(scope["method"], scope["path"], peer, names)
 
 
-class _Claims(MemoryClaims):
+class _ReplayStore(MemoryReplayStore):
     """The default store, which notes what it answered."""
 
     def __init__(self, journal: Journal) -> None:
@@ -189,7 +189,7 @@ class _Verifier:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._verifier, name)
 
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         for call in self._journal.before_call:
             call()
         try:

@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from tcaptcha_middleware.access import decision
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
-from tcaptcha_middleware.browser.policy import csp_sources
+from tcaptcha_middleware.browser.csp import csp_sources
+from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.demo.journal import Journal, Journaling
 from tcaptcha_middleware.demo.steering import Steering
 from tcaptcha_middleware.demo.story import told
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.models import Allow
     from tcaptcha_middleware.testing.emulator import TencentEmulator
-    from tcaptcha_middleware.verifiers.http import TencentVerifier
+    from tcaptcha_middleware.verifiers.tencent import TencentVerifier
 
 _FILES = {
     "/page.css": ("page.css", "text/css"),
@@ -58,7 +58,7 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
     guard = Guard(
         ["POST /login", Rule("POST /comment", on_unavailable="allow"), "GET /report"],
         journal.asks(verifier),
-        claims=journal.claims,
+        replay_store=journal.replay_store,
         on_event=journal.decided,
         page="/tcaptcha",
     )
@@ -134,7 +134,7 @@ def admitted(request: Any) -> Allow:
     Raises:
         RuntimeError: The gate is not in front of the handler.
     """
-    found = decision(request)
+    found = get_decision(request)
     if found is None:
         raise RuntimeError("the gate is not in front of this handler")
     return found

@@ -13,9 +13,9 @@ from tcaptcha_middleware.models import Reason
 if TYPE_CHECKING:
     from tcaptcha_middleware.demo.journal import Journey
     from tcaptcha_middleware.models import Verdict
-    from tcaptcha_middleware.operating.events import Event
+    from tcaptcha_middleware.operations.events import Event
 
-Step = dict[str, Any]
+Effect = dict[str, Any]
 State = Literal["ok", "refused", "warn", "skipped"]
 
 _NO_PAIR = (
@@ -44,7 +44,7 @@ def told(journey: Journey, event: Event) -> dict[str, Any]:
     }
 
 
-def _steps(journey: Journey, event: Event) -> list[Step]:
+def _steps(journey: Journey, event: Event) -> list[Effect]:
     return [
         _step(
             "Server",
@@ -59,7 +59,7 @@ def _steps(journey: Journey, event: Event) -> list[Step]:
     ]
 
 
-def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Step:
+def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Effect:
     return {
         "who": who,
         "state": state,
@@ -68,11 +68,11 @@ def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Ste
     }
 
 
-def _gate(journey: Journey, event: Event) -> Step:
+def _gate(journey: Journey, event: Event) -> Effect:
     facts = (
         ("Rule", event.rule),
         ("Pair", _place(journey, event)),
-        ("Claim", _CLAIMS[journey.first]),
+        ("Claim", _REPLAY_STORE[journey.first]),
         ("Fingerprint", event.decision.fingerprint or "none"),
     )
     if journey.asked:
@@ -82,7 +82,7 @@ def _gate(journey: Journey, event: Event) -> Step:
     return _step("Gate", "warn", f"Let in unchecked: {event.reason}", *facts)
 
 
-_CLAIMS = {
+_REPLAY_STORE = {
     True: "first use of this ticket",
     False: "used before, so refused here",
     None: "none made",
@@ -99,7 +99,7 @@ def _place(journey: Journey, event: Event) -> str:
     return "in the form's fields"
 
 
-def _verifier(journey: Journey, event: Event) -> Step:
+def _verifier(journey: Journey, event: Event) -> Effect:
     if not journey.asked:
         why = "Not asked"
         if event.decision.fingerprint and event.reason in _NOT_CALLED:
@@ -126,7 +126,7 @@ def _read(verdict: Verdict) -> tuple[tuple[str, object], ...]:
     )
 
 
-def _tencent(journey: Journey, verdict: Verdict | None) -> Step:
+def _tencent(journey: Journey, verdict: Verdict | None) -> Effect:
     if not journey.asked:
         return _step("Tencent", "skipped", "Not called")
     asked = tuple(journey.asked.items())
@@ -140,7 +140,7 @@ def _tencent(journey: Journey, verdict: Verdict | None) -> Step:
     return _step("Tencent", "ok" if verdict.passed else "refused", said, *asked)
 
 
-def _handler(journey: Journey) -> Step:
+def _handler(journey: Journey) -> Effect:
     found = journey.handled
     if found is None:
         return _step("Handler", "skipped", "Not called")

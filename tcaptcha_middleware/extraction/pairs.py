@@ -15,7 +15,7 @@ from tcaptcha_middleware.tencent.disaster import is_disaster
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.models import Submission
 
 Pair = tuple[str, str]
 
@@ -26,14 +26,14 @@ _TICKET = re.compile(r"[!-~]{1,8192}")
 _RANDSTR = re.compile(r"[!-~]{0,1024}")
 
 
-class Flaw(Enum):
+class Invalid(Enum):
     """Why a half that was sent is none. Not a text, so that nobody can send it."""
 
     AMBIGUOUS = "two different values were sent"
     NO_TEXT = "something else than a text was sent"
 
 
-Half = str | Flaw | None
+Half = str | Invalid | None
 """What is known of one half: its text, or what is wrong with it; None where it is missing."""
 
 
@@ -45,7 +45,7 @@ def half(values: Sequence[object]) -> Half:
     """
     found: Half = None
     for value in values:
-        sent = value if value is None or isinstance(value, str) else Flaw.NO_TEXT
+        sent = value if value is None or isinstance(value, str) else Invalid.NO_TEXT
         found = _agreed(found, sent)
     return found
 
@@ -53,10 +53,10 @@ def half(values: Sequence[object]) -> Half:
 def _agreed(one: Half, other: Half) -> Half:
     if not other or one == other:
         return one
-    return Flaw.AMBIGUOUS if one else other
+    return Invalid.AMBIGUOUS if one else other
 
 
-class Seen(NamedTuple):
+class PartialPair(NamedTuple):
     """What one source, or several, have of a pair.
 
     Attributes:
@@ -67,11 +67,13 @@ class Seen(NamedTuple):
     ticket: Half = None
     randstr: Half = None
 
-    def and_also(self, other: Seen) -> Seen:
+    def and_also(self, other: PartialPair) -> PartialPair:
         """Return what both have together; where they disagree, it is ambiguous."""
         if self is NOTHING:
             return other
-        return Seen(_agreed(self.ticket, other.ticket), _agreed(self.randstr, other.randstr))
+        return PartialPair(
+            _agreed(self.ticket, other.ticket), _agreed(self.randstr, other.randstr)
+        )
 
     @property
     def complete(self) -> bool:
@@ -83,15 +85,15 @@ class Seen(NamedTuple):
         ticket, randstr = self
         if isinstance(ticket, str) and isinstance(randstr, str):
             return ticket, randstr
-        if Flaw.AMBIGUOUS in self:
+        if Invalid.AMBIGUOUS in self:
             return Reason.TICKET_AMBIGUOUS
         return Reason.TICKET_MALFORMED if self.complete else Reason.TICKET_MISSING
 
 
-NOTHING = Seen()
+NOTHING = PartialPair()
 
 
-def screen(ticket: Ticket) -> Reason | None:
+def screen(ticket: Submission) -> Reason | None:
     """Return why the ticket is not worth a call, or None."""
     if not (_TICKET.fullmatch(ticket.ticket) and _RANDSTR.fullmatch(ticket.randstr)):
         return Reason.TICKET_MALFORMED

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.bodies import (
+from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, half
+from tcaptcha_middleware.extraction.parsers import (
     Multipart,
     Whole,
     form_fields,
     json_fields,
     named,
 )
-from tcaptcha_middleware.extraction.pairs import NOTHING, Seen, half
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.extraction.bodies import Parser
     from tcaptcha_middleware.extraction.pairs import Half, Pair
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.extraction.parsers import Parser
+    from tcaptcha_middleware.models import RequestInfo
 
 
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
@@ -44,7 +44,7 @@ class HeadSource(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return what the request's head holds."""
 
 
@@ -92,12 +92,12 @@ class Header(HeadSource):
                     f"{name!r} cannot be a header's name: use words and dashes"
                 )
 
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return every value; a comma joins repeated headers (RFC 9110, section 5.3)."""
-        return Seen(_listed(request, self.ticket), _listed(request, self.randstr))
+        return PartialPair(_listed(request, self.ticket), _listed(request, self.randstr))
 
 
-def _listed(request: Request, name: str) -> Half:
+def _listed(request: RequestInfo, name: str) -> Half:
     values = ",".join(request.header(name))
     return half([part.strip() for part in values.split(",")])
 
@@ -123,7 +123,7 @@ class Query(_Fields, HeadSource):
         randstr: The parameter that holds the randstr.
     """
 
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both parameters."""
         return form_fields(request.query, self.ticket, self.randstr)
 
@@ -152,7 +152,7 @@ class Cookie(HeadSource):
             if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
                 raise ConfigurationError(f"{name!r} cannot be a cookie's name: use one word")
 
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both cookies."""
         if request.kind != "http" or request.method.upper() not in _SAFE:
             return NOTHING
@@ -172,20 +172,20 @@ def _cookie(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Function(HeadSource):
+class Head(HeadSource):
     """A function of your own finds the pair in the request's head.
 
     Args:
-        function: Gets the `Request`; returns ticket and randstr, or None. The randstr is `""`
-            where the ticket needs none.
+        function: Gets the `RequestInfo`; returns ticket and randstr, or None. The randstr is
+            `""` if the ticket needs none.
     """
 
-    function: Callable[[Request], Pair | None]
+    function: Callable[[RequestInfo], Pair | None]
 
-    def find(self, request: Request) -> Seen:
+    def find(self, request: RequestInfo) -> PartialPair:
         """Return what the function found."""
         pair = self.function(request)
-        return NOTHING if pair is None else Seen(half([pair[0]]), half([pair[1]]))
+        return NOTHING if pair is None else PartialPair(half([pair[0]]), half([pair[1]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,4 +283,4 @@ def _as_source(given: object) -> Source:
             f"{given!r} is no source: use Header(), Form(), Json(), Query(), "
             "Cookie() or a function"
         )
-    return Function(given)
+    return Head(given)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.effects import Pause
 from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
 from tcaptcha_middleware.resilience.limits import Breaker, Bulkhead
-from tcaptcha_middleware.steps import Pause
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.steps import Walk
+    from tcaptcha_middleware.effects import Flow
 
 FAILURES = 5
 """How many outages in a row open the breaker."""
@@ -48,7 +48,7 @@ class Upstream:
         """Whether it is down, and may be asked whether it still is."""
         return self.is_down and not self._breaker.blocks(time.monotonic())
 
-    def queue(self) -> Walk[None]:
+    def queue(self) -> Flow[None]:
         """Wait for a place, briefly, and take it.
 
         Raises:

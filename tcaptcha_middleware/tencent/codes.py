@@ -25,7 +25,7 @@ from tcaptcha_middleware.tencent.disaster import is_disaster
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.models import Submission, Verdict
 
 _OUTAGE = 26
 
@@ -115,7 +115,7 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
 }
 
 
-def judge(verdict: Verdict, ticket: Ticket, codes: Codes) -> Reason | None:
+def judge(verdict: Verdict, ticket: Submission, codes: Codes) -> Reason | None:
     """Return why `verdict` refuses `ticket`, or None where there is positive proof.
 
     Args:

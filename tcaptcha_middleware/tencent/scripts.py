@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urljoin
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tencent.wire import SITES
+from tcaptcha_middleware.tencent.api import SITES
 
 _NAMES = {
     "cn": ("TJCaptcha.js", "TCaptcha.js"),

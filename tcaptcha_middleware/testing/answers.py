@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.models import PASSED_CODE
 from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.api import CAPTCHA_TYPE
 from tcaptcha_middleware.tencent.disaster import is_disaster
-from tcaptcha_middleware.tencent.wire import CAPTCHA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

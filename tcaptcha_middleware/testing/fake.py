@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.wire import SITES
+from tcaptcha_middleware.tencent.api import SITES
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.models import Submission
     from tcaptcha_middleware.tencent.actions import Action
 
 Outcome = Verdict | int | Exception
@@ -48,9 +48,9 @@ class FakeVerifier:
                     f"an outcome is a Verdict, a CaptchaCode or an exception, not {outcome!r}"
                 )
         self._turns = count()
-        self.tickets: list[Ticket] = []
+        self.tickets: list[Submission] = []
 
-    def verify(self, ticket: Ticket) -> Verdict:
+    def verify(self, ticket: Submission) -> Verdict:
         """Note `ticket`, and return or raise the next outcome."""
         self.tickets.append(ticket)
         # Counted in one step: a server's threads may ask at the same time.
@@ -60,6 +60,6 @@ class FakeVerifier:
             raise outcome.with_traceback(None)
         return outcome if isinstance(outcome, Verdict) else Verdict(outcome)
 
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         """Same as `verify`, but awaited."""
         return self.verify(ticket)

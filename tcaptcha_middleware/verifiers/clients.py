@@ -10,7 +10,7 @@ import anyio
 import httpx
 
 from tcaptcha_middleware.errors import OutageError, ThrottledError
-from tcaptcha_middleware.tencent.wire import MAX_ANSWER
+from tcaptcha_middleware.tencent.api import MAX_ANSWER
 from tcaptcha_middleware.verifiers.pools import PATIENCE
 from tcaptcha_middleware.verifiers.shortage import unreached
 from tcaptcha_middleware.verifiers.streams import too_long

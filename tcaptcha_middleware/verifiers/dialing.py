@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import anyio
 import httpcore
 
-from tcaptcha_middleware.resilience.deadlines import left
+from tcaptcha_middleware.deadlines import left
 from tcaptcha_middleware.verifiers.workers import Aside
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ def _look_up(host: str, port: int) -> Future[list[str]]:
     that forks had better have no threads.
     """
     found: Future[list[str]] = Future()
-    look = partial(_tell, found, host, port)
+    look = partial(_emit, found, host, port)
     threading.Thread(target=look, name="tcaptcha name", daemon=True).start()
     return found
 
 
-def _tell(found: Future[list[str]], host: str, port: int) -> None:
+def _emit(found: Future[list[str]], host: str, port: int) -> None:
     try:
         found.set_result(_addresses(host, port))
     except Exception as error:

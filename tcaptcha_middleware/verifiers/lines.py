@@ -15,10 +15,10 @@ import certifi
 import httpcore
 from anyio.streams.tls import TLSStream
 
+from tcaptcha_middleware.deadlines import left
 from tcaptcha_middleware.errors import MisconfiguredError
-from tcaptcha_middleware.resilience.deadlines import left
-from tcaptcha_middleware.resilience.lifetimes import PerLoop
-from tcaptcha_middleware.tencent.wire import MAX_ANSWER
+from tcaptcha_middleware.scoped import PerLoop
+from tcaptcha_middleware.tencent.api import MAX_ANSWER
 from tcaptcha_middleware.verifiers.dialing import adial, dial
 from tcaptcha_middleware.verifiers.streams import AsyncStream, Stream
 

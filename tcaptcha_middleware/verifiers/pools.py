@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from tcaptcha_middleware.deadlines import left
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.resilience.deadlines import left
 from tcaptcha_middleware.verifiers.idle import Idle
 from tcaptcha_middleware.verifiers.lines import AsyncLine, Line, closed, post
 

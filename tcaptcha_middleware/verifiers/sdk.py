@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tcaptcha_middleware.checks import check_timeout
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     MisconfiguredError,
@@ -24,11 +23,12 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.extras import needs
-from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.scripts import script_url
+from tcaptcha_middleware.validation import check_timeout
 from tcaptcha_middleware.verifiers.shortage import unreached
 from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
@@ -42,7 +42,7 @@ with needs("sdk"):
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.models import Submission, Verdict
 
 
 class TencentSDKVerifier:
@@ -63,8 +63,8 @@ class TencentSDKVerifier:
         ConfigurationError: A value is missing, blank, a placeholder, or another one's.
     """
 
-    verify: Callable[[Ticket], Verdict]
-    averify: Callable[[Ticket], Awaitable[Verdict]]
+    verify: Callable[[Submission], Verdict]
+    averify: Callable[[Submission], Awaitable[Verdict]]
 
     def __init__(  # noqa: PLR0913  a client, a captcha, and where pages find it
         self,
@@ -101,23 +101,23 @@ class TencentSDKVerifier:
         """Let the threads end in which a blocking client is called."""
         self._workers.close()
 
-    def _verify(self, ticket: Ticket) -> Verdict:
+    def _verify(self, ticket: Submission) -> Verdict:
         # In a thread, because the client cannot be held to a deadline.
         call = self._workers.get().submit(
-            self._client.call, WEB.name, wire.parameters(self.captcha, ticket, WEB)
+            self._client.call, WEB.name, api.parameters(self.captcha, ticket, WEB)
         )
         with _translated():
             try:
-                return wire.read_answer(200, call.result(self._timeout))
+                return api.read_answer(200, call.result(self._timeout))
             finally:
                 call.cancel()
 
-    async def _averify(self, ticket: Ticket) -> Verdict:
-        parameters = wire.parameters(self.captcha, ticket, WEB)
+    async def _averify(self, ticket: Submission) -> Verdict:
+        parameters = api.parameters(self.captcha, ticket, WEB)
         with _translated():
             with anyio.fail_after(self._timeout):
                 document = await self._client.call_and_deserialize(WEB.name, parameters)
-            return wire.read_document(document)
+            return api.read_document(document)
 
 
 def _is_fit_to_print(record: logging.LogRecord) -> bool:

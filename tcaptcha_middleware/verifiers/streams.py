@@ -19,8 +19,8 @@ import httpcore
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSAttribute
 
+from tcaptcha_middleware.deadlines import left
 from tcaptcha_middleware.errors import VerifierError
-from tcaptcha_middleware.resilience.deadlines import left
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream

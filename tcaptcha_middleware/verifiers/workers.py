@@ -10,8 +10,8 @@ import anyio
 import anyio.to_thread
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
 from tcaptcha_middleware.resilience.limits import Bulkhead
+from tcaptcha_middleware.scoped import PerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from tcaptcha_middleware import TencentVerifier, Ticket
+from tcaptcha_middleware import Submission, TencentVerifier
 
 
 def check(verifier: TencentVerifier, ticket: str, randstr: str) -> None:
-    verdict = verifier.verify(Ticket(ticket, randstr, "203.0.113.7"))
+    verdict = verifier.verify(Submission(ticket, randstr, "203.0.113.7"))
     os.write(1, f"{verdict.code} {verdict.message}\n".encode())
 
 

@@ -9,14 +9,14 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware import Ticket, in_thread
+from tcaptcha_middleware import Submission, in_thread
 from tcaptcha_middleware.testing import FakeVerifier
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TICKET = Ticket("tr03ticket", "@r", "203.0.113.7")
+TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
 
 
 class Client:

@@ -13,13 +13,13 @@ from tcaptcha_middleware import (
     TCaptchaWSGIMiddleware,
     TencentVerifier,
 )
-from tcaptcha_middleware.claims.redis import RedisClaims
+from tcaptcha_middleware.replay.redis import RedisReplayStore
 
 # Long, so that a busy machine is not taken for an outage.
 GUARD = Guard(
     ["POST /spend"],
     TencentVerifier.from_env(timeout=30),
-    claims=RedisClaims(os.environ["REDIS"], timeout=30),
+    replay_store=RedisReplayStore(os.environ["REDIS"], timeout=30),
     max_checks=int(os.environ.get("MAX_CHECKS", "256")),
 )
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 import httpx
 import pytest
 
-from tcaptcha_middleware import Ticket
+from tcaptcha_middleware import Submission
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.serving import serving
 
@@ -39,7 +39,7 @@ class Tencent(TencentEmulator):
 
     def ticket(self, randstr=None, user_ip=VISITOR, **told):
         pair = {"randstr": ""} | self.mint(kind=self.kind, **told)
-        return Ticket(pair["ticket"], randstr or pair["randstr"], user_ip)
+        return Submission(pair["ticket"], randstr or pair["randstr"], user_ip)
 
     def arguments(self, **other):
         return self.settings | {"endpoint": self.origin} | other

@@ -12,26 +12,24 @@ from starlette.responses import PlainTextResponse
 
 from tcaptcha_middleware import (
     Allow,
-    Cookie,
     Guard,
-    Header,
     OutageError,
     Page,
-    Query,
+    PlainResponse,
     Reason,
     Refuse,
-    Request,
-    Response,
+    RequestInfo,
     Rule,
+    Submission,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
     TencentMiniProgramVerifier,
     TencentVerifier,
-    Ticket,
     Verdict,
     csp_sources,
-    decision,
+    get_decision,
     in_thread,
+    sources,
 )
 from tcaptcha_middleware.browser.module import module_path
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
@@ -43,25 +41,28 @@ if TYPE_CHECKING:
 
 
 class Mine:
-    def verify(self, ticket: Ticket) -> Verdict:
+    def verify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket else 7)
 
 
 class MineAwaited:
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket else 7)
 
 
-def refuse_with_starlette(request: Request, refuse: Refuse) -> PlainTextResponse:
+def refuse_with_starlette(request: RequestInfo, refuse: Refuse) -> PlainTextResponse:
     return PlainTextResponse(refuse.reason, refuse.reason.status)
 
 
-def refuse_plainly(request: Request, refuse: Refuse) -> Response:
-    return Response(refuse.reason.status, [("Content-Type", "text/plain")], b"no")
+def refuse_plainly(request: RequestInfo, refuse: Refuse) -> PlainResponse:
+    return PlainResponse(refuse.reason.status, [("Content-Type", "text/plain")], b"no")
 
 
 guard = Guard(
-    ["POST /login", Rule("/admin/**", name="admin", sources=[Header(), Query()])],
+    [
+        "POST /login",
+        Rule("/admin/**", name="admin", sources=[sources.Header(), sources.Query()]),
+    ],
     TencentVerifier.from_env(timeout=2),
     exempt=["GET /admin/health"],
     client_ip=lambda request: request.peer,
@@ -72,7 +73,7 @@ with_page = Guard(["/a"], TencentVerifier.from_env(script="TCaptcha.js"), page=p
 assert_type(with_page.public_settings("POST /login"), dict[str, Any])
 assert_type(csp_sources(with_page.verifier), dict[str, tuple[str, ...]])
 assert_type(module_path(), Path)
-Guard([Rule("/a", sources=[Cookie()])], Mine(), page="/tcaptcha")
+Guard([Rule("/a", sources=[sources.Cookie()])], Mine(), page="/tcaptcha")
 Guard(["/a"], Mine(), responder=refuse_plainly)
 Guard(["/a"], MineAwaited())
 Guard(["/a"], in_thread(Mine()))
@@ -89,7 +90,7 @@ flask_app.wsgi_app = TCaptchaWSGIMiddleware(flask_app.wsgi_app, guard)  # type: 
 
 
 def handler(request: StarletteRequest) -> None:
-    found = decision(request)
+    found = get_decision(request)
     assert_type(found, Allow | None)
     if found is not None and found.verdict is not None:
         assert_type(found.rule, str)

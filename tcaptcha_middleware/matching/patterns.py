@@ -217,7 +217,7 @@ class Matcher:
 
     def __init__(self, rules: Sequence[Pattern], exempt: Sequence[Pattern] = ()) -> None:
         named = [pattern.methods or METHODS for pattern in rules]
-        self.unnamed: frozenset[str] = METHODS.difference(*named)
+        self.unmatched_methods: frozenset[str] = METHODS.difference(*named)
         self._patterns = tuple(rules)
         self._rules = Table(rules)
         self._exempt = Table(exempt)

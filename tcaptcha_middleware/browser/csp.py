@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.browser.captcha import BrowserCaptcha
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.tencent.api import SITES
 from tcaptcha_middleware.tencent.scripts import origin_of
-from tcaptcha_middleware.tencent.wire import SITES
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.settings import Verifier

@@ -6,8 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from tcaptcha_middleware.checks import (
-    check_claims,
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extraction.extractor import Extractor
+from tcaptcha_middleware.extraction.sources import check_findable
+from tcaptcha_middleware.matching.patterns import parse
+from tcaptcha_middleware.replay.memory import MemoryReplayStore
+from tcaptcha_middleware.resilience.limits import Budget
+from tcaptcha_middleware.resilience.upstream import Upstream
+from tcaptcha_middleware.settings import as_rule
+from tcaptcha_middleware.tencent.actions import action_of
+from tcaptcha_middleware.validation import (
     check_count,
     check_list,
     check_names,
@@ -16,25 +24,17 @@ from tcaptcha_middleware.checks import (
     check_word,
     is_async,
     require,
-    require_claims,
+    require_replay_store,
+    validate_replay_store,
 )
-from tcaptcha_middleware.claims.memory import MemoryClaims
-from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.extract import Extraction
-from tcaptcha_middleware.extraction.sources import check_findable
-from tcaptcha_middleware.matching.rules import parse
-from tcaptcha_middleware.resilience.limits import Budget
-from tcaptcha_middleware.resilience.upstream import Upstream
-from tcaptcha_middleware.settings import as_rule
-from tcaptcha_middleware.tencent.actions import action_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tcaptcha_middleware.checks import Colour
-    from tcaptcha_middleware.matching.rules import Pattern
-    from tcaptcha_middleware.settings import Claims, Rule, Settings, Verifier
+    from tcaptcha_middleware.matching.patterns import Pattern
+    from tcaptcha_middleware.settings import ReplayStore, Rule, Settings, Verifier
     from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.validation import CallStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +43,26 @@ class Shared:
 
     Attributes:
         claims: Who may spend a ticket.
-        on_claims_down: What is done while nobody can tell.
+        on_replay_store_error: What is done while nobody can tell.
         max_checks: How many checks a verifier may have under way.
 
     Raises:
         ConfigurationError: One of them cannot work.
     """
 
-    claims: Claims
-    on_claims_down: Literal["verify", "deny"]
+    replay_store: ReplayStore
+    on_replay_store_error: Literal["verify", "deny"]
     max_checks: int
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        check_claims(self.claims)
-        check_word("on_claims_down", self.on_claims_down, ("verify", "deny"))
+        validate_replay_store(self.replay_store)
+        check_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
         check_count("max_checks", self.max_checks)
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class CompiledRule:
     """A rule at work: what holds for the requests that it covers.
 
     Attributes:
@@ -89,16 +89,16 @@ class Coverage:
     upstream: Upstream = field(repr=False)
     shared: Shared = field(repr=False)
     budget: Budget = field(repr=False)
-    strangers: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
-    disasters: MemoryClaims = field(repr=False, default_factory=MemoryClaims)
+    disaster_per_ip: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
+    disaster_seen: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
     preflight: bool = field(init=False, repr=False)
-    extraction: Extraction = field(init=False, repr=False)
+    extraction: Extractor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work out once what every request asks."""
         object.__setattr__(self, "preflight", not self.pattern.methods)
         needs_randstr = self.action.needs_randstr
-        extraction = Extraction(self.settings, needs_randstr=needs_randstr)
+        extraction = Extractor(self.settings, needs_randstr=needs_randstr)
         object.__setattr__(self, "extraction", extraction)
 
     @property
@@ -107,9 +107,9 @@ class Coverage:
         return getattr(self.verifier, "app_id", 0)
 
 
-def cover(
+def compile_rules(
     rules: Sequence[Rule | str], guard: Settings, verifier: Verifier, shared: Shared
-) -> tuple[Coverage, ...]:
+) -> tuple[CompiledRule, ...]:
     """Put rules to work.
 
     Args:
@@ -150,12 +150,12 @@ def exemptions(texts: Sequence[str]) -> list[Pattern]:
 
 def _cover(
     rule: Rule, guard: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
-) -> Coverage:
+) -> CompiledRule:
     pattern, name = parse(rule.text), rule.name or rule.text
     with _naming(name):
         settings = rule.over(guard)
         _check(pattern, settings, verifier)
-        return Coverage(
+        return CompiledRule(
             name=name,
             pattern=pattern,
             verifier=verifier,
@@ -190,9 +190,9 @@ def _check(pattern: Pattern, settings: Settings, verifier: Verifier) -> None:
         )
 
 
-def _check_once(coverages: Sequence[Coverage]) -> None:
+def _check_once(compiled_rules: Sequence[CompiledRule]) -> None:
     patterns: set[Pattern] = set()
-    for coverage in coverages:
+    for coverage in compiled_rules:
         if coverage.pattern in patterns:
             raise ConfigurationError(
                 f"{coverage.name} is listed twice: the second could never hold"
@@ -200,15 +200,17 @@ def _check_once(coverages: Sequence[Coverage]) -> None:
         patterns.add(coverage.pattern)
 
 
-def require_colour(colour: Colour, coverages: Sequence[Coverage], claims: Claims) -> None:
+def require_style(
+    style: CallStyle, compiled_rules: Sequence[CompiledRule], replay_store: ReplayStore
+) -> None:
     """Check that everything a face of this colour has to call is of it.
 
     Raises:
         ConfigurationError: Something is of the other colour.
     """
-    require_claims(colour, claims)
-    for coverage in coverages:
+    require_replay_store(style, replay_store)
+    for coverage in compiled_rules:
         with _naming(coverage.name):
-            require(colour, coverage.verifier)
-            if colour == "sync" and is_async(coverage.settings.when):
+            require(style, coverage.verifier)
+            if style == "sync" and is_async(coverage.settings.when):
                 raise ConfigurationError("when is async: under WSGI make it a plain function")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.models import RequestInfo
 
     Address = IPv4Address | IPv6Address
 
@@ -34,7 +34,7 @@ _PAIRS = re.compile(r'(?:[^;"]++|"[^"]*+")++')
 _FOR = re.compile(r'\s*+for="?(?P<node>[^"]*+)"?\s*', re.IGNORECASE)
 
 
-def peer_address(request: Request) -> str:
+def peer_address(request: RequestInfo) -> str:
     """Return the connection's other end, the default for `client_ip`."""
     return request.peer
 
@@ -55,8 +55,8 @@ class TrustedProxies:
 
     The chain of addresses is walked from the connection's other end to the left, past
     trusted proxies only. So whatever a client writes into the header itself is never reached.
-    A function of your own gets the `Request` too, whose `header` returns a list, and returns
-    one text: `lambda request: "".join(request.header("X-Real-Ip"))`.
+    A custom function gets the `RequestInfo`, whose `header` returns a list, and returns one
+    text: `lambda request: "".join(request.header("X-Real-Ip"))`.
 
     Args:
         networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for
@@ -76,7 +76,7 @@ class TrustedProxies:
         self._header = header
         self._nodes = _forwarded if header.lower() == "forwarded" else _listed
 
-    def __call__(self, request: Request) -> str:
+    def __call__(self, request: RequestInfo) -> str:
         """Return the visitor's address, or the last one on the way that can be trusted."""
         found = request.peer
         chain = self._nodes(",".join(request.header(self._header)))

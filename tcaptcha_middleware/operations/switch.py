@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcaptcha_middleware.operating.reports import logger
+from tcaptcha_middleware.operations.log import logger
 
 
 class Switch:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 
-from tcaptcha_middleware.checks import require
 from tcaptcha_middleware.tencent.actions import action_of
+from tcaptcha_middleware.validation import require
 from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.models import Submission, Verdict
     from tcaptcha_middleware.settings import SyncVerifier
     from tcaptcha_middleware.tencent.actions import Action
 
@@ -42,7 +42,7 @@ class InThread:
         vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
         self._workers = PerProcessWorkers("tcaptcha")
 
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         """Run the verifier's `verify` in a worker thread.
 
         Raises:

@@ -12,47 +12,47 @@ from tcaptcha_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Colour = Literal["sync", "async"]
+CallStyle = Literal["sync", "async"]
 
-_METHODS: dict[Colour, str] = {"sync": "verify", "async": "averify"}
-_CLAIMS: dict[Colour, str] = {"sync": "claim", "async": "aclaim"}
-_CALLERS: dict[Colour, str] = {
+_METHODS: dict[CallStyle, str] = {"sync": "verify", "async": "averify"}
+_REPLAY_STORE: dict[CallStyle, str] = {"sync": "claim", "async": "aclaim"}
+_CALLERS: dict[CallStyle, str] = {
     "sync": "TCaptchaWSGIMiddleware and in_thread call",
     "async": "TCaptchaMiddleware calls",
 }
-_MEND: dict[Colour, str] = {
+_MEND: dict[CallStyle, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
 }
-_MEND_CLAIMS: dict[Colour, str] = _MEND | {"async": "use an async one"}
+_MEND_REPLAY_STORE: dict[CallStyle, str] = _MEND | {"async": "use an async one"}
 _WHOLE = 100
 _MINUTE = 60
 
 
-def require(colour: Colour, verifier: object) -> None:
+def require(style: CallStyle, verifier: object) -> None:
     """Check that `verifier` can serve a face.
 
     Raises:
         ConfigurationError: It is of the other colour, or a class.
     """
     check_instance("verifier", verifier)
-    _require(colour, verifier, _METHODS[colour], _MEND[colour])
+    _require(style, verifier, _METHODS[style], _MEND[style])
 
 
-def require_claims(colour: Colour, claims: object) -> None:
-    """Check that a claims store can serve a face.
+def require_replay_store(style: CallStyle, replay_store: object) -> None:
+    """Check that a replay store can serve a face.
 
     Raises:
         ConfigurationError: It is of the other colour.
     """
-    _require(colour, claims, _CLAIMS[colour], _MEND_CLAIMS[colour])
+    _require(style, replay_store, _REPLAY_STORE[style], _MEND_REPLAY_STORE[style])
 
 
-def _require(colour: Colour, given: object, name: str, mend: str) -> None:
+def _require(style: CallStyle, given: object, name: str, mend: str) -> None:
     method, kind = getattr(given, name, None), type(given).__name__
     if not callable(method):
-        raise ConfigurationError(f"{kind} has no {name}, which {_CALLERS[colour]}: {mend}")
-    if colour == "sync" and inspect.iscoroutinefunction(method):
+        raise ConfigurationError(f"{kind} has no {name}, which {_CALLERS[style]}: {mend}")
+    if style == "sync" and inspect.iscoroutinefunction(method):
         raise ConfigurationError(f"{kind}.{name} is async: call it a{name}")
 
 
@@ -65,16 +65,20 @@ def check_verifier(verifier: object) -> None:
     _check_methods("verifier", verifier, _METHODS, "TencentVerifier.from_env()")
 
 
-def check_claims(claims: object) -> None:
-    """Check that a claims store can serve at least one face.
+def validate_replay_store(replay_store: object) -> None:
+    """Check that a replay store can serve at least one face.
 
     Raises:
         ConfigurationError: It is none.
     """
-    _check_methods("claims", claims, _CLAIMS, 'RedisClaims("redis://127.0.0.1:6379/0")')
+    _check_methods(
+        "claims", replay_store, _REPLAY_STORE, 'RedisReplayStore("redis://127.0.0.1:6379/0")'
+    )
 
 
-def _check_methods(what: str, given: object, methods: dict[Colour, str], example: str) -> None:
+def _check_methods(
+    what: str, given: object, methods: dict[CallStyle, str], example: str
+) -> None:
     check_instance(what, given)
     if not any(callable(getattr(given, name, None)) for name in methods.values()):
         neither = " nor ".join(methods.values())

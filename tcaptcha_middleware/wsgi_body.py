@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.resilience.hangups import Hangup, HungUpError, cut
+from tcaptcha_middleware.watchdog import ReadDeadline, ReadTimeoutError, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,13 +44,13 @@ class Body:
         self._kept: list[bytes] = []
         self._left = _length(environ)
 
-    def read(self, timeout: float, *, may_hang_up: bool) -> tuple[bytes, bool]:
+    def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.
 
         Args:
             timeout: How long the client may take, in seconds; kept to only where the server
                 hands over its connection.
-            may_hang_up: Whether the connection may be cut for that.
+            may_disconnect: Whether the connection may be cut for that.
 
         Raises:
             HungUpError: It came too slowly.
@@ -59,7 +59,7 @@ class Body:
         if self._left == 0:
             return b"", False
         size = _PIECE if self._left is None else min(_PIECE, self._left)
-        piece = self._read_within(timeout if may_hang_up else None, size)
+        piece = self._read_within(timeout if may_disconnect else None, size)
         self._kept.append(piece)
         if self._left is None:
             self._left = None if piece else 0
@@ -73,9 +73,9 @@ class Body:
         try:
             if self._connection is None or timeout is None:
                 return self._read(size)
-            with Hangup(self._connection, timeout):
+            with ReadDeadline(self._connection, timeout):
                 return self._read(size)
-        except HungUpError:
+        except ReadTimeoutError:
             self._hung_up = True
             raise
         except Exception as error:
@@ -93,10 +93,10 @@ class Body:
         """Return a refusal that ends the connection, if that was hung up on, behind itself."""
         if self._connection is None or not self._hung_up:
             return answer
-        return _Farewell(answer, self._connection)
+        return ClosingIterator(answer, self._connection)
 
 
-class _Farewell:
+class ClosingIterator:
     """An answer behind which its connection ends.
 
     Args:
@@ -109,6 +109,7 @@ class _Farewell:
         self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the answer."""
         return iter(self._answer)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.models import Request, Ticket
+    from tcaptcha_middleware.models import RequestInfo, Submission
 
 
 @dataclass(slots=True, eq=False)
@@ -23,16 +23,16 @@ class ReadBody:
 
     Attributes:
         timeout: How long the client may take for it, in seconds.
-        may_hang_up: Whether its connection may be cut for that; not where the application
+        may_disconnect: Whether its connection may be cut for that; not where the application
             gets the request whatever the decision, and may want the rest of the body.
     """
 
     timeout: float
-    may_hang_up: bool
+    may_disconnect: bool
 
 
 @dataclass(slots=True, eq=False)
-class Ask:
+class CallHook:
     """A step of the walk: put a question to a function of the application's own.
 
     Answered with what it returns; under ASGI it may be awaited.
@@ -43,8 +43,8 @@ class Ask:
         timeout: How long it may be awaited, in seconds.
     """
 
-    question: Callable[[Request], Any]
-    request: Request
+    question: Callable[[RequestInfo], Any]
+    request: RequestInfo
     timeout: float
 
 
@@ -70,7 +70,7 @@ class Claim:
         timeout: How long the store may be awaited, in seconds.
     """
 
-    claims: Any
+    replay_store: Any
     key: str
     seconds: float
     timeout: float
@@ -87,12 +87,12 @@ class Verify:
     """
 
     verifier: Any
-    ticket: Ticket
+    ticket: Submission
     timeout: float
 
 
-Step = ReadBody | Ask | Pause | Claim | Verify
+Effect = ReadBody | CallHook | Pause | Claim | Verify
 
 T = TypeVar("T")
-Walk = Generator[Step, Any, T]
+Flow = Generator[Effect, Any, T]
 """A part of the walk: yields steps, is sent their answers, and returns what it found."""

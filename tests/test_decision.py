@@ -8,10 +8,10 @@ import django
 import falcon
 import falcon.testing
 import pytest
+from adapters import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from bottle import Bottle
 from bottle import request as bottle_request
 from django.conf import settings
-from faces import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from fastapi import FastAPI
 from fastapi import Request as FastAPIRequest  # noqa: TC002  FastAPI reads annotations
 from flask import Flask
@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware, get_decision
 from tcaptcha_middleware.testing import FakeVerifier
 
 if not settings.configured:
@@ -42,7 +42,7 @@ RULES = ["GET /login"]
 
 
 def told(request):
-    found = decision(request)
+    found = get_decision(request)
     return f"{found.rule} {found.verdict.code}"
 
 
@@ -163,21 +163,21 @@ def test_a_wsgi_handler_is_not_reached_without_a_ticket(make):
 
 
 def test_where_no_rule_covers_the_request_there_is_no_decision():
-    assert decision({"type": "http"}) is None
-    assert decision({"tcaptcha": "Allow", "tcaptcha.decision": "Allow"}) is None
+    assert get_decision({"type": "http"}) is None
+    assert get_decision({"tcaptcha": "Allow", "tcaptcha.decision": "Allow"}) is None
 
 
 @pytest.mark.parametrize("request_", [None, object(), "scope", 1], ids=repr)
 def test_what_is_no_request_is_told_so(request_):
     with pytest.raises(TypeError, match="neither"):
-        decision(request_)
+        get_decision(request_)
 
 
 def test_a_websocket_handler_reads_it_too():
     seen = []
 
     async def app(scope, receive, send):
-        seen.append(decision(scope).rule)
+        seen.append(get_decision(scope).rule)
 
     face = TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
     asyncio.run(face(scope_of(EXCHANGE, "websocket"), None, None))

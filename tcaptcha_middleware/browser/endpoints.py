@@ -23,22 +23,22 @@ from tcaptcha_middleware.browser.navigation import NavigationCookie, is_navigati
 from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Cookie
-from tcaptcha_middleware.matching.rules import METHODS
-from tcaptcha_middleware.responses import Response, problem
+from tcaptcha_middleware.matching.patterns import METHODS
+from tcaptcha_middleware.responses import PlainResponse, problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tcaptcha_middleware.coverage import Coverage
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.models import Reason, Request
+    from tcaptcha_middleware.models import Reason, RequestInfo
+    from tcaptcha_middleware.rules import CompiledRule
     from tcaptcha_middleware.settings import Verifier
 
 _LONGEST = 2048
 _METHODS = ("GET", "HEAD")
 
 
-def with_cookie(coverage: Coverage) -> Coverage:
+def with_cookie(coverage: CompiledRule) -> CompiledRule:
     """Return the rule with the challenge's cookies as its last source, or with its own."""
     sources = coverage.settings.sources
     if any(isinstance(source, Cookie) for source in sources):
@@ -47,7 +47,7 @@ def with_cookie(coverage: Coverage) -> Coverage:
     return replace(coverage, settings=settings)
 
 
-class BrowserHalf:
+class BrowserEndpoints:
     """What a guard serves to browsers.
 
     Args:
@@ -67,8 +67,8 @@ class BrowserHalf:
         page: Page | None,
         verifier: Verifier,
         sources: Sequence[Source],
-        coverages: Iterable[Coverage],
-        match: Callable[[str, str, bytes, str], Coverage | None],
+        compiled_rules: Iterable[CompiledRule],
+        match: Callable[[str, str, bytes, str], CompiledRule | None],
     ) -> None:
         # Sites that serve the module themselves ask for settings without a page.
         self._page = Page() if page is None else page
@@ -76,7 +76,7 @@ class BrowserHalf:
         self._own = self._shown(verifier, sources)
         self._by_rule = {
             coverage.name: self._shown(coverage.verifier, coverage.settings.sources)
-            for coverage in coverages
+            for coverage in compiled_rules
         }
         if page is not None and self._own is None:
             raise ConfigurationError(
@@ -87,7 +87,7 @@ class BrowserHalf:
         self._served = {} if page is None else self._answers(page.path)
         self.paths: tuple[str, ...] = tuple(self._served)
 
-    def _answers(self, path: str) -> dict[str, Callable[[Request], Response]]:
+    def _answers(self, path: str) -> dict[str, Callable[[RequestInfo], PlainResponse]]:
         return {f"{path}/{MODULE}": Module(), f"{path}/settings.json": self._serve}
 
     def _shown(
@@ -98,7 +98,7 @@ class BrowserHalf:
             return None
         return captcha, static_settings(captcha, self._page, sources)
 
-    def serve(self, request: Request) -> Response | None:
+    def serve(self, request: RequestInfo) -> PlainResponse | None:
         """Return the answer to a request for one of the `paths`, or None."""
         if request.kind != "http":
             return None
@@ -111,7 +111,7 @@ class BrowserHalf:
             return problem(405, "Ask for this with GET.", ("Allow", ", ".join(_METHODS)))
         return answer(request)
 
-    def _serve(self, request: Request) -> Response:
+    def _serve(self, request: RequestInfo) -> PlainResponse:
         query = request.query.decode("utf-8", "replace")
         for_ = next((value for name, value in parse_qsl(query) if name == "for"), "")
         try:
@@ -123,7 +123,7 @@ class BrowserHalf:
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
         ]
-        return Response(200, headers, json.dumps(settings).encode())
+        return PlainResponse(200, headers, json.dumps(settings).encode())
 
     def settings(self, for_: str, root_path: str) -> dict[str, Any]:
         """Return what `tcaptcha.js` has to know; see `Guard.public_settings`."""
@@ -138,15 +138,15 @@ class BrowserHalf:
         captcha, settings = shown
         return settings | fresh_settings(captcha, self._page)
 
-    def _covering(self, for_: str, root_path: str) -> Coverage | None:
+    def _covering(self, for_: str, root_path: str) -> CompiledRule | None:
         method, _, path = for_.partition(" ")
         if len(for_) > _LONGEST or method not in METHODS or not path.startswith("/"):
             return None
         return self._match(method, path, b"", root_path)
 
     def challenge(
-        self, coverage: Coverage, request: Request, reason: Reason
-    ) -> Response | None:
+        self, coverage: CompiledRule, request: RequestInfo, reason: Reason
+    ) -> PlainResponse | None:
         """Return the page that shows the challenge at once, or None where it had better not.
 
         Args:

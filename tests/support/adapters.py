@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.validate import validator
 
-from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, decision
+from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, get_decision
+from tcaptcha_middleware.effects import CallHook, Claim, Pause, ReadBody, Verify
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.models import Request
-from tcaptcha_middleware.steps import Ask, Claim, Pause, ReadBody, Verify
+from tcaptcha_middleware.models import RequestInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,8 +88,8 @@ def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
     return Outcome(decided.reason.value, decided.reason.status)
 
 
-def _request(exchange: Exchange) -> Request:
-    return Request(
+def _request(exchange: Exchange) -> RequestInfo:
+    return RequestInfo(
         kind="http",
         method=exchange.method,
         path=exchange.path.decode("utf-8", "replace"),
@@ -105,12 +105,12 @@ def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
             if not pieces:
                 raise RequestBodyError("broken off")
             return pieces.popleft(), bool(pieces) or exchange.broken_off
-        case Ask(question, request):
+        case CallHook(question, request):
             return question(request)
         case Pause(seconds):
             return time.sleep(seconds)
-        case Claim(claims, key, seconds):
-            return claims.claim(key, seconds)
+        case Claim(replay_store, key, seconds):
+            return replay_store.claim(key, seconds)
         case Verify(verifier, ticket):
             return verifier.verify(ticket)
 
@@ -179,7 +179,7 @@ def through_asgi(guard: Guard, exchange: Exchange) -> Outcome:
     seen: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen["decision"], body, more = decision(scope), b"", True
+        seen["decision"], body, more = get_decision(scope), b"", True
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
@@ -251,7 +251,7 @@ def through_wsgi(guard: Guard, exchange: Exchange) -> Outcome:
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        seen.update(decision=decision(environ), body=environ["wsgi.input"].read(length))
+        seen.update(decision=get_decision(environ), body=environ["wsgi.input"].read(length))
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
         return [b""]
 

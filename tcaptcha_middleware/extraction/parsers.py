@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.pairs import Seen, half
+from tcaptcha_middleware.extraction.pairs import PartialPair, half
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ _MAX_BOUNDARY = 70
 class Parser(Protocol):
     """Reads a body piece by piece."""
 
-    def feed(self, piece: bytes) -> Seen | None:
+    def feed(self, piece: bytes) -> PartialPair | None:
         """Take the next piece; return what was seen once no more needs to be read."""
         ...
 
-    def finish(self) -> Seen:
+    def finish(self) -> PartialPair:
         """Take the body's end.
 
         Raises:
@@ -47,7 +47,7 @@ class Whole:
     """
 
     def __init__(
-        self, read: Callable[[bytes, str, str], Seen], ticket: str, randstr: str
+        self, read: Callable[[bytes, str, str], PartialPair], ticket: str, randstr: str
     ) -> None:
         self._read = read
         self._names = ticket, randstr
@@ -57,33 +57,33 @@ class Whole:
         """Keep the piece."""
         self._body += piece
 
-    def finish(self) -> Seen:
+    def finish(self) -> PartialPair:
         """Read the document."""
         return self._read(bytes(self._body), *self._names)
 
 
-def form_fields(body: bytes, ticket: str, randstr: str) -> Seen:
+def form_fields(body: bytes, ticket: str, randstr: str) -> PartialPair:
     """Return every value of two fields of an urlencoded form, or of a query string."""
     fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
     return named(fields, ticket, randstr)
 
 
-def named(fields: Sequence[tuple[str, str]], ticket: str, randstr: str) -> Seen:
+def named(fields: Sequence[tuple[str, str]], ticket: str, randstr: str) -> PartialPair:
     """Return what fields of two names hold."""
-    return Seen(
+    return PartialPair(
         half([value for name, value in fields if name == ticket]),
         half([value for name, value in fields if name == randstr]),
     )
 
 
-def json_fields(body: bytes, ticket: str, randstr: str) -> Seen:
+def json_fields(body: bytes, ticket: str, randstr: str) -> PartialPair:
     """Return every value at two keys of a JSON object; a dot leads into an object.
 
     Raises:
         RequestBodyError: The body is no JSON in UTF-8.
     """
     document = _load(body)
-    return Seen(half(_values(document, ticket)), half(_values(document, randstr)))
+    return PartialPair(half(_values(document, ticket)), half(_values(document, randstr)))
 
 
 class _Object(list[tuple[str, Any]]):
@@ -161,7 +161,7 @@ class Multipart:
         self._parse_header = parse_options_header
         self._ticket = ticket
         self._names = (ticket, randstr) if needs_randstr else (ticket,)
-        self._seen = Seen(randstr=None if needs_randstr else "")
+        self._seen = PartialPair(randstr=None if needs_randstr else "")
         self._begun = self._ended = False
         self._parser = MultipartParser(
             boundary,
@@ -177,7 +177,7 @@ class Multipart:
             },
         )
 
-    def feed(self, piece: bytes) -> Seen | None:
+    def feed(self, piece: bytes) -> PartialPair | None:
         """Take the next piece; return what was seen at the pair, or at the form's end."""
         if not self._begun:
             # After a line break the parser skips to the piece's first dash, so that what it
@@ -191,7 +191,7 @@ class Multipart:
                 raise RequestBodyError("the body is no multipart form") from error
         return self._seen if self._seen.complete or self._ended else None
 
-    def finish(self) -> Seen:
+    def finish(self) -> PartialPair:
         """Refuse a form that has no last boundary."""
         raise RequestBodyError("the multipart form ends in the middle")
 
@@ -224,7 +224,11 @@ class Multipart:
         # What follows the pair is not looked at, however the body was cut into pieces.
         if self._field in self._names and not self._seen.complete:
             value = half([self._value.decode("utf-8", "replace")])
-            found = Seen(value) if self._field == self._ticket else Seen(randstr=value)
+            found = (
+                PartialPair(value)
+                if self._field == self._ticket
+                else PartialPair(randstr=value)
+            )
             self._seen = self._seen.and_also(found)
 
     def _finish(self) -> None:

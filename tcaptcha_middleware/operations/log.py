@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
-    from tcaptcha_middleware.models import Reason, Request, Ticket
+    from tcaptcha_middleware.models import Reason, RequestInfo, Submission
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
@@ -28,7 +28,7 @@ def unreadable_body(rule: str, error: RequestBodyError) -> None:
     logger.info("%s: refused: %s", rule, error)
 
 
-def no_pair(rule: str, reason: Reason, sources: Sequence[object], request: Request) -> None:
+def no_pair(rule: str, reason: Reason, sources: Sequence[object], request: RequestInfo) -> None:
     """Tell whoever builds the client where its ticket and randstr were looked for."""
     if logger.isEnabledFor(logging.DEBUG):
         kinds = request.header("Content-Type")
@@ -48,9 +48,9 @@ def no_verdict(rule: str, error: VerifierError) -> None:
         logger.warning("%s: no verdict: %s", rule, error)
 
 
-def claims_down(rule: str, error: Exception, then: str) -> None:
+def replay_store_failed(rule: str, error: Exception, then: str) -> None:
     """Tell that tickets cannot be claimed, and what is done instead."""
-    logger.error("%s: the claims store failed (%s); %s", rule, error, then)
+    logger.error("%s: the replay store failed (%s); %s", rule, error, then)
 
 
 def cannot_hang_up(error: Exception) -> None:
@@ -73,7 +73,7 @@ def would_refuse(rule: str, reason: Reason) -> None:
     logger.warning("%s: would be refused: %s", rule, reason)
 
 
-def broken_verifier(rule: str, error: Exception, ticket: Ticket) -> None:
+def broken_verifier(rule: str, error: Exception, ticket: Submission) -> None:
     """Log a verifier's own failure, with the pair struck out of whatever it printed."""
     text = "".join(traceback.format_exception(error))
     for secret in (ticket.ticket, ticket.randstr):

@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 import anyio
 import httpcore
 
-from tcaptcha_middleware.checks import check_timeout
 from tcaptcha_middleware.errors import OutageError, VerifierError
-from tcaptcha_middleware.resilience.lifetimes import PerLoop, PerProcess
-from tcaptcha_middleware.tencent import wire
+from tcaptcha_middleware.scoped import PerLoop, PerProcess
+from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
 from tcaptcha_middleware.tencent.environment import settings_in
 from tcaptcha_middleware.tencent.scripts import script_url
-from tcaptcha_middleware.verifiers.keys import akey, key, provider
+from tcaptcha_middleware.validation import check_timeout
+from tcaptcha_middleware.verifiers.api_key import akey, key, provider
 from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
 from tcaptcha_middleware.verifiers.shortage import unreached
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tcaptcha_middleware.models import Ticket, Verdict
+    from tcaptcha_middleware.models import Submission, Verdict
     from tcaptcha_middleware.tencent.actions import Action
     from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
     from tcaptcha_middleware.verifiers.clients import AsyncClient, Client
@@ -93,7 +93,7 @@ class TencentVerifier:
         self.app_id: int = self.captcha.app_id
         check_apart(app_secret_key, secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
-        self._origin = wire.endpoint(site, endpoint, self.action)
+        self._origin = api.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
         self._timeout = check_timeout(timeout)
         url = httpcore.URL(f"{self._origin}/")
@@ -125,7 +125,7 @@ class TencentVerifier:
         """Show what is no secret."""
         return f"<{type(self).__name__} app_id={self.app_id} at {self._origin}>"
 
-    def verify(self, ticket: Ticket) -> Verdict:
+    def verify(self, ticket: Submission) -> Verdict:
         """Check `ticket` with Tencent, once.
 
         Raises:
@@ -136,15 +136,15 @@ class TencentVerifier:
             headers, body = self._call(key(self._credentials, self._timeout), ticket)
             over = self._client or self._pool.get()
             status, answer = over.send(headers, body, deadline)
-        return wire.read_answer(status, answer)
+        return api.read_answer(status, answer)
 
-    async def averify(self, ticket: Ticket) -> Verdict:
+    async def averify(self, ticket: Submission) -> Verdict:
         """Same as `verify`, but awaited."""
         with _translated(), anyio.fail_after(self._timeout):
             headers, body = self._call(await akey(self._credentials, self._timeout), ticket)
             over = self._async_client or self._async_pool.get()
             status, answer = await over.send(headers, body)
-        return wire.read_answer(status, answer)
+        return api.read_answer(status, answer)
 
     def close(self) -> None:
         """Close the connections that `verify` opened; a client of your own stays open."""
@@ -174,9 +174,9 @@ class TencentVerifier:
         """Close it."""
         await self.aclose()
 
-    def _call(self, key: Key, ticket: Ticket) -> tuple[dict[str, str], bytes]:
-        body = wire.call(self.captcha, ticket, self.action)
-        headers = wire.headers(
+    def _call(self, key: Key, ticket: Submission) -> tuple[dict[str, str], bytes]:
+        body = api.call(self.captcha, ticket, self.action)
+        headers = api.headers(
             key,
             host=self._host,
             body=body,

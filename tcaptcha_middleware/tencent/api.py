@@ -25,7 +25,7 @@ from tcaptcha_middleware.tencent.codes import api_error
 from tcaptcha_middleware.tencent.signing import authorization
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.models import Submission
     from tcaptcha_middleware.tencent.actions import Action
     from tcaptcha_middleware.tencent.credentials import Captcha, Key
 
@@ -91,7 +91,7 @@ def endpoint(site: str, origin: str | None, action: Action) -> str:
     return given["origin"].lower()
 
 
-def parameters(captcha: Captcha, ticket: Ticket, action: Action) -> dict[str, str | int]:
+def parameters(captcha: Captcha, ticket: Submission, action: Action) -> dict[str, str | int]:
     """Return the call's parameters; Tencent refuses any other (`UnknownParameter`)."""
     every: dict[str, str | int] = {
         "CaptchaType": CAPTCHA_TYPE,
@@ -105,7 +105,7 @@ def parameters(captcha: Captcha, ticket: Ticket, action: Action) -> dict[str, st
     return {name: value for name, value in every.items() if name not in action.without}
 
 
-def call(captcha: Captcha, ticket: Ticket, action: Action) -> bytes:
+def call(captcha: Captcha, ticket: Submission, action: Action) -> bytes:
     """Return the body of the call, as compact ASCII JSON."""
     found = parameters(captcha, ticket, action)
     return json.dumps(found, separators=(",", ":")).encode("ascii")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.checks import check_timeout
-from tcaptcha_middleware.errors import ClaimsError, ConfigurationError
+from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError
 from tcaptcha_middleware.extras import needs
-from tcaptcha_middleware.resilience.lifetimes import PerLoop
+from tcaptcha_middleware.scoped import PerLoop
+from tcaptcha_middleware.validation import check_timeout
 
 with needs("redis"):
     from redis import Redis
@@ -35,7 +35,7 @@ _NAMELESS = {"driver_info": None} if _ONE_WORD else {"lib_name": None, "lib_vers
 _UNBOUNDED = 2**31 - 1
 
 
-class RedisClaims:
+class RedisReplayStore:
     """Let each ticket be spent once among all who share a Redis: one `SET NX PX` each.
 
     Never asks twice: after a lost answer nobody can tell whose the claim is.
@@ -56,7 +56,7 @@ class RedisClaims:
             raise ConfigurationError(
                 # By its kind alone: it may hold a password.
                 f"the URL is of type {type(url).__name__}: "
-                'write RedisClaims("redis://127.0.0.1:6379/0")'
+                'write RedisReplayStore("redis://127.0.0.1:6379/0")'
             )
         check_timeout(timeout)
         self._url = url
@@ -81,7 +81,7 @@ class RedisClaims:
         """Claim `key`; True for the first who asks within `seconds`.
 
         Raises:
-            ClaimsError: Redis is down, slow or full.
+            ReplayStoreError: Redis is down, slow or full.
         """
         with _translated():
             done = self._client.set(self._prefix + key, 1, nx=True, px=_ms(seconds))
@@ -118,4 +118,4 @@ def _translated() -> Iterator[None]:
         yield
     except (RedisError, OSError) as error:
         # The name alone: Redis may quote the command, and a URL may hold a password.
-        raise ClaimsError(f"Redis: {type(error).__name__}") from error
+        raise ReplayStoreError(f"Redis: {type(error).__name__}") from error

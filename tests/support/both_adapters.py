@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from faces import call_asgi, call_wsgi, environ_of, messages_of, scope_of
+from adapters import call_asgi, call_wsgi, environ_of, messages_of, scope_of
 
 from tcaptcha_middleware import TCaptchaMiddleware, TCaptchaWSGIMiddleware
 
 if TYPE_CHECKING:
-    from faces import Exchange
+    from adapters import Exchange
 
     from tcaptcha_middleware import Guard
 

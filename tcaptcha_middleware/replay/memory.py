@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.checks import check_count
+from tcaptcha_middleware.validation import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,11 +16,12 @@ CAPACITY = 100_000
 """How many claims are kept, some 20 MB; 330 checks a second for five minutes."""
 
 
-class MemoryClaims:
+class MemoryReplayStore:
     """Let each ticket be spent once in this process.
 
     Bounded: beyond the capacity the oldest claim is forgotten. Of a web page's ticket Tencent's
-    own answer 9 remains the second line; for mini-programs, which have none, use `RedisClaims`.
+    own answer 9 remains the second line; for mini-programs, which have none, use
+    `RedisReplayStore`.
 
     Args:
         capacity: How many claims are kept.

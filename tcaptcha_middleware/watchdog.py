@@ -15,8 +15,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.operating import reports
-from tcaptcha_middleware.resilience.lifetimes import PerProcess
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.scoped import PerProcess
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,11 +26,11 @@ _NAP = 3600.0
 _PIECE = 64 * 1024
 
 
-class HungUpError(TimeoutError):
+class ReadTimeoutError(TimeoutError):
     """Time was up, and nothing more is read from the connection."""
 
 
-class Hangup:
+class ReadDeadline:
     """Hang up on a client that takes too long: `with Hangup(connection, seconds):` to read.
 
     Args:
@@ -58,7 +58,7 @@ class Hangup:
         self._watch.end(self)
         # A server that stops its worker raises what is no Exception, and means it.
         if self._happened and (error is None or isinstance(error, Exception)):
-            raise HungUpError("the client took too long") from error
+            raise ReadTimeoutError("the client took too long") from error
 
     def happen(self) -> None:
         """Shut the reading half, so that the read ends."""
@@ -66,18 +66,18 @@ class Hangup:
         _shut(self._connection, socket.SHUT_RD)
 
 
-class _Watch:
+class Watchdog:
     """Who is reading until when, and the thread that hangs up on those who are late."""
 
     def __init__(self) -> None:
         # Whoever holds it is in a read that has not ended, so that no connection of another
         # request, nor a descriptor that was given away again, is ever shut.
         self._changed = threading.Condition()
-        self._reading: set[Hangup] = set()
+        self._reading: set[ReadDeadline] = set()
         self._runs = False
         self._wakes_at = 0.0
 
-    def begin(self, hangup: Hangup) -> None:
+    def begin(self, hangup: ReadDeadline) -> None:
         """Hang up when its time is up."""
         with self._changed:
             if not self._runs:
@@ -89,7 +89,7 @@ class _Watch:
                 self._wakes_at = hangup.deadline
                 self._changed.notify()
 
-    def end(self, hangup: Hangup) -> None:
+    def end(self, hangup: ReadDeadline) -> None:
         """Hang up no more."""
         with self._changed:
             self._reading.discard(hangup)
@@ -110,7 +110,7 @@ class _Watch:
             hangup.happen()
 
 
-_watches = PerProcess(_Watch)
+_watches = PerProcess(Watchdog)
 
 
 def cut(connection: socket.socket) -> None:
@@ -137,4 +137,4 @@ def _shut(connection: socket.socket, how: int) -> None:
         return  # the client has gone
     except Exception as error:
         # Whoever patched sockets in another way must not take the deadline from all others.
-        reports.cannot_hang_up(error)
+        log.cannot_hang_up(error)

@@ -6,11 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Ticket
+    from tcaptcha_middleware.models import Submission
 
 
-def claim_key(ticket: Ticket) -> str:
-    """Return the hash that stands for the pair in a claims store."""
+def replay_key(ticket: Submission) -> str:
+    """Return the hash that stands for the pair in a replay store."""
     # A lone surrogate is no ticket, and no error either.
     text = f"{ticket.ticket}\n{ticket.randstr}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()

@@ -9,19 +9,19 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.deadlines import left
+from tcaptcha_middleware.effects import ReadBody
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.pairs import NOTHING, Flaw, Seen
+from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair
 from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.resilience.deadlines import left
-from tcaptcha_middleware.steps import ReadBody
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.extraction.bodies import Parser
+    from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.extraction.pairs import Pair
-    from tcaptcha_middleware.models import Request
+    from tcaptcha_middleware.extraction.parsers import Parser
+    from tcaptcha_middleware.models import RequestInfo
     from tcaptcha_middleware.settings import Settings
-    from tcaptcha_middleware.steps import Walk
 
 
 # The faces keep every piece, which takes some 200 bytes however short it is. So many are let
@@ -30,7 +30,7 @@ _PIECES = 1024
 _SHORT = 256
 
 
-class Extraction:
+class Extractor:
     """Find the pair where a rule's settings say; both halves come from one source.
 
     Args:
@@ -46,12 +46,12 @@ class Extraction:
         self._pieces = _PIECES + settings.body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
-    def walk(self, request: Request, *, may_hang_up: bool) -> Walk[Pair | Reason]:
+    def walk(self, request: RequestInfo, *, may_disconnect: bool) -> Flow[Pair | Reason]:
         """Return the pair, or why there is none.
 
         Args:
             request: The request's head.
-            may_hang_up: Whether a client that is too slow may be cut off; see `ReadBody`.
+            may_disconnect: Whether a client that is too slow may be cut off; see `ReadBody`.
 
         Yields:
             `ReadBody`, for each piece of a body that is read.
@@ -65,16 +65,16 @@ class Extraction:
             seen = seen.and_also(found)
             if found.complete:
                 return seen.pair()
-        body = yield from self._body(request, may_hang_up)
+        body = yield from self._body(request, may_disconnect)
         if isinstance(body, Reason):
             return body
         seen = seen.and_also(body)
         if body.complete:
             return seen.pair()
         # Halves of two sources are no pair.
-        return Reason.TICKET_AMBIGUOUS if Flaw.AMBIGUOUS in seen else Reason.TICKET_MISSING
+        return Reason.TICKET_AMBIGUOUS if Invalid.AMBIGUOUS in seen else Reason.TICKET_MISSING
 
-    def parser(self, request: Request) -> Parser | None:
+    def parser(self, request: RequestInfo) -> Parser | None:
         """Return the parser of the first source that reads the request's body, if any does.
 
         A websocket's handshake has no body, whatever its headers say.
@@ -92,20 +92,20 @@ class Extraction:
                 return parser
         return None
 
-    def _needed(self, seen: Seen) -> Seen:
-        return seen if self._needs_randstr else Seen(seen.ticket, "")
+    def _needed(self, seen: PartialPair) -> PartialPair:
+        return seen if self._needs_randstr else PartialPair(seen.ticket, "")
 
-    def _body(self, request: Request, may_hang_up: bool) -> Walk[Seen | Reason]:
+    def _body(self, request: RequestInfo, may_disconnect: bool) -> Flow[PartialPair | Reason]:
         parser = self.parser(request)
         if parser is None:
             return NOTHING
-        found = yield from self._read(parser, may_hang_up)
+        found = yield from self._read(parser, may_disconnect)
         return found if isinstance(found, Reason) else self._needed(found)
 
-    def _read(self, parser: Parser, may_hang_up: bool) -> Walk[Seen | Reason]:
+    def _read(self, parser: Parser, may_disconnect: bool) -> Flow[PartialPair | Reason]:
         room, deadline = self._limit, time.monotonic() + self._timeout
         for _ in range(self._pieces):
-            piece, more = yield from _piece(deadline, may_hang_up)
+            piece, more = yield from _piece(deadline, may_disconnect)
             seen = parser.feed(piece[:room])
             if seen is not None:
                 return seen
@@ -117,15 +117,15 @@ class Extraction:
         return Reason.BODY_TOO_LARGE
 
 
-def _check_encoding(request: Request) -> None:
+def _check_encoding(request: RequestInfo) -> None:
     if set(request.header("Content-Encoding")) - {"", "identity"}:
         raise RequestBodyError("the body is compressed: send the ticket in the headers")
 
 
-def _piece(deadline: float, may_hang_up: bool) -> Walk[tuple[bytes, bool]]:
+def _piece(deadline: float, may_disconnect: bool) -> Flow[tuple[bytes, bool]]:
     try:
         # Looked at between pieces too: empty ones could come without end, and without a wait.
-        piece: tuple[bytes, bool] = yield ReadBody(left(deadline), may_hang_up)
+        piece: tuple[bytes, bool] = yield ReadBody(left(deadline), may_disconnect)
     except TimeoutError as error:
         raise RequestBodyError("the body came too slowly") from error
     return piece

@@ -10,7 +10,7 @@ from tcaptcha_middleware.models import Allow
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
 
-def decision(request: Any) -> Allow | None:
+def get_decision(request: Any) -> Allow | None:
     """Return what the gate decided about `request`; None where no rule covers it.
 
     Args:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import ConfigurationError, Request, TrustedProxies
-from tcaptcha_middleware.addresses import _usable, usable
+from tcaptcha_middleware import ConfigurationError, RequestInfo, TrustedProxies
+from tcaptcha_middleware.client_ip import _usable, usable
 
 ADDRESSES = {
     "203.0.113.7": "203.0.113.7",
@@ -66,9 +66,9 @@ XFF = {
 }
 
 
-def request(name: str, values: list[str], peer: str = PROXY) -> Request:
+def request(name: str, values: list[str], peer: str = PROXY) -> RequestInfo:
     pairs = tuple((name.lower().encode(), value.encode("latin-1")) for value in values)
-    return Request("http", "POST", "/", headers=pairs, peer=peer)
+    return RequestInfo("http", "POST", "/", headers=pairs, peer=peer)
 
 
 @pytest.mark.parametrize(("values", "address"), XFF.values(), ids=XFF)

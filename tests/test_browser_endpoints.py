@@ -8,8 +8,8 @@ from http.client import HTTPConnection
 from urllib.parse import quote
 
 import pytest
-from both_faces import APPLICATION, FACES
-from faces import Exchange, call_asgi, messages_of, scope_of
+from adapters import Exchange, call_asgi, messages_of, scope_of
+from both_adapters import APPLICATION, FACES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import serving
