@@ -100,9 +100,9 @@ class Guard(Settings):
         matcher = Matcher([coverage.pattern for coverage in compiled_rules], exempt)
         half = BrowserEndpoints(page, self.verifier, self.sources, compiled_rules, self.match)
         object.__setattr__(self, "page", page)
-        object.__setattr__(self, "_coverages", compiled_rules)
+        object.__setattr__(self, "_compiled_rules", compiled_rules)
         object.__setattr__(self, "_matches", MatchCache(matcher.match))
-        object.__setattr__(self, "unnamed", matcher.unmatched_methods)
+        object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
         object.__setattr__(self, "_browser", half)
 
     def _cover(self, page: Page | None) -> tuple[CompiledRule, ...]:
