@@ -54,7 +54,7 @@ class Guard(Settings):
             covers a request holds.
         verifier: Who checks a ticket.
         exempt: Rule texts of what is never covered, as paths of the application itself.
-        claims: Who may spend a ticket: the first to claim it. In memory by default, for one
+        replay_store: Who may spend a ticket: the first to claim it. In memory by default, for one
             process; `RedisReplayStore` for several.
         on_replay_store_error: What is done while the store is down: `"verify"` leaves it to
             Tencent, which refuses a second use too; `"deny"` refuses. Tickets of mini-programs

@@ -203,15 +203,15 @@ def test_one_thread_hangs_up_on_everybody():
 
 FORKING = """
 import os, socket
-from tcaptcha_middleware.watchdog import Hangup, HungUpError
+from tcaptcha_middleware.watchdog import ReadDeadline, ReadTimeoutError
 
 def hang_up():
     one, other = socket.socketpair()
     one.settimeout(20)
     try:
-        with Hangup(one, 0.05):
+        with ReadDeadline(one, 0.05):
             one.recv(1)
-    except HungUpError:
+    except ReadTimeoutError:
         os.write(1, b"hung up ")
 
 hang_up()
