@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.extractor import Extractor
 from tcaptcha_middleware.extraction.sources import check_findable
+from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.matching.patterns import parse
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
-from tcaptcha_middleware.resilience.limits import Budget
 from tcaptcha_middleware.resilience.upstream import Upstream
 from tcaptcha_middleware.settings import as_rule
 from tcaptcha_middleware.tencent.actions import action_of

@@ -24,12 +24,16 @@ FLOORS = [
     {"errors", "extras", "models"},
     {"browser", "replay", "extraction", "matching", "operations", "resilience", "tencent"},
     {
+        "health",
+        "health.budget",
+        "health.slots",
         "deadlines",
         "scoped",
         "resilience.limits",
         "timeouts",
         "verifiers.idle",
     },
+    {"health.monitor"},
     {"client_ip", "validation", "responses", "effects"},
     {
         "tencent.credentials",

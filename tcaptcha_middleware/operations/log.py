@@ -91,3 +91,39 @@ def _struck(text: str, secret: str) -> str:
 def cannot_close(one: object, error: Exception) -> None:
     """Tell what could not be closed; the others are closed all the same."""
     logger.error("%s cannot be closed", type(one).__name__, exc_info=error)
+
+
+def health_changed(verifier: object, old: str, new: str, reason: str, unlogged: int) -> None:
+    """Report a change of what is known of the verifier's service."""
+    name = type(verifier).__name__
+    more = f" ({unlogged} changes before it were not logged)" if unlogged else ""
+    if new == "down":
+        logger.error("%s: the service is down, two probes failed: %s%s", name, reason, more)
+    elif new == "suspect":
+        logger.info("%s: the service is suspect and is being probed%s", name, more)
+    else:
+        level = logging.WARNING if old == "down" else logging.INFO
+        logger.log(level, "%s: the service is up again", name)
+
+
+def probe_void(verifier: object, reason: object) -> None:
+    """Report a probe that proved nothing."""
+    logger.debug("%s: a probe proved nothing: %s", type(verifier).__name__, reason)
+
+
+def probes_do_not_run(verifier: object) -> None:
+    """Report a process whose background threads do not run."""
+    logger.warning(
+        "%s: probes do not run, so an outage cannot be established: this process runs no"
+        " background threads (uWSGI needs `enable-threads`)",
+        type(verifier).__name__,
+    )
+
+
+def only_probes_answered(verifier: object) -> None:
+    """Report a service that answers probes and no verification."""
+    logger.warning(
+        "%s: probes are answered, but verifications fail: the gate stays closed; if this"
+        " lasts, use the switch",
+        type(verifier).__name__,
+    )

@@ -81,28 +81,3 @@ class Bulkhead:
         """Give the place back."""
         with self._lock:
             self._free += 1
-
-
-class Budget:
-    """So many a minute, refilled evenly; a whole minute's worth may be spent at once.
-
-    Args:
-        per_minute: How many.
-    """
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._left = float(per_minute)
-        self._at: float | None = None
-        self._lock = threading.Lock()
-
-    def spend(self, now: float) -> bool:
-        """Take one; False where none is left."""
-        with self._lock:
-            gone = 0.0 if self._at is None else max(0.0, now - self._at)
-            self._left = min(self._per_minute, self._left + gone * self._per_minute / 60)
-            self._at = now
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.errors import OutageError
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.api import SITES
@@ -30,6 +31,8 @@ class FakeVerifier:
         app_id: Some CaptchaAppId, and so a guard with a page takes it, too.
         script: Tencent's own script for the domestic site.
         tickets: Every ticket it was asked about, in order.
+        is_up: If the service answers. While False, verifications and probes raise
+            `OutageError`.
 
     Example:
         ``guard = Guard(["POST /login"], FakeVerifier(1, 9))`` lets the first request through
@@ -49,10 +52,12 @@ class FakeVerifier:
                 )
         self._turns = count()
         self.tickets: list[Submission] = []
+        self.is_up: bool = True
 
     def verify(self, ticket: Submission) -> Verdict:
         """Note `ticket`, and return or raise the next outcome."""
         self.tickets.append(ticket)
+        self.probe()
         # Counted in one step: a server's threads may ask at the same time.
         outcome = self._outcomes[min(next(self._turns), len(self._outcomes) - 1)]
         if isinstance(outcome, Exception):
@@ -63,3 +68,15 @@ class FakeVerifier:
     async def averify(self, ticket: Submission) -> Verdict:
         """Same as `verify`, but awaited."""
         return self.verify(ticket)
+
+    def probe(self, limit: float = 0.0) -> None:  # noqa: ARG002  what verifiers accept
+        """Return if the service is up, as the gate's probes do.
+
+        Args:
+            limit: Ignored; the answer comes at once.
+
+        Raises:
+            OutageError: If `is_up` is False.
+        """
+        if not self.is_up:
+            raise OutageError("the fake service is down")

@@ -1,0 +1,1 @@
+"""Health of the verifier's service, established by probes and never by a visitor."""

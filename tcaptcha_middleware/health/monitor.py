@@ -1,0 +1,334 @@
+"""State machine that decides if the verifier's service is up, suspect or down.
+
+Takes the outcomes of verifications and probes, and a clock. It makes no call, starts no thread
+and never waits.
+
+    up ------- a verification failed ------------------------> suspect
+    suspect -- two probes failed, and nothing was answered --> down
+    down ----- no fresh evidence ----------------------------> suspect
+    any ------ an answer to a verification or a probe -------> up
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from enum import Enum, StrEnum
+from math import ceil, inf
+from typing import TYPE_CHECKING, TypeAlias
+
+from tcaptcha_middleware.errors import OutageError, VerifierError
+from tcaptcha_middleware.health.slots import FLOOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcaptcha_middleware.health.slots import Slots
+
+PROBE_LIMIT = 2.0
+"""Seconds for a probe: one lost SYN (1 s, RFC 6298) and three round trips across an ocean."""
+PROBE_LIMIT_AFTER_FAILURE = 1.5
+"""Seconds for each probe after one that failed: the second one establishes an outage early
+enough, and a connection that hangs across the recovery delays it by less than 2 s."""
+INTERVAL = 1.0
+"""Seconds from the beginning of a probe to the next one, times a random factor."""
+JITTER = (1.0, 1.6)
+"""The random factor; ±20 % would stay in step with a service that flaps."""
+BACKOFF = 10.0
+"""The longest interval, in seconds, after probes that proved nothing."""
+APART = 0.8
+"""Two failed probes establish an outage if they began so many seconds apart, …"""
+TOGETHER = 30.0
+"""… and no more than so many seconds after the failed probe before."""
+FRESH = 4.6
+"""For how many seconds a failed probe proves an outage: two slow probes and their jitter."""
+UNANSWERED = 0.7
+"""Seconds without an answer after which verifications under way request a probe."""
+SLOW = 1.0
+"""Seconds after which a probe that fails may have waited behind our own verifications, …"""
+LOADED = 10.0
+"""… also behind those given up in so many seconds, which the service may still work on."""
+IDLE = 120.0
+"""Seconds without a visitor after which probing ends."""
+BEGINS_WITHIN = 2.0
+"""Seconds after which a thread that has not begun its first probe is reported, and after
+the probe's limit one that has not ended it."""
+FAILING = 10.0
+"""Seconds of failed verifications beside answered probes after which that is reported."""
+ANSWERS_WITHIN = 0.5
+"""Seconds that an answer to a probe may take, for `Retry-After`."""
+
+
+class State(StrEnum):
+    """What is known of the verifier's service.
+
+    Attributes:
+        UP: It answers, as far as is known.
+        SUSPECT: A verification failed like an outage; probes find out.
+        DOWN: Our own probes have established an outage.
+    """
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+
+
+class Warn(Enum):
+    """What an operator should know beside changes of the state."""
+
+    NO_THREADS = "probes do not run"
+    ONLY_PROBES = "probes are answered, verifications fail"
+
+
+Notice: TypeAlias = tuple[State, State] | Warn
+"""A change of the state, from the old one to the new one, or a warning."""
+
+
+class Monitor:
+    """The state machine, and a context manager: `with monitor:` is one verification.
+
+    Args:
+        slots: The concurrency limit, lowered while the service is not known to be up.
+        react: Called, without a lock, if there are notices to take or a probe may be needed.
+        clock: A monotonic clock, in seconds.
+        uniform: `random.uniform` or a replacement.
+
+    Attributes:
+        is_up: If no failure is known; the state without the clock.
+        under_way: How many verifications are under way.
+        notices: What happened, in order; `react` takes it.
+        failure: Why the last failed probe failed.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        react: Callable[[], object],
+        clock: Callable[[], float],
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._slots = slots
+        self._react = react
+        self._clock = clock
+        self._uniform = uniform
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the first state, with a new lock: a fork may copy one that is held."""
+        # Reentrant, because garbage collection may end a request at any point.
+        self._lock = threading.RLock()
+        self.notices: deque[Notice] = deque()
+        self.is_up = True
+        self.failure = ""
+        self._announced = State.UP
+        self._down_until = -inf
+        self._first_failure = self._last_failure = -inf
+        # Verifications.
+        self.under_way = 0
+        self._loaded_at = -inf
+        self._answered_at = self._unanswered_since = -inf
+        self._failing_since: float | None = None
+        self._visited_at = -inf
+        # The thread, and the probe that it runs.
+        self._has_thread = False
+        self._due = inf
+        self._is_wanted = self._is_probing = False
+        self._began = self._next_at = self._probe_answered_at = -inf
+        self._voids = 0
+
+    @property
+    def state(self) -> State:
+        """The state, read without a lock. To read it counts as a visit."""
+        if self.is_up:
+            return State.UP
+        now = self._visited_at = self._clock()
+        return self._state_at(now)
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until a probe can have been answered."""
+        delay = 0.0 if self._is_probing else max(0.0, self._next_at - self._clock())
+        return ceil(delay + ANSWERS_WITHIN)
+
+    # -- Verifications ------
+
+    def __enter__(self) -> None:
+        """Begin a verification."""
+        now = self._clock()
+        with self._lock:
+            if self.under_way == 0:
+                self._unanswered_since = now
+            elif now - self._unanswered_since > UNANSWERED:
+                self._is_wanted = True
+            self.under_way += 1
+            if self.under_way > FLOOR:
+                self._loaded_at = now
+            self._visited_at = now
+            if now > self._due:
+                self._due = inf
+                self.notices.append(Warn.NO_THREADS)
+        if self._is_wanted or not self.is_up:
+            self._react()
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Learn from how the verification ended."""
+        now = self._clock()
+        with self._lock:
+            if self.under_way > FLOOR:
+                self._loaded_at = now
+            # A fork may have reset the count while a request of its parent was under way.
+            self.under_way = max(0, self.under_way - 1)
+            if isinstance(error, (OutageError, TimeoutError)):
+                self._verification_failed(error, now)
+            elif error is None or (isinstance(error, VerifierError) and error.answered):
+                # Also a revoked key or a throttled account: the service is up.
+                self._failing_since = None
+                self._answered_at = self._unanswered_since = now
+                if self._is_wanted or not self.is_up:
+                    self._recover(now)
+                if self._slots.is_cut:
+                    self._slots.grow()
+            # Any other error is local or unclear, or the client has gone: it proves nothing.
+        if self.notices or self._is_wanted:
+            self._react()
+
+    def request_probe(self) -> None:
+        """Request a probe without a failure, unless there was an answer just now."""
+        now = self._visited_at = self._clock()
+        if now - self._answered_at > UNANSWERED:
+            with self._lock:
+                self._is_wanted = True
+            self._react()
+
+    def close(self) -> None:
+        """Let the thread end, as if no visitor had come for a long time."""
+        self._visited_at = -inf
+
+    # -- Probes ------
+
+    def claim_thread(self) -> bool:
+        """Return whether a thread is missing; it is then the caller who has to start it."""
+        with self._lock:
+            if self._has_thread or not (self._is_wanted or not self.is_up):
+                return False
+            self._has_thread = True
+            self._due = max(self._clock(), self._next_at) + BEGINS_WITHIN
+            return True
+
+    def thread_ended(self) -> None:
+        """Note that the thread could not be started, or died."""
+        self._has_thread = False
+
+    def until_probe(self) -> float | None:
+        """Return the seconds until the next probe, or None if the thread has to end."""
+        with self._lock:
+            now = self._clock()
+            is_idle = now - self._visited_at > IDLE
+            if not is_idle and (self._is_wanted or not self.is_up):
+                return max(0.0, self._next_at - now)
+            self._is_wanted = self._has_thread = False
+            self._due = inf
+            return None
+
+    def probe_began(self) -> float:
+        """Note that a probe begins; return the seconds that it may take."""
+        with self._lock:
+            now = self._began = self._clock()
+            after_failure = now - self._last_failure < TOGETHER
+            limit = PROBE_LIMIT_AFTER_FAILURE if after_failure else PROBE_LIMIT
+            self._next_at = now + INTERVAL * self._uniform(*JITTER)
+            self._due = now + limit + BEGINS_WITHIN
+            self._is_probing = True
+            return limit
+
+    def probe_answered(self) -> None:
+        """Note that a probe was answered, however late: an answer can only close the gate."""
+        with self._lock:
+            now = self._clock()
+            self._end_probe()
+            self._answered_at = self._unanswered_since = self._probe_answered_at = now
+            self._recover(now)
+        self._react()
+
+    def probe_failed(self, reason: str, *, connected: bool) -> None:
+        """Note that a probe failed like an outage.
+
+        Args:
+            reason: Why, for the log.
+            connected: If a connection was accepted.
+        """
+        with self._lock:
+            now = self._clock()
+            self._end_probe()
+            loaded = LOADED if now - self._began > SLOW else 0.0
+            is_loaded = self.under_way > FLOOR or self._began - self._loaded_at < loaded
+            if connected and is_loaded:
+                self._slots.cut()
+            else:
+                self.failure = reason
+                self._count_failure(now)
+        self._react()
+
+    def probe_void(self) -> None:
+        """Note that a probe proved nothing. The next one waits longer."""
+        with self._lock:
+            self._end_probe()
+            pause = INTERVAL * self._uniform(*JITTER) * 2**self._voids
+            self._next_at = self._began + min(BACKOFF, pause)
+            self._voids = min(self._voids + 1, 4)
+
+    # -- Transitions, with the lock held ------
+
+    def _verification_failed(self, error: Exception, now: float) -> None:
+        is_slow = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+        if is_slow and self._loaded_at == now:
+            self._slots.halve(now)
+        self.is_up = False
+        self._is_wanted = True
+        if self._failing_since is None:
+            self._failing_since = now
+        elif (
+            self._probe_answered_at > self._failing_since
+            and now - self._failing_since >= FAILING
+        ):
+            self._failing_since = inf  # reported once, until a verification is answered
+            self.notices.append(Warn.ONLY_PROBES)
+        self._announce(now)
+
+    def _count_failure(self, now: float) -> None:
+        self.is_up = self._is_wanted = False
+        self._voids = 0
+        began = self._began
+        if began > self._answered_at:
+            # After a long gap (SIGSTOP, many void probes) two failures are needed again.
+            if began - self._last_failure > TOGETHER:
+                self._first_failure = began
+            elif began - self._first_failure >= APART:
+                self._down_until = now + FRESH
+            self._last_failure = began
+        self._announce(now)
+
+    def _recover(self, now: float) -> None:
+        self.is_up = True
+        self._is_wanted = False
+        self._down_until = self._first_failure = self._last_failure = -inf
+        self._voids = 0
+        self._next_at = min(self._next_at, now + INTERVAL * max(JITTER))
+        self._announce(now)
+
+    def _end_probe(self) -> None:
+        self._is_probing = False
+        self._due = inf
+
+    def _announce(self, now: float) -> None:
+        state = self._state_at(now)
+        if state is not self._announced:
+            self.notices.append((self._announced, state))
+            self._announced = state
+            self._slots.narrow(state is not State.UP)
+
+    def _state_at(self, now: float) -> State:
+        if self.is_up:
+            return State.UP
+        return State.DOWN if now < self._down_until else State.SUSPECT

@@ -1,0 +1,210 @@
+"""Concurrency limit for verifications, with a first-in first-out line of waiting visitors.
+
+Makes no call and knows no errors; the monitor lowers and raises the limit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CEILING = 64
+"""How many verifications may be under way at once, in each process."""
+FLOOR = 8
+"""How many may be under way while the service is suspect, or slow under our own load."""
+LINE = 512
+"""How many visitors may wait: as many as 64 slots serve in half a second at 55 ms each."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A visitor in the line.
+
+    Attributes:
+        wake: Wakes the visitor, from any thread.
+        granted: If the visitor owns a slot.
+    """
+
+    wake: Callable[[], object]
+    granted: bool = False
+
+
+class Slots:
+    """Slots for verifications, shared by all threads and event loops of a process.
+
+    Args:
+        max_checks: The limit that the user has set; the fixed one is never above it.
+
+    Attributes:
+        limit: How many slots there are now.
+        is_cut: If the limit was cut and has not grown back.
+    """
+
+    def __init__(self, max_checks: int) -> None:
+        self._ceiling = float(min(CEILING, max_checks))
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the first state, with a new lock: a fork may copy one that is held."""
+        # Reentrant, because garbage collection may end a request at any point.
+        self._lock = threading.RLock()
+        self._taken = 0
+        self._line: deque[Waiter] = deque()
+        self._allowed = self._ceiling
+        self._is_narrow = False
+        self._halved_at = -inf
+        self._set_limit()
+
+    def enter(self) -> bool:
+        """Take a slot, if one is free and no visitor waits for one."""
+        with self._lock:
+            if self._line or self._taken >= self.limit:
+                return False
+            self._taken += 1
+            return True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait in the line for a slot and take it; return False if the time is over.
+
+        Args:
+            timeout: How long to wait, in seconds.
+        """
+        event = threading.Event()
+        waiter = self.join(event.set)
+        if waiter is None:
+            return False
+        try:
+            event.wait(timeout)
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        return self.settle(waiter)
+
+    async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109  the sync twin's name
+        """Same as `wait`, but awaited, on asyncio or trio."""
+        import anyio
+
+        event = anyio.Event()
+        waiter = self.join(_thread_safe(event.set))
+        if waiter is None:
+            return False
+        try:
+            with anyio.move_on_after(timeout):
+                await event.wait()
+        except BaseException:
+            self.abandon(waiter)
+            raise
+        return self.settle(waiter)
+
+    def leave(self) -> None:
+        """Give a slot back: to the visitor who has waited longest, if there is one."""
+        with self._lock:
+            # A fork may have reset the count while its parent's request was under way.
+            self._taken = max(0, self._taken - 1)
+            if not self._line:
+                return
+            granted = self._grant()
+        self._wake(granted)
+
+    def join(self, wake: Callable[[], object]) -> Waiter | None:
+        """Enter the line, or return None if it is full; the slot may be granted at once.
+
+        Args:
+            wake: Called when a slot is granted later, from any thread.
+        """
+        waiter = Waiter(wake)
+        with self._lock:
+            if len(self._line) >= LINE:
+                return None
+            self._line.append(waiter)
+            granted = self._grant()
+        self._wake(granted)
+        return waiter
+
+    def settle(self, waiter: Waiter) -> bool:
+        """End the wait; return whether the visitor owns a slot."""
+        with self._lock:
+            if not waiter.granted:
+                # A fork empties the line.
+                with suppress(ValueError):
+                    self._line.remove(waiter)
+            return waiter.granted
+
+    def abandon(self, waiter: Waiter) -> None:
+        """End the wait of a visitor who is gone, and pass on the slot granted meanwhile."""
+        if self.settle(waiter):
+            self.leave()
+
+    def narrow(self, is_narrow: bool) -> None:
+        """Hold the limit at `FLOOR` for as long as the service is not known to be up."""
+        if is_narrow != self._is_narrow:
+            self._is_narrow = is_narrow
+            self._resize(self._allowed)
+
+    def cut(self) -> None:
+        """Lower the limit to `FLOOR`; it grows from there."""
+        self._resize(FLOOR)
+
+    def halve(self, now: float) -> None:
+        """Halve the limit after a timeout under load, at most once a second.
+
+        Args:
+            now: The time in seconds, by a clock that never goes back.
+        """
+        if now - self._halved_at >= 1:
+            self._halved_at = now
+            self._resize(max(FLOOR, self._allowed / 2))
+
+    def grow(self) -> None:
+        """Raise the limit by one for each round of answers (additive increase, RFC 5681)."""
+        self._resize(self._allowed + 1 / self._allowed)
+
+    def _resize(self, allowed: float) -> None:
+        with self._lock:
+            self._allowed = min(self._ceiling, allowed)
+            self._set_limit()
+            granted = self._grant()
+        self._wake(granted)
+
+    def _set_limit(self) -> None:
+        self.is_cut = self._allowed < self._ceiling
+        self.limit = int(min(self._allowed, FLOOR) if self._is_narrow else self._allowed)
+
+    def _grant(self) -> list[Waiter]:
+        granted = []
+        while self._line and self._taken < self.limit:
+            waiter = self._line.popleft()
+            waiter.granted = True
+            self._taken += 1
+            granted.append(waiter)
+        return granted
+
+    def _wake(self, granted: list[Waiter]) -> None:
+        for waiter in granted:  # grows if slots are passed on
+            try:
+                waiter.wake()
+            except RuntimeError:  # its event loop is closed
+                with self._lock:
+                    waiter.granted = False
+                    self._taken -= 1
+                    granted += self._grant()
+
+
+def _thread_safe(wake: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that calls `wake` in the running event loop, from any thread."""
+    from anyio.lowlevel import current_token
+
+    token = current_token()
+    # Older releases of anyio do not wrap it.
+    native: Any = getattr(token, "native_token", token)
+    is_asyncio = hasattr(native, "call_soon_threadsafe")
+    schedule = native.call_soon_threadsafe if is_asyncio else native.run_sync_soon
+    return partial(schedule, wake)
