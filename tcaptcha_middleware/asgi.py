@@ -1,5 +1,6 @@
-"""The ASGI face: fetches what the walk asks for, and acts on its decision. Holds no policy.
+"""The ASGI adapter: performs what the decision flow asks for, and acts on its decision.
 
+It makes no decision; compare it with `wsgi.py`.
 https://asgi.readthedocs.io/en/stable/specs/www.html
 """
 
@@ -10,26 +11,25 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Verify
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
+from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.timeouts import within
-from tcaptcha_middleware.validation import check_asgi
+from tcaptcha_middleware.validation import validate_asgi
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Effect
     from tcaptcha_middleware.models import Decision
-    from tcaptcha_middleware.rules import CompiledRule
+    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-# Frameworks type their scopes in ways of their own.
+# Frameworks type their scopes in different ways.
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 SCOPE_KEY = "tcaptcha"
@@ -41,16 +41,16 @@ _POLICY_VIOLATION = 1008
 class TCaptchaMiddleware:
     """Let only requests with a solved captcha through to an ASGI application.
 
-    Gates HTTP requests and websocket handshakes by the guard's rules; every other scope
-    passes untouched. When the server shuts down, the guard is closed.
+    Protects HTTP requests and websocket handshakes according to the guard's rules; every
+    other scope passes untouched. When the server shuts down, the guard is closed.
 
     Args:
         app: The application to protect.
         guard: What to protect, and how.
 
     Raises:
-        ConfigurationError: The application is one for WSGI, or a verifier or the replay store
-            cannot be awaited.
+        ConfigurationError: If the application is a WSGI application, or a verifier or the
+            replay store cannot be awaited.
     """
 
     def __init__(self, app: App, guard: Guard) -> None:
@@ -58,36 +58,25 @@ class TCaptchaMiddleware:
             raise ConfigurationError(
                 "write TCaptchaMiddleware(app, guard), where guard is a Guard"
             )
-        check_asgi(app)
+        validate_asgi(app)
         guard.require("async")
         self.app = app
         self.guard = guard
-        self._served = guard.served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        if scope["path"].endswith(self._served) and await self._serve(scope, send):
-            return
-        method = scope.get("method", "GET")
-        coverage = (
-            None if method in self.guard.unmatched_methods else self._coverage(scope, method)
-        )
-        if coverage is not None and not self.guard.already_allowed(
-            coverage, scope.get(SCOPE_KEY)
-        ):
-            await self._gate(coverage, scope, receive, send)
-            return
-        if SCOPE_KEY in scope and not isinstance(scope[SCOPE_KEY], Allow):
-            # Whoever made it up, no handler shall take it for the gate's word.
-            scope[SCOPE_KEY] = None
-        await self.app(scope, receive, send)
-
-    def _coverage(self, scope: Scope, method: str) -> CompiledRule | None:
+        method, path = scope.get("method", "GET"), scope["path"]
         raw_path, root_path = scope.get("raw_path") or b"", scope.get("root_path") or ""
-        return self.guard.match(method, scope["path"], raw_path, root_path)
+        route = self.guard.route(method, path, raw_path, root_path, scope, SCOPE_KEY)
+        if route is None:
+            await self.app(scope, receive, send)
+        elif callable(route):
+            await _send(route(_request(scope)), scope, send)
+        else:
+            await self._protect(route, scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
@@ -97,43 +86,50 @@ class TCaptchaMiddleware:
 
         await self.app(scope, receive, closing if scope["type"] == "lifespan" else send)
 
-    async def _serve(self, scope: Scope, send: Send) -> bool:
-        answer = self.guard.serve(_request(scope))
-        if answer is not None:
-            await _send(answer, scope, send)
-        return answer is not None
-
-    async def _gate(
-        self, coverage: CompiledRule, scope: Scope, receive: Receive, send: Send
+    async def _protect(
+        self, rule: CompiledRule | AmbiguousTarget, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request, body = _request(scope), _Body(receive)
-        decision = await self._drive(coverage, request, body)
-        if isinstance(decision, Allow):
-            scope[SCOPE_KEY] = decision
-            await self.app(scope, body.replay, send)
-        elif not body.disconnected:
-            answer = self.guard.answer(coverage, request, decision)
-            await _deny(answer, scope, body.replay, send)
-
-    async def _drive(
-        self, coverage: CompiledRule, request: RequestInfo, body: _Body
-    ) -> Decision:
-        walk = self.guard.check(coverage, request)
+        flow = decide(rule, request)
         try:
-            step = next(walk)
+            effect = next(flow)
             while True:
                 try:
-                    fetched = await _fetch(step, body)
+                    result = await _perform(effect, body)
                 except Exception as error:
-                    step = walk.throw(error)
+                    effect = flow.throw(error)
                 else:
-                    step = walk.send(fetched)
+                    effect = flow.send(result)
         except StopIteration as stop:
             decision: Decision = stop.value
-            return decision
         finally:
-            # At once when the request is cancelled, so that it gives back what it holds.
-            walk.close()
+            # At once if the request is cancelled, so its verification slot is free again.
+            flow.close()
+        if isinstance(decision, Allow):
+            self.guard.record(decision, rule, request.method, scope["path"], scope, SCOPE_KEY)
+            await self.app(scope, body.replay if body.was_read else receive, send)
+        elif not body.disconnected:
+            await self._deny(rule, request, decision, scope, body.replay, send)
+
+    async def _deny(  # noqa: PLR0913  the request, the decision, and where the answer goes
+        self,
+        rule: CompiledRule | AmbiguousTarget,
+        request: RequestInfo,
+        decision: Refuse,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        websocket = scope["type"] == "websocket"
+        # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
+        if websocket and "websocket.http.response" not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+            return
+        answer = self.guard.answer(rule, request, decision)
+        if isinstance(answer, PlainResponse):
+            await _send(answer, scope, send)
+        else:
+            await answer(scope, receive, send)
 
 
 class _Body:
@@ -142,14 +138,16 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: deque[Message] = deque()
+        self.was_read = False
         self.disconnected = False
 
     async def read(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.
 
         Raises:
-            RequestBodyError: The client went away, or something further out broke off.
+            RequestBodyError: If the client disconnected, or an outer middleware failed.
         """
+        self.was_read = True
         try:
             message = await self._receive()
         except Exception as error:
@@ -157,7 +155,7 @@ class _Body:
         if message["type"] != "http.request":
             self._kept.append(message)
             self.disconnected = True
-            raise RequestBodyError("the client went away")
+            raise RequestBodyError("the client disconnected")
         piece, more = message.get("body", b""), message.get("more_body", False)
         # An empty piece says nothing, and a client could send them without end.
         if piece or not more:
@@ -165,53 +163,47 @@ class _Body:
         return piece, more
 
     async def replay(self) -> Message:
-        """Be the application's `receive`: first what was read, then the rest as it comes."""
+        """Act as the application's `receive`: first what was read, then what follows."""
         return self._kept.popleft() if self._kept else await self._receive()
 
 
 def _request(scope: Scope) -> RequestInfo:
-    # An iterable, which may be good for one time only (ASGI, "HTTP connection scope").
-    if not isinstance(scope["headers"], list):
-        scope["headers"] = list(scope["headers"])
+    # Headers, each pair, and the client may be iterables that can be read only once.
+    headers, client = scope["headers"], scope.get("client")
+    if type(headers) is not list or not {tuple, list}.issuperset(map(type, headers)):
+        headers = scope["headers"] = [tuple(pair) for pair in headers]
+    if client is not None and not isinstance(client, (tuple, list)):
+        client = scope["client"] = tuple(client)
     return RequestInfo(
         kind=scope["type"],
         method=scope.get("method", "GET"),
         path=scope["path"],
         query=scope.get("query_string", b""),
-        headers=scope["headers"],
-        peer=(scope.get("client") or ("",))[0] or "",
+        headers=headers,
+        peer=(client or ("",))[0] or "",
         root_path=scope.get("root_path") or "",
+        raw=scope,
     )
 
 
-def _fetch(step: Effect, body: _Body) -> Awaitable[object]:
-    match step:
+async def _perform(effect: Effect, body: _Body) -> object:
+    match effect:
         case Verify():
-            return within(step.timeout, step.verifier.averify(step.ticket))
+            return await within(effect.timeout, effect.verifier.averify(effect.submission))
         case Claim():
-            return within(step.timeout, step.replay_store.aclaim(step.key, step.seconds))
+            claim = effect.store.aclaim(effect.key, effect.token, effect.seconds)
+            return await within(effect.timeout, claim)
         case ReadBody():
-            return within(step.timeout, body.read())
+            return await within(effect.timeout, body.read())
         case CallHook():
-            return within(step.timeout, _answer(step.question(step.request)))
-    return anyio.sleep(step.seconds)
-
-
-async def _answer(given: object) -> object:
-    return await given if inspect.isawaitable(given) else given
-
-
-async def _deny(
-    answer: PlainResponse | App, scope: Scope, receive: Receive, send: Send
-) -> None:
-    websocket = scope["type"] == "websocket"
-    # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
-    if websocket and "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
-    elif isinstance(answer, PlainResponse):
-        await _send(answer, scope, send)
-    else:
-        await answer(scope, receive, send)
+            result = effect.hook(effect.request)
+            if inspect.isawaitable(result):
+                return await within(effect.timeout, result)
+            return result
+        case Release():
+            release = effect.store.arelease(effect.key, effect.token)
+            return await within(effect.timeout, release)
+    return await effect.slots.await_turn(effect.timeout)
 
 
 async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
@@ -224,5 +216,5 @@ async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
             "headers": [(raw_name(name), value.encode("latin-1")) for name, value in headers],
         }
     )
-    # The default, said all the same: Quart's test client wants to be told.
+    # False is the default; Quart's test client needs it spelled out.
     await send({"type": f"{kind}.response.body", "body": body, "more_body": False})

@@ -1,6 +1,6 @@
-"""What the walk asks the faces for, step by step. Holds values only: no I/O, no policy.
+"""What the decision flow asks its adapter to do. Values only: no I/O, no policy.
 
-Neither frozen nor tuples: both cost more to make, and every check makes several.
+Neither frozen nor tuples: both cost more to make, and every protected request makes several.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tcaptcha_middleware.health.slots import Slots
     from tcaptcha_middleware.models import RequestInfo, Submission
 
 
 @dataclass(slots=True, eq=False)
 class ReadBody:
-    """A step of the walk: fetch the body's next piece.
-
-    Answered with the piece, and whether there is more.
+    """Read the next piece of the body. The result is the piece, and whether more follows.
 
     Attributes:
         timeout: How long the client may take for it, in seconds.
-        may_disconnect: Whether its connection may be cut for that; not where the application
-            gets the request whatever the decision, and may want the rest of the body.
+        may_disconnect: Whether the connection of a slow client may be cut. False if the
+            application gets the request in any case and may want the rest of the body.
     """
 
     timeout: float
@@ -33,66 +32,85 @@ class ReadBody:
 
 @dataclass(slots=True, eq=False)
 class CallHook:
-    """A step of the walk: put a question to a function of the application's own.
-
-    Answered with what it returns; under ASGI it may be awaited.
+    """Call a function of the application. The result is what it returns.
 
     Attributes:
-        question: The function.
-        request: What it gets.
+        hook: The function; under ASGI it may be async.
+        request: Its argument.
         timeout: How long it may be awaited, in seconds.
     """
 
-    question: Callable[[RequestInfo], Any]
+    hook: Callable[[RequestInfo], Any]
     request: RequestInfo
     timeout: float
 
 
 @dataclass(slots=True, eq=False)
-class Pause:
-    """A step of the walk: wait.
+class WaitForSlot:
+    """Wait for a verification slot. The result is whether one was taken.
 
     Attributes:
-        seconds: How long.
+        slots: The verifier's slots.
+        timeout: How long to wait, in seconds.
     """
 
-    seconds: float
+    slots: Slots
+    timeout: float
 
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """A step of the walk: claim a ticket. Answered with True for the first who does.
+    """Claim a ticket in the replay store. The result is True for the first claim.
 
     Attributes:
-        claims: The store.
-        key: The hash that stands for the ticket.
-        seconds: How long the claim holds.
+        store: The replay store.
+        key: The hash that identifies the ticket.
+        token: Identifies this claim, so only its owner can release it.
+        seconds: How long the claim lasts.
         timeout: How long the store may be awaited, in seconds.
     """
 
-    replay_store: Any
+    store: Any
     key: str
+    token: str
     seconds: float
+    timeout: float
+
+
+@dataclass(slots=True, eq=False)
+class Release:
+    """Drop a claim, because its ticket was not sent or can never pass.
+
+    Attributes:
+        store: The replay store.
+        key: The hash that identifies the ticket.
+        token: The token it was claimed with.
+        timeout: How long the store may be awaited, in seconds.
+    """
+
+    store: Any
+    key: str
+    token: str
     timeout: float
 
 
 @dataclass(slots=True, eq=False)
 class Verify:
-    """A step of the walk: have the verifier check the ticket. Answered with its `Verdict`.
+    """Call the verifier. The result is its `Verdict`.
 
     Attributes:
         verifier: The rule's verifier.
-        ticket: The pair to check.
+        submission: The pair and the visitor's address.
         timeout: How long the verifier may be awaited, in seconds.
     """
 
     verifier: Any
-    ticket: Submission
+    submission: Submission
     timeout: float
 
 
-Effect = ReadBody | CallHook | Pause | Claim | Verify
+Effect = ReadBody | CallHook | WaitForSlot | Claim | Release | Verify
 
 T = TypeVar("T")
 Flow = Generator[Effect, Any, T]
-"""A part of the walk: yields steps, is sent their answers, and returns what it found."""
+"""Yields effects, is sent their results or thrown their exceptions, and returns `T`."""

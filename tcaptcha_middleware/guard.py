@@ -1,77 +1,72 @@
-"""The walk that every covered request takes, told once for both colours.
-
-`Guard.check` does no I/O: it yields what it needs (`ReadBody`, `Ask`, `Pause`, `Claim`,
-`Verify`), is sent the answer or thrown the failure, and returns the decision. The faces only
-fetch those answers.
-"""
+"""`Guard`: what to protect and how, and the routing that both adapters share."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from tcaptcha_middleware.answers import answer_to
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints, with_cookie
 from tcaptcha_middleware.browser.page import as_page
-from tcaptcha_middleware.client_ip import usable
-from tcaptcha_middleware.effects import CallHook
-from tcaptcha_middleware.errors import MisconfiguredError, RequestBodyError, VerifierError
-from tcaptcha_middleware.extraction.pairs import screen
 from tcaptcha_middleware.matching.patterns import MatchCache, Matcher
-from tcaptcha_middleware.models import Allow, Reason, Refuse, Submission, Unchecked
+from tcaptcha_middleware.models import Allow, Unchecked
 from tcaptcha_middleware.operations import log
-from tcaptcha_middleware.operations.enforcement import enforced, observed
-from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.operations.switch import Switch
-from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
-from tcaptcha_middleware.rules import Shared, compile_rules, exemptions, require_style
+from tcaptcha_middleware.responses import PlainResponse, respond
+from tcaptcha_middleware.rules import (
+    AmbiguousTarget,
+    CompiledRule,
+    Gate,
+    compile_rules,
+    exemptions,
+    require_style,
+)
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.validation import check_plain_function, check_verifier
-from tcaptcha_middleware.verification import accepts_disaster, reason_of, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
 
     from tcaptcha_middleware.browser.page import Page
-    from tcaptcha_middleware.effects import Flow
-    from tcaptcha_middleware.models import Decision, RequestInfo
-    from tcaptcha_middleware.responses import PlainResponse
-    from tcaptcha_middleware.rules import CompiledRule
-    from tcaptcha_middleware.settings import ReplayStore, Rule, Verifier
+    from tcaptcha_middleware.health.monitor import State
+    from tcaptcha_middleware.models import Refuse, RequestInfo
+    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.rules import Rule
+    from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle
+
+    Route = CompiledRule | AmbiguousTarget | Callable[[RequestInfo], PlainResponse] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Guard(Settings):
-    """What to protect, and how. Immutable, and checked as a whole on construction.
+    """What to protect, and how. Immutable, and validated as a whole on construction.
 
-    Takes every argument of `Settings` too, as what holds unless a `Rule` says otherwise.
+    Takes every argument of `Settings` too, as the default for each `Rule`.
 
     Args:
-        rules: Rule texts, or `Rule` where one needs settings of its own. The first that
-            covers a request holds.
-        verifier: Who checks a ticket.
-        exempt: Rule texts of what is never covered, as paths of the application itself.
-        replay_store: Who may spend a ticket: the first to claim it. In memory by default, for one
+        rules: Rule texts, or `Rule` for one with different settings. The first matching rule
+            applies.
+        verifier: Verifies tickets.
+        exempt: Rule texts of what is never protected, as paths of the application itself.
+        replay_store: Lets each ticket be used only once. In memory by default, for one
             process; `RedisReplayStore` for several.
-        on_replay_store_error: What is done while the store is down: `"verify"` leaves it to
-            Tencent, which refuses a second use too; `"deny"` refuses. Tickets of mini-programs
-            are refused either way, because Tencent may not refuse their second use.
-        max_checks: How many checks may be under way at once, for each verifier.
-        on_event: Gets an `Event` for every decision, in the request's own time, so it had
-            better be quick; what it raises is logged and hurts nobody.
+        on_replay_store_error: What follows if the store fails: `"verify"` relies on Tencent,
+            which refuses a second use too; `"deny"` refuses. Tickets of mini-programs are
+            always refused, because Tencent may accept them twice.
+        max_checks: How many verifications may be under way at once, for each verifier.
+        on_event: Receives an `Event` for each decision. Called synchronously during the
+            request; keep it fast. Exceptions are logged and ignored.
         switch: The kill switch.
-        page: Serves the browser half below this path, such as `"/tcaptcha"`, and shows the
-            challenge to visitors who open a covered page, whose cookies are then the last
-            source; a `Page` where more is to be said.
+        page: Serves the browser endpoints below this path, such as `"/tcaptcha"`, and shows the
+            challenge to visitors who open a protected page; their cookies are then the last
+            source. A `Page` to set more.
 
     Attributes:
-        unnamed: The methods that no rule is about; the faces match no request that has one.
+        unmatched_methods: The methods that no rule names.
 
     Raises:
-        ConfigurationError: Something cannot work; says what, and how to mend it.
+        ConfigurationError: If a setting is not valid; the message says which, and the fix.
     """
 
     rules: Sequence[Rule | str]
@@ -85,184 +80,188 @@ class Guard(Settings):
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
     unmatched_methods: frozenset[str] = field(init=False, repr=False)
-    _compiled_rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
+    _rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
     _matches: MatchCache = field(init=False, repr=False)
     _browser: BrowserEndpoints = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Parse the rules and fill in their settings."""
+        """Validate the settings and compile the rules."""
         super().__post_init__()
         check_verifier(self.verifier)
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
         exempt, page = exemptions(self.exempt), as_page(self.page)
-        compiled_rules = self._cover(page)
-        matcher = Matcher([coverage.pattern for coverage in compiled_rules], exempt)
-        half = BrowserEndpoints(page, self.verifier, self.sources, compiled_rules, self.match)
+        gate = Gate(
+            self.replay_store,
+            self.on_replay_store_error,
+            self.max_checks,
+            self.switch,
+            self.on_event,
+        )
+        rules = compile_rules(self.rules, self, self.verifier, gate)
+        if page is not None:
+            rules = tuple(map(with_cookie, rules))
+        matcher = Matcher([rule.pattern for rule in rules], exempt)
+        browser = BrowserEndpoints(page, self.verifier, self.sources, rules, self.match)
         object.__setattr__(self, "page", page)
-        object.__setattr__(self, "_compiled_rules", compiled_rules)
-        object.__setattr__(self, "_matches", MatchCache(matcher.match))
         object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
-        object.__setattr__(self, "_browser", half)
-
-    def _cover(self, page: Page | None) -> tuple[CompiledRule, ...]:
-        shared = Shared(self.replay_store, self.on_replay_store_error, self.max_checks)
-        compiled_rules = compile_rules(self.rules, self, self.verifier, shared)
-        return compiled_rules if page is None else tuple(map(with_cookie, compiled_rules))
+        object.__setattr__(self, "_rules", rules)
+        object.__setattr__(self, "_matches", MatchCache(matcher.match))
+        object.__setattr__(self, "_browser", browser)
 
     def require(self, style: CallStyle) -> None:
-        """Check that everything a face of this colour has to call is of it.
+        """Validate that an adapter can call everything it has to.
 
         Raises:
-            ConfigurationError: A verifier, the replay store or a `when` is of the other colour.
+            ConfigurationError: If a verifier, the replay store or a `when` is sync and has to
+                be async, or the reverse.
         """
-        require_style(style, self._compiled_rules, self.replay_store)
+        require_style(style, self._rules, self.replay_store)
 
-    def match(
-        self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
-    ) -> CompiledRule | None:
-        """Return what covers the request, or None where the application has it alone.
+    def route(  # noqa: PLR0913  the target's four parts, and where a decision is kept
+        self,
+        method: str,
+        path: str,
+        raw_path: bytes,
+        root_path: str,
+        holder: MutableMapping[str, Any],
+        key: str,
+    ) -> Route:
+        """Return what handles a request: a page, a rule, or None for the application alone.
 
         Args:
             method: The method, in any case.
             path: The decoded path, the mount included (ASGI, "HTTP connection scope").
-            raw_path: The path's bytes before decoding, where the server tells them.
+            raw_path: The path's bytes before decoding, if the server provides them.
             root_path: Where the application is mounted.
+            holder: The ASGI scope or WSGI environ. A forged decision is removed from it.
+            key: Where it holds the decision of an outer instance.
         """
-        number = self._matches[method, path, raw_path, root_path]
-        return None if number is None else self._compiled_rules[number]
+        # A websocket has no page.
+        if path.endswith(self._browser.paths) and holder.get("type") != "websocket":
+            page = self._browser.find(path, root_path)
+            if page is not None:
+                return page
+        earlier = holder.get(key)
+        if method not in self.unmatched_methods:
+            rule = self.match(method, path, raw_path, root_path)
+            if rule is not None and not _is_allowed(earlier, rule, method, path):
+                return rule
+        if earlier is not None and not isinstance(earlier, Allow):
+            del holder[key]
+        return None
 
-    def check(self, coverage: CompiledRule, request: RequestInfo) -> Flow[Decision]:
-        """Flow a covered request from its head to a decision; whatever came, there is one.
+    def match(
+        self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
+    ) -> CompiledRule | AmbiguousTarget | None:
+        """Return the rule that protects a target, if any; see `route` for the arguments."""
+        number = self._matches[method, path, raw_path, root_path]
+        return None if number is None else self._rules[number]
+
+    def record(  # noqa: PLR0913  the decision, what it is for, and where it is kept
+        self,
+        decision: Allow,
+        rule: CompiledRule | AmbiguousTarget,
+        method: str,
+        path: str,
+        holder: MutableMapping[str, Any],
+        key: str,
+    ) -> None:
+        """Keep a decision for the handler, and for inner instances of this guard.
 
         Args:
-            coverage: What `match` returned for the request.
+            decision: The decision.
+            rule: The rule that it was made by.
+            method: The method, as in `route`.
+            path: The decoded path, as in `route`.
+            holder: The ASGI scope or WSGI environ.
+            key: Where it holds the decision.
+        """
+        earlier = holder.get(key)
+        object.__setattr__(decision, "target", (rule, method, path))
+        if isinstance(earlier, Allow):
+            object.__setattr__(decision, "outer", earlier)
+        holder[key] = decision
+
+    def answer(
+        self, rule: CompiledRule | AmbiguousTarget, request: RequestInfo, refuse: Refuse
+    ) -> Any:
+        """Return the denial response: the responder's, the challenge page, or a document.
+
+        Args:
+            rule: The rule that refused.
             request: The request's head.
-
-        Yields:
-            What the face has to fetch; see each `Step` for the answer it expects.
+            refuse: The decision.
         """
-        began = time.monotonic()
-        holds = enforced(coverage, request)
-        try:
-            decision = yield from self._decide(coverage, request, holds)
-        except RequestBodyError as error:
-            log.unreadable_body(coverage.name, error)
-            decision = Refuse(Reason.REQUEST_MALFORMED, coverage.name)
-        except VerifierError as error:
-            log.no_verdict(coverage.name, error)
-            decision = Refuse(reason_of(error), coverage.name)
-        except Exception as error:
-            log.broken_hook(coverage.name, "a function of the application's", error)
-            decision = Refuse(Reason.MISCONFIGURED, coverage.name)
-        if isinstance(decision, Refuse) and not holds:
-            log.would_refuse(coverage.name, decision.reason)
-            decision = observed(decision, coverage)
-        self._emit(coverage, decision, time.monotonic() - began)
-        return decision
-
-    def _decide(
-        self, coverage: CompiledRule, request: RequestInfo, holds: bool
-    ) -> Flow[Decision]:
-        excuse = self._bypass_reason(coverage, request)
-        if excuse is None and coverage.settings.when is not None:
-            excuse = yield from _asked(coverage.settings.when, coverage, request)
-        if excuse is not None:
-            return Allow(coverage.name, unchecked=excuse, coverage=coverage)
-        found = yield from coverage.extraction.walk(request, may_disconnect=holds)
-        if isinstance(found, Reason):
-            log.no_pair(coverage.name, found, coverage.settings.sources, request)
-            return Refuse(found, coverage.name)
-        ticket = Submission(*found, _address(coverage.settings, request))
-        reason = screen(ticket)
-        if reason is None:
-            return (yield from verify(coverage, ticket))
-        if reason is Reason.DISASTER_TICKET and (yield from accepts_disaster(coverage, ticket)):
-            return Allow(coverage.name, unchecked=Unchecked.DISASTER_TICKET, coverage=coverage)
-        return Refuse(reason, coverage.name, fingerprint=fingerprint(replay_key(ticket)))
-
-    def _bypass_reason(self, coverage: CompiledRule, request: RequestInfo) -> Unchecked | None:
-        if coverage.preflight and request.is_preflight:
-            return Unchecked.PREFLIGHT
-        return Unchecked.SWITCHED_OFF if self.switch.is_off else None
-
-    def _emit(self, coverage: CompiledRule, decision: Decision, seconds: float) -> None:
-        if self.on_event is None:
-            return
-        try:
-            self.on_event(Event.of(decision, seconds))
-        except Exception as error:
-            log.broken_hook(coverage.name, "on_event", error)
-
-    def already_allowed(self, coverage: CompiledRule, earlier: object) -> bool:
-        """Tell whether this guard, further out on the same stack, let the request through.
-
-        A ticket can be spent once, so that it is checked once. By the same rule only: what is
-        enough for one may not be for another.
-        """
-        return isinstance(earlier, Allow) and earlier.coverage is coverage
-
-    def answer(self, coverage: CompiledRule, request: RequestInfo, refuse: Refuse) -> Any:
-        """Return the denial response: a `PlainResponse`, or an application."""
-        return answer_to(coverage, request, refuse, self._browser)
+        if rule.settings.responder is not None:
+            try:
+                answer = rule.settings.responder(request, refuse)
+                if isinstance(answer, PlainResponse) or callable(answer):
+                    return answer
+                raise TypeError(
+                    f"a responder must return an application or a PlainResponse, got {answer!r}"
+                )
+            except Exception as error:
+                log.broken_hook(rule, "responder", error)
+        challenge = self._browser.challenge(rule, request, refuse.reason)
+        return challenge or respond(refuse.reason, request, refuse.retry_after)
 
     @property
-    def served(self) -> tuple[str, ...]:
-        """How every path ends that `serve` may answer; the faces ask it for no other."""
-        return self._browser.paths
-
-    def serve(self, request: RequestInfo) -> PlainResponse | None:
-        """Return the page's own answer to a request, or None where it is not the page's."""
-        return self._browser.serve(request)
+    def health(self) -> dict[str, State]:
+        """What is known of each rule's verifier: rule name to up, suspect or down."""
+        return {rule.name: rule.health.state for rule in self._rules}
 
     def public_settings(self, for_: str = "", root_path: str = "") -> dict[str, Any]:
-        """Return what `tcaptcha.js` has to know, for pages that you make yourself. No secrets.
+        """Return the settings of `tcaptcha.js`, for pages that you serve. No secrets.
 
-        Ask anew for each page, because `aidEncrypted` may be good for one use.
+        Call it for each page, because an `aidEncrypted` may be good for one use.
 
         Args:
-            for_: The request that will need the ticket, such as `"POST /login"`; picks the
+            for_: The request that will need the ticket, such as `"POST /login"`; selects the
                 rule. Empty for the guard's own verifier.
             root_path: Where the application is mounted.
 
         Raises:
-            ConfigurationError: No browser can show that rule's captcha.
+            ConfigurationError: If no browser can show that rule's captcha.
         """
         return self._browser.settings(for_, root_path)
 
     def close(self) -> None:
-        """Close what verifiers and claims opened; they open again when they are used again."""
-        for one in self._closable("close"):
+        """Close what verifiers and replay store opened; they open again when used again."""
+        for resource in self._closable("close"):
             try:
-                one.close()
+                resource.close()
             except Exception as error:
-                log.cannot_close(one, error)
+                log.cannot_close(resource, error)
 
     async def aclose(self) -> None:
         """Same as `close`, but awaited."""
-        for one in self._closable("aclose"):
+        for resource in self._closable("aclose"):
             try:
-                await one.aclose()
+                await resource.aclose()
             except Exception as error:
-                log.cannot_close(one, error)
+                log.cannot_close(resource, error)
 
     def _closable(self, name: str) -> list[Any]:
-        every = [self.replay_store, *(coverage.verifier for coverage in self._compiled_rules)]
-        return list({id(one): one for one in every if hasattr(one, name)}.values())
+        resources = [self.replay_store, *(rule.verifier for rule in self._rules)]
+        return list({id(value): value for value in resources if hasattr(value, name)}.values())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the guard itself: it is immutable, and its state must stay shared."""
+        return self
 
 
-def _asked(
-    when: Callable[[RequestInfo], Any], coverage: CompiledRule, request: RequestInfo
-) -> Flow[Unchecked | None]:
-    answer = yield CallHook(when, request, coverage.settings.check_timeout)
-    return None if answer else Unchecked.NOT_ASKED
+def _is_allowed(
+    earlier: object, rule: CompiledRule | AmbiguousTarget, method: str, path: str
+) -> bool:
+    """Return whether an outer instance already allowed this very request by this rule.
 
-
-def _address(settings: Settings, request: RequestInfo) -> str:
-    told = settings.client_ip(request)
-    if not isinstance(told, str):
-        raise MisconfiguredError(f"client_ip returned a {type(told).__name__}, not a text")
-    address = usable(told) or settings.fallback_ip
-    if address is None:
-        raise MisconfiguredError("the visitor's address is unknown: set client_ip")
-    return address
+    A ticket can be used once, so it is verified once. A preflight's decision does not count:
+    behind a method override, the inner instance may see another method.
+    """
+    while isinstance(earlier, Allow):
+        is_preflight = earlier.unchecked is Unchecked.PREFLIGHT
+        if not is_preflight and earlier.target == (rule, method, path):
+            return True
+        earlier = earlier.outer
+    return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
 
-# What frameworks' recipes for other methods read.
-_OVERRIDES = {b"x-http-method-override", b"x-http-method", b"x-method-override"}
+# Credentials and bodies, which preflights do not have (https://fetch.spec.whatwg.org/), and the
+# headers by which method overrides learn of another method.
+_NOT_IN_PREFLIGHTS = {
+    b"authorization",
+    b"cookie",
+    b"transfer-encoding",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+}
 
 MALICIOUS_LEVEL = 100
 """The `EvilLevel` that marks a malicious request, even beside code 1 (invisible mode)."""
@@ -81,6 +90,7 @@ class RequestInfo:
             every ASGI server has them.
         peer: The host of the connection's other end; `""` where there is none.
         root_path: Where the application is mounted; `""` at the top.
+        raw: The ASGI scope or WSGI environ, so hooks reach sessions and users.
     """
 
     kind: Literal["http", "websocket"]
@@ -90,6 +100,7 @@ class RequestInfo:
     headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
     peer: str = ""
     root_path: str = ""
+    raw: Any = field(default=None, repr=False)
 
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
@@ -98,17 +109,24 @@ class RequestInfo:
 
     @property
     def is_preflight(self) -> bool:
-        """Whether it is a CORS preflight (https://fetch.spec.whatwg.org/#cors-preflight-request).
+        """Whether its head is that of a CORS preflight.
 
-        None that says to be of another method: no browser writes such a preflight, and
-        whatever honours it behind the gate would make a `POST` of it.
+        Browsers send a preflight without credentials and without a body, and never with another
+        method's name in it, which a method override behind the gate would obey.
+        https://fetch.spec.whatwg.org/#cors-preflight-fetch
         """
+        if self.method.upper() != "OPTIONS":
+            return False
+        query = unquote_to_bytes(self.query).lower()
+        if b"_method" in query or b"http-method" in query:
+            return False
+        # On the way into WSGI, an underscore becomes what a dash does.
+        headers = {name.replace(b"_", b"-"): value for name, value in self.headers}
         return (
-            self.method.upper() == "OPTIONS"
-            and bool(self.header("Origin"))
-            and bool(self.header("Access-Control-Request-Method"))
-            # On the way into WSGI, an underscore becomes what a dash does.
-            and not any(name.replace(b"_", b"-") in _OVERRIDES for name, _ in self.headers)
+            bool(headers.get(b"origin"))
+            and bool(headers.get(b"access-control-request-method"))
+            and headers.keys().isdisjoint(_NOT_IN_PREFLIGHTS)
+            and headers.get(b"content-length", b"0").strip() in (b"", b"0")
         )
 
 
@@ -192,8 +210,10 @@ class Allow:
         verdict: What the verifier said; None where it said nothing.
         unchecked: Why it goes on without a passed verdict; None where one passed.
         refused: What it would have been refused for, where the rule only observes.
-        fingerprint: A short hash of the ticket; `""` where there was none.
-        coverage: The rule at work, so that the same guard twice on a stack checks once.
+        fingerprint: A short hash of the ticket; `""` if there was none.
+        target: The rule, method and path that it is for, so a second instance of the same guard
+            on one stack does not verify again.
+        outer: The decision of another guard further out on the same stack.
     """
 
     rule: str
@@ -201,7 +221,8 @@ class Allow:
     unchecked: Unchecked | None = None
     refused: Reason | None = None
     fingerprint: str = ""
-    coverage: object = field(default=None, repr=False, compare=False)
+    target: tuple[object, str, str] | None = field(default=None, repr=False, compare=False)
+    outer: Allow | None = field(default=None, repr=False, compare=False)
 
     @property
     def code(self) -> int | None:
@@ -216,14 +237,16 @@ class Refuse:
     Attributes:
         reason: Why, with the status and advice that belong to it.
         rule: The name of the rule that covered it.
-        verdict: What the verifier said, where it said something.
-        fingerprint: A short hash of the ticket; `""` where there was none.
+        verdict: What the verifier said, if it said something.
+        fingerprint: A short hash of the ticket; `""` if there was none.
+        retry_after: How long a client should wait after a 503, in seconds.
     """
 
     reason: Reason
     rule: str
     verdict: Verdict | None = None
     fingerprint: str = ""
+    retry_after: int = 2
 
 
 Decision = Allow | Refuse

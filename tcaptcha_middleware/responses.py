@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Reason, RequestInfo
 
 RETRY_AFTER = 2
-"""How long a client should wait after a 503, in seconds."""
+"""How long a client should wait after a 503 by default, in seconds."""
 
 HTML = "text/html"
 _PROBLEM, _TEXT = "application/problem+json", "text/plain"
@@ -91,9 +91,17 @@ def framed(answer: PlainResponse, method: str) -> tuple[list[tuple[str, str]], b
     return headers, b"" if method == "HEAD" else answer.body
 
 
-def respond(reason: Reason, request: RequestInfo) -> PlainResponse:
-    """Return the default answer to a refused request."""
-    return _render(reason, preferred(request))
+def respond(
+    reason: Reason, request: RequestInfo, retry_after: int = RETRY_AFTER
+) -> PlainResponse:
+    """Return the default denial response.
+
+    Args:
+        reason: Why the request was refused.
+        request: Its `Accept` header chooses the media type.
+        retry_after: How long a client should wait after a 503, in seconds.
+    """
+    return _render(reason, preferred(request), retry_after)
 
 
 def problem(status: int, detail: str, *headers: tuple[str, str]) -> PlainResponse:
@@ -110,7 +118,7 @@ def preferred(request: RequestInfo) -> str:
 
 
 @lru_cache(maxsize=64)
-def _render(reason: Reason, media_type: str) -> PlainResponse:
+def _render(reason: Reason, media_type: str, retry_after: int) -> PlainResponse:
     headers = [
         ("Content-Type", f"{media_type}{'' if media_type == _PROBLEM else '; charset=utf-8'}"),
         ("Cache-Control", "no-store"),
@@ -119,7 +127,7 @@ def _render(reason: Reason, media_type: str) -> PlainResponse:
         ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ]
     if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append(("Retry-After", str(RETRY_AFTER)))
+        headers.append(("Retry-After", str(retry_after)))
     return PlainResponse(reason.status, tuple(headers), _BODIES[media_type](reason).encode())
 
 

@@ -1,19 +1,26 @@
-"""Rules at work: each with its pattern, its verifier, its settings and its shared state."""
+"""Rules: what to protect, and each rule compiled with its settings and its state."""
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import KW_ONLY, dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
+from tcaptcha_middleware.client_ip import usable
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.extractor import Extractor
 from tcaptcha_middleware.extraction.sources import check_findable
 from tcaptcha_middleware.health.budget import Budget
+from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.matching.patterns import parse
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
-from tcaptcha_middleware.resilience.upstream import Upstream
-from tcaptcha_middleware.settings import as_rule
+from tcaptcha_middleware.replay.monitor import StoreMonitor
+from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.tencent.actions import action_of
 from tcaptcha_middleware.validation import (
     check_count,
@@ -29,56 +36,133 @@ from tcaptcha_middleware.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from tcaptcha_middleware.extraction.sources import Source
+    from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.patterns import Pattern
-    from tcaptcha_middleware.settings import ReplayStore, Rule, Settings, Verifier
+    from tcaptcha_middleware.models import Refuse, RequestInfo
+    from tcaptcha_middleware.operations.switch import Switch
     from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle
+
+_EVERYONE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class Rule:
+    """A rule text, with the settings that differ for its requests.
+
+    None means the guard's setting. A rule cannot remove the guard's `responder` or `when`, but
+    it can replace them.
+
+    Args:
+        text: What to protect: `"POST /login"`, `"POST,PUT /users/{id}/email"`,
+            `"/admin/**"` (that path and all below, every method), `"UNSAFE /login"` (every
+            method except GET and HEAD). `{x}` is one segment. `GET` includes `HEAD`. A CORS
+            preflight passes unless the rule names `OPTIONS`.
+        name: The rule's name in decisions and logs; the text by default.
+        verifier: Verifies its tickets; None for the guard's verifier.
+        sources: See `Settings`, as for all that follow.
+        client_ip: See `Settings`.
+        fallback_ip: See `Settings`.
+        responder: See `Settings`.
+        body_limit: See `Settings`; in bytes.
+        body_timeout: See `Settings`; in seconds.
+        check_timeout: See `Settings`; in seconds.
+        mode: See `Settings`.
+        percent: See `Settings`.
+        when: See `Settings`.
+        on_unavailable: See `Settings`.
+        disaster_tickets: See `Settings`.
+        allow_per_minute: See `Settings`.
+    """
+
+    text: str
+    _: KW_ONLY
+    name: str = ""
+    verifier: Verifier | None = None
+    sources: Sequence[Source] | None = None
+    client_ip: Callable[[RequestInfo], str] | None = None
+    fallback_ip: str | None = None
+    responder: Callable[[RequestInfo, Refuse], Any] | None = None
+    body_limit: int | None = None
+    body_timeout: float | None = None
+    check_timeout: float | None = None
+    mode: Literal["enforce", "observe"] | None = None
+    percent: int | None = None
+    when: Callable[[RequestInfo], Any] | None = None
+    on_unavailable: Literal["deny", "allow"] | None = None
+    disaster_tickets: Literal["deny", "allow"] | None = None
+    allow_per_minute: int | None = None
+
+    def merged_with(self, guard: Settings) -> Settings:
+        """Return the guard's settings, replaced by the rule's where it has its own.
+
+        Raises:
+            ConfigurationError: If one of them is not valid.
+        """
+        merged = {}
+        for item in fields(Settings):
+            own = getattr(self, item.name)
+            merged[item.name] = getattr(guard, item.name) if own is None else own
+        return Settings(**merged)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
     """What all rules of a guard share.
 
     Attributes:
-        claims: Who may spend a ticket.
-        on_replay_store_error: What is done while nobody can tell.
-        max_checks: How many checks a verifier may have under way.
+        replay_store: Lets each ticket be used once.
+        on_replay_store_error: `"verify"` or `"deny"`: what follows if the store fails.
+        max_checks: How many verifications may be under way at once, for each verifier.
+        switch: The kill switch.
+        on_event: Receives an `Event` for each decision and each change of health.
+        clock: A monotonic clock, in seconds.
+        replay_monitor: Skips a store that hangs.
+        rate_limit: Limits the log lines that requests cause.
 
     Raises:
-        ConfigurationError: One of them cannot work.
+        ConfigurationError: If one of them is not valid.
     """
 
     replay_store: ReplayStore
     on_replay_store_error: Literal["verify", "deny"]
     max_checks: int
+    switch: Switch
+    on_event: Callable[[Event], object] | None
+    clock: Callable[[], float] = time.monotonic
+    replay_monitor: StoreMonitor = field(init=False)
+    rate_limit: log.RateLimit = field(init=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate what the user has set."""
         validate_replay_store(self.replay_store)
         check_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
         check_count("max_checks", self.max_checks)
+        object.__setattr__(self, "replay_monitor", StoreMonitor())
+        object.__setattr__(self, "rate_limit", log.RateLimit(self.clock))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledRule:
-    """A rule at work: what holds for the requests that it covers.
+    """A rule with everything that a protected request needs.
 
     Attributes:
         name: The rule's name.
-        pattern: Which requests it covers.
-        verifier: Who checks their tickets.
-        action: By which of Tencent's actions.
-        settings: The guard's settings with the rule's own over them.
-        upstream: The verifier's health, shared with the other rules that ask it.
-        shared: What the rule shares with all others.
-        budget: How many may be let through unchecked.
-        strangers: Addresses that were let through with a disaster ticket.
-        disasters: Disaster tickets that were let through.
-        preflight: Whether CORS preflights are among what it covers, and pass unchecked: only
-            where the rule names no method.
-        extraction: Finds the pair in a request.
+        pattern: Which requests it matches.
+        verifier: Verifies its tickets.
+        action: Which of Tencent's actions the verifier uses.
+        settings: The guard's settings, replaced by the rule's where it has its own.
+        health: The health of the verifier's service, shared by the rules that use it.
+        gate: What all rules of the guard share.
+        budget: How many requests may fail open.
+        disaster_per_ip: Addresses that were let through with a disaster ticket.
+        disaster_seen: Disaster tickets that were let through.
+        passes_preflight: If CORS preflights pass unchecked: not if the rule names a method.
+        extractor: Finds the pair in a request.
     """
 
     name: str
@@ -86,131 +170,204 @@ class CompiledRule:
     verifier: Verifier = field(repr=False)
     action: Action = field(repr=False)
     settings: Settings = field(repr=False)
-    upstream: Upstream = field(repr=False)
-    shared: Shared = field(repr=False)
-    budget: Budget = field(repr=False)
+    health: Health = field(repr=False)
+    gate: Gate = field(repr=False)
+    budget: Budget = field(init=False, repr=False)
     disaster_per_ip: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
     disaster_seen: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
-    preflight: bool = field(init=False, repr=False)
-    extraction: Extractor = field(init=False, repr=False)
+    passes_preflight: bool = field(init=False, repr=False)
+    extractor: Extractor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Work out once what every request asks."""
-        object.__setattr__(self, "preflight", not self.pattern.methods)
-        needs_randstr = self.action.needs_randstr
-        extraction = Extractor(self.settings, needs_randstr=needs_randstr)
-        object.__setattr__(self, "extraction", extraction)
+        """Compute once what every request needs."""
+        extractor = Extractor(self.settings, needs_randstr=self.action.needs_randstr)
+        object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
+        object.__setattr__(self, "passes_preflight", not self.pattern.methods)
+        object.__setattr__(self, "extractor", extractor)
 
     @property
     def app_id(self) -> int:
         """CaptchaAppId of the verifier's captcha."""
         return getattr(self.verifier, "app_id", 0)
 
+    def enforces(self, request: RequestInfo) -> bool:
+        """Decide whether a refusal applies to this visitor (rollout by `mode`, `percent`)."""
+        percent = self.settings.percent
+        if self.settings.mode == "observe" or percent == _EVERYONE:
+            return self.settings.mode != "observe"
+        try:
+            address = self.settings.client_ip(request)
+            # The address, not its text: each spelling of an address is the same visitor.
+            text = usable(address) or address
+            bucket = crc32(text.encode("utf-8", "surrogatepass")) % _EVERYONE
+        except Exception as error:
+            log.broken_hook(self, "client_ip", error)
+            bucket = 0
+        return percent > bucket
+
+    def affords(self, reason: str) -> bool:
+        """Take one request from the fail-open budget, and report if it may pass.
+
+        Args:
+            reason: Why it may pass without a verdict, for the log.
+        """
+        if self.budget.spend(self.gate.clock()):
+            log.let_through(self, reason)
+            return True
+        log.budget_spent(self, self.settings.allow_per_minute)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguousTarget:
+    """A target that several rules match, none of which suffices for all others.
+
+    Attributes:
+        rules: The rules, in their order.
+    """
+
+    rules: tuple[CompiledRule, ...]
+
+    @property
+    def name(self) -> str:
+        """The first rule's name, so that labels of metrics stay few."""
+        return self.rules[0].name
+
+    @property
+    def gate(self) -> Gate:
+        """What all rules of the guard share."""
+        return self.rules[0].gate
+
+    @property
+    def settings(self) -> Settings:
+        """The first rule's settings; only their `responder` is used."""
+        return self.rules[0].settings
+
+    @property
+    def passes_preflight(self) -> bool:
+        """If CORS preflights pass unchecked at all of the rules."""
+        return all(rule.passes_preflight for rule in self.rules)
+
+    def enforces(self, request: RequestInfo) -> bool:
+        """Decide whether a refusal applies to this visitor: if it does at any of the rules."""
+        return any(rule.enforces(request) for rule in self.rules)
+
 
 def compile_rules(
-    rules: Sequence[Rule | str], guard: Settings, verifier: Verifier, shared: Shared
+    rules: Sequence[Rule | str], guard: Settings, verifier: Verifier, gate: Gate
 ) -> tuple[CompiledRule, ...]:
-    """Put rules to work.
+    """Compile rules in their order.
 
     Args:
         rules: Rule texts and rules.
-        guard: What holds where a rule says nothing.
-        verifier: Who checks tickets where a rule says nothing.
-        shared: What all rules share.
+        guard: The settings of the guard.
+        verifier: The verifier of rules that have none.
+        gate: What all rules share.
 
     Raises:
-        ConfigurationError: Something cannot work; says in which rule.
+        ConfigurationError: If a rule is not valid; the message names the rule.
     """
     check_list("rules", rules)
     check_some("rules", rules)
-    upstreams: dict[int, Upstream] = {}
-    found = []
+    healths: dict[int, Health] = {}
+    names: dict[int, list[str]] = {}
+    compiled: list[CompiledRule] = []
+    patterns: set[Pattern] = set()
     for rule in map(as_rule, rules):
-        asked = verifier if rule.verifier is None else rule.verifier
-        upstream = upstreams.setdefault(id(asked), Upstream(shared.max_checks))
-        found.append(_cover(rule, guard, asked, upstream, shared))
-    _check_once(found)
-    check_names([coverage.name for coverage in found])
-    return tuple(found)
+        pattern, name = parse(rule.text), rule.name or rule.text
+        own = verifier if rule.verifier is None else rule.verifier
+        with _naming(name):
+            check_verifier(own)
+            settings = rule.merged_with(guard)
+            _validate(pattern, settings, own)
+            if pattern in patterns:
+                raise ConfigurationError("listed twice: the second rule could never apply")
+            patterns.add(pattern)
+            affected = names.setdefault(id(own), [])
+            affected.append(name)
+            if id(own) not in healths:
+                report = partial(_report_health, gate, affected)
+                healths[id(own)] = Health(
+                    own, gate.max_checks, clock=gate.clock, on_change=report
+                )
+            health, action = healths[id(own)], action_of(own)
+            compiled.append(CompiledRule(name, pattern, own, action, settings, health, gate))
+    check_names([rule.name for rule in compiled])
+    return tuple(compiled)
+
+
+def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> None:
+    if gate.on_event is not None:
+        for name in names:
+            gate.on_event(Event(name, "health", state, None, 0.0))
+
+
+def _validate(pattern: Pattern, settings: Settings, verifier: Verifier) -> None:
+    check_findable(settings.sources, pattern.methods)
+    kind = type(verifier).__name__
+    if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
+        raise ConfigurationError(
+            f"disaster_tickets can be allowed only if the captcha is known: {kind} has no app_id"
+        )
+    for name in ("on_unavailable", "disaster_tickets"):
+        can_probe = hasattr(verifier, "probe") or hasattr(verifier, "aprobe")
+        if getattr(settings, name) == "allow" and not can_probe:
+            raise ConfigurationError(
+                f'{name}="allow" needs a verifier that can probe its service, and {kind} has '
+                "neither probe nor aprobe: only an outage established by probes may open the "
+                "gate. With an async httpx client, use proxy= or ssl_context= instead"
+            )
 
 
 def exemptions(texts: Sequence[str]) -> list[Pattern]:
-    """Parse what is never covered.
+    """Parse the rule texts of what is never protected.
 
     Raises:
-        ConfigurationError: One is no rule text, or covers everything.
+        ConfigurationError: If one is not a rule text, or covers everything.
     """
     check_list("exempt", texts)
     with _naming("exempt"):
-        found = [parse(text) for text in texts]
-    if any(pattern.is_everything for pattern in found):
+        patterns = [parse(text) for text in texts]
+    if any(pattern.is_everything for pattern in patterns):
         raise ConfigurationError("exempt has /**, so nothing is protected: name less")
-    return found
-
-
-def _cover(
-    rule: Rule, guard: Settings, verifier: Verifier, upstream: Upstream, shared: Shared
-) -> CompiledRule:
-    pattern, name = parse(rule.text), rule.name or rule.text
-    with _naming(name):
-        settings = rule.over(guard)
-        _check(pattern, settings, verifier)
-        return CompiledRule(
-            name=name,
-            pattern=pattern,
-            verifier=verifier,
-            action=action_of(verifier),
-            settings=settings,
-            upstream=upstream,
-            shared=shared,
-            budget=Budget(settings.allow_per_minute),
-        )
+    return patterns
 
 
 @contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say what it is that cannot work: which rule, or that it is an exemption.
-
-    Raises:
-        ConfigurationError: The one that was raised inside, with that before it.
-    """
+def _naming(context: str) -> Iterator[None]:
+    """Prefix a configuration error with the rule it belongs to."""
     try:
         yield
     except ConfigurationError as error:
-        raise ConfigurationError(f"{what}: {error}") from error
-
-
-def _check(pattern: Pattern, settings: Settings, verifier: Verifier) -> None:
-    check_verifier(verifier)
-    check_findable(settings.sources, pattern.methods)
-    if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
-        raise ConfigurationError(
-            f"disaster_tickets can be allowed only where the captcha is known: "
-            f"{type(verifier).__name__} has no app_id"
-        )
-
-
-def _check_once(compiled_rules: Sequence[CompiledRule]) -> None:
-    patterns: set[Pattern] = set()
-    for coverage in compiled_rules:
-        if coverage.pattern in patterns:
-            raise ConfigurationError(
-                f"{coverage.name} is listed twice: the second could never hold"
-            )
-        patterns.add(coverage.pattern)
+        raise ConfigurationError(f"{context}: {error}") from error
 
 
 def require_style(
-    style: CallStyle, compiled_rules: Sequence[CompiledRule], replay_store: ReplayStore
+    style: CallStyle, rules: Sequence[CompiledRule], replay_store: ReplayStore
 ) -> None:
-    """Check that everything a face of this colour has to call is of it.
+    """Validate that an adapter can call all hooks, verifiers and the replay store.
 
     Raises:
-        ConfigurationError: Something is of the other colour.
+        ConfigurationError: If the adapter is sync and one of them is async, or the reverse.
     """
     require_replay_store(style, replay_store)
-    for coverage in compiled_rules:
-        with _naming(coverage.name):
-            require(style, coverage.verifier)
-            if style == "sync" and is_async(coverage.settings.when):
+    for rule in rules:
+        with _naming(rule.name):
+            require(style, rule.verifier)
+            if style == "sync" and is_async(rule.settings.when):
                 raise ConfigurationError("when is async: under WSGI make it a plain function")
+
+
+def as_rule(value: object) -> Rule:
+    """Return a rule from its text, or as it is.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if isinstance(value, Rule):
+        return value
+    if isinstance(value, str):
+        return Rule(value)
+    raise ConfigurationError(
+        f'{value!r} is not a rule: write "POST /login" or Rule("POST /login")'
+    )

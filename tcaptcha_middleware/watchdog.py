@@ -137,4 +137,4 @@ def _shut(connection: socket.socket, how: int) -> None:
         return  # the client has gone
     except Exception as error:
         # Whoever patched sockets in another way must not take the deadline from all others.
-        log.cannot_hang_up(error)
+        log.connection_not_cut(error)

@@ -83,12 +83,13 @@ class BrowserEndpoints:
                 f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
                 "has no app_id and script, or is for mini-programs"
             )
+        self._file = Module()
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
         self.paths: tuple[str, ...] = tuple(self._served)
 
     def _answers(self, path: str) -> dict[str, Callable[[RequestInfo], PlainResponse]]:
-        return {f"{path}/{MODULE}": Module(), f"{path}/settings.json": self._serve}
+        return {f"{path}/{MODULE}": self._module, f"{path}/settings.json": self._settings}
 
     def _shown(
         self, verifier: Verifier, sources: Sequence[Source]
@@ -98,20 +99,24 @@ class BrowserEndpoints:
             return None
         return captcha, static_settings(captcha, self._page, sources)
 
-    def serve(self, request: RequestInfo) -> PlainResponse | None:
-        """Return the answer to a request for one of the `paths`, or None."""
-        if request.kind != "http":
-            return None
-        # With or without the mount before it, as servers and frameworks have it.
-        inner = request.path.removeprefix(request.root_path.rstrip("/"))
-        answer = self._served.get(request.path) or self._served.get(inner)
-        if answer is None:
-            return None
-        if request.method not in _METHODS:
-            return problem(405, "Ask for this with GET.", ("Allow", ", ".join(_METHODS)))
-        return answer(request)
+    def find(
+        self, path: str, root_path: str
+    ) -> Callable[[RequestInfo], PlainResponse] | None:
+        """Return what answers requests for a path, or None if it is not an endpoint.
 
-    def _serve(self, request: RequestInfo) -> PlainResponse:
+        Args:
+            path: The decoded path, with or without the mount before it.
+            root_path: Where the application is mounted.
+        """
+        inner = path.removeprefix(root_path.rstrip("/"))
+        return self._served.get(path) or self._served.get(inner)
+
+    def _module(self, request: RequestInfo) -> PlainResponse:
+        return self._file(request) if request.method in _METHODS else _wrong_method()
+
+    def _settings(self, request: RequestInfo) -> PlainResponse:
+        if request.method not in _METHODS:
+            return _wrong_method()
         query = request.query.decode("utf-8", "replace")
         for_ = next((value for name, value in parse_qsl(query) if name == "for"), "")
         try:
@@ -161,3 +166,7 @@ class BrowserEndpoints:
         sources = coverage.settings.sources
         cookie = next(source for source in sources if isinstance(source, Cookie))
         return self._challenge.answer(request, reason, shown[0], cookie)
+
+
+def _wrong_method() -> PlainResponse:
+    return problem(405, "Ask for this with GET.", ("Allow", ", ".join(_METHODS)))

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One decision.
+    """One decision, or one change of what is known of a verifier's service.
 
     Attributes:
-        rule: The name of the rule that covered the request; one of few, fit for a label.
-        outcome: `"passed"`, `"unchecked"` or `"refused"`.
-        reason: Why it was refused or left unchecked; `""` where it passed.
-        decision: The decision itself, with the verdict and Tencent's `RequestId`.
-        seconds: How long the walk took, the client's sending and Tencent included.
+        rule: The rule's name; one of few, fit for the label of a metric.
+        outcome: `"passed"`, `"unchecked"` or `"refused"`; `"health"` for a change.
+        reason: Why it was refused or left unchecked, `""` if it passed; for a change the new
+            state: `"up"`, `"suspect"` or `"down"`.
+        decision: The decision, with the verdict and Tencent's `RequestId`; None for a change.
+        seconds: How long the decision took, the client's sending and Tencent included.
     """
 
     rule: str
-    outcome: Literal["passed", "unchecked", "refused"]
+    outcome: Literal["passed", "unchecked", "refused", "health"]
     reason: str
-    decision: Decision
+    decision: Decision | None
     seconds: float
 
     @classmethod

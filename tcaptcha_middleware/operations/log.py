@@ -1,96 +1,172 @@
-"""What an operator is told in the log.
+"""What an operator reads in the log. No secret and no ticket gets into it.
 
-No secret and no ticket passes through here into a log.
+Lines that a request can cause are rate limited: the first one is written at once, and the
+ones that follow within a minute are counted.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.errors import MisconfiguredError
+from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.models import Reason, RequestInfo, Submission
+    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
+
+    Judge = CompiledRule | AmbiguousTarget
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
-_TELLING = 4
-_REMOVED = "[removed]"
+_PERIOD = 60.0
+_KINDS = 1000
+# A shorter text is not secret, and a client could have it removed from every word.
+_SECRET_LENGTH = 4
 
 
-def unreadable_body(rule: str, error: RequestBodyError) -> None:
-    """Tell of a client that has to be mended."""
-    logger.info("%s: refused: %s", rule, error)
+class RateLimit:
+    """Write each kind of line at most once a minute, with the number of lines left out.
+
+    Args:
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        # Without a lock: a race loses a count, and a lock may be held while a process forks.
+        self._written: dict[tuple[object, ...], tuple[float, int]] = {}
+
+    def log(
+        self, level: int, message: str, *arguments: object, kind: tuple[object, ...] = ()
+    ) -> None:
+        """Write a line, or count it.
+
+        Args:
+            level: As in `logging`.
+            message: As in `logging`.
+            arguments: As in `logging`.
+            kind: What makes lines alike; the message and its arguments by default.
+        """
+        if not logger.isEnabledFor(level):
+            return
+        key, now = kind or (message, *map(str, arguments)), self._clock()
+        written_at, left_out = self._written.get(key, (-_PERIOD, 0))
+        if now - written_at < _PERIOD:
+            self._written[key] = written_at, left_out + 1
+            return
+        if len(self._written) >= _KINDS:
+            self._written.clear()
+        self._written[key] = now, 0
+        suffix = f" ({left_out} more since the last such line)" if left_out else ""
+        logger.log(level, f"{message}%s", *arguments, suffix)
 
 
-def no_pair(rule: str, reason: Reason, sources: Sequence[object], request: RequestInfo) -> None:
-    """Tell whoever builds the client where its ticket and randstr were looked for."""
+def unreadable_body(rule: Judge, error: RequestBodyError) -> None:
+    """Report a body that the client broke."""
+    rule.gate.rate_limit.log(logging.INFO, "%s: refused: %s", rule.name, error)
+
+
+def no_pair(
+    rule: Judge, reason: Reason, sources: Sequence[object], request: RequestInfo
+) -> None:
+    """Report where ticket and randstr were looked for."""
     if logger.isEnabledFor(logging.DEBUG):
-        kinds = request.header("Content-Type")
-        logger.debug("%s: %s in %s; Content-Type: %s", rule, reason, sources, kinds)
+        types = request.header("Content-Type")
+        logger.debug("%s: %s in %s; Content-Type: %s", rule.name, reason, sources, types)
 
 
-def broken_hook(rule: str, hook: str, error: Exception) -> None:
-    """Tell of a function of the application's own that failed."""
-    logger.error("%s: %s failed", rule, hook, exc_info=error)
+def broken_hook(rule: Judge, hook: str, error: Exception) -> None:
+    """Report a hook of the application that failed."""
+    rule.gate.rate_limit.log(
+        logging.ERROR,
+        "%s: %s failed\n%s",
+        rule.name,
+        hook,
+        "".join(traceback.format_exception(error)),
+        kind=(rule.name, hook, type(error)),
+    )
 
 
-def no_verdict(rule: str, error: VerifierError) -> None:
-    """Tell why there is no verdict."""
-    if isinstance(error, MisconfiguredError):
-        logger.error("%s: the captcha is misconfigured: %s", rule, error)
-    else:
-        logger.warning("%s: no verdict: %s", rule, error)
+def no_verdict(rule: Judge, error: VerifierError) -> None:
+    """Report why there is no verdict."""
+    misconfigured = isinstance(error, MisconfiguredError)
+    level = logging.ERROR if misconfigured else logging.WARNING
+    message = "%s: the captcha is misconfigured: %s" if misconfigured else "%s: no verdict: %s"
+    # Without the RequestId, which differs for each call.
+    rule.gate.rate_limit.log(
+        level, message, rule.name, error, kind=(rule.name, type(error), *error.args)
+    )
 
 
-def replay_store_failed(rule: str, error: Exception, then: str) -> None:
-    """Tell that tickets cannot be claimed, and what is done instead."""
-    logger.error("%s: the replay store failed (%s); %s", rule, error, then)
+def replay_store_failed(rule: Judge, error: Exception, *, goes_on: bool) -> None:
+    """Report that a ticket could not be claimed, and what follows."""
+    then = "the vendor alone refuses reuse" if goes_on else "the request is refused"
+    rule.gate.rate_limit.log(
+        logging.ERROR,
+        "%s: the replay store failed (%s); %s",
+        rule.name,
+        error if isinstance(error, ReplayStoreError) else type(error).__name__,
+        then,
+    )
 
 
-def cannot_hang_up(error: Exception) -> None:
-    """Tell of a connection that cannot be shut, so that a slow client keeps its thread."""
-    logger.error("a slow client cannot be hung up on: %r", error)
+def release_failed(rule: Judge, error: Exception) -> None:
+    """Report a claim that stays until it expires, so its visitor has to solve again."""
+    rule.gate.rate_limit.log(
+        logging.WARNING, "%s: a claim was not released (%s)", rule.name, type(error).__name__
+    )
 
 
-def budget_spent(rule: str, per_minute: int) -> None:
-    """Tell why somebody was not let through, though the rule says that he may be."""
-    logger.warning("%s: refused: the %d a minute are spent", rule, per_minute)
+def budget_spent(rule: Judge, per_minute: int) -> None:
+    """Report that the fail-open budget is spent."""
+    rule.gate.rate_limit.log(
+        logging.WARNING, "%s: refused: the %d a minute are spent", rule.name, per_minute
+    )
 
 
-def let_through(rule: str, why: str) -> None:
-    """Tell, loudly, that somebody was let through unchecked."""
-    logger.error("%s: LET THROUGH UNCHECKED: %s", rule, why)
+def let_through(rule: Judge, reason: str) -> None:
+    """Report that a request passed without a verdict."""
+    rule.gate.rate_limit.log(
+        logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason
+    )
 
 
-def would_refuse(rule: str, reason: Reason) -> None:
-    """Tell what a rule that only observes would have refused."""
-    logger.warning("%s: would be refused: %s", rule, reason)
+def would_refuse(rule: Judge, reason: Reason) -> None:
+    """Report what a rule that only observes would have refused."""
+    rule.gate.rate_limit.log(
+        logging.WARNING, "%s: would be refused: %s", rule.name, reason
+    )
 
 
-def broken_verifier(rule: str, error: Exception, ticket: Submission) -> None:
-    """Log a verifier's own failure, with the pair struck out of whatever it printed."""
+def broken_verifier(rule: Judge, error: Exception, submission: Submission) -> None:
+    """Report a failure of the verifier itself, without the pair."""
     text = "".join(traceback.format_exception(error))
-    for secret in (ticket.ticket, ticket.randstr):
-        text = _struck(text, secret)
-    logger.error("%s: the verifier failed\n%s", rule, text)
+    for secret in (submission.ticket, submission.randstr):
+        if len(secret) >= _SECRET_LENGTH:
+            text = text.replace(secret, "[removed]").replace(repr(secret)[1:-1], "[removed]")
+    rule.gate.rate_limit.log(
+        logging.ERROR,
+        "%s: the verifier failed\n%s",
+        rule.name,
+        text,
+        kind=(rule.name, type(error)),
+    )
 
 
-def _struck(text: str, secret: str) -> str:
-    # A few letters are no secret, and the client could have them struck out of every word.
-    if len(secret) < _TELLING:
-        return text
-    return text.replace(secret, _REMOVED).replace(repr(secret)[1:-1], _REMOVED)
+def connection_not_cut(error: Exception) -> None:
+    """Report a connection that cannot be shut, so a slow client keeps its thread."""
+    logger.error("a slow client's connection cannot be shut: %r", error)
 
 
-def cannot_close(one: object, error: Exception) -> None:
-    """Tell what could not be closed; the others are closed all the same."""
-    logger.error("%s cannot be closed", type(one).__name__, exc_info=error)
+def cannot_close(resource: object, error: Exception) -> None:
+    """Report what could not be closed; the others are closed in any case."""
+    logger.error("%s cannot be closed: %r", type(resource).__name__, error)
 
 
 def health_changed(verifier: object, old: str, new: str, reason: str, unlogged: int) -> None:

@@ -1,0 +1,259 @@
+"""The decision flow for protected requests: the whole policy, written once for sync and async.
+
+    bypass? -> extract -> screen -> wait for a slot -> claim -> verify -> decide -> observe?
+
+A generator without I/O. It yields effects, is sent their results or thrown their exceptions,
+and returns `Allow` or `Refuse`. It never raises, whatever the client, the verifier, the replay
+store or a hook does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.client_ip import usable
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify, WaitForSlot
+from tcaptcha_middleware.errors import (
+    MisconfiguredError,
+    OutageError,
+    ReplayStoreError,
+    RequestBodyError,
+    ThrottledError,
+    VerifierError,
+)
+from tcaptcha_middleware.extraction.pairs import screen
+from tcaptcha_middleware.health.monitor import State
+from tcaptcha_middleware.models import Allow, Reason, Refuse, Submission, Unchecked, Verdict
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.operations.events import Event
+from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
+from tcaptcha_middleware.tencent.codes import judge
+from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.effects import Flow
+    from tcaptcha_middleware.models import Decision, RequestInfo
+    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
+
+# A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
+_CLAIM_SECONDS = 330.0
+_SLOT_WAIT = 0.5
+_PREFLIGHT_TIMEOUT = 10.0
+_DISASTER_PER_IP = 60.0
+# Answers after which a ticket can never pass.
+_FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED, Reason.DISASTER_TICKET)
+
+
+def decide(rule: CompiledRule | AmbiguousTarget, request: RequestInfo) -> Flow[Decision]:
+    """Decide whether a protected request may pass, and report the decision.
+
+    Args:
+        rule: What `Guard.route` returned for the request.
+        request: The request's head.
+
+    Yields:
+        Effects; the adapter performs each and sends its result.
+    """
+    gate, name = rule.gate, rule.name
+    began = gate.clock()
+    enforced = rule.enforces(request)
+    try:
+        decision = yield from _judge(rule, request, enforced)
+    except RequestBodyError as error:
+        log.unreadable_body(rule, error)
+        decision = Refuse(Reason.REQUEST_MALFORMED, name)
+    except VerifierError as error:
+        log.no_verdict(rule, error)
+        decision = Refuse(_reason(error), name)
+    except Exception as error:
+        log.broken_hook(rule, "a hook", error)
+        decision = Refuse(Reason.MISCONFIGURED, name)
+    if isinstance(decision, Refuse) and not enforced:
+        log.would_refuse(rule, decision.reason)
+        decision = Allow(
+            name,
+            decision.verdict,
+            Unchecked.OBSERVED,
+            refused=decision.reason,
+            fingerprint=decision.fingerprint,
+        )
+    if gate.on_event is not None:
+        try:
+            gate.on_event(Event.of(decision, gate.clock() - began))
+        except Exception as error:
+            log.broken_hook(rule, "on_event", error)
+    return decision
+
+
+def _judge(
+    rule: CompiledRule | AmbiguousTarget, request: RequestInfo, enforced: bool
+) -> Flow[Decision]:
+    name, gate = rule.name, rule.gate
+    # Bypass: the kill switch, a real preflight, or the application's own `when`.
+    if gate.switch.is_off:
+        return Allow(name, unchecked=Unchecked.SWITCHED_OFF)
+    if rule.passes_preflight and request.is_preflight:
+        # HTTP/2 and chunked requests may have a body that no header announces.
+        piece, more = yield ReadBody(_PREFLIGHT_TIMEOUT, enforced)
+        if not piece and not more:
+            return Allow(name, unchecked=Unchecked.PREFLIGHT)
+    if isinstance(rule, AmbiguousTarget):
+        return Refuse(Reason.TARGET_AMBIGUOUS, name)
+    settings = rule.settings
+    if settings.when is not None:
+        required = yield CallHook(settings.when, request, settings.check_timeout)
+        if required is False:
+            return Allow(name, unchecked=Unchecked.NOT_ASKED)
+        if required is not True:
+            kind = type(required).__name__
+            raise MisconfiguredError(f"`when` must return True or False, got {kind}")
+
+    # Extract, and screen for what is not worth a call.
+    pair = yield from rule.extractor.walk(request, may_disconnect=enforced)
+    if isinstance(pair, Reason):
+        log.no_pair(rule, pair, settings.sources, request)
+        if pair is Reason.TICKET_MISSING and _fails_open(rule):
+            return Allow(name, unchecked=Unchecked.UNAVAILABLE)
+        return Refuse(pair, name)
+    submission = Submission(*pair, _user_ip(rule, request))
+    key = replay_key(submission)
+    reason = screen(submission)
+    if reason is None:
+        return (yield from _verify(rule, submission, key))
+    if reason is Reason.DISASTER_TICKET and _accepts_disaster(rule, submission, key):
+        return Allow(name, unchecked=Unchecked.DISASTER_TICKET)
+    return Refuse(reason, name, fingerprint=fingerprint(key))
+
+
+def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
+    """Claim the ticket, call the verifier once, and decide."""
+    name, gate, health, mark = rule.name, rule.gate, rule.health, fingerprint(key)
+    verdict: Verdict | None = None
+    token = os.urandom(8).hex()
+    if not health.slots.enter():
+        # While the service is down, slots are held by verifications that will not be answered.
+        if health.state is State.DOWN:
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
+        if not (yield WaitForSlot(health.slots, _SLOT_WAIT)):
+            return _unavailable(rule, Reason.OVERLOADED, mark)
+    try:
+        if health.state is State.DOWN:
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
+        deadline = gate.clock() + rule.settings.check_timeout
+        if not (yield from _claim(rule, key, token)):
+            return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
+        with health.verification():
+            verdict = yield from _call(rule, submission, deadline)
+            reason = judge(verdict, submission, rule.action.codes)
+        if reason in _FINAL and not rule.action.refuses_reuse:
+            yield from _release(rule, key, token)
+    except VerifierError as error:
+        log.no_verdict(rule, error)
+        if not error.sent:
+            yield from _release(rule, key, token)
+        if isinstance(error, OutageError):
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark, verdict)
+        reason = _reason(error)
+    except Exception as error:
+        log.broken_verifier(rule, error, submission)
+        reason = Reason.MISCONFIGURED
+    finally:
+        health.slots.leave()
+    if reason is None:
+        return Allow(name, verdict, fingerprint=mark)
+    return Refuse(reason, name, verdict, mark, health.retry_after)
+
+
+def _call(rule: CompiledRule, submission: Submission, deadline: float) -> Flow[Verdict]:
+    try:
+        verdict = yield Verify(rule.verifier, submission, max(0.0, deadline - rule.gate.clock()))
+    except TimeoutError as error:
+        raise OutageError("the verifier took too long") from error
+    if not isinstance(verdict, Verdict):
+        raise MisconfiguredError(f"the verifier returned {type(verdict).__name__}, not a Verdict")
+    return verdict
+
+
+def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
+    gate, timeout = rule.gate, rule.settings.check_timeout / 2
+    began = gate.clock()
+    try:
+        if not gate.replay_monitor.may_ask(began):
+            raise ReplayStoreError("skipped after several timeouts")
+        claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
+        gate.replay_monitor.succeeded()
+        return claimed is True
+    except Exception as error:
+        gate.replay_monitor.failed(began, gate.clock())
+        # If the vendor may accept a ticket twice, the store is the only protection from replay.
+        goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
+        log.replay_store_failed(rule, error, goes_on=goes_on)
+        if goes_on:
+            return True
+        raise VerifierError("the replay store failed") from error
+
+
+def _release(rule: CompiledRule, key: str, token: str) -> Flow[None]:
+    store, timeout = rule.gate.replay_store, rule.settings.check_timeout / 2
+    try:
+        yield Release(store, key, token, timeout)
+    except Exception as error:
+        # The claim expires by itself; until then the visitor has to solve again.
+        log.release_failed(rule, error)
+
+
+def _unavailable(
+    rule: CompiledRule, reason: Reason, mark: str, verdict: Verdict | None = None
+) -> Decision:
+    """Fail open if an outage is established and the rule wants it, or else refuse."""
+    if _fails_open(rule):
+        return Allow(rule.name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark)
+    return Refuse(reason, rule.name, verdict, mark, rule.health.retry_after)
+
+
+def _fails_open(rule: CompiledRule) -> bool:
+    # Only an outage that the gate has established by its own probes opens it, so no client
+    # can, and no failed verification lets its own visitor in.
+    if rule.settings.on_unavailable != "allow" or rule.health.state is not State.DOWN:
+        return False
+    return rule.affords("the captcha service is down")
+
+
+def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> bool:
+    """Decide whether a disaster ticket, which anyone can type, is accepted.
+
+    Only if the rule wants it, during an established outage, for a fresh ticket of the rule's
+    captcha, once per ticket, once a minute per address, and within the budget.
+    """
+    allowed = rule.settings.disaster_tickets == "allow"
+    if not allowed or not is_credible(submission.ticket, rule.app_id, time.time()):
+        return False
+    # In a total outage only disaster tickets arrive, so they have to lead to a probe.
+    rule.health.request_probe()
+    if rule.health.state is not State.DOWN:
+        return False
+    try:
+        first = rule.disaster_per_ip.claim(submission.user_ip, "", _DISASTER_PER_IP)
+        accepted = first and rule.disaster_seen.claim(key, "", 2 * FRESH)
+    except ReplayStoreError:
+        return False
+    return accepted and rule.affords("a disaster ticket while the captcha service is down")
+
+
+def _user_ip(rule: CompiledRule, request: RequestInfo) -> str:
+    value = rule.settings.client_ip(request)
+    if not isinstance(value, str):
+        raise MisconfiguredError(f"`client_ip` must return a str, got {type(value).__name__}")
+    address = usable(value) or rule.settings.fallback_ip
+    if address is None:
+        raise MisconfiguredError("the visitor's address is unknown: set `client_ip`")
+    return address
+
+
+def _reason(error: VerifierError) -> Reason:
+    if isinstance(error, MisconfiguredError):
+        return Reason.MISCONFIGURED
+    throttled = isinstance(error, ThrottledError)
+    return Reason.OVERLOADED if throttled else Reason.VERIFIER_UNAVAILABLE
