@@ -41,6 +41,12 @@ class Anyhow:
         """Let everyone have it."""
         return True
 
+    def release(self, *_: object) -> None:
+        """Keep nothing."""
+
+    async def arelease(self, *_: object) -> None:
+        """Keep nothing."""
+
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
     """Answer two bytes, whatever was asked; read the body if there is one."""

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.operations.switch import Switch
     from tcaptcha_middleware.replay.memory import MemoryReplayStore
     from tcaptcha_middleware.responses import PlainResponse
-    from tcaptcha_middleware.settings import (
+    from tcaptcha_middleware.rules import Rule
+    from tcaptcha_middleware.settings import Settings
+    from tcaptcha_middleware.types import (
         AsyncReplayStore,
         AsyncVerifier,
         ReplayStore,
-        Rule,
-        Settings,
         SyncReplayStore,
         SyncVerifier,
         Verifier,
@@ -60,8 +60,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Allow": "models",
-    "AsyncReplayStore": "settings",
-    "AsyncVerifier": "settings",
+    "AsyncReplayStore": "types",
+    "AsyncVerifier": "types",
     "ConfigurationError": "errors",
     "Event": "operations.events",
     "Guard": "guard",
@@ -72,15 +72,15 @@ _HOMES = {
     "PlainResponse": "responses",
     "Reason": "models",
     "Refuse": "models",
-    "ReplayStore": "settings",
+    "ReplayStore": "types",
     "ReplayStoreError": "errors",
     "RequestInfo": "models",
-    "Rule": "settings",
+    "Rule": "rules",
     "Settings": "settings",
     "Submission": "models",
     "Switch": "operations.switch",
-    "SyncReplayStore": "settings",
-    "SyncVerifier": "settings",
+    "SyncReplayStore": "types",
+    "SyncVerifier": "types",
     "TCaptchaError": "errors",
     "TCaptchaMiddleware": "asgi",
     "TCaptchaWSGIMiddleware": "wsgi",
@@ -90,7 +90,7 @@ _HOMES = {
     "TrustedProxies": "client_ip",
     "Unchecked": "models",
     "Verdict": "models",
-    "Verifier": "settings",
+    "Verifier": "types",
     "VerifierError": "errors",
     "csp_sources": "browser.csp",
     "get_decision": "decision",

@@ -33,6 +33,7 @@ from tcaptcha_middleware.validation import (
     require,
     require_replay_store,
     validate_replay_store,
+    validate_single_process,
 )
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def compile_rules(
         with _naming(name):
             check_verifier(own)
             settings = rule.merged_with(guard)
-            _validate(pattern, settings, own)
+            _validate(pattern, settings, own, gate)
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)
@@ -302,8 +303,12 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
             gate.on_event(Event(name, "health", state, None, 0.0))
 
 
-def _validate(pattern: Pattern, settings: Settings, verifier: Verifier) -> None:
+def _validate(
+    pattern: Pattern, settings: Settings, verifier: Verifier, gate: Gate
+) -> None:
     check_findable(settings.sources, pattern.methods)
+    if not action_of(verifier).refuses_reuse:
+        validate_single_process(gate.replay_store)
     kind = type(verifier).__name__
     if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
         raise ConfigurationError(

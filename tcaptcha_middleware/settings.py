@@ -5,8 +5,8 @@ Holds values; the checks stand in `checks`, the walk that they steer stands in `
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware.client_ip import peer_address, usable
 from tcaptcha_middleware.errors import ConfigurationError
@@ -26,61 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.models import Refuse, RequestInfo, Submission, Verdict
-
-
-class SyncVerifier(Protocol):
-    """A verifier for the WSGI face. It keeps a deadline of its own: nobody can end it.
-
-    One for tickets of mini-programs says so by an attribute:
-    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`. Pages can show a captcha where
-    there are `app_id` and `script`, as `TencentVerifier` has them, with `site="intl"` for a
-    script of the international site; `disaster_tickets` needs the `app_id` too, and
-    `Page(aid=…)` the `captcha`.
-    """
-
-    def verify(self, ticket: Submission, /) -> Verdict:
-        """Return what Tencent, or whoever stands in, says of `ticket`.
-
-        Raises:
-            OutageError: Nobody answers. A `TimeoutError` counts as one.
-            VerifierError: No verdict could be had for another reason.
-        """
-        ...
-
-
-class AsyncVerifier(Protocol):
-    """A verifier for the ASGI face."""
-
-    async def averify(self, ticket: Submission, /) -> Verdict:
-        """Same as `SyncVerifier.verify`, but awaited."""
-        ...
-
-
-Verifier = SyncVerifier | AsyncVerifier
-
-
-class SyncReplayStore(Protocol):
-    """a replay store for the WSGI face."""
-
-    def claim(self, key: str, seconds: float, /) -> bool:
-        """Claim `key` for so many seconds; True for the first who asks.
-
-        Raises:
-            ReplayStoreError: The store cannot tell.
-        """
-        ...
-
-
-class AsyncReplayStore(Protocol):
-    """a replay store for the ASGI face."""
-
-    async def aclaim(self, key: str, seconds: float, /) -> bool:
-        """Same as `SyncReplayStore.claim`, but awaited."""
-        ...
-
-
-ReplayStore = SyncReplayStore | AsyncReplayStore
+    from tcaptcha_middleware.models import Refuse, RequestInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,77 +104,3 @@ _WORDS = {
     "on_unavailable": ("deny", "allow"),
     "disaster_tickets": ("deny", "allow"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule text, with what is different for its requests.
-
-    None means the guard's own; so it cannot take away the guard's `responder` or `when`, for
-    which a function of the rule's own can.
-
-    Args:
-        text: What to protect: `"POST /login"`, `"POST,PUT /users/{id}/email"`,
-            `"/admin/**"` (that path and all below, every method). `{x}` is one segment.
-            `GET` means `HEAD` too. A CORS preflight passes unless the rule names `OPTIONS`.
-        name: How the rule is called in decisions and logs; the text by default.
-        verifier: Who checks its tickets; None where the guard's verifier does.
-        sources: See `Settings`, and so for the rest.
-        client_ip: See `Settings`.
-        fallback_ip: See `Settings`.
-        responder: See `Settings`.
-        body_limit: See `Settings`; in bytes.
-        body_timeout: See `Settings`; in seconds.
-        check_timeout: See `Settings`; in seconds.
-        mode: See `Settings`.
-        percent: See `Settings`.
-        when: See `Settings`.
-        on_unavailable: See `Settings`.
-        disaster_tickets: See `Settings`.
-        allow_per_minute: See `Settings`.
-    """
-
-    text: str
-    _: KW_ONLY
-    name: str = ""
-    verifier: Verifier | None = None
-    sources: Sequence[Source] | None = None
-    client_ip: Callable[[RequestInfo], str] | None = None
-    fallback_ip: str | None = None
-    responder: Callable[[RequestInfo, Refuse], Any] | None = None
-    body_limit: int | None = None
-    body_timeout: float | None = None
-    check_timeout: float | None = None
-    mode: Literal["enforce", "observe"] | None = None
-    percent: int | None = None
-    when: Callable[[RequestInfo], Any] | None = None
-    on_unavailable: Literal["deny", "allow"] | None = None
-    disaster_tickets: Literal["deny", "allow"] | None = None
-    allow_per_minute: int | None = None
-
-    def over(self, guard: Settings) -> Settings:
-        """Return the guard's settings with the rule's own over them.
-
-        Raises:
-            ConfigurationError: One of them cannot work.
-        """
-        merged = {}
-        for item in fields(Settings):
-            own = getattr(self, item.name)
-            merged[item.name] = getattr(guard, item.name) if own is None else own
-        return Settings(**merged)
-
-
-def as_rule(given: object) -> Rule:
-    """Return a rule from its text, or as it is.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
-    if isinstance(given, Rule):
-        return given
-    if isinstance(given, str):
-        return Rule(given)
-    raise ConfigurationError(
-        f'{given!r} is no rule: write "POST /login" or Rule("POST /login")'
-    )

@@ -16,6 +16,7 @@ CallStyle = Literal["sync", "async"]
 
 _METHODS: dict[CallStyle, str] = {"sync": "verify", "async": "averify"}
 _REPLAY_STORE: dict[CallStyle, str] = {"sync": "claim", "async": "aclaim"}
+_RELEASE: dict[CallStyle, str] = {"sync": "release", "async": "arelease"}
 _CALLERS: dict[CallStyle, str] = {
     "sync": "TCaptchaWSGIMiddleware and in_thread call",
     "async": "TCaptchaMiddleware calls",
@@ -45,7 +46,8 @@ def require_replay_store(style: CallStyle, replay_store: object) -> None:
     Raises:
         ConfigurationError: It is of the other colour.
     """
-    _require(style, replay_store, _REPLAY_STORE[style], _MEND_REPLAY_STORE[style])
+    for name in (_REPLAY_STORE[style], _RELEASE[style]):
+        _require(style, replay_store, name, _MEND_REPLAY_STORE[style])
 
 
 def _require(style: CallStyle, given: object, name: str, mend: str) -> None:
@@ -73,6 +75,22 @@ def validate_replay_store(replay_store: object) -> None:
     """
     _check_methods(
         "claims", replay_store, _REPLAY_STORE, 'RedisReplayStore("redis://127.0.0.1:6379/0")'
+    )
+
+
+def validate_single_process(replay_store: object) -> None:
+    """Validate the replay store of a vendor that accepts a ticket twice.
+
+    Raises:
+        ConfigurationError: If it is a store in memory that other processes may not share.
+    """
+    if getattr(replay_store, "single_process", True):
+        return
+    raise ConfigurationError(
+        "the vendor accepts these tickets twice, and this replay store is in the memory of one "
+        "process, so a ticket could be replayed in another: share a Redis with "
+        'replay_store=RedisReplayStore("redis://127.0.0.1:6379/0"), or, if only one process '
+        "serves the application, use replay_store=MemoryReplayStore(single_process=True)"
     )
 
 

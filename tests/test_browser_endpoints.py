@@ -12,6 +12,7 @@ from adapters import Exchange, call_asgi, messages_of, scope_of
 from both_adapters import APPLICATION, FACES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_stores import isolated_store
 from served import serving
 
 from tcaptcha_middleware import Guard, Page, Rule, TCaptchaMiddleware, TencentVerifier
@@ -28,7 +29,8 @@ every_root = pytest.mark.parametrize("root", ["", "/mount", "/a/b/"])
 
 def guard(*rules, **more):
     every = [*(rules or ["/**"]), Rule("/mini", verifier=FakeVerifier(action=MINI_PROGRAM))]
-    return Guard(every, TencentVerifier(**SECRETS), **{"page": "/tcaptcha"} | more)
+    settings = {"page": "/tcaptcha", "replay_store": isolated_store()} | more
+    return Guard(every, TencentVerifier(**SECRETS), **settings)
 
 
 def get(target, *headers, method="GET"):

@@ -15,6 +15,7 @@ from adapters import Exchange
 from both_adapters import APPLICATION, FACES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay_stores import isolated_store
 
 from tcaptcha_middleware import (
     Guard,
@@ -159,7 +160,8 @@ def test_who_is_only_observed_is_let_in(face):
 
 @every_face
 def test_a_captcha_that_no_browser_can_show_is_not_shown(face):
-    found = guard(rules=["/x", Rule("/secret/**", verifier=FakeVerifier(action=MINI_PROGRAM))])
+    rules = ["/x", Rule("/secret/**", verifier=FakeVerifier(action=MINI_PROGRAM))]
+    found = guard(rules=rules, replay_store=isolated_store())
     assert not is_challenge(face(found, opened()))
 
 

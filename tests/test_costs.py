@@ -182,7 +182,10 @@ def test_garbage_costs_neither_a_call_nor_a_claim(headers):
     verifier = FakeVerifier()
 
     class Untouched:
-        async def aclaim(self, key, seconds):
+        async def aclaim(self, key, token, seconds):
+            raise AssertionError
+
+        async def arelease(self, key, token):
             raise AssertionError
 
     async def send(message):

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from adapters import ALLOWED, RUNNERS, Exchange
 from fastapi.testclient import TestClient
+from replay_stores import isolated_store
 from tencents import (  # noqa: F401  fixtures
     Tencent,
     address,
@@ -22,6 +23,7 @@ from tencents import (  # noqa: F401  fixtures
 from tcaptcha_middleware import (
     ConfigurationError,
     Guard,
+    MemoryReplayStore,
     ReplayStoreError,
     Rule,
     Submission,
@@ -168,7 +170,7 @@ def guard_of(verifier: object, **settings: object) -> Guard:
         Rule("/parser", sources=[Raw()]),
         Rule("/web", verifier=FakeVerifier()),
     ]
-    return Guard(rules, verifier, **settings)
+    return Guard(rules, verifier, **{"replay_store": isolated_store()} | settings)
 
 
 @every_face
@@ -235,11 +237,17 @@ def test_a_malicious_visitor_is_refused_even_where_none_is_ever_told(runner):
 
 
 class Down:
-    def claim(self, key, seconds):
+    def claim(self, key, token, seconds):
         raise ReplayStoreError("down")
 
-    async def aclaim(self, key, seconds):
+    async def aclaim(self, key, token, seconds):
         raise ReplayStoreError("down")
+
+    def release(self, key, token):
+        raise NotImplementedError
+
+    async def arelease(self, key, token):
+        raise NotImplementedError
 
 
 @every_face
@@ -297,15 +305,38 @@ each_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
 
 @each_face
 def test_the_replay_store_stops_what_tencent_might_not(face, tencent, env, shared_tls):  # noqa: F811
-    guard = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env))
+    store = MemoryReplayStore(single_process=True)
+    store.clear()
+    guard = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env), replay_store=store)
     pair = tencent.mint(kind="mini")
     assert [face(guard, sent(pair)).code for _ in range(2)] == [ALLOWED, "ticket_reused"]
     assert len(tencent.calls) == 1
-    # Elsewhere it is good again: so it is the claim that stopped it.
-    other = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env))
-    assert face(other, sent(pair)).code == ALLOWED
+    # Without the claim it is accepted again, so it is the claim that stopped it.
+    store.clear()
+    assert face(guard, sent(pair)).code == ALLOWED
     guard.close()
-    other.close()
+
+
+@each_face
+def test_a_second_guard_of_the_process_refuses_what_the_first_has_let_through(face):
+    guards = [
+        Guard(
+            ["POST /login"],
+            FakeVerifier(action=MINI_PROGRAM),
+            replay_store=MemoryReplayStore(single_process=True),
+        )
+        for _ in range(2)
+    ]
+    guards[0].replay_store.clear()
+    exchange = Exchange(headers=(HEAD,))
+    assert [face(guard, exchange).code for guard in guards] == [ALLOWED, "ticket_reused"]
+
+
+def test_a_store_in_memory_is_refused_unless_one_process_serves_the_application():
+    rules = ["/a", Rule("/mini", verifier=FakeVerifier(action=MINI_PROGRAM))]
+    with pytest.raises(ConfigurationError, match=r"^/mini: .*RedisReplayStore.*single_process"):
+        Guard(rules, FakeVerifier())
+    Guard(rules, FakeVerifier(), replay_store=MemoryReplayStore(single_process=True))
 
 
 CLIENTS = {
@@ -337,7 +368,7 @@ def several(account, shared_tls):  # noqa: F811  the fixture
     """A guard with a rule of its own for each kind of client."""
     verifiers = verifiers_over(account)
     rules = [Rule(f"POST /{name}/login", verifier=one) for name, one in verifiers.items()]
-    guard = Guard(rules, verifiers["web"])
+    guard = Guard(rules, verifiers["web"], replay_store=isolated_store())
     yield guard
     guard.close()
 

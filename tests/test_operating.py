@@ -242,17 +242,26 @@ def test_an_async_sink_is_refused():
 
 
 class SyncReplayStore:
-    def claim(self, key, seconds):
+    def release(self, key, token):
+        raise NotImplementedError
+
+    def claim(self, key, token, seconds):
         raise NotImplementedError
 
 
 class AsyncReplayStore:
-    async def aclaim(self, key, seconds):
+    async def arelease(self, key, token):
+        raise NotImplementedError
+
+    async def aclaim(self, key, token, seconds):
         raise NotImplementedError
 
 
 class AsyncClaim:
-    async def claim(self, key, seconds):
+    def release(self, key, token):
+        raise NotImplementedError
+
+    async def claim(self, key, token, seconds):
         raise NotImplementedError
 
 

@@ -228,13 +228,19 @@ class Unclaimable:
 
     is_up = True
 
-    def claim(self, key, seconds):
+    def claim(self, key, token, seconds):
         if self.is_up:
             return True
         raise ReplayStoreError("down")
 
-    async def aclaim(self, key, seconds):
-        return self.claim(key, seconds)
+    async def aclaim(self, key, token, seconds):
+        return self.claim(key, token, seconds)
+
+    def release(self, key, token):
+        raise NotImplementedError
+
+    async def arelease(self, key, token):
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)

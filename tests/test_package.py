@@ -34,7 +34,7 @@ FLOORS = [
         "verifiers.idle",
     },
     {"health.monitor"},
-    {"client_ip", "validation", "responses", "effects"},
+    {"client_ip", "validation", "responses", "effects", "types"},
     {
         "tencent.credentials",
         "tencent.disaster",

@@ -7,6 +7,7 @@ from base64 import b64decode
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from replay_stores import isolated_store
 
 from tcaptcha_middleware import (
     ConfigurationError,
@@ -108,9 +109,9 @@ UNSHOWN = {
 @pytest.mark.parametrize("verifier", UNSHOWN.values(), ids=UNSHOWN)
 def test_a_page_needs_a_captcha_that_browsers_can_show(verifier):
     with pytest.raises(ConfigurationError, match="has no app_id and script"):
-        Guard(["/a"], verifier, page="/tcaptcha")
+        Guard(["/a"], verifier, page="/tcaptcha", replay_store=isolated_store())
     with pytest.raises(ConfigurationError, match="has no app_id and script"):
-        Guard(["/a"], verifier).public_settings()
+        Guard(["/a"], verifier, replay_store=isolated_store()).public_settings()
     with pytest.raises(ConfigurationError, match="has no app_id and script"):
         csp_sources(verifier)
 
@@ -209,12 +210,12 @@ PICKED = {
 
 @pytest.mark.parametrize(("for_", "app_id"), PICKED.items(), ids=ascii)
 def test_the_request_to_come_picks_the_captcha(for_, app_id):
-    guard = Guard(RULES, tencent(), page="/tcaptcha")
+    guard = Guard(RULES, tencent(), page="/tcaptcha", replay_store=isolated_store())
     assert guard.public_settings(for_, "/mount")["appId"] == app_id
 
 
 def test_a_rule_whose_captcha_no_browser_can_show_is_named():
-    guard = Guard(RULES, tencent(), page="/tcaptcha")
+    guard = Guard(RULES, tencent(), page="/tcaptcha", replay_store=isolated_store())
     with pytest.raises(ConfigurationError, match="the captcha of /mini"):
         guard.public_settings("GET /mini")
 

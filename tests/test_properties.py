@@ -23,6 +23,7 @@ from adapters import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from replay_stores import isolated_store
 
 from tcaptcha_middleware import (
     Guard,
@@ -99,7 +100,12 @@ class Watched:
         mini = Scripted(said, MINI_PROGRAM)
         mini.asked = self.verifier.asked
         rules = [*RULES, Rule("/mini", verifier=mini)]
-        self.guard = Guard(rules, self.verifier, on_event=self.events.append)
+        self.guard = Guard(
+            rules,
+            self.verifier,
+            replay_store=isolated_store(),
+            on_event=self.events.append,
+        )
 
 
 # -- Exchanges ------

@@ -33,14 +33,14 @@ def replay_store(request):
 
 
 async def in_order(replay_store, *keys):
-    found = [await replay_store.aclaim(key, 60) for key in keys]
+    found = [await replay_store.aclaim(key, "t", 60) for key in keys]
     if hasattr(replay_store, "aclose"):
         await replay_store.aclose()
     return found
 
 
 def test_the_first_claim_wins(replay_store):
-    assert [replay_store.claim(key, 60) for key in ("a", "a", "b", "a")] == [
+    assert [replay_store.claim(key, "t", 60) for key in ("a", "a", "b", "a")] == [
         True,
         False,
         True,
@@ -49,9 +49,9 @@ def test_the_first_claim_wins(replay_store):
 
 
 def test_both_colours_share_one_store(replay_store):
-    assert replay_store.claim("a", 60)
+    assert replay_store.claim("a", "t", 60)
     assert asyncio.run(in_order(replay_store, "a", "b", "b")) == [False, True, False]
-    assert not replay_store.claim("b", 60)
+    assert not replay_store.claim("b", "t", 60)
 
 
 def test_an_event_loop_of_its_own_for_each_run_is_fine(replay_store):
@@ -60,9 +60,9 @@ def test_an_event_loop_of_its_own_for_each_run_is_fine(replay_store):
 
 
 def test_a_claim_ends(replay_store):
-    assert replay_store.claim("a", 0.05)
+    assert replay_store.claim("a", "t", 0.05)
     deadline = 200
-    while not replay_store.claim("a", 60):
+    while not replay_store.claim("a", "t", 60):
         deadline -= 1
         assert deadline
         asyncio.run(asyncio.sleep(0.01))
@@ -70,7 +70,7 @@ def test_a_claim_ends(replay_store):
 
 def test_of_many_at_once_one_gets_it(replay_store):
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(lambda _: replay_store.claim("a", 60), range(64)))
+        found = list(threads.map(lambda _: replay_store.claim("a", "t", 60), range(64)))
     assert sum(found) == 1
 
 
@@ -79,7 +79,7 @@ AT_ONCE = 256  # as many as a guard has checks under way
 
 def test_whoever_is_checked_at_once_may_claim_at_once(replay_store):
     async def main():
-        found = await asyncio.gather(*(replay_store.aclaim(str(n), 60) for n in range(AT_ONCE)))
+        found = await asyncio.gather(*(replay_store.aclaim(str(n), "t", 60) for n in range(AT_ONCE)))
         await in_order(replay_store)
         return found
 
@@ -91,7 +91,7 @@ def test_whoever_is_checked_in_threads_may_claim_at_once(redis_server):  # noqa:
     redis_server.command("FLUSHALL")
     with ThreadPoolExecutor(AT_ONCE) as threads:
         redis_server.command("CLIENT", "PAUSE", "500")  # milliseconds, for all to meet there
-        found = list(threads.map(lambda n: replay_store.claim(str(n), 60), range(AT_ONCE)))
+        found = list(threads.map(lambda n: replay_store.claim(str(n), "t", 60), range(AT_ONCE)))
     replay_store.close()
     assert all(found)
 
@@ -110,18 +110,18 @@ def test_a_ticket_is_checked_once(replay_store, face):
 
 def test_memory_is_bounded():
     replay_store = MemoryReplayStore(capacity=10)
-    assert all(replay_store.claim(str(n), 60) for n in range(1000))
+    assert all(replay_store.claim(str(n), "t", 60) for n in range(1000))
     assert len(replay_store._until) == 10
-    assert not replay_store.claim("999", 60)
+    assert not replay_store.claim("999", "t", 60)
 
 
 def test_expired_claims_are_forgotten():
     now = [0.0]
     replay_store = MemoryReplayStore(clock=lambda: now[0])
     for n in range(100):
-        replay_store.claim(str(n), 60)
+        replay_store.claim(str(n), "t", 60)
     now[0] = 61
-    assert replay_store.claim("0", 60)
+    assert replay_store.claim("0", "t", 60)
     assert len(replay_store._until) == 1
 
 
@@ -154,11 +154,17 @@ class Broken:
     def __init__(self, error):
         self.error = error
 
-    def claim(self, key, seconds):
+    def claim(self, key, token, seconds):
         raise self.error
 
-    async def aclaim(self, key, seconds):
+    async def aclaim(self, key, token, seconds):
         raise self.error
+
+    def release(self, key, token):
+        raise NotImplementedError
+
+    async def arelease(self, key, token):
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize("face", FACES.values(), ids=FACES)
@@ -179,8 +185,11 @@ def test_a_store_that_fails_follows_its_own_setting(face, error, policy, code, c
 
 
 class Garbage:
-    def claim(self, key, seconds):
+    def claim(self, key, token, seconds):
         return "OK"
+
+    def release(self, key, token):
+        raise NotImplementedError
 
 
 def test_only_true_is_a_claim():
@@ -214,12 +223,12 @@ def test_redis_in_trouble_costs_no_500_and_no_hang(face, trouble):
 
 def test_after_a_restart_redis_is_used_again(redis_server: RedisServer):  # noqa: F811
     replay_store = RedisReplayStore(redis_server.url, timeout=5)
-    assert replay_store.claim("before", 60)
+    assert replay_store.claim("before", "t", 60)
     redis_server.kill()
     with pytest.raises(ReplayStoreError, match="Redis"):
-        replay_store.claim("during", 60)
+        replay_store.claim("during", "t", 60)
     redis_server.start()
-    assert replay_store.claim("after", 60)
+    assert replay_store.claim("after", "t", 60)
     replay_store.close()
 
 
@@ -232,7 +241,7 @@ def test_after_a_restart_no_kept_connection_costs_a_claim(redis_server: RedisSer
 
     async def main():
         async def together(start):
-            await asyncio.gather(*(replay_store.aclaim(f"{start}{n}", 60) for n in range(8)))
+            await asyncio.gather(*(replay_store.aclaim(f"{start}{n}", "t", 60) for n in range(8)))
 
         await together("before")
         redis_server.kill()

@@ -28,7 +28,10 @@ class Forever:
     async def averify(self, ticket):
         return await self._wait()
 
-    async def aclaim(self, key, seconds):
+    async def aclaim(self, key, token, seconds):
+        return await self._wait()
+
+    async def arelease(self, key, token):
         return await self._wait()
 
     async def when(self, request):
@@ -121,9 +124,12 @@ def test_a_rule_has_a_deadline_of_its_own(backend):
 @BOTH
 def test_claim_and_check_share_one_deadline(backend):
     class Slow(FakeVerifier):
-        async def aclaim(self, key, seconds):
+        async def aclaim(self, key, token, seconds):
             await anyio.sleep(0.3)
             return True
+
+        async def arelease(self, key, token):
+            raise NotImplementedError
 
         async def averify(self, ticket):
             await anyio.sleep(0.3)
@@ -241,5 +247,8 @@ def test_the_wait_for_a_place_is_not_the_verifiers_time(backend):
 
 
 class Anybody:
-    async def aclaim(self, key, seconds):
+    async def aclaim(self, key, token, seconds):
         return True
+
+    async def arelease(self, key, token):
+        raise NotImplementedError

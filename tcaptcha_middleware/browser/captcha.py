@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.settings import Verifier
+    from tcaptcha_middleware.types import Verifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tcaptcha_middleware.tencent.api import SITES
 from tcaptcha_middleware.tencent.scripts import origin_of
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.settings import Verifier
+    from tcaptcha_middleware.types import Verifier
 
 Policy = dict[str, tuple[str, ...]]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import Reason, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule
-    from tcaptcha_middleware.settings import Verifier
+    from tcaptcha_middleware.types import Verifier
 
 _LONGEST = 2048
 _METHODS = ("GET", "HEAD")

@@ -173,8 +173,8 @@ class _ReplayStore(MemoryReplayStore):
         super().__init__()
         self._journal = journal
 
-    async def aclaim(self, key: str, seconds: float) -> bool:
-        first = await super().aclaim(key, seconds)
+    async def aclaim(self, key: str, token: str, seconds: float) -> bool:
+        first = await super().aclaim(key, token, seconds)
         self._journal.current.first = first
         return first
 

@@ -12,8 +12,8 @@ from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Submission, Verdict
-    from tcaptcha_middleware.settings import SyncVerifier
     from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.types import SyncVerifier
 
 
 def in_thread(verifier: SyncVerifier) -> InThread:

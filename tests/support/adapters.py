@@ -109,8 +109,8 @@ def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
             return question(request)
         case Pause(seconds):
             return time.sleep(seconds)
-        case Claim(replay_store, key, seconds):
-            return replay_store.claim(key, seconds)
+        case Claim(replay_store, key, token, seconds):
+            return replay_store.claim(key, token, seconds)
         case Verify(verifier, ticket):
             return verifier.verify(ticket)
 

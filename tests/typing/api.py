@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from tcaptcha_middleware import (
     Allow,
     Guard,
+    MemoryReplayStore,
     OutageError,
     Page,
     PlainResponse,
@@ -78,8 +79,10 @@ Guard(["/a"], Mine(), responder=refuse_plainly)
 Guard(["/a"], MineAwaited())
 Guard(["/a"], in_thread(Mine()))
 Guard(["/a"], FakeVerifier(1, Verdict(1, evil_level=100), OutageError("down")))
-Guard(["/a"], TencentMiniProgramVerifier.from_env(app_id=1, app_secret_key="secret"))
-Guard(["/a"], FakeVerifier(1, action=MINI_PROGRAM))
+store = MemoryReplayStore(single_process=True)
+mini = TencentMiniProgramVerifier.from_env(app_id=1, app_secret_key="secret")
+Guard(["/a"], mini, replay_store=store)
+Guard(["/a"], FakeVerifier(1, action=MINI_PROGRAM), replay_store=store)
 Guard(["/a"], TencentSDKVerifier(object(), 1, "secret"))
 TencentVerifier(**TencentEmulator().settings, endpoint="http://127.0.0.1:9000")
 

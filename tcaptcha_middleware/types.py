@@ -1,0 +1,87 @@
+"""Protocols that verifiers and replay stores implement. No code of its own.
+
+A class needs the methods of one protocol only: the sync one for WSGI, the async one for ASGI.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Submission, Verdict
+
+
+class SyncVerifier(Protocol):
+    """A verifier for the WSGI adapter. It must enforce a timeout by itself.
+
+    A verifier for mini-program tickets sets the attribute
+    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`. Pages can show a captcha if the
+    verifier has `app_id` and `script`, as `TencentVerifier` has them, with `site="intl"` for a
+    script of the international site; `disaster_tickets` needs the `app_id` too, and
+    `Page(aid=…)` the `captcha`.
+    """
+
+    def verify(self, ticket: Submission, /) -> Verdict:
+        """Return the vendor's verdict on `ticket`.
+
+        Raises:
+            OutageError: If the vendor does not answer. A `TimeoutError` counts as one.
+            VerifierError: If there is no verdict for another reason.
+        """
+        ...
+
+
+class AsyncVerifier(Protocol):
+    """A verifier for the ASGI adapter."""
+
+    async def averify(self, ticket: Submission, /) -> Verdict:
+        """Same as `SyncVerifier.verify`, but awaited."""
+        ...
+
+
+Verifier = SyncVerifier | AsyncVerifier
+
+
+class SyncReplayStore(Protocol):
+    """A replay store for the WSGI adapter.
+
+    A store that keeps its claims in the memory of one process sets the attribute
+    `single_process`: True if that process is the only one that serves the application. A store
+    that can lose claims sets the attribute `loses_claims` to True while it may have lost some.
+    """
+
+    def claim(self, key: str, token: str, seconds: float, /) -> bool:
+        """Claim `key`; True for the first caller.
+
+        Args:
+            key: A hash of the ticket.
+            token: Identifies this claim; the store keeps it with the key.
+            seconds: How long the claim lasts.
+
+        Raises:
+            ReplayStoreError: If the store cannot decide.
+        """
+        ...
+
+    def release(self, key: str, token: str, /) -> None:
+        """Delete the claim of `key`, but only if it was made with `token`.
+
+        Raises:
+            ReplayStoreError: If the store does not answer.
+        """
+        ...
+
+
+class AsyncReplayStore(Protocol):
+    """A replay store for the ASGI adapter; see `SyncReplayStore`."""
+
+    async def aclaim(self, key: str, token: str, seconds: float, /) -> bool:
+        """Same as `SyncReplayStore.claim`, but awaited."""
+        ...
+
+    async def arelease(self, key: str, token: str, /) -> None:
+        """Same as `SyncReplayStore.release`, but awaited."""
+        ...
+
+
+ReplayStore = SyncReplayStore | AsyncReplayStore
