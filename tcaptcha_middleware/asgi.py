@@ -18,7 +18,7 @@ from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.timeouts import within
-from tcaptcha_middleware.validation import validate_asgi
+from tcaptcha_middleware.validation import check_asgi
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Effect
@@ -58,7 +58,7 @@ class TCaptchaMiddleware:
             raise ConfigurationError(
                 "write TCaptchaMiddleware(app, guard), where guard is a Guard"
             )
-        validate_asgi(app)
+        check_asgi(app)
         guard.require("async")
         self.app = app
         self.guard = guard
@@ -203,7 +203,7 @@ async def _perform(effect: Effect, body: _Body) -> object:
         case Release():
             release = effect.store.arelease(effect.key, effect.token)
             return await within(effect.timeout, release)
-    return await effect.slots.await_turn(effect.timeout)
+    return await effect.slots.wait_async(effect.timeout)
 
 
 async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:

@@ -48,11 +48,15 @@ class VerifierError(TCaptchaError):
     # Of the class too, for children that do not call this.
     request_id: str = ""
     answered: bool = True
+    sent: bool = True
 
-    def __init__(self, message: str, *, request_id: str = "", answered: bool = True) -> None:
+    def __init__(
+        self, message: str, *, request_id: str = "", answered: bool = True, sent: bool = True
+    ) -> None:
         super().__init__(message)
         self.request_id = request_id
         self.answered = answered
+        self.sent = sent
 
     def __str__(self) -> str:
         """Return the message, with the `RequestId` where there is one."""

@@ -29,13 +29,14 @@ from tcaptcha_middleware.models import Allow, Reason, Refuse, Submission, Unchec
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
+from tcaptcha_middleware.rules import AmbiguousTarget
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.models import Decision, RequestInfo
-    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
+    from tcaptcha_middleware.rules import CompiledRule
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIM_SECONDS = 330.0
@@ -144,7 +145,7 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
         deadline = gate.clock() + rule.settings.check_timeout
         if not (yield from _claim(rule, key, token)):
             return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
-        with health.verification():
+        with health.verification:
             verdict = yield from _call(rule, submission, deadline)
             reason = judge(verdict, submission, rule.action.codes)
         if reason in _FINAL and not rule.action.refuses_reuse:
@@ -168,11 +169,15 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
 
 def _call(rule: CompiledRule, submission: Submission, deadline: float) -> Flow[Verdict]:
     try:
-        verdict = yield Verify(rule.verifier, submission, max(0.0, deadline - rule.gate.clock()))
+        verdict = yield Verify(
+            rule.verifier, submission, max(0.0, deadline - rule.gate.clock())
+        )
     except TimeoutError as error:
         raise OutageError("the verifier took too long") from error
     if not isinstance(verdict, Verdict):
-        raise MisconfiguredError(f"the verifier returned {type(verdict).__name__}, not a Verdict")
+        raise MisconfiguredError(
+            f"the verifier returned {type(verdict).__name__}, not a Verdict"
+        )
     return verdict
 
 
@@ -182,11 +187,13 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     try:
         if not gate.replay_monitor.may_ask(began):
             raise ReplayStoreError("skipped after several timeouts")
+        if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
+            raise ReplayStoreError("it evicts claims")
         claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
         gate.replay_monitor.succeeded()
         return claimed is True
     except Exception as error:
-        gate.replay_monitor.failed(began, gate.clock())
+        gate.replay_monitor.failed(gate.clock())
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
         goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
         log.replay_store_failed(rule, error, goes_on=goes_on)

@@ -303,9 +303,7 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
             gate.on_event(Event(name, "health", state, None, 0.0))
 
 
-def _validate(
-    pattern: Pattern, settings: Settings, verifier: Verifier, gate: Gate
-) -> None:
+def _validate(pattern: Pattern, settings: Settings, verifier: Verifier, gate: Gate) -> None:
     check_findable(settings.sources, pattern.methods)
     if not action_of(verifier).refuses_reuse:
         validate_single_process(gate.replay_store)

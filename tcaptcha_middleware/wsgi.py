@@ -15,7 +15,7 @@ from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, RequestInfo
 from tcaptcha_middleware.responses import PlainResponse, framed
-from tcaptcha_middleware.validation import validate_wsgi
+from tcaptcha_middleware.validation import check_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TCaptchaWSGIMiddleware:
             raise ConfigurationError(
                 "write TCaptchaWSGIMiddleware(app, guard), where guard is a Guard"
             )
-        validate_wsgi(app)
+        check_wsgi(app)
         guard.require("sync")
         self.app = app
         self.guard = guard
@@ -103,6 +103,27 @@ def _raw(environ: Environ, name: str) -> bytes:
     # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
     wrapped: str = environ.get(name, "")
     return wrapped.encode("latin-1", "replace")
+
+
+def _request(environ: Environ) -> RequestInfo:
+    headers = [
+        (
+            name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1", "replace"),
+            value.encode("latin-1", "replace"),
+        )
+        for name, value in environ.items()
+        if name.startswith("HTTP_") or (name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value)
+    ]
+    return RequestInfo(
+        kind="http",
+        method=environ["REQUEST_METHOD"],
+        path=_raw(environ, "PATH_INFO").decode("utf-8", "replace"),
+        query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        headers=headers,
+        peer=environ.get("REMOTE_ADDR", ""),
+        root_path=_raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
+        raw=environ,
+    )
 
 
 def _perform(effect: Effect, body: Body) -> object:

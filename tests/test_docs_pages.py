@@ -25,7 +25,6 @@ from starlette.routing import Mount
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tcaptcha_middleware as tc
-from tcaptcha_middleware.operations.enforcement import enforced
 from tcaptcha_middleware.replay.memory import CAPACITY
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
@@ -253,7 +252,7 @@ def test_on_a_unix_socket_nobody_is_trusted_and_percent_is_everybody():
     proxies = tc.TrustedProxies(["127.0.0.1", "10.0.0.0/8"])
     assert proxies(request) == ""
     guard = tc.Guard(["POST /login"], FakeVerifier(), percent=1, client_ip=proxies)
-    assert enforced(guard.match("POST", "/login"), request)
+    assert guard.match("POST", "/login").enforces(request)
 
 
 def test_proxy_fix_around_the_gate_tells_it_the_address():

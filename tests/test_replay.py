@@ -79,7 +79,9 @@ AT_ONCE = 256  # as many as a guard has checks under way
 
 def test_whoever_is_checked_at_once_may_claim_at_once(replay_store):
     async def main():
-        found = await asyncio.gather(*(replay_store.aclaim(str(n), "t", 60) for n in range(AT_ONCE)))
+        found = await asyncio.gather(
+            *(replay_store.aclaim(str(n), "t", 60) for n in range(AT_ONCE))
+        )
         await in_order(replay_store)
         return found
 
@@ -241,7 +243,9 @@ def test_after_a_restart_no_kept_connection_costs_a_claim(redis_server: RedisSer
 
     async def main():
         async def together(start):
-            await asyncio.gather(*(replay_store.aclaim(f"{start}{n}", "t", 60) for n in range(8)))
+            await asyncio.gather(
+                *(replay_store.aclaim(f"{start}{n}", "t", 60) for n in range(8))
+            )
 
         await together("before")
         redis_server.kill()

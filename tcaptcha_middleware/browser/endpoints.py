@@ -99,9 +99,7 @@ class BrowserEndpoints:
             return None
         return captcha, static_settings(captcha, self._page, sources)
 
-    def find(
-        self, path: str, root_path: str
-    ) -> Callable[[RequestInfo], PlainResponse] | None:
+    def find(self, path: str, root_path: str) -> Callable[[RequestInfo], PlainResponse] | None:
         """Return what answers requests for a path, or None if it is not an endpoint.
 
         Args:

@@ -94,6 +94,8 @@ class Journal:
 
     def decided(self, event: Event) -> None:
         """Be a guard's `on_event`."""
+        if event.decision is None:  # a change of the service's health
+            return
         journey = self.current
         journey.number = next(self._numbers)
         self._kept[journey.number] = journey, event

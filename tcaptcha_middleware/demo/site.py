@@ -21,7 +21,7 @@ from tcaptcha_middleware.demo.journal import Journal, Journaling
 from tcaptcha_middleware.demo.steering import Steering
 from tcaptcha_middleware.demo.story import told
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.settings import Rule
+from tcaptcha_middleware.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

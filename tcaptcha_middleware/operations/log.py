@@ -132,16 +132,12 @@ def budget_spent(rule: Judge, per_minute: int) -> None:
 
 def let_through(rule: Judge, reason: str) -> None:
     """Report that a request passed without a verdict."""
-    rule.gate.rate_limit.log(
-        logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason
-    )
+    rule.gate.rate_limit.log(logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason)
 
 
 def would_refuse(rule: Judge, reason: Reason) -> None:
     """Report what a rule that only observes would have refused."""
-    rule.gate.rate_limit.log(
-        logging.WARNING, "%s: would be refused: %s", rule.name, reason
-    )
+    rule.gate.rate_limit.log(logging.WARNING, "%s: would be refused: %s", rule.name, reason)
 
 
 def broken_verifier(rule: Judge, error: Exception, submission: Submission) -> None:

@@ -1,4 +1,4 @@
-"""One exchange run by hand, through the ASGI face and through the WSGI face.
+"""One exchange run by hand, through the ASGI adapter and through the WSGI adapter.
 
 Each runner takes a guard and an `Exchange`, and returns an `Outcome`; so that one table of
 claims can be held against all three.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import time
 import warnings
 from collections import deque
 from dataclasses import dataclass, field
@@ -18,8 +17,16 @@ from urllib.parse import unquote_to_bytes
 from wsgiref.validate import validator
 
 from tcaptcha_middleware import Allow, TCaptchaMiddleware, TCaptchaWSGIMiddleware, get_decision
-from tcaptcha_middleware.effects import CallHook, Claim, Pause, ReadBody, Verify
+from tcaptcha_middleware.effects import (
+    CallHook,
+    Claim,
+    ReadBody,
+    Release,
+    Verify,
+    WaitForSlot,
+)
 from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.models import RequestInfo
 
 if TYPE_CHECKING:
@@ -66,26 +73,26 @@ class Outcome:
 
 
 def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
-    """Answer the walk's steps here, without any face."""
-    coverage = guard.match(exchange.method, exchange.path.decode("utf-8", "replace"))
-    if coverage is None:
+    """Perform the flow's effects here, without any adapter."""
+    rule = guard.match(exchange.method, exchange.path.decode("utf-8", "replace"))
+    if rule is None:
         return Outcome(UNCOVERED, body_seen=exchange.body)
     pieces = deque(exchange.pieces or [b""])
-    walk = guard.check(coverage, _request(exchange))
+    flow = decide(rule, _request(exchange))
     try:
-        step = next(walk)
+        effect = next(flow)
         while True:
             try:
-                answer = _fetch(step, pieces, exchange)
+                result = _perform(effect, pieces, exchange)
             except Exception as error:
-                step = walk.throw(error)
+                effect = flow.throw(error)
             else:
-                step = walk.send(answer)
+                effect = flow.send(result)
     except StopIteration as stop:
-        decided = stop.value
-    if isinstance(decided, Allow):
-        return Outcome(ALLOWED, body_seen=exchange.body, unchecked=decided.unchecked)
-    return Outcome(decided.reason.value, decided.reason.status)
+        decision = stop.value
+    if isinstance(decision, Allow):
+        return Outcome(ALLOWED, body_seen=exchange.body, unchecked=decision.unchecked)
+    return Outcome(decision.reason.value, decision.reason.status)
 
 
 def _request(exchange: Exchange) -> RequestInfo:
@@ -99,20 +106,22 @@ def _request(exchange: Exchange) -> RequestInfo:
     )
 
 
-def _fetch(step: Any, pieces: Any, exchange: Exchange) -> Any:
-    match step:
+def _perform(effect: Any, pieces: Any, exchange: Exchange) -> Any:
+    match effect:
         case ReadBody():
             if not pieces:
                 raise RequestBodyError("broken off")
             return pieces.popleft(), bool(pieces) or exchange.broken_off
-        case CallHook(question, request):
-            return question(request)
-        case Pause(seconds):
-            return time.sleep(seconds)
-        case Claim(replay_store, key, token, seconds):
-            return replay_store.claim(key, token, seconds)
-        case Verify(verifier, ticket):
-            return verifier.verify(ticket)
+        case CallHook(hook, request):
+            return hook(request)
+        case WaitForSlot(slots, timeout):
+            return slots.wait(timeout)
+        case Claim(store, key, token, seconds):
+            return store.claim(key, token, seconds)
+        case Release(store, key, token):
+            return store.release(key, token)
+        case Verify(verifier, submission):
+            return verifier.verify(submission)
 
 
 def scope_of(exchange: Exchange, kind: str = "http", **more: Any) -> dict[str, Any]:
