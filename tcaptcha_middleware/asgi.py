@@ -16,14 +16,16 @@ from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
+from tcaptcha_middleware.mounts import mount_of
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.timeouts import within
 from tcaptcha_middleware.validation import check_asgi
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Effect
+    from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Decision
-    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
+    from tcaptcha_middleware.rules import MatchedRule
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -36,6 +38,8 @@ SCOPE_KEY = "tcaptcha"
 
 # RFC 6455, section 7.4.1: "an endpoint is terminating because of a policy".
 _POLICY_VIOLATION = 1008
+# https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
+_DENIAL = "websocket.http.response"
 
 
 class TCaptchaMiddleware:
@@ -62,21 +66,27 @@ class TCaptchaMiddleware:
         guard.require("async")
         self.app = app
         self.guard = guard
+        self._mount = mount_of(app, guard.mounted_at)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        method, path = scope.get("method", "GET"), scope["path"]
-        raw_path, root_path = scope.get("raw_path") or b"", scope.get("root_path") or ""
-        route = self.guard.route(method, path, raw_path, root_path, scope, SCOPE_KEY)
+        target = (
+            scope.get("method", "GET"),
+            scope["path"],
+            scope.get("raw_path") or b"",
+            scope.get("root_path") or "",
+            self._mount,
+        )
+        route = self.guard.route(target, scope, SCOPE_KEY)
         if route is None:
             await self.app(scope, receive, send)
         elif callable(route):
-            await _send(route(_request(scope)), scope, send)
+            await _send(route(_request(scope, self._mount)), scope, send)
         else:
-            await self._protect(route, scope, receive, send)
+            await self._protect(route, target, scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
@@ -87,9 +97,9 @@ class TCaptchaMiddleware:
         await self.app(scope, receive, closing if scope["type"] == "lifespan" else send)
 
     async def _protect(
-        self, rule: CompiledRule | AmbiguousTarget, scope: Scope, receive: Receive, send: Send
+        self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        request, body = _request(scope), _Body(receive)
+        request, body = _request(scope, self._mount), _Body(receive)
         flow = decide(rule, request)
         try:
             effect = next(flow)
@@ -106,30 +116,16 @@ class TCaptchaMiddleware:
             # At once if the request is cancelled, so its verification slot is free again.
             flow.close()
         if isinstance(decision, Allow):
-            self.guard.record(decision, rule, request.method, scope["path"], scope, SCOPE_KEY)
+            self.guard.record(decision, rule, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.was_read else receive, send)
-        elif not body.disconnected:
-            await self._deny(rule, request, decision, scope, body.replay, send)
-
-    async def _deny(  # noqa: PLR0913  the request, the decision, and where the answer goes
-        self,
-        rule: CompiledRule | AmbiguousTarget,
-        request: RequestInfo,
-        decision: Refuse,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        websocket = scope["type"] == "websocket"
-        # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
-        if websocket and "websocket.http.response" not in (scope.get("extensions") or {}):
+        elif scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
-            return
-        answer = self.guard.answer(rule, request, decision)
-        if isinstance(answer, PlainResponse):
-            await _send(answer, scope, send)
-        else:
-            await answer(scope, receive, send)
+        elif not body.disconnected:
+            answer = self.guard.answer(rule, request, decision)
+            if isinstance(answer, PlainResponse):
+                await _send(answer, scope, send)
+            else:
+                await answer(scope, body.replay, send)
 
 
 class _Body:
@@ -167,7 +163,7 @@ class _Body:
         return self._kept.popleft() if self._kept else await self._receive()
 
 
-def _request(scope: Scope) -> RequestInfo:
+def _request(scope: Scope, mount: str) -> RequestInfo:
     # Headers, each pair, and the client may be iterables that can be read only once.
     headers, client = scope["headers"], scope.get("client")
     if type(headers) is not list or not {tuple, list}.issuperset(map(type, headers)):
@@ -181,7 +177,7 @@ def _request(scope: Scope) -> RequestInfo:
         query=scope.get("query_string", b""),
         headers=headers,
         peer=(client or ("",))[0] or "",
-        root_path=scope.get("root_path") or "",
+        root_path=mount or scope.get("root_path") or "",
         raw=scope,
     )
 

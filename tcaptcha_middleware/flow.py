@@ -36,7 +36,7 @@ from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.models import Decision, RequestInfo
-    from tcaptcha_middleware.rules import CompiledRule
+    from tcaptcha_middleware.rules import CompiledRule, MatchedRule
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIM_SECONDS = 330.0
@@ -47,7 +47,7 @@ _DISASTER_PER_IP = 60.0
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED, Reason.DISASTER_TICKET)
 
 
-def decide(rule: CompiledRule | AmbiguousTarget, request: RequestInfo) -> Flow[Decision]:
+def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
     """Decide whether a protected request may pass, and report the decision.
 
     Args:
@@ -88,9 +88,7 @@ def decide(rule: CompiledRule | AmbiguousTarget, request: RequestInfo) -> Flow[D
     return decision
 
 
-def _judge(
-    rule: CompiledRule | AmbiguousTarget, request: RequestInfo, enforced: bool
-) -> Flow[Decision]:
+def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Decision]:
     name, gate = rule.name, rule.gate
     # Bypass: the kill switch, a real preflight, or the application's own `when`.
     if gate.switch.is_off:
@@ -190,8 +188,6 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("it evicts claims")
         claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
-        gate.replay_monitor.succeeded()
-        return claimed is True
     except Exception as error:
         gate.replay_monitor.failed(gate.clock())
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
@@ -199,7 +195,9 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         log.replay_store_failed(rule, error, goes_on=goes_on)
         if goes_on:
             return True
-        raise VerifierError("the replay store failed") from error
+        raise VerifierError("the replay store failed", answered=False) from error
+    gate.replay_monitor.succeeded()
+    return claimed is True
 
 
 def _release(rule: CompiledRule, key: str, token: str) -> Flow[None]:

@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints, with_cookie
 from tcaptcha_middleware.browser.page import as_page
-from tcaptcha_middleware.matching.patterns import MatchCache, Matcher
+from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
 from tcaptcha_middleware.models import Allow, Unchecked
+from tcaptcha_middleware.mounts import validate_mount
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.operations.switch import Switch
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.responses import PlainResponse, respond
 from tcaptcha_middleware.rules import (
     AmbiguousTarget,
-    CompiledRule,
     Gate,
     compile_rules,
     exemptions,
     require_style,
 )
 from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import check_plain_function, check_verifier
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.health.monitor import State
+    from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Refuse, RequestInfo
     from tcaptcha_middleware.operations.events import Event
-    from tcaptcha_middleware.rules import Rule
+    from tcaptcha_middleware.rules import CompiledRule, MatchedRule, Rule
     from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle
 
-    Route = CompiledRule | AmbiguousTarget | Callable[[RequestInfo], PlainResponse] | None
+    Route = MatchedRule | Callable[[RequestInfo], PlainResponse] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,11 @@ class Guard(Settings):
         rules: Rule texts, or `Rule` for one with different settings. The first matching rule
             applies.
         verifier: Verifies tickets.
-        exempt: Rule texts of what is never protected, as paths of the application itself.
+        exempt: Rule texts of what no rule applies to, as paths of the application itself.
+            Compared exactly: other letter case, an extension or an odd form is not exempt.
+        mounted_at: The path before the application's own, such as `"/api"`, if only the
+            application knows it. What a FastAPI or Django application says about itself is
+            read when a middleware wraps it.
         replay_store: Lets each ticket be used only once. In memory by default, for one
             process; `RedisReplayStore` for several.
         on_replay_store_error: What follows if the store fails: `"verify"` relies on Tencent,
@@ -73,6 +79,7 @@ class Guard(Settings):
     verifier: Verifier
     _: KW_ONLY
     exempt: Sequence[str] = ()
+    mounted_at: str = ""
     replay_store: ReplayStore = field(default_factory=MemoryReplayStore)
     on_replay_store_error: Literal["verify", "deny"] = "verify"
     max_checks: int = 256
@@ -81,7 +88,7 @@ class Guard(Settings):
     page: Page | str | None = None
     unmatched_methods: frozenset[str] = field(init=False, repr=False)
     _rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
-    _matches: MatchCache = field(init=False, repr=False)
+    _matches: MatchCache[MatchedRule | None] = field(init=False, repr=False)
     _browser: BrowserEndpoints = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,12 +108,24 @@ class Guard(Settings):
         rules = compile_rules(self.rules, self, self.verifier, gate)
         if page is not None:
             rules = tuple(map(with_cookie, rules))
-        matcher = Matcher([rule.pattern for rule in rules], exempt)
+        validate_mount("mounted_at", self.mounted_at)
+        matcher = Matcher(
+            [rule.pattern for rule in rules],
+            exempt,
+            lambda first, second: suffices(rules[first], rules[second]),
+        )
+
+        def matched_rule(*target: Any) -> MatchedRule | None:
+            match = matcher.match(*target)
+            if isinstance(match, tuple):
+                return AmbiguousTarget(tuple(rules[number] for number in match))
+            return None if match is None else rules[match]
+
         browser = BrowserEndpoints(page, self.verifier, self.sources, rules, self.match)
         object.__setattr__(self, "page", page)
         object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
         object.__setattr__(self, "_rules", rules)
-        object.__setattr__(self, "_matches", MatchCache(matcher.match))
+        object.__setattr__(self, "_matches", MatchCache(matched_rule))
         object.__setattr__(self, "_browser", browser)
 
     def require(self, style: CallStyle) -> None:
@@ -118,34 +137,26 @@ class Guard(Settings):
         """
         require_style(style, self._rules, self.replay_store)
 
-    def route(  # noqa: PLR0913  the target's four parts, and where a decision is kept
-        self,
-        method: str,
-        path: str,
-        raw_path: bytes,
-        root_path: str,
-        holder: MutableMapping[str, Any],
-        key: str,
-    ) -> Route:
+    def route(self, target: Target, holder: MutableMapping[str, Any], key: str) -> Route:
         """Return what handles a request: a page, a rule, or None for the application alone.
 
         Args:
-            method: The method, in any case.
-            path: The decoded path, the mount included (ASGI, "HTTP connection scope").
-            raw_path: The path's bytes before decoding, if the server provides them.
-            root_path: Where the application is mounted.
+            target: The method, the decoded path with the mount before it (ASGI, "HTTP
+                connection scope"), the path before decoding if the server provides it, the
+                mount as the server reports it, and the mount that only the application knows.
             holder: The ASGI scope or WSGI environ. A forged decision is removed from it.
             key: Where it holds the decision of an outer instance.
         """
+        method, path, _, root_path, mount = target
         # A websocket has no page.
         if path.endswith(self._browser.paths) and holder.get("type") != "websocket":
-            page = self._browser.find(path, root_path)
+            page = self._browser.find(path, mount or root_path)
             if page is not None:
                 return page
         earlier = holder.get(key)
         if method not in self.unmatched_methods:
-            rule = self.match(method, path, raw_path, root_path)
-            if rule is not None and not _is_allowed(earlier, rule, method, path):
+            rule = self._matches[target]
+            if rule is not None and not _is_allowed(earlier, rule, target):
                 return rule
         if earlier is not None and not isinstance(earlier, Allow):
             del holder[key]
@@ -153,17 +164,15 @@ class Guard(Settings):
 
     def match(
         self, method: str, path: str, raw_path: bytes = b"", root_path: str = ""
-    ) -> CompiledRule | AmbiguousTarget | None:
-        """Return the rule that protects a target, if any; see `route` for the arguments."""
-        number = self._matches[method, path, raw_path, root_path]
-        return None if number is None else self._rules[number]
+    ) -> MatchedRule | None:
+        """Return the rule that judges a target; see `route` for the arguments."""
+        return self._matches[method, path, raw_path, root_path, self.mounted_at]
 
-    def record(  # noqa: PLR0913  the decision, what it is for, and where it is kept
+    def record(
         self,
         decision: Allow,
-        rule: CompiledRule | AmbiguousTarget,
-        method: str,
-        path: str,
+        rule: MatchedRule,
+        target: Target,
         holder: MutableMapping[str, Any],
         key: str,
     ) -> None:
@@ -172,20 +181,17 @@ class Guard(Settings):
         Args:
             decision: The decision.
             rule: The rule that it was made by.
-            method: The method, as in `route`.
-            path: The decoded path, as in `route`.
+            target: As in `route`.
             holder: The ASGI scope or WSGI environ.
             key: Where it holds the decision.
         """
         earlier = holder.get(key)
-        object.__setattr__(decision, "target", (rule, method, path))
+        object.__setattr__(decision, "target", (rule, *target[:2]))
         if isinstance(earlier, Allow):
             object.__setattr__(decision, "outer", earlier)
         holder[key] = decision
 
-    def answer(
-        self, rule: CompiledRule | AmbiguousTarget, request: RequestInfo, refuse: Refuse
-    ) -> Any:
+    def answer(self, rule: MatchedRule, request: RequestInfo, refuse: Refuse) -> Any:
         """Return the denial response: the responder's, the challenge page, or a document.
 
         Args:
@@ -251,9 +257,7 @@ class Guard(Settings):
         return self
 
 
-def _is_allowed(
-    earlier: object, rule: CompiledRule | AmbiguousTarget, method: str, path: str
-) -> bool:
+def _is_allowed(earlier: object, rule: MatchedRule, target: Target) -> bool:
     """Return whether an outer instance already allowed this very request by this rule.
 
     A ticket can be used once, so it is verified once. A preflight's decision does not count:
@@ -261,7 +265,7 @@ def _is_allowed(
     """
     while isinstance(earlier, Allow):
         is_preflight = earlier.unchecked is Unchecked.PREFLIGHT
-        if not is_preflight and earlier.target == (rule, method, path):
+        if not is_preflight and earlier.target == (rule, *target[:2]):
             return True
         earlier = earlier.outer
     return False

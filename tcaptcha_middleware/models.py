@@ -51,7 +51,11 @@ class Reason(StrEnum):
     DISASTER_TICKET = "disaster_ticket", 403, "The captcha did not load. Solve it again."
     TICKET_MALFORMED = "ticket_malformed", 400, "This is not a captcha ticket and randstr."
     TICKET_AMBIGUOUS = "ticket_ambiguous", 400, "Send one ticket and one randstr, once each."
-    TARGET_AMBIGUOUS = "target_ambiguous", 400, "This address can be read in several ways."
+    TARGET_AMBIGUOUS = (
+        "target_ambiguous",
+        400,
+        "The request's address can be read in several ways. Write its path in the usual form.",
+    )
     REQUEST_MALFORMED = "request_malformed", 400, "The request's body could not be read."
     BODY_TOO_LARGE = (
         "body_too_large",

@@ -183,7 +183,7 @@ class CompiledRule:
         """Compute once what every request needs."""
         extractor = Extractor(self.settings, needs_randstr=self.action.needs_randstr)
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
-        object.__setattr__(self, "passes_preflight", not self.pattern.methods)
+        object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
         object.__setattr__(self, "extractor", extractor)
 
     @property
@@ -221,10 +221,10 @@ class CompiledRule:
 
 @dataclass(frozen=True, slots=True)
 class AmbiguousTarget:
-    """A target that several rules match, none of which suffices for all others.
+    """A request target of several readings, of which no rule can judge all.
 
     Attributes:
-        rules: The rules, in their order.
+        rules: Every rule that some reading touches, in the guard's order.
     """
 
     rules: tuple[CompiledRule, ...]
@@ -252,6 +252,10 @@ class AmbiguousTarget:
     def enforces(self, request: RequestInfo) -> bool:
         """Decide whether a refusal applies to this visitor: if it does at any of the rules."""
         return any(rule.enforces(request) for rule in self.rules)
+
+
+MatchedRule = CompiledRule | AmbiguousTarget
+"""What judges a request: one rule, or a refusal on behalf of several."""
 
 
 def compile_rules(
@@ -304,13 +308,14 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
 
 
 def _validate(pattern: Pattern, settings: Settings, verifier: Verifier, gate: Gate) -> None:
-    check_findable(settings.sources, pattern.methods)
+    check_findable(settings.sources, pattern.known_methods)
     if not action_of(verifier).refuses_reuse:
         validate_single_process(gate.replay_store)
     kind = type(verifier).__name__
     if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
         raise ConfigurationError(
-            f"disaster_tickets can be allowed only if the captcha is known: {kind} has no app_id"
+            "disaster_tickets can be allowed only if the captcha is known: "
+            f"{kind} has no app_id"
         )
     for name in ("on_unavailable", "disaster_tickets"):
         can_probe = hasattr(verifier, "probe") or hasattr(verifier, "aprobe")

@@ -14,14 +14,16 @@ from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.models import Allow, RequestInfo
+from tcaptcha_middleware.mounts import forced_script_name, mount_of
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import check_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Effect
+    from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Decision
-    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
+    from tcaptcha_middleware.rules import MatchedRule
 
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -50,31 +52,38 @@ class TCaptchaWSGIMiddleware:
         guard.require("sync")
         self.app = app
         self.guard = guard
+        self._mount = mount_of(app, guard.mounted_at)
+        self._script_name = forced_script_name(app).encode()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        method = environ["REQUEST_METHOD"]
-        raw_path, mount = _raw(environ, "PATH_INFO"), _raw(environ, "SCRIPT_NAME")
+        raw_path, script_name = _raw(environ, "PATH_INFO"), _raw(environ, "SCRIPT_NAME")
         # The mount before the path, as ASGI has it; not if no slash separates them, because
         # together they would look like a plain path.
-        if mount and raw_path.startswith(b"/"):
-            raw_path = mount + raw_path
-        path, root_path = raw_path.decode("utf-8", "replace"), mount.decode("utf-8", "replace")
-        route = self.guard.route(method, path, raw_path, root_path, environ, ENVIRON_KEY)
+        if raw_path.startswith(b"/"):
+            raw_path = (self._script_name or script_name) + raw_path
+        target = (
+            environ["REQUEST_METHOD"],
+            raw_path.decode("utf-8", "replace"),
+            raw_path,
+            script_name.decode("utf-8", "replace"),
+            self._mount,
+        )
+        route = self.guard.route(target, environ, ENVIRON_KEY)
         if route is None:
             return self.app(environ, start_response)
         if callable(route):
-            return _send(route(_request(environ)), environ, start_response)
-        return self._protect(route, path, environ, start_response)
+            return _send(route(_request(environ, self._mount)), environ, start_response)
+        return self._protect(route, target, environ, start_response)
 
     def _protect(
         self,
-        rule: CompiledRule | AmbiguousTarget,
-        path: str,
+        rule: MatchedRule,
+        target: Target,
         environ: Environ,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        request, body = _request(environ), Body(environ)
+        request, body = _request(environ, self._mount), Body(environ)
         flow = decide(rule, request)
         try:
             effect = next(flow)
@@ -91,7 +100,7 @@ class TCaptchaWSGIMiddleware:
             flow.close()
         body.replay(environ)
         if isinstance(decision, Allow):
-            self.guard.record(decision, rule, request.method, path, environ, ENVIRON_KEY)
+            self.guard.record(decision, rule, target, environ, ENVIRON_KEY)
             return self.app(environ, start_response)
         answer = self.guard.answer(rule, request, decision)
         if isinstance(answer, PlainResponse):
@@ -105,7 +114,7 @@ def _raw(environ: Environ, name: str) -> bytes:
     return wrapped.encode("latin-1", "replace")
 
 
-def _request(environ: Environ) -> RequestInfo:
+def _request(environ: Environ, mount: str) -> RequestInfo:
     headers = [
         (
             name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1", "replace"),
@@ -121,7 +130,7 @@ def _request(environ: Environ) -> RequestInfo:
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         headers=headers,
         peer=environ.get("REMOTE_ADDR", ""),
-        root_path=_raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
+        root_path=mount or _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
         raw=environ,
     )
 

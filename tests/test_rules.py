@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError
-from tcaptcha_middleware.matching.paths import forms, full_forms, is_plain, segments
-from tcaptcha_middleware.matching.patterns import METHODS, MatchCache, Matcher, parse
+from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
+from tcaptcha_middleware.matching.paths import segments
+from tcaptcha_middleware.matching.patterns import METHODS, parse
 
 
 def covers(rule: str, method: str, path: str, **more: object) -> bool:
@@ -23,6 +24,8 @@ COVERED = [
     ("POST,PUT /login", "PUT", "/login"),
     ("GET /report", "HEAD", "/report"),
     ("GET /report", "head", "/report"),
+    ("/admin/**", "GET", "/ADMIN/x"),
+    ("POST /login", "POST", "/login/"),
     ("/users/{id}/email", "PUT", "/users/7/email"),
     ("/users/{id}/email", "PUT", "/users/a%2fb/email"),
     ("/users/{id}", "GET", "/users/{id}"),
@@ -45,7 +48,6 @@ NOT_COVERED = [
     ("/login", "GET", "/"),
     ("/login", "GET", "/x/login"),
     ("/admin/**", "GET", "/administrator"),
-    ("/admin/**", "GET", "/ADMIN/x"),
     ("/users/{id}/email", "GET", "/users/email"),
     ("/users/{id}/email", "GET", "/users/1/2/email"),
     ("/", "GET", "/a"),
@@ -233,16 +235,19 @@ BAD_RULES = {
     "POST": "slash",
     "POST /a /b": "POST /login",
     "POST, PUT /a": '"POST,PUT /login"',
-    "/login POST": "stands last",
+    "/login POST": "comes last",
     "https://example.com/login": "slash",
     "post /login": 'write "POST /login"',
     "Post,put /login": 'write "POST,PUT /login"',
-    "post,fetch /login": "'post,fetch' is no HTTP method",
+    "post,fetch /login": "'post,fetch' is not an HTTP method",
     "WS /ws": "a websocket's handshake is a GET",
-    "ANY /x": '"/x" alone covers every method',
-    "* /x": '"/x" alone covers every method',
-    "FETCH /login": "no HTTP method",
-    "POST,, /login": "no HTTP method",
+    "ANY /x": '"/x" alone includes every method',
+    "* /x": '"/x" alone includes every method',
+    "FETCH /login": "not an HTTP method",
+    "POST,, /login": "not an HTTP method",
+    "unsafe /login": 'write "UNSAFE /login"',
+    "UNSAFE,GET /login": "UNSAFE alone",
+    "/log\ufeffin": "decoded path",
     "/login?x=1": "decoded path",
     "/login#x": "decoded path",
     "/lo%67in": "decoded path",
@@ -275,18 +280,6 @@ def test_a_rule_that_cannot_work_is_refused_with_the_way_to_mend_it(text, mend):
     assert mend in str(caught.value)
 
 
-def test_a_plain_target_has_one_form():
-    assert is_plain("/users/7/email")
-    assert forms("/users/7/email") == {("users", "7", "email")}
-    assert is_plain("/", b"/")
-    assert not is_plain("/login", b"/%6cogin")
-
-
-def test_full_forms_count_from_the_servers_root():
-    inner = forms("/login", root_path="/api")
-    assert full_forms(inner, "/login", root_path="/api") == {("api", "login"), ("login",)}
-
-
 PATHS = st.text(
     st.one_of(
         st.sampled_from("/%.;?#\\\n\t \x00abc2fFeE\ufffd\ud800:@"),
@@ -298,10 +291,9 @@ PATHS = st.text(
 
 @given(PATHS, st.binary(max_size=40), PATHS)
 def test_no_target_raises(path, raw, root):
-    inner = forms(path, raw, root)
-    assert inner
-    assert full_forms(inner, path, raw, root) >= inner
-    Matcher([parse("/login")]).match(path, path, raw, root)
+    matcher = Matcher([parse("/login")], [parse("/free/**")])
+    matcher.match(path, path, raw, root)
+    matcher.match("GET", path, raw, "", root)
 
 
 @given(PATHS, st.binary(max_size=20))
@@ -356,37 +348,8 @@ def test_a_plain_path_is_covered_only_by_a_rule_for_it(parts):
     assert covers("/login", "GET", "/" + "/".join(parts)) == (parts == ["login"])
 
 
-def test_a_thousand_rules_are_looked_up_as_fast_as_one():
-    # Counted, not timed: how many patterns are looked at for a path that none covers.
-    looked_at = []
-
-    class Counting:
-        methods = frozenset()
-        below = False
-
-        def __init__(self, number):
-            self.path = ("api", f"r{number}")
-
-        def names(self, method):
-            looked_at.append(method)
-            return True
-
-    matcher = Matcher([Counting(n) for n in range(1000)])
-    assert matcher.match("GET", "/static/app.js") is None
-    assert matcher.match("GET", "/api/r500") == 500
-    assert len(looked_at) == 1
-
-
 def test_segments_leave_out_empty_ones():
     assert segments("//a/b/") == ("a", "b")
-
-
-def test_an_odd_target_without_end_is_covered_by_every_rule_for_its_method():
-    matcher = Matcher([parse("GET /a"), parse("POST /login")], [parse("/free/**")])
-    endless = "/free/%2e" * 600
-    assert [matcher.match(method, endless) for method in ("post", "GET")] == [1, 0]
-    assert matcher.match("DELETE", endless) is None
-    assert matcher.match("POST", "/free" + "/plain" * 2000) is None
 
 
 def test_what_covers_a_target_is_worked_out_once():
@@ -397,15 +360,15 @@ def test_what_covers_a_target_is_worked_out_once():
         return len(asked)
 
     covered = MatchCache(match)
-    target = ("POST", "/login", b"/login", "")
-    assert [covered[target], covered[target], covered["GET", "/", b"", ""]] == [1, 1, 2]
-    assert asked == [target, ("GET", "/", b"", "")]
+    target, other = ("POST", "/login", b"/login", "", "/api"), ("GET", "/", b"", "", "")
+    assert [covered[target], covered[target], covered[other]] == [1, 1, 2]
+    assert asked == [target, other]
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(5))
 def test_a_long_target_is_not_remembered(place):
     covered = MatchCache(lambda *target: None)
-    target = ["GET", "/", b"", ""]
+    target = ["GET", "/", b"", "", ""]
     target[place] = b"x" * 600 if place == 2 else "x" * 600
     assert covered[tuple(target)] is None
     assert len(covered) == 0
@@ -413,5 +376,5 @@ def test_a_long_target_is_not_remembered(place):
 
 def test_no_more_targets_are_remembered_than_is_good():
     covered = MatchCache(lambda *target: target[1])
-    assert all(covered["GET", path, b"", ""] == path for path in map(str, range(10_000)))
+    assert all(covered["GET", path, b"", "", ""] == path for path in map(str, range(10_000)))
     assert 0 < len(covered) <= 2048

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import Reason, RequestInfo
-    from tcaptcha_middleware.rules import CompiledRule
+    from tcaptcha_middleware.rules import CompiledRule, MatchedRule
     from tcaptcha_middleware.types import Verifier
 
 _LONGEST = 2048
@@ -68,7 +68,7 @@ class BrowserEndpoints:
         verifier: Verifier,
         sources: Sequence[Source],
         compiled_rules: Iterable[CompiledRule],
-        match: Callable[[str, str, bytes, str], CompiledRule | None],
+        match: Callable[[str, str, bytes, str], MatchedRule | None],
     ) -> None:
         # Sites that serve the module themselves ask for settings without a page.
         self._page = Page() if page is None else page
@@ -141,7 +141,7 @@ class BrowserEndpoints:
         captcha, settings = shown
         return settings | fresh_settings(captcha, self._page)
 
-    def _covering(self, for_: str, root_path: str) -> CompiledRule | None:
+    def _covering(self, for_: str, root_path: str) -> MatchedRule | None:
         method, _, path = for_.partition(" ")
         if len(for_) > _LONGEST or method not in METHODS or not path.startswith("/"):
             return None

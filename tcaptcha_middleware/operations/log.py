@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.models import Reason, RequestInfo, Submission
-    from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule
-
-    Judge = CompiledRule | AmbiguousTarget
+    from tcaptcha_middleware.rules import MatchedRule
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
@@ -64,16 +62,16 @@ class RateLimit:
             self._written.clear()
         self._written[key] = now, 0
         suffix = f" ({left_out} more since the last such line)" if left_out else ""
-        logger.log(level, f"{message}%s", *arguments, suffix)
+        logger.log(level, "%s%s", message % arguments, suffix)
 
 
-def unreadable_body(rule: Judge, error: RequestBodyError) -> None:
+def unreadable_body(rule: MatchedRule, error: RequestBodyError) -> None:
     """Report a body that the client broke."""
     rule.gate.rate_limit.log(logging.INFO, "%s: refused: %s", rule.name, error)
 
 
 def no_pair(
-    rule: Judge, reason: Reason, sources: Sequence[object], request: RequestInfo
+    rule: MatchedRule, reason: Reason, sources: Sequence[object], request: RequestInfo
 ) -> None:
     """Report where ticket and randstr were looked for."""
     if logger.isEnabledFor(logging.DEBUG):
@@ -81,7 +79,7 @@ def no_pair(
         logger.debug("%s: %s in %s; Content-Type: %s", rule.name, reason, sources, types)
 
 
-def broken_hook(rule: Judge, hook: str, error: Exception) -> None:
+def broken_hook(rule: MatchedRule, hook: str, error: Exception) -> None:
     """Report a hook of the application that failed."""
     rule.gate.rate_limit.log(
         logging.ERROR,
@@ -93,7 +91,7 @@ def broken_hook(rule: Judge, hook: str, error: Exception) -> None:
     )
 
 
-def no_verdict(rule: Judge, error: VerifierError) -> None:
+def no_verdict(rule: MatchedRule, error: VerifierError) -> None:
     """Report why there is no verdict."""
     misconfigured = isinstance(error, MisconfiguredError)
     level = logging.ERROR if misconfigured else logging.WARNING
@@ -104,7 +102,7 @@ def no_verdict(rule: Judge, error: VerifierError) -> None:
     )
 
 
-def replay_store_failed(rule: Judge, error: Exception, *, goes_on: bool) -> None:
+def replay_store_failed(rule: MatchedRule, error: Exception, *, goes_on: bool) -> None:
     """Report that a ticket could not be claimed, and what follows."""
     then = "the vendor alone refuses reuse" if goes_on else "the request is refused"
     rule.gate.rate_limit.log(
@@ -116,31 +114,31 @@ def replay_store_failed(rule: Judge, error: Exception, *, goes_on: bool) -> None
     )
 
 
-def release_failed(rule: Judge, error: Exception) -> None:
+def release_failed(rule: MatchedRule, error: Exception) -> None:
     """Report a claim that stays until it expires, so its visitor has to solve again."""
     rule.gate.rate_limit.log(
         logging.WARNING, "%s: a claim was not released (%s)", rule.name, type(error).__name__
     )
 
 
-def budget_spent(rule: Judge, per_minute: int) -> None:
+def budget_spent(rule: MatchedRule, per_minute: int) -> None:
     """Report that the fail-open budget is spent."""
     rule.gate.rate_limit.log(
         logging.WARNING, "%s: refused: the %d a minute are spent", rule.name, per_minute
     )
 
 
-def let_through(rule: Judge, reason: str) -> None:
+def let_through(rule: MatchedRule, reason: str) -> None:
     """Report that a request passed without a verdict."""
     rule.gate.rate_limit.log(logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason)
 
 
-def would_refuse(rule: Judge, reason: Reason) -> None:
+def would_refuse(rule: MatchedRule, reason: Reason) -> None:
     """Report what a rule that only observes would have refused."""
     rule.gate.rate_limit.log(logging.WARNING, "%s: would be refused: %s", rule.name, reason)
 
 
-def broken_verifier(rule: Judge, error: Exception, submission: Submission) -> None:
+def broken_verifier(rule: MatchedRule, error: Exception, submission: Submission) -> None:
     """Report a failure of the verifier itself, without the pair."""
     text = "".join(traceback.format_exception(error))
     for secret in (submission.ticket, submission.randstr):

@@ -1,0 +1,151 @@
+"""The rules' patterns as a tree of path segments, searched by one path or by every reading.
+
+A search costs the same with one rule and with ten thousand: it visits only nodes that the
+path names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.matching.paths import MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from tcaptcha_middleware.matching.patterns import Pattern
+
+# A `..` segment, also with parameters behind it, which are left to the text that follows.
+_PARENT = re.compile(r"/\s*+\.\.\s*+(?=[/?#;]|\Z)")
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One segment's place in the tree.
+
+    Attributes:
+        children: The next segments; None stands for `{x}`, which is any segment.
+        here: Patterns that end here, by their number.
+        below: Patterns that end here and include everything below, by their number.
+    """
+
+    children: dict[str | None, Node] = field(default_factory=dict)
+    here: dict[int, Pattern] = field(default_factory=dict)
+    below: dict[int, Pattern] = field(default_factory=dict)
+
+
+class Tree:
+    """Patterns in the order they were given, looked up by method and path.
+
+    Args:
+        patterns: What to look for.
+        spelled: Returns a segment as searches will have it, such as in lower case.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern], spelled: Callable[[str], str]) -> None:
+        self.root = Node()
+        for number, pattern in enumerate(patterns):
+            node = self.root
+            for part in pattern.path:
+                key = None if part is None else spelled(part)
+                node = node.children.setdefault(key, Node())
+            (node.below if pattern.below else node.here)[number] = pattern
+
+    def find(self, method: str, path: Sequence[str]) -> dict[int, Pattern]:
+        """Return every pattern that names `method` and matches exactly these segments."""
+        nodes = [self.root]
+        found: dict[int, Pattern] = {}
+        for part in path:
+            for node in nodes:
+                found |= node.below
+            nodes = [
+                child
+                for node in nodes
+                for child in (node.children.get(part), node.children.get(None))
+                if child is not None
+            ]
+            if not nodes:
+                break
+        for node in nodes:
+            found |= node.below | node.here
+        return {number: pattern for number, pattern in found.items() if pattern.names(method)}
+
+    def touch(
+        self, method: str, texts: Iterable[str], mounts: Iterable[str], *, stems: bool
+    ) -> dict[int, Pattern]:
+        """Return every pattern that names `method` and that some reading of a text touches.
+
+        Args:
+            method: The method, in upper case.
+            texts: What `cleaned` returned for the target.
+            mounts: Paths that may come before what a text names.
+            stems: Whether segments may also be read without their last extension.
+        """
+        starts, reached = {self.root}, set[Node]()
+        for mount in mounts:
+            passed, ends = _reach({self.root}, mount, stems=False)
+            starts |= ends
+            reached |= passed
+        found: dict[int, Pattern] = {}
+        for text in texts:
+            passed, ends = _reach(starts, text, stems=stems)
+            reached |= passed
+            for node in ends:
+                found |= node.here
+        for node in reached:
+            found |= node.below
+        return {number: pattern for number, pattern in found.items() if pattern.names(method)}
+
+
+def _reach(starts: set[Node], text: str, *, stems: bool) -> tuple[set[Node], set[Node]]:
+    """Return the nodes that some reading of `text` reaches, and those at which one may end.
+
+    Moves a set of nodes on by one segment at a time, instead of listing the readings, which
+    are a product: so the cost is linear. It may reach a node that no router does; it must
+    never miss one.
+    """
+    reached, nodes, ends = set(starts), set(starts), set[Node]()
+    # A scheme or a host may come first, unless there is exactly one slash.
+    opens = not text.startswith("/") or text.startswith("//")
+    runs = _PARENT.split("/" + text.lstrip("/"))
+    for number, run in enumerate(runs):
+        parameters, slash, rest = run.partition("/")
+        if number:
+            # `..` may lead to any node reached so far: to keep the depth would cost a product.
+            # To a router that does not resolve it, it is a segment like others.
+            nodes = reached | _children(nodes, {None})
+            reached |= nodes
+            if parameters:
+                ends |= nodes
+        while slash and nodes:
+            part, slash, rest = rest.partition("/")
+            names = _names(part, opens=opens, stems=stems)
+            stay = nodes if "" in names else set[Node]()
+            # Falcon takes an empty segment for a `{x}`, except behind the last slash.
+            any_segment = {None} if part or slash or number < len(runs) - 1 else set[None]()
+            nodes = stay | _children(nodes, names | any_segment)
+            reached |= nodes
+            if MARK.search(part):
+                ends |= nodes
+            opens = not part.strip() and not nodes.isdisjoint(starts)
+    return reached, ends | nodes
+
+
+def _children(nodes: set[Node], names: set[str | None]) -> set[Node]:
+    return {child for node in nodes for name in names if (child := node.children.get(name))}
+
+
+def _names(part: str, *, opens: bool, stems: bool) -> set[str | None]:
+    """Return the words that a segment may be read as; an empty one if it may be left out."""
+    names = {part.strip()}
+    if opens:
+        # RFC 9112, section 3.2.2. A scheme needs no slash behind it: `http:login`.
+        names |= {"", part.partition(":")[2].strip()}
+    names |= {MARK.split(name, 1)[0].rstrip() for name in names}
+    if "." in names:
+        names.add("")
+    if stems:
+        names |= {name.rpartition(".")[0] for name in names if name.rfind(".") > 0}
+    return set[str | None](names)
