@@ -46,12 +46,17 @@ FLOORS = [
     {"matching.paths", "operations.log"},
     {
         "replay.fingerprint",
+        "replay.evictions",
         "replay.memory",
-        "replay.redis",
+        "replay.monitor",
+        "replay.redis_clients",
         "tencent.aid_encrypted",
         "tencent.codes",
     },
     {"matching.patterns", "mounts", "operations.events", "operations.switch"},
+
+
+    {"matching.patterns", "operations.events", "operations.switch", "replay.redis"},
     {
         "matching.tree",
         "tencent.actions",

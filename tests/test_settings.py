@@ -102,11 +102,11 @@ BAD_GUARDS = {
     ),
     "claims over a client": (
         lambda: RedisReplayStore(Redis()),
-        'write RedisReplayStore("redis://',
+        "client= for a redis.Redis",
     ),
     "claims over bytes": (
         lambda: RedisReplayStore(b"redis://:secret@h"),
-        "the URL is of type bytes: write",
+        "the URL is of type bytes: pass",
     ),
     "claims without a timeout": (lambda: RedisReplayStore("redis://h", timeout=0), "above 0"),
     "claims that wait for ever": (

@@ -121,6 +121,33 @@ def release_failed(rule: MatchedRule, error: Exception) -> None:
     )
 
 
+def replay_store_skipped(failures: int, pause: float) -> None:
+    """Log that the replay store is no longer asked, except now and then."""
+    logger.error(
+        "the replay store failed %d times in a row: skipping it; one request tries every %g s",
+        failures,
+        pause,
+    )
+
+
+def replay_store_answers() -> None:
+    """Log that a skipped replay store is used again."""
+    logger.warning("the replay store answers again")
+
+
+def redis_evicts() -> None:
+    """Log that claims may be deleted before they expire."""
+    logger.warning(
+        "Redis evicts keys (INFO: evicted_keys grows), so used tickets may be forgotten: give "
+        "the replay store a Redis with maxmemory-policy noeviction"
+    )
+
+
+def cannot_hang_up(error: Exception) -> None:
+    """Tell of a connection that cannot be shut, so that a slow client keeps its thread."""
+    logger.error("a slow client cannot be hung up on: %r", error)
+
+
 def budget_spent(rule: MatchedRule, per_minute: int) -> None:
     """Report that the fail-open budget is spent."""
     rule.gate.rate_limit.log(

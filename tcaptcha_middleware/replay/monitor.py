@@ -1,32 +1,57 @@
-"""Skips a replay store that hangs, and tries it again now and then. No I/O."""
+"""Skip a replay store that fails, so a hung one does not delay every request. No I/O."""
 
 from __future__ import annotations
 
+import threading
+
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.scoped import PerProcess
+
 FAILURES = 3
+"""How many failures in a row it takes to skip the store."""
 PAUSE = 5.0
+"""Seconds between two requests that try a skipped store."""
 
 
 class StoreMonitor:
-    """Decide whether the replay store is called."""
+    """Decide whether a request may ask the replay store; thread-safe, one for each guard.
+
+    The time is an argument, in seconds of a clock that never goes back.
+    """
 
     def __init__(self) -> None:
-        self._failures = 0
-        self._next_at = 0.0
+        # A lock held during fork() is never released in the child.
+        self._lock = PerProcess(threading.Lock)
+        self._in_a_row = 0
+        self._try_at = 0.0
 
     def may_ask(self, now: float) -> bool:
-        """Return whether a request may call the store now."""
-        if self._failures < FAILURES:
+        """Return whether to ask the store; while it is skipped, True once in each pause."""
+        if self._in_a_row < FAILURES:
             return True
-        if now < self._next_at:
-            return False
-        self._next_at = now + PAUSE
-        return True
+        with self._lock.get():
+            if now < self._try_at:
+                return False
+            # The turn ends by the clock, so a cancelled request does not block later ones.
+            self._try_at = now + PAUSE
+            return True
 
     def succeeded(self) -> None:
-        """Note an answer."""
-        self._failures = 0
+        """Note that the store answered, whether the claim was granted or not."""
+        if self._in_a_row == 0:
+            return
+        with self._lock.get():
+            was_skipped = self._in_a_row >= FAILURES
+            self._in_a_row = 0
+        if was_skipped:
+            log.replay_store_answers()
 
     def failed(self, now: float) -> None:
-        """Note a call without an answer."""
-        self._failures += 1
-        self._next_at = now + PAUSE
+        """Note that the store failed or did not answer in time."""
+        with self._lock.get():
+            self._in_a_row += 1
+            is_skipped = self._in_a_row == FAILURES
+            if is_skipped:
+                self._try_at = now + PAUSE
+        if is_skipped:
+            log.replay_store_skipped(FAILURES, PAUSE)

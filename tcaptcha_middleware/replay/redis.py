@@ -1,121 +1,241 @@
-"""Claims of any number of processes and machines, kept in Redis or Valkey.
+"""Replay store for any number of processes and machines, in Redis or Valkey.
 
 Needs the extra `redis`: https://redis.io/docs/latest/commands/set/
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import asyncio
+import math
+import time
+from contextlib import suppress
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
+
 from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError
 from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.replay.evictions import Evictions
+from tcaptcha_middleware.replay.redis_clients import CLUSTERS, validate_client
 from tcaptcha_middleware.scoped import PerLoop
 from tcaptcha_middleware.validation import check_timeout
 
 with needs("redis"):
-    from redis import Redis
+    from redis import Redis, RedisCluster
     from redis import asyncio as redis_asyncio
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.connection import AbstractConnection
-    from redis.exceptions import RedisError
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import ReadOnlyError, RedisError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
     from redis.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 
-# To tell the server who it is, redis-py looks up its own version on the disk, for each
-# connection, which blocks the event loop. Older releases have no word for both together.
-_ONE_WORD = "driver_info" in signature(AbstractConnection.__init__).parameters
-_NAMELESS = {"driver_info": None} if _ONE_WORD else {"lib_name": None, "lib_version": None}
+# redis-py reads its own version from disk for each connection, to send it to the server, which
+# blocks the event loop. Older releases have no single option for both.
+_HAS_DRIVER_INFO = "driver_info" in signature(AbstractConnection.__init__).parameters
+_NAMELESS = (
+    {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
+)
 
 _UNBOUNDED = 2**31 - 1
 
+# https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
+_RELEASE = """\
+if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
+return 0"""
+
+# After a failover the address may lead to another server, and kept connections to the old one,
+# which is read-only or silent, would fail one by one.
+_STALE = (ReadOnlyError, RedisConnectionError, RedisTimeoutError, OSError)
+
 
 class RedisReplayStore:
-    """Let each ticket be spent once among all who share a Redis: one `SET NX PX` each.
+    """Let each ticket be used once among all processes that share a Redis: one `SET NX PX`.
 
-    Never asks twice: after a lost answer nobody can tell whose the claim is.
+    Never sends a claim twice: after a lost answer, the second would find the first.
 
     Args:
-        url: Where it is: `"redis://127.0.0.1:6379/0"`, `"rediss://…"` or `"unix://…"`.
-        timeout: How long to wait for it, in seconds.
-        prefix: What its keys begin with.
+        url: The address: `"redis://127.0.0.1:6379/0"`, `"rediss://…"` or `"unix://…"`. For
+            Redis Cluster, Sentinel or rotating credentials pass clients instead.
+        client: A `redis.Redis` or `redis.RedisCluster` of your own; yours to close.
+        async_client: The same of `redis.asyncio`, for ASGI on one event loop of asyncio.
+            Without it, ASGI uses `client` in threads.
+        timeout: How long to wait for the Redis at `url`, in seconds.
+        prefix: The prefix of its keys.
 
     Raises:
-        ConfigurationError: The URL is none, or the timeout no number above 0.
+        ConfigurationError: If the URL is not valid, `timeout` is not a number above 0, there is
+            not either a URL or a client, or a client retries commands or has no timeout.
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 0.5, prefix: str = "tcaptcha:claim:"
+        self,
+        url: str | None = None,
+        *,
+        client: Redis | RedisCluster | None = None,
+        async_client: redis_asyncio.Redis | redis_asyncio.RedisCluster | None = None,
+        timeout: float = 0.5,
+        prefix: str = "tcaptcha:claim:",
     ) -> None:
-        if not isinstance(url, str):
-            raise ConfigurationError(
-                # By its kind alone: it may hold a password.
-                f"the URL is of type {type(url).__name__}: "
-                'write RedisReplayStore("redis://127.0.0.1:6379/0")'
-            )
         check_timeout(timeout)
         self._url = url
-        # With RESP3, redis-py no longer looks whether a kept connection is dead, so that each
-        # would cost a claim after a restart. SET needs nothing newer than RESP2.
-        self._limits: Any = {
+        self._prefix = prefix
+        self._evictions = Evictions()
+        self._opened: PerLoop[Any] = PerLoop(self._open)
+        # With RESP3, redis-py no longer notices that a kept connection is dead, so each would
+        # cost a claim after a restart. SET needs nothing newer than RESP2.
+        self._options: Any = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "protocol": 2,
-            # Newer releases of redis-py fail beyond 100, fewer than a guard has checks under
-            # way, so that many visitors would look as if Redis were down.
+            # Newer releases of redis-py fail beyond 100, fewer than a guard has verifications
+            # in flight, which would look as if Redis were down.
             "max_connections": _UNBOUNDED,
         } | _NAMELESS
-        self._prefix = prefix
-        try:
-            self._client: Any = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._limits)
-        except ValueError as error:
-            raise ConfigurationError(f"the Redis URL cannot work: {error}") from error
-        self._opened: PerLoop[Any] = PerLoop(self._open)
+        if (url is None) == (client is None and async_client is None):
+            raise ConfigurationError(
+                'RedisReplayStore needs a URL, such as "redis://127.0.0.1:6379/0", or client= '
+                "or async_client=, but not both"
+            )
+        validate_client("client", client)
+        validate_client("async_client", async_client)
+        is_cluster = isinstance(client or async_client, CLUSTERS)
+        self._every_node = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster else {}
+        self._async_client: Any = async_client
+        self._client: Any = client
+        if url is not None:
+            if not isinstance(url, str):
+                raise ConfigurationError(
+                    # Its type alone: it may hold a password.
+                    f"the URL is of type {type(url).__name__}: pass "
+                    '"redis://127.0.0.1:6379/0", or client= for a redis.Redis'
+                )
+            try:
+                self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
+            except ValueError:
+                # Its own message may quote a part of the password.
+                raise ConfigurationError(
+                    "the Redis URL is not valid: it must begin with redis://, rediss:// or "
+                    "unix://, and its user and password must be percent-encoded"
+                ) from None
+        elif client is None:
+            # The WSGI adapter looks for these methods at construction.
+            vars(self).update(claim=None, release=None)
 
-    def claim(self, key: str, seconds: float) -> bool:
-        """Claim `key`; True for the first who asks within `seconds`.
+    @property
+    def loses_claims(self) -> bool:
+        """Whether Redis has just evicted keys, so a claim may have been deleted."""
+        return self._evictions.lost_claims(time.monotonic())
+
+    def claim(self, key: str, token: str, seconds: float) -> bool:
+        """Claim `key` for `seconds`; True for the first caller.
 
         Raises:
-            ReplayStoreError: Redis is down, slow or full.
+            ReplayStoreError: If Redis is down, slow or full.
         """
-        with _translated():
-            done = self._client.set(self._prefix + key, 1, nx=True, px=_ms(seconds))
-        return done is True
+        command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
+        answer = _execute(self._client, *command)
+        now = time.monotonic()
+        if self._evictions.is_due(now):
+            with suppress(ReplayStoreError):  # users may lack the right to call INFO
+                answers = _execute(self._client, "INFO", **self._every_node)
+                self._evictions.note(_by_node(answers), now, seconds)
+        return answer is True
 
-    async def aclaim(self, key: str, seconds: float) -> bool:
+    def release(self, key: str, token: str) -> None:
+        """Delete the claim of `key` if it was made with `token`.
+
+        Raises:
+            ReplayStoreError: If Redis is down or slow.
+        """
+        _execute(self._client, "EVAL", _RELEASE, 1, self._prefix + key, token)
+
+    async def aclaim(self, key: str, token: str, seconds: float) -> bool:
         """Same as `claim`, but awaited."""
-        with _translated():
-            done = await self._opened.get().set(self._prefix + key, 1, nx=True, px=_ms(seconds))
-        return done is True
+        client = self._opened.get()
+        command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
+        answer = await _aexecute(client, *command)
+        now = time.monotonic()
+        if self._evictions.is_due(now):
+            with suppress(ReplayStoreError):
+                answers = await _aexecute(client, "INFO", **self._every_node)
+                self._evictions.note(_by_node(answers), now, seconds)
+        return answer is True
+
+    async def arelease(self, key: str, token: str) -> None:
+        """Same as `release`, but awaited."""
+        await _aexecute(self._opened.get(), "EVAL", _RELEASE, 1, self._prefix + key, token)
 
     def close(self) -> None:
-        """Close the connections of `claim`; it opens them again when it is used again."""
-        self._client.close()
+        """Close the connections of `claim`, unless the client is yours; they open again."""
+        if self._url is not None:
+            self._client.close()
 
     async def aclose(self) -> None:
-        """Close the connections that `aclaim` has opened in the running event loop."""
+        """Close the connections that `aclaim` opened in the running event loop."""
         opened = self._opened.take()
-        if opened is not None:
+        if opened is not None and self._url is not None:
             await opened.aclose()
 
     def _open(self) -> Any:
-        retry = AsyncRetry(NoBackoff(), 0)
-        return redis_asyncio.Redis.from_url(self._url, retry=retry, **self._limits)
+        if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+            if self._async_client is not None:
+                return self._async_client
+            if self._url is not None:
+                retry = AsyncRetry(NoBackoff(), 0)
+                return redis_asyncio.Redis.from_url(self._url, retry=retry, **self._options)
+        elif self._client is None:
+            raise ReplayStoreError(
+                "redis-py's asyncio client does not run on trio: pass client= too"
+            )
+        return _InThread(self._client)
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+class _InThread:
+    """A sync client whose commands are awaited."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        call = partial(_execute, self._client, *command, **options)
+        # A limiter for each call: the application may keep the shared one busy, and the guard
+        # limits how many claims are in flight.
+        limiter = anyio.CapacityLimiter(1)
+        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+
+    async def aclose(self) -> None:
+        self._client.close()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
+def _execute(client: Any, *command: Any, **options: Any) -> Any:
     try:
-        yield
+        return client.execute_command(*command, **options)
     except (RedisError, OSError) as error:
+        if isinstance(error, _STALE) and not isinstance(client, CLUSTERS):
+            client.connection_pool.disconnect(inuse_connections=False)
         # The name alone: Redis may quote the command, and a URL may hold a password.
-        raise ReplayStoreError(f"Redis: {type(error).__name__}") from error
+        raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
+
+
+async def _aexecute(client: Any, *command: Any, **options: Any) -> Any:
+    try:
+        return await client.execute_command(*command, **options)
+    except (RedisError, OSError) as error:
+        if isinstance(error, _STALE) and not isinstance(client, CLUSTERS):
+            with suppress(RedisError, OSError):  # closing a dead connection may time out
+                await client.connection_pool.disconnect(inuse_connections=False)
+        raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
+
+
+def _by_node(answer: Any) -> Iterable[Any]:
+    # A cluster with one node, or a server that is no cluster, answers for itself.
+    return [answer] if "run_id" in answer else answer.values()
