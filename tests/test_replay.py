@@ -6,8 +6,10 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import pytest
 from adapters import Exchange, through_asgi, through_wsgi
+from redis import Redis
 from redis_server import RedisServer, redis_server  # noqa: F401  a fixture
 
 from tcaptcha_middleware import ConfigurationError, Guard, MemoryReplayStore, ReplayStoreError
@@ -21,15 +23,27 @@ EXCHANGE = Exchange(headers=HEAD)
 FACES = {"asgi": through_asgi, "wsgi": through_wsgi}
 
 
-@pytest.fixture(params=["memory", "redis"])
+STORES = ["memory", "memory of a single process", "redis", "redis by clients"]
+
+
+@pytest.fixture(params=STORES)
 def replay_store(request):
-    if request.param == "memory":
-        yield MemoryReplayStore()
+    if request.param.startswith("memory"):
+        yield MemoryReplayStore(single_process=request.param == STORES[1])
+        MemoryReplayStore(single_process=True).clear()
         return
-    store = RedisReplayStore(request.getfixturevalue("redis_server").url, timeout=5)
-    store._client.flushdb()
+    server = request.getfixturevalue("redis_server")
+    server.command("FLUSHALL")
+    if request.param == "redis":
+        store = RedisReplayStore(server.url, timeout=5)
+    else:
+        # Without an asyncio client, what is awaited runs in threads.
+        client = Redis.from_url(server.url, socket_timeout=5)
+        store = RedisReplayStore(client=client)
     yield store
     store.close()
+    if request.param == STORES[3]:
+        client.close()
 
 
 async def in_order(replay_store, *keys):
@@ -110,21 +124,33 @@ def test_a_ticket_is_checked_once(replay_store, face):
     assert len(verifier.tickets) == 1
 
 
-def test_memory_is_bounded():
-    replay_store = MemoryReplayStore(capacity=10)
-    assert all(replay_store.claim(str(n), "t", 60) for n in range(1000))
-    assert len(replay_store._until) == 10
-    assert not replay_store.claim("999", "t", 60)
+def test_only_its_own_token_releases_a_claim(replay_store):
+    assert replay_store.claim("a", "mine", 60)
+    replay_store.release("a", "another")
+    assert not replay_store.claim("a", "another", 60)
+    replay_store.release("a", "mine")
+    assert replay_store.claim("a", "another", 60)
 
 
-def test_expired_claims_are_forgotten():
-    now = [0.0]
-    replay_store = MemoryReplayStore(clock=lambda: now[0])
-    for n in range(100):
-        replay_store.claim(str(n), "t", 60)
-    now[0] = 61
-    assert replay_store.claim("0", "t", 60)
-    assert len(replay_store._until) == 1
+def test_a_release_of_nothing_does_nothing(replay_store):
+    replay_store.release("a", "t")
+    assert replay_store.claim("a", "t", 60)
+
+
+def test_releases_are_awaited_too(replay_store):
+    async def main():
+        found = [await replay_store.aclaim("a", "mine", 60)]
+        await replay_store.arelease("a", "another")
+        found.append(await replay_store.aclaim("a", "another", 60))
+        await replay_store.arelease("a", "mine")
+        return [*found, *await in_order(replay_store, "a")]
+
+    assert asyncio.run(main()) == [True, False, True]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_claims_are_awaited_on_asyncio_and_on_trio(replay_store, backend):
+    assert anyio.run(in_order, replay_store, "a", "a", backend=backend) == [True, False]
 
 
 def test_the_key_is_a_hash_of_both_halves():

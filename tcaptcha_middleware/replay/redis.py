@@ -221,7 +221,8 @@ def _execute(client: Any, *command: Any, **options: Any) -> Any:
         return client.execute_command(*command, **options)
     except (RedisError, OSError) as error:
         if isinstance(error, _STALE) and not isinstance(client, CLUSTERS):
-            client.connection_pool.disconnect(inuse_connections=False)
+            with suppress(TypeError):  # before redis-py 6, BlockingConnectionPool cannot
+                client.connection_pool.disconnect(inuse_connections=False)
         # The name alone: Redis may quote the command, and a URL may hold a password.
         raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
 
