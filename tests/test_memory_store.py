@@ -109,6 +109,15 @@ def test_a_key_that_was_claimed_again_outlives_its_old_expiry(clock):
     assert not store.claim("a", "t", 60)
 
 
+def test_a_claim_that_a_fork_cut_short_removes_no_later_one(clock):
+    store = MemoryReplayStore(clock=clock)
+    store._claims._by_second[1] = {"a": None}
+    store._claims._seconds.append(1)
+    store.claim("a", "t", 60)
+    clock.now = 1
+    assert not store.claim("a", "t", 60)
+
+
 def test_stores_of_a_single_process_share_their_claims():
     first, second = (MemoryReplayStore(single_process=True) for _ in range(2))
     first.clear()
