@@ -20,7 +20,10 @@ import atheris
 with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipart"]):
     from tcaptcha_middleware import RequestInfo, TrustedProxies, sources
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
+    from tcaptcha_middleware.extraction.extractor import Extractor
+    from tcaptcha_middleware.extraction.sources import body_kind
     from tcaptcha_middleware.matching.patterns import Matcher, parse
+    from tcaptcha_middleware.settings import Settings
     from tcaptcha_middleware.tencent.api import read_answer
 
 if TYPE_CHECKING:
@@ -142,12 +145,12 @@ def _pieces(body: bytes, cuts: bytes) -> list[bytes]:
 
 
 def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
+    extractor = Extractor(Settings(sources=[source]), needs_randstr=True)
+    kind, request = body_kind(content_type) or "", RequestInfo("http", "POST", "/")
     try:
-        parser = source.parser(content_type, needs_randstr=True)
-        for piece in pieces:
-            if (seen := parser.feed(piece)) is not None:
-                return _said(seen)
-        return _said(parser.finish())
+        parser = extractor.parser(kind, content_type, request)
+        any(parser.feed(piece) for piece in pieces)
+        return _said(extractor.find_in(kind, parser, request)[0])
     except RequestBodyError:
         return "refused"
 

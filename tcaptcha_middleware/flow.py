@@ -111,9 +111,8 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
             raise MisconfiguredError(f"`when` must return True or False, got {kind}")
 
     # Extract, and screen for what is not worth a call.
-    pair = yield from rule.extractor.walk(request, may_disconnect=enforced)
+    pair = yield from rule.extractor.extract(request, may_disconnect=enforced)
     if isinstance(pair, Reason):
-        log.no_pair(rule, pair, settings.sources, request)
         if pair is Reason.TICKET_MISSING and _fails_open(rule):
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)

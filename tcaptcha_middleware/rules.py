@@ -181,10 +181,15 @@ class CompiledRule:
 
     def __post_init__(self) -> None:
         """Compute once what every request needs."""
-        extractor = Extractor(self.settings, needs_randstr=self.action.needs_randstr)
+        extractor = Extractor(self.settings, needs_randstr=self.action.needs_randstr, rule=self)
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
         object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
         object.__setattr__(self, "extractor", extractor)
+
+    @property
+    def rate_limit(self) -> log.RateLimit:
+        """Limits the log lines of the guard's rules."""
+        return self.gate.rate_limit
 
     @property
     def app_id(self) -> int:
@@ -238,6 +243,11 @@ class AmbiguousTarget:
     def gate(self) -> Gate:
         """What all rules of the guard share."""
         return self.rules[0].gate
+
+    @property
+    def rate_limit(self) -> log.RateLimit:
+        """Limits the log lines of the guard's rules."""
+        return self.gate.rate_limit
 
     @property
     def settings(self) -> Settings:

@@ -34,7 +34,7 @@ from tcaptcha_middleware import (
     sources,
 )
 from tcaptcha_middleware.extraction.pairs import Invalid, PartialPair
-from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
+from tcaptcha_middleware.extraction.sources import HeadSource
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, action_of
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -101,7 +101,10 @@ CASES = {
     ),
     "a function": (Exchange(target="/function", headers=(("Cookie", T),)), ALLOWED),
     "a source of one's own": (Exchange(target="/source"), ALLOWED),
-    "a parser of one's own": (Exchange(target="/parser", pieces=(T.encode(),)), ALLOWED),
+    "a function for the body": (
+        Exchange(target="/body", headers=(JSON,), pieces=(f'"{T}"'.encode(),)),
+        ALLOWED,
+    ),
     # A randstr neither helps nor hurts, whatever it is.
     "header and randstr": (Exchange(headers=(HEAD, *randstr(R))), ALLOWED),
     "two randstrs": (Exchange(headers=(HEAD, *randstr(R, "@other"))), ALLOWED),
@@ -141,14 +144,9 @@ class Own(HeadSource):
         return PartialPair(T, Invalid.AMBIGUOUS)
 
 
-class Raw(BodySource):
-    """Takes a whole body for the ticket, and something else for a randstr."""
-
-    def parser(self, content_type, *, needs_randstr):
-        return self
-
-    def feed(self, piece):
-        return PartialPair(piece.decode(), Invalid.NO_TEXT)
+def whole(request, body):
+    """Take a whole body for the ticket, and a number for a randstr."""
+    return body, 7
 
 
 def cookie(request: object) -> tuple[str, str] | None:
@@ -167,7 +165,7 @@ def guard_of(verifier: object, **settings: object) -> Guard:
         Rule("/own", sources=own),
         Rule("/function", sources=[sources.Head(cookie)]),
         Rule("/source", sources=[Own()]),
-        Rule("/parser", sources=[Raw()]),
+        Rule("/body", sources=[sources.Body(whole)]),
         Rule("/web", verifier=FakeVerifier()),
     ]
     return Guard(rules, verifier, **{"replay_store": isolated_store()} | settings)

@@ -54,8 +54,6 @@ FLOORS = [
         "tencent.codes",
     },
     {"matching.patterns", "mounts", "operations.events", "operations.switch"},
-
-
     {"matching.patterns", "operations.events", "operations.switch", "replay.redis"},
     {
         "matching.tree",

@@ -119,9 +119,12 @@ BAD_GUARDS = {
         "/a: verifier is object, which has neither verify nor averify",
     ),
     "no sources": (lambda: Guard(["/a"], V, sources=[]), "sources is empty"),
-    "a source's class": (lambda: Guard(["/a"], V, sources=[sources.Header]), "is no source"),
-    "sources as None": (lambda: Guard(["/a"], V, sources=None), "is no source"),
-    "a source that is a text": (lambda: Guard(["/a"], V, sources=["header"]), "is no source"),
+    "a source's class": (lambda: Guard(["/a"], V, sources=[sources.Header]), "is not a source"),
+    "sources as None": (lambda: Guard(["/a"], V, sources=None), "is not a source"),
+    "a source that is a text": (
+        lambda: Guard(["/a"], V, sources=["header"]),
+        "is not a source",
+    ),
     "cookies alone where none count": (
         lambda: Guard(["GET /a", Rule("POST,PUT /b", sources=[sources.Cookie()])], V),
         "POST,PUT /b: cookies count in GET and HEAD alone: name another source",

@@ -1,1 +1,1 @@
-"""Extract and screen: where a request may carry the pair, and what is worth a call."""
+"""Extract and screen: find the pair in a request, and reject what cannot be a ticket."""

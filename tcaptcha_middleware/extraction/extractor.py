@@ -1,131 +1,178 @@
-"""The walk's first part: from a request's head, and its body where need be, to the pair.
+"""The first part of the flow: from a request's head, and its body if needed, to the pair.
 
-A generator without I/O: it yields `ReadBody`, is sent the next piece, and returns the pair,
-or why there is none.
+A generator without I/O: it yields `ReadBody`, is sent the next piece, and returns the pair or
+the reason to refuse the request.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.deadlines import left
 from tcaptcha_middleware.effects import ReadBody
 from tcaptcha_middleware.errors import RequestBodyError
 from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair
-from tcaptcha_middleware.extraction.sources import BodySource, HeadSource
+from tcaptcha_middleware.extraction.parsers import (
+    MultipartForm,
+    WholeBody,
+    all_fields,
+    decode_json,
+    decode_plain_json,
+    fields_named,
+)
+from tcaptcha_middleware.extraction.sources import (
+    KINDS,
+    Body,
+    BodySource,
+    Form,
+    HeadSource,
+    body_kind,
+)
 from tcaptcha_middleware.models import Reason
+from tcaptcha_middleware.operations import log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.extraction.pairs import Pair
-    from tcaptcha_middleware.extraction.parsers import Parser
+    from tcaptcha_middleware.extraction.parsers import BodyParser, FormFields
     from tcaptcha_middleware.models import RequestInfo
     from tcaptcha_middleware.settings import Settings
 
 
-# The faces keep every piece, which takes some 200 bytes however short it is. So many are let
-# through, and more where the limit is high; honest ones are longer.
+# The adapters keep every piece, and each takes about 200 bytes however short it is. This many
+# are allowed, and more if the limit is high; honest clients send longer ones.
 _PIECES = 1024
 _SHORT = 256
 
 
 class Extractor:
-    """Find the pair where a rule's settings say; both halves come from one source.
+    """Finds the pair in the sources of a rule; both values come from the same source.
+
+    The first source of the head that has a pair is the last that is read. All sources that
+    read the body's kind are read, and have to agree.
 
     Args:
         settings: The rule's settings.
-        needs_randstr: Whether a ticket is good only with its randstr; where it is not, its
-            randstr is `""`, whatever was sent.
+        needs_randstr: Whether a ticket is valid only with its randstr; if not, its randstr is
+            `""`, whatever was sent.
+        rule: The rule, for the log.
     """
 
-    def __init__(self, settings: Settings, *, needs_randstr: bool) -> None:
-        self._heads = [one for one in settings.sources if isinstance(one, HeadSource)]
-        self._bodies = [one for one in settings.sources if isinstance(one, BodySource)]
+    def __init__(self, settings: Settings, *, needs_randstr: bool, rule: log.Origin) -> None:
+        self._sources, self._rule = settings.sources, rule
+        self._heads = [source for source in settings.sources if isinstance(source, HeadSource)]
+        bodies = [source for source in settings.sources if isinstance(source, BodySource)]
+        self._forms = [source for source in bodies if isinstance(source, Form)]
+        self._readers = {kind: [b for b in bodies if kind in b.kinds] for kind in KINDS}
+        self._reads_bodies = bool(bodies)
+        names = frozenset[str]().union(*(form.names for form in self._forms))
+        # A function gets the whole body; other sources need a few fields of it.
+        self._every = any(isinstance(source, Body) for source in bodies)
+        self._names = names
+        self._decoders: dict[str, Callable[[bytes], object]] = {
+            "json": decode_plain_json if self._every else decode_json,
+            "urlencoded": all_fields if self._every else partial(fields_named, names=names),
+        }
         self._limit, self._timeout = settings.body_limit, settings.body_timeout
         self._pieces = _PIECES + settings.body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
-    def walk(self, request: RequestInfo, *, may_disconnect: bool) -> Flow[Pair | Reason]:
-        """Return the pair, or why there is none.
+    def extract(self, request: RequestInfo, *, may_disconnect: bool) -> Flow[Pair | Reason]:
+        """Return the pair, or the reason to refuse the request.
 
         Args:
             request: The request's head.
-            may_disconnect: Whether a client that is too slow may be cut off; see `ReadBody`.
+            may_disconnect: Whether a client that is too slow may be disconnected; see
+                `ReadBody`.
 
         Yields:
             `ReadBody`, for each piece of a body that is read.
 
         Raises:
-            RequestBodyError: The body could not be read to the pair.
+            RequestBodyError: If the body cannot be read.
         """
-        seen = NOTHING
+        seen, reason = NOTHING, Reason.TICKET_MISSING
         for source in self._heads:
             found = self._needed(source.find(request))
-            seen = seen.and_also(found)
+            seen = seen.combined(found)
             if found.complete:
                 return seen.pair()
-        body = yield from self._body(request, may_disconnect)
-        if isinstance(body, Reason):
-            return body
-        seen = seen.and_also(body)
-        if body.complete:
-            return seen.pair()
-        # Halves of two sources are no pair.
-        return Reason.TICKET_AMBIGUOUS if Invalid.AMBIGUOUS in seen else Reason.TICKET_MISSING
+        content_type = next(iter(request.header("Content-Type")), "")
+        kind = body_kind(content_type)
+        # A websocket handshake comes without a body, even if its headers declare one.
+        if request.kind == "http" and kind is not None and self._readers[kind]:
+            parts = yield from self._read(kind, content_type, request, may_disconnect)
+            if isinstance(parts, Reason):
+                reason = parts
+            else:
+                for found in parts:
+                    seen = seen.combined(found)
+                if any(found.complete for found in parts):
+                    return seen.pair()
+        elif content_type and self._reads_bodies:
+            log.unread_body(self._rule, content_type)
+        # Values of two sources are not a pair.
+        if reason is Reason.TICKET_MISSING and Invalid.AMBIGUOUS in seen:
+            reason = Reason.TICKET_AMBIGUOUS
+        log.no_pair(self._rule, reason, self._sources, seen, content_type)
+        return reason
 
-    def parser(self, request: RequestInfo) -> Parser | None:
-        """Return the parser of the first source that reads the request's body, if any does.
+    def parser(self, kind: str, content_type: str, request: RequestInfo) -> BodyParser:
+        """Return a parser for a body of this kind.
 
-        A websocket's handshake has no body, whatever its headers say.
+        Args:
+            kind: What `body_kind` returned for `content_type`.
+            content_type: The request's `Content-Type`, with its parameters.
+            request: The request's head.
 
         Raises:
-            RequestBodyError: The body cannot be read at all.
+            RequestBodyError: If such a body cannot be read.
         """
-        if request.kind != "http":
-            return None
-        content_type = next(iter(request.header("Content-Type")), "")
-        for source in self._bodies:
-            parser = source.parser(content_type, needs_randstr=self._needs_randstr)
-            if parser is not None:
-                _check_encoding(request)
-                return parser
-        return None
+        if kind == "multipart":
+            enough = partial(self._enough, request)
+            return MultipartForm(content_type, self._names, enough, every=self._every)
+        return WholeBody(self._decoders[kind])
 
-    def _needed(self, seen: PartialPair) -> PartialPair:
-        return seen if self._needs_randstr else PartialPair(seen.ticket, "")
+    def find_in(self, kind: str, parser: BodyParser, request: RequestInfo) -> list[PartialPair]:
+        """Return what each source of this kind finds in a body that was fed to `parser`.
 
-    def _body(self, request: RequestInfo, may_disconnect: bool) -> Flow[PartialPair | Reason]:
-        parser = self.parser(request)
-        if parser is None:
-            return NOTHING
-        found = yield from self._read(parser, may_disconnect)
-        return found if isinstance(found, Reason) else self._needed(found)
+        Raises:
+            RequestBodyError: If the body does not conform to its media type.
+        """
+        body = parser.finish()
+        sources = self._readers[kind] if parser.whole else self._forms
+        return [self._needed(source.find(request, body)) for source in sources]
 
-    def _read(self, parser: Parser, may_disconnect: bool) -> Flow[PartialPair | Reason]:
+    def _needed(self, found: PartialPair) -> PartialPair:
+        return found if self._needs_randstr else PartialPair(found.ticket, "")
+
+    def _enough(self, request: RequestInfo, fields: FormFields) -> bool:
+        # A value that is ambiguous stays so.
+        found = [self._needed(form.find(request, fields)) for form in self._forms]
+        return any(pair.complete or Invalid.AMBIGUOUS in pair for pair in found)
+
+    def _read(
+        self, kind: str, content_type: str, request: RequestInfo, may_disconnect: bool
+    ) -> Flow[list[PartialPair] | Reason]:
+        if set(request.header("Content-Encoding")) - {"", "identity"}:
+            raise RequestBodyError("the body is compressed: send the ticket in the headers")
+        parser = self.parser(kind, content_type, request)
         room, deadline = self._limit, time.monotonic() + self._timeout
         for _ in range(self._pieces):
-            piece, more = yield from _piece(deadline, may_disconnect)
-            seen = parser.feed(piece[:room])
-            if seen is not None:
-                return seen
+            try:
+                # The deadline is checked between pieces too: empty ones could come without end,
+                # and without a wait.
+                piece, more = yield ReadBody(left(deadline), may_disconnect)
+            except TimeoutError as error:
+                raise RequestBodyError("the body came too slowly") from error
+            enough = parser.feed(piece[:room])
             room -= len(piece)
+            if enough or (room >= 0 and not more):
+                return self.find_in(kind, parser, request)
             if room < 0:
-                return Reason.BODY_TOO_LARGE
-            if not more:
-                return parser.finish()
+                break
         return Reason.BODY_TOO_LARGE
-
-
-def _check_encoding(request: RequestInfo) -> None:
-    if set(request.header("Content-Encoding")) - {"", "identity"}:
-        raise RequestBodyError("the body is compressed: send the ticket in the headers")
-
-
-def _piece(deadline: float, may_disconnect: bool) -> Flow[tuple[bytes, bool]]:
-    try:
-        # Looked at between pieces too: empty ones could come without end, and without a wait.
-        piece: tuple[bytes, bool] = yield ReadBody(left(deadline), may_disconnect)
-    except TimeoutError as error:
-        raise RequestBodyError("the body came too slowly") from error
-    return piece

@@ -1,6 +1,6 @@
-"""What makes a pair: one ticket and one randstr, of a shape that is worth a call.
+"""The pair of ticket and randstr, and the checks that need no call to Tencent.
 
-Pure values; knows nothing of where in a request they stood.
+Pure values; this module does not know where in a request they were found.
 """
 
 from __future__ import annotations
@@ -13,75 +13,86 @@ from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from tcaptcha_middleware.models import Submission
 
 Pair = tuple[str, str]
 
-# Tencent documents neither alphabet nor length. Seen are letters, digits, "_-*@" and some
-# 150 characters; a wider net keeps out only what cannot be a ticket.
+# Tencent documents neither alphabet nor length. Observed are letters, digits, "_-*@" and about
+# 150 characters; these patterns reject only what cannot be a ticket.
 _TICKET = re.compile(r"[!-~]{1,8192}")
-# Empty where the ticket needs none; where it needs one, an empty one is not filled in.
+# Empty if the ticket needs none; if it needs one, an empty one counts as missing.
 _RANDSTR = re.compile(r"[!-~]{0,1024}")
 
 
 class Invalid(Enum):
-    """Why a half that was sent is none. Not a text, so that nobody can send it."""
+    """Why a value that was sent cannot be used. Not a string, so no client can send it."""
 
-    AMBIGUOUS = "two different values were sent"
-    NO_TEXT = "something else than a text was sent"
-
-
-Half = str | Invalid | None
-"""What is known of one half: its text, or what is wrong with it; None where it is missing."""
+    AMBIGUOUS = "two different values"
+    NOT_TEXT = "a value that is not text"
 
 
-def half(values: Sequence[object]) -> Half:
-    """Return what all values that were sent for one half come to.
+Value = str | Invalid | None
+"""A ticket or a randstr: its text, what is wrong with it, or None if it is missing."""
+
+
+def combine(values: Iterable[object]) -> Value:
+    """Return the single value that was sent, or what is wrong.
 
     Args:
-        values: Texts; None or an empty one counts as not filled in, anything else as no text.
+        values: Texts; None and empty texts count as not filled in, anything else is not text.
     """
-    found: Half = None
+    combined: Value = None
     for value in values:
-        sent = value if value is None or isinstance(value, str) else Invalid.NO_TEXT
-        found = _agreed(found, sent)
-    return found
+        sent = value if value is None or isinstance(value, str) else Invalid.NOT_TEXT
+        combined = _agreed(combined, sent)
+    return combined
 
 
-def _agreed(one: Half, other: Half) -> Half:
-    if not other or one == other:
-        return one
-    return Invalid.AMBIGUOUS if one else other
+def _agreed(value: Value, other: Value) -> Value:
+    if not other or value == other:
+        return value
+    return Invalid.AMBIGUOUS if value else other
+
+
+def _description(value: Value) -> str:
+    if value is None:
+        return "missing"
+    return "sent" if isinstance(value, str) else value.value
 
 
 class PartialPair(NamedTuple):
-    """What one source, or several, have of a pair.
+    """What one source, or several, contain of a pair.
 
     Attributes:
         ticket: The ticket.
-        randstr: The randstr; `""` where the ticket needs none.
+        randstr: The randstr; `""` if the ticket needs none.
     """
 
-    ticket: Half = None
-    randstr: Half = None
+    ticket: Value = None
+    randstr: Value = None
 
-    def and_also(self, other: PartialPair) -> PartialPair:
-        """Return what both have together; where they disagree, it is ambiguous."""
+    def combined(self, other: PartialPair) -> PartialPair:
+        """Return both together; values that differ are ambiguous."""
         if self is NOTHING:
             return other
         return PartialPair(
             _agreed(self.ticket, other.ticket), _agreed(self.randstr, other.randstr)
         )
 
+    def __repr__(self) -> str:
+        """Describe both values without their text, which is a secret until it is spent."""
+        ticket, randstr = map(_description, self)
+        return f"ticket: {ticket}, randstr: {randstr}"
+
     @property
     def complete(self) -> bool:
-        """Whether neither half is missing."""
+        """Whether neither value is missing."""
         return self.ticket is not None and self.randstr is not None
 
     def pair(self) -> Pair | Reason:
-        """Return the pair, or why there is none."""
+        """Return the pair, or the reason to refuse it."""
         ticket, randstr = self
         if isinstance(ticket, str) and isinstance(randstr, str):
             return ticket, randstr

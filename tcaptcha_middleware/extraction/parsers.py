@@ -1,168 +1,282 @@
-"""Parsers that are fed a body piece by piece and stop as soon as they can.
+"""Parsers for request bodies, each with a bound on the work that a client can cause.
 
-They know media types and fields; they read nothing themselves and hold no limits, which are
-the guard's. Bad bytes end in a `RequestBodyError`, and in nothing else.
+They turn bytes into a document or a list of fields. They neither read from the client nor
+know about tickets. Invalid bytes raise `RequestBodyError` and nothing else.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from codecs import BOM_UTF8
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from tcaptcha_middleware.errors import RequestBodyError
-from tcaptcha_middleware.extraction.pairs import PartialPair, half
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+FormFields = list[tuple[str, str]]
+"""The fields of a form in the order they were sent: pairs of name and value."""
+
+MAX_FIELDS = 1000
+"""How many fields of a form are read for a function; as Django and Starlette limit them."""
+
+MAX_REPEATS = 64
+"""How many different values of the fields that hold the pair are compared."""
+
+MAX_OBJECTS = 5000
+"""How many objects of a JSON document are decoded for a function."""
+
+MAX_HEADERS = 1000
+"""How many parts and part headers of a multipart form are read."""
+
+# Longer than any pair, percent-encoded, that is not malformed.
+_LONGEST = 32 * 1024
 # RFC 2046, section 5.1.1.
 _MAX_BOUNDARY = 70
 
 
-class Parser(Protocol):
-    """Reads a body piece by piece."""
+class BodyParser(Protocol):
+    """Reads a body piece by piece.
 
-    def feed(self, piece: bytes) -> PartialPair | None:
-        """Take the next piece; return what was seen once no more needs to be read."""
+    Attributes:
+        whole: Whether the body was read to its end.
+    """
+
+    whole: bool
+
+    def feed(self, piece: bytes) -> bool:
+        """Take the next piece; return whether the rest of the body is not needed."""
         ...
 
-    def finish(self) -> PartialPair:
-        """Take the body's end.
+    def finish(self) -> Any:
+        """Return what was read.
 
         Raises:
-            RequestBodyError: The body is not what its media type says.
+            RequestBodyError: If the body does not conform to its media type.
         """
         ...
 
 
-class Whole:
-    """Keeps what comes, and reads the document when it is complete.
+class WholeBody:
+    """Keeps the body, and decodes it when it is complete.
 
     Args:
-        read: Finds two fields in a document.
-        ticket: The field that holds the ticket.
-        randstr: The field that holds the randstr.
+        decode: Decodes the body.
     """
 
-    def __init__(
-        self, read: Callable[[bytes, str, str], PartialPair], ticket: str, randstr: str
-    ) -> None:
-        self._read = read
-        self._names = ticket, randstr
+    whole = True
+
+    def __init__(self, decode: Callable[[bytes], object]) -> None:
+        self._decode = decode
         self._body = bytearray()
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> bool:
         """Keep the piece."""
         self._body += piece
+        return False
 
-    def finish(self) -> PartialPair:
-        """Read the document."""
-        return self._read(bytes(self._body), *self._names)
-
-
-def form_fields(body: bytes, ticket: str, randstr: str) -> PartialPair:
-    """Return every value of two fields of an urlencoded form, or of a query string."""
-    fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return named(fields, ticket, randstr)
+    def finish(self) -> object:
+        """Decode the body."""
+        return self._decode(bytes(self._body))
 
 
-def named(fields: Sequence[tuple[str, str]], ticket: str, randstr: str) -> PartialPair:
-    """Return what fields of two names hold."""
-    return PartialPair(
-        half([value for name, value in fields if name == ticket]),
-        half([value for name, value in fields if name == randstr]),
-    )
+# -- Urlencoded forms ------
 
 
-def json_fields(body: bytes, ticket: str, randstr: str) -> PartialPair:
-    """Return every value at two keys of a JSON object; a dot leads into an object.
+def all_fields(data: bytes) -> FormFields:
+    """Return every field of an urlencoded form.
 
     Raises:
-        RequestBodyError: The body is no JSON in UTF-8.
+        RequestBodyError: If there are more than `MAX_FIELDS`.
     """
-    document = _load(body)
-    return PartialPair(half(_values(document, ticket)), half(_values(document, randstr)))
+    try:
+        return parse_qsl(
+            data.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS
+        )
+    except ValueError as error:
+        raise RequestBodyError(f"the form has more than {MAX_FIELDS} fields") from error
 
 
-class _Object(list[tuple[str, Any]]):
-    """A JSON object with its duplicate keys."""
+def fields_named(data: bytes, names: frozenset[str]) -> FormFields:
+    """Return the fields of these names in an urlencoded form or a query string.
+
+    Only these fields are decoded, because a client can send 30,000 others in 64 KB. Repetitions
+    are decoded once, and no more than `MAX_REPEATS` different spellings.
+    """
+    # The `&` lets the search skip to the next field without trying each byte.
+    spelled = dict.fromkeys(_field_pattern(names).findall(b"&" + data))
+    candidates = b"".join([*spelled][:MAX_REPEATS])[:_LONGEST]
+    fields = parse_qsl(candidates.decode("utf-8", "replace"), keep_blank_values=True)
+    return [(name, value) for name, value in fields if name in names]
 
 
-def _load(body: bytes) -> object:
+@lru_cache(maxsize=128)
+def _field_pattern(names: frozenset[str]) -> re.Pattern[bytes]:
+    """Match the fields of these names, percent-encoded or not."""
+    spellings = b"|".join(b"".join(map(_spellings, name.encode())) for name in names)
+    return re.compile(b"&(?:" + spellings + b")(?:=[^&]*+)?(?![^&])")
+
+
+def _spellings(byte: int) -> bytes:
+    plus = rb"|\+" if byte == ord(" ") else b""
+    return b"(?:%s%s|%%(?i:%02x))" % (re.escape(bytes([byte])), plus, byte)
+
+
+# -- JSON ------
+
+
+class JsonObject(list[tuple[str, Any]]):
+    """A JSON object as its pairs of key and value, including repeated keys."""
+
+    __slots__ = ()
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Return the pairs, as a dict does."""
+        return self
+
+
+def decode_json(body: bytes) -> object:
+    """Decode JSON with objects as `JsonObject` and numbers as floats.
+
+    Raises:
+        RequestBodyError: If the body is not JSON in UTF-8.
+    """
+    return _decoded(_PAIRS, _text(body))
+
+
+def decode_plain_json(body: bytes) -> object:
+    """Decode JSON as Python's own decoder does, except for integers that it refuses.
+
+    An integer that is too long for `int()` becomes a float, usually infinity.
+
+    Raises:
+        RequestBodyError: If the body is not JSON in UTF-8, has more than `MAX_OBJECTS`, or
+            repeats a key of an object: parsers differ in which of the values they take.
+    """
+    text = _text(body)
+    if text.count("{") > MAX_OBJECTS:
+        raise RequestBodyError(f"the JSON has more than {MAX_OBJECTS} objects")
+    try:
+        return _decoded(_PLAIN, text)
+    except ValueError:
+        # int() limits the number of digits, since its time is quadratic.
+        return _decoded(_PLAIN_LONG, text)
+
+
+def _text(body: bytes) -> str:
     # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
     try:
-        # Stripped here, because decode() looks for blanks with patterns, which takes a quarter
-        # of its time.
-        text = body.removeprefix(BOM_UTF8).decode().strip(_BLANKS)
-        document, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError) as error:
-        raise RequestBodyError("the body is no JSON") from error
+        # Stripped here, because decode() looks for whitespace with patterns, which takes a
+        # quarter of its time.
+        return body.removeprefix(BOM_UTF8).decode().strip(_WHITESPACE)
+    except UnicodeDecodeError as error:
+        raise RequestBodyError("the body is not JSON in UTF-8") from error
+
+
+def _decoded(decoder: json.JSONDecoder, text: str) -> object:
+    try:
+        document, end = decoder.raw_decode(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RequestBodyError("the body is not JSON in UTF-8") from error
     if end != len(text):
         raise RequestBodyError("something follows the JSON")
     return document
 
 
+def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    plain = dict(pairs)
+    if len(plain) != len(pairs):
+        raise RequestBodyError("a key of the JSON is repeated")
+    return plain
+
+
+def _plain_integer(digits: str) -> float:
+    # sys.set_int_max_str_digits() cannot set a lower limit than this.
+    return int(digits) if len(digits) <= _SAFE_DIGITS else float(digits)
+
+
+_SAFE_DIGITS = sys.int_info.str_digits_check_threshold
 # RFC 8259, section 2.
-_BLANKS = " \t\n\r"
+_WHITESPACE = " \t\n\r"
+# float() takes any number of digits, and the decoder calls it without a Python frame.
+_PAIRS = json.JSONDecoder(object_pairs_hook=JsonObject, parse_int=float)
+_PLAIN = json.JSONDecoder(object_pairs_hook=_plain_object)
+# Slower, because it calls a function for each integer.
+_PLAIN_LONG = json.JSONDecoder(object_pairs_hook=_plain_object, parse_int=_plain_integer)
 
 
-def _number(text: str) -> float:
-    return float(len(text))
+# -- Multipart forms ------
+
+_QUOTED = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 
 
-# Numbers are not ours to judge, so they are not made: a number of 5,000 digits is an error to
-# int() and none to the application.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Object,
-    parse_int=_number,
-    parse_float=_number,
-    parse_constant=_number,
-)
+def _parameters(*names: bytes) -> re.Pattern[bytes]:
+    """Match a header, with a group for the last parameter of each name.
+
+    The pattern is possessive, so it takes time in proportion to the header's length. The
+    extended syntax (`name*=`), which RFC 7578, section 4.2, forbids, is another name.
+    """
+    value = rb"(?:" + _QUOTED + rb'|[^;"\s]*+)'
+    named = [
+        rb"%s[ \t]*+=[ \t]*+(?P<%s>%s)[ \t]*+(?=;|\Z)" % (name, name, value) for name in names
+    ]
+    other = rb'[^;"]*+(?:' + _QUOTED + rb'[^;"]*+)*+'
+    parameter = b"|".join([*named, other])
+    return re.compile(
+        rb"[^;]*+(?:;[ \t]*+(?:" + parameter + rb"))*+", re.IGNORECASE | re.DOTALL
+    )
 
 
-def _values(document: object, path: str) -> list[object]:
-    found = [document]
-    for key in path.split("."):
-        found = [
-            value
-            for parent in found
-            if isinstance(parent, _Object)
-            for name, value in parent
-            if name == key
-        ]
-    return found
+_CONTENT_TYPE, _DISPOSITION = _parameters(b"boundary"), _parameters(b"name", b"filename")
 
 
-class Multipart:
-    """Follows a multipart form up to the last half that is needed (RFC 7578).
+def _unquoted(value: bytes) -> bytes:
+    return re.sub(rb"\\(.)", rb"\1", value[1:-1]) if value.startswith(b'"') else value
+
+
+class _EnoughError(Exception):
+    """Ends the parser's work on a piece."""
+
+
+class MultipartForm:
+    """Reads the fields of a multipart form, without its files (RFC 7578).
 
     Args:
         content_type: The request's `Content-Type`, with its parameters.
-        ticket: The field that holds the ticket.
-        randstr: The field that holds the randstr.
-        needs_randstr: Whether a ticket is good only with its randstr.
+        names: The fields that may hold the pair.
+        enough: Whether these fields hold all that is needed, so reading can stop.
+        every: Whether the other fields are kept, too.
 
     Raises:
-        RequestBodyError: There is no usable boundary.
+        RequestBodyError: If the boundary is missing or too long.
     """
 
     def __init__(
-        self, content_type: str, ticket: str, randstr: str, *, needs_randstr: bool
+        self,
+        content_type: str,
+        names: frozenset[str],
+        enough: Callable[[FormFields], bool],
+        *,
+        every: bool,
     ) -> None:
-        # Loaded here, because most requests have no multipart body.
+        # Loaded here, because few requests have a multipart body.
         from python_multipart import MultipartParser
-        from python_multipart.multipart import parse_options_header
 
-        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        header = _CONTENT_TYPE.fullmatch(content_type.encode("latin-1", "replace"))
+        boundary = _unquoted(header["boundary"] or b"") if header else b""
         if not 1 <= len(boundary) <= _MAX_BOUNDARY:
             raise RequestBodyError("the multipart boundary is missing or too long")
-        self._parse_header = parse_options_header
-        self._ticket = ticket
-        self._names = (ticket, randstr) if needs_randstr else (ticket,)
-        self._seen = PartialPair(randstr=None if needs_randstr else "")
-        self._begun = self._ended = False
+        self.whole = False
+        self._names, self._enough, self._every = names, enough, every
+        self._fields: FormFields = []
+        self._candidates: FormFields = []
+        self._begun = self._stopped = False
+        self._headers = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -177,28 +291,38 @@ class Multipart:
             },
         )
 
-    def feed(self, piece: bytes) -> PartialPair | None:
-        """Take the next piece; return what was seen at the pair, or at the form's end."""
+    def feed(self, piece: bytes) -> bool:
+        """Take the next piece; return whether the rest of the body is not needed."""
         if not self._begun:
-            # After a line break the parser skips to the piece's first dash, so that what it
-            # skips would depend on where the body was cut.
+            # After a line break the parser skips to the piece's first dash, so what it skips
+            # would depend on how the body was cut.
             piece = piece.lstrip(b"\r\n")
             self._begun = bool(piece)
         try:
             self._parser.write(piece)
+        except _EnoughError:
+            self._stopped = True
         except ValueError as error:
-            if not self._seen.complete:
-                raise RequestBodyError("the body is no multipart form") from error
-        return self._seen if self._seen.complete or self._ended else None
+            raise RequestBodyError("the body is not a multipart form") from error
+        return self._stopped
 
-    def finish(self) -> PartialPair:
-        """Refuse a form that has no last boundary."""
-        raise RequestBodyError("the multipart form ends in the middle")
+    def finish(self) -> FormFields:
+        """Return every field if the form was read to its end, otherwise the candidates."""
+        if not self._stopped:
+            raise RequestBodyError("the multipart form ends without its last boundary")
+        return self._fields if self._every and self.whole else self._candidates
 
     def _begin(self) -> None:
+        self._count()
         self._disposition = self._name = self._header = b""
         self._field: str | None = None
         self._value = bytearray()
+
+    def _count(self) -> None:
+        # Each costs a few calls, and a client can send 10,000 in 64 KB.
+        self._headers += 1
+        if self._headers > MAX_HEADERS:
+            raise RequestBodyError(f"the form has more than {MAX_HEADERS} parts and headers")
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -207,29 +331,33 @@ class Multipart:
         self._header += data[start:end]
 
     def _header_end(self) -> None:
+        self._count()
         if self._name.lower() == b"content-disposition":
             self._disposition = self._header
         self._name = self._header = b""
 
     def _headers_finished(self) -> None:
-        _, options = self._parse_header(self._disposition)
-        if b"filename" not in options:
-            self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        header = _DISPOSITION.fullmatch(self._disposition)
+        if header and header["filename"] is None:
+            name = _unquoted(header["name"] or b"").decode("utf-8", "replace")
+            if self._every or name in self._names:
+                self._field = name
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._field in self._names:
+        if self._field is not None:
             self._value += data[start:end]
 
     def _end(self) -> None:
-        # What follows the pair is not looked at, however the body was cut into pieces.
-        if self._field in self._names and not self._seen.complete:
-            value = half([self._value.decode("utf-8", "replace")])
-            found = (
-                PartialPair(value)
-                if self._field == self._ticket
-                else PartialPair(randstr=value)
-            )
-            self._seen = self._seen.and_also(found)
+        if self._field is None:
+            return
+        field = self._field, self._value.decode("utf-8", "replace")
+        if self._every:
+            self._fields.append(field)
+        if field[0] in self._names and field not in self._candidates:
+            self._candidates.append(field)
+            if self._enough(self._candidates):
+                raise _EnoughError
 
     def _finish(self) -> None:
-        self._ended = True
+        self.whole = True
+        raise _EnoughError

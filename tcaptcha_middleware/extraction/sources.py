@@ -1,8 +1,7 @@
-"""Extract: where a request may carry the pair of ticket and randstr, and how it is read there.
+"""Sources: the places of a request that may contain the pair of ticket and randstr.
 
-A source that stands in the request's head is asked with the head alone. A source that
-stands in the body gives a parser, which is fed the body piece by piece and stops as soon as
-it can.
+Head sources read the request's head. Body sources read a body that the extractor has parsed,
+so several of them share one parser. No source reads from the client.
 """
 
 from __future__ import annotations
@@ -11,59 +10,59 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, half
-from tcaptcha_middleware.extraction.parsers import (
-    Multipart,
-    Whole,
-    form_fields,
-    json_fields,
-    named,
-)
+from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
+from tcaptcha_middleware.extraction.parsers import MAX_REPEATS, JsonObject, fields_named
+from tcaptcha_middleware.validation import check_plain_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.extraction.pairs import Half, Pair
-    from tcaptcha_middleware.extraction.parsers import Parser
+    from tcaptcha_middleware.extraction.pairs import Pair, Value
+    from tcaptcha_middleware.extraction.parsers import FormFields
     from tcaptcha_middleware.models import RequestInfo
 
 
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
 _HOST = "__Host-"
 _SAFE = ("GET", "HEAD")
-_URLENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+_FORMS = {"application/x-www-form-urlencoded": "urlencoded", "multipart/form-data": "multipart"}
+_PAIR = 2
+
+KINDS = frozenset(("json", "urlencoded", "multipart"))
+"""The kinds of bodies that can be read."""
 
 
 class HeadSource(ABC):
-    """A place in a request's head where the pair may stand."""
+    """A place in a request's head that may contain the pair."""
 
     __slots__ = ()
 
     @abstractmethod
     def find(self, request: RequestInfo) -> PartialPair:
-        """Return what the request's head holds."""
+        """Return what the request's head contains."""
 
 
 class BodySource(ABC):
-    """A place in a request's body where the pair may stand."""
+    """A place in a request's body that may contain the pair.
+
+    Attributes:
+        kinds: Which of `KINDS` it reads.
+    """
 
     __slots__ = ()
+    kinds: ClassVar[frozenset[str]]
 
     @abstractmethod
-    def parser(self, content_type: str, *, needs_randstr: bool) -> Parser | None:
-        """Return a parser for a body of this type, or None where it reads none such.
+    def find(self, request: RequestInfo, body: Any) -> PartialPair:
+        """Return what the body contains.
 
         Args:
-            content_type: The request's `Content-Type`, with its parameters.
-            needs_randstr: Whether a ticket is good only with its randstr; where it is not,
-                the parser may stop at the ticket.
-
-        Raises:
-            RequestBodyError: Such a body cannot be read at all.
+            request: The request's head.
+            body: The decoded JSON, or the fields of a form.
         """
 
 
@@ -72,7 +71,7 @@ Source = HeadSource | BodySource
 
 @dataclass(frozen=True, slots=True)
 class Header(HeadSource):
-    """The pair stands in two request headers.
+    """The pair is in two request headers.
 
     Args:
         ticket: The header that holds the ticket.
@@ -97,9 +96,12 @@ class Header(HeadSource):
         return PartialPair(_listed(request, self.ticket), _listed(request, self.randstr))
 
 
-def _listed(request: RequestInfo, name: str) -> Half:
-    values = ",".join(request.header(name))
-    return half([part.strip() for part in values.split(",")])
+def _listed(request: RequestInfo, name: str) -> Value:
+    values = request.header(name)
+    if len(values) == 1 and "," not in values[0]:
+        return values[0].strip() or None
+    parts = ",".join(values).split(",", MAX_REPEATS)
+    return combine([part.strip() for part in parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,15 @@ class _Fields:
         """Check both names."""
         _check_names(self.ticket, self.randstr)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Both names."""
+        return frozenset((self.ticket, self.randstr))
+
 
 @dataclass(frozen=True, slots=True)
 class Query(_Fields, HeadSource):
-    """The pair stands in the query string. Such tickets end up in access logs.
+    """The pair is in the query string. Such tickets end up in access logs.
 
     Args:
         ticket: The parameter that holds the ticket.
@@ -125,20 +132,21 @@ class Query(_Fields, HeadSource):
 
     def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both parameters."""
-        return form_fields(request.query, self.ticket, self.randstr)
+        fields = fields_named(request.query, self.names) if request.query else []
+        return _named(fields, self.ticket, self.randstr)
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie(HeadSource):
-    """The pair stands in two cookies, of `GET` and `HEAD` alone.
+    """The pair is in two cookies, in `GET` and `HEAD` requests only.
 
-    A browser sends cookies by itself, so that no form on another site may spend a visitor's
-    ticket: whatever changes something has to carry it openly. A cookie of the same name with
+    A browser sends cookies by itself, so a form on another site could spend a visitor's ticket
+    if cookies counted in requests that change something. A cookie of the same name with
     `__Host-` before it, which no other host can set, comes first.
 
     Args:
         ticket: The cookie that holds the ticket, percent-encoded.
-        randstr: The cookie that holds the randstr, likewise.
+        randstr: The cookie that holds the randstr, percent-encoded.
     """
 
     ticket: str = "tcaptcha_ticket"
@@ -156,84 +164,168 @@ class Cookie(HeadSource):
         """Return every value of both cookies."""
         if request.kind != "http" or request.method.upper() not in _SAFE:
             return NOTHING
-        pairs = [_cookie(text) for value in request.header("Cookie") for text in _parts(value)]
-        own = named(pairs, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
-        return own if own.complete else named(pairs, self.ticket, self.randstr)
+        # A comma is how WSGI servers join two headers; an encoded value contains none.
+        header = ";".join(request.header("Cookie")).replace(",", ";")
+        cookies = [
+            cookie
+            for cookie in header.split(";")
+            if self.ticket in cookie or self.randstr in cookie
+        ]
+        host = _cookies(cookies, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
+        return host if host.complete else _cookies(cookies, self.ticket, self.randstr)
 
 
-def _parts(value: str) -> list[str]:
-    # A comma is where WSGI servers join two headers; inside an encoded value there is none.
-    return re.split("[;,]", value)
-
-
-def _cookie(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name.strip(), unquote(value.strip())
+def _cookies(cookies: list[str], ticket: str, randstr: str) -> PartialPair:
+    pairs = [(name.strip(), value) for name, _, value in (c.partition("=") for c in cookies)]
+    named = [(name, value) for name, value in pairs if name in (ticket, randstr)]
+    # Decoded last, and not without limit: that takes the most time.
+    decoded = [(name, unquote(value.strip())) for name, value in named[:MAX_REPEATS]]
+    return _named(decoded, ticket, randstr)
 
 
 @dataclass(frozen=True, slots=True)
 class Head(HeadSource):
-    """A function of your own finds the pair in the request's head.
+    """A function finds the pair in the request's head.
 
     Args:
         function: Gets the `RequestInfo`; returns ticket and randstr, or None. The randstr is
-            `""` if the ticket needs none.
+            `""` if the ticket needs none. If it raises, the request is refused as
+            misconfigured. It cannot be async.
+
+    Raises:
+        ConfigurationError: If `function` is async or not a function.
     """
 
     function: Callable[[RequestInfo], Pair | None]
 
+    def __post_init__(self) -> None:
+        """Check the function."""
+        check_plain_function("Head", self.function)
+
     def find(self, request: RequestInfo) -> PartialPair:
-        """Return what the function found."""
-        pair = self.function(request)
-        return NOTHING if pair is None else PartialPair(half([pair[0]]), half([pair[1]]))
+        """Return what the function returned."""
+        return _returned("Head", self.function(request))
 
 
 @dataclass(frozen=True, slots=True)
 class Form(_Fields, BodySource):
-    """The pair stands in two fields of an HTML form, urlencoded or multipart.
+    """The pair is in two fields of an HTML form, urlencoded or multipart.
 
     An urlencoded form is read to its end, because a later duplicate would make it ambiguous.
-    A multipart form, which may carry an upload, is read up to the second half only, or up to
-    the ticket where that needs no randstr.
+    A multipart form, which may contain an upload, is read until one source has its pair.
 
     Args:
         ticket: The field that holds the ticket.
         randstr: The field that holds the randstr.
     """
 
-    def parser(self, content_type: str, *, needs_randstr: bool) -> Parser | None:
-        """Return a parser for either kind."""
-        kind, names = media_type(content_type), (self.ticket, self.randstr)
-        if kind == _MULTIPART:
-            return Multipart(content_type, *names, needs_randstr=needs_randstr)
-        return Whole(form_fields, *names) if kind == _URLENCODED else None
+    kinds = frozenset(("urlencoded", "multipart"))
+
+    def find(self, request: RequestInfo, body: FormFields) -> PartialPair:  # noqa: ARG002  the fields are all that it needs
+        """Return every value of both fields."""
+        return _named(body, self.ticket, self.randstr)
 
 
 @dataclass(frozen=True, slots=True)
 class Json(_Fields, BodySource):
-    """The pair stands in a JSON object. The document is read to its end.
+    """The pair is in a JSON object. The document is read to its end.
 
     Args:
         ticket: The ticket's key; a dot leads into an object, as in `"captcha.ticket"`.
-        randstr: The randstr's key, likewise.
+        randstr: The randstr's key; a dot leads into an object.
+
+    Raises:
+        ConfigurationError: If a key is empty, both are the same, or one is a JSONPath.
     """
 
-    def parser(
-        self,
-        content_type: str,
-        *,
-        needs_randstr: bool,  # noqa: ARG002  it is read to its end either way
-    ) -> Parser | None:
-        """Return a parser for `application/json`, or a `+json`."""
-        kind = media_type(content_type)
-        if kind != "application/json" and not kind.endswith("+json"):
-            return None
-        return Whole(json_fields, self.ticket, self.randstr)
+    kinds = frozenset(("json",))
+
+    def __post_init__(self) -> None:
+        """Check both keys."""
+        _check_names(self.ticket, self.randstr)
+        for name in (self.ticket, self.randstr):
+            if name.startswith(("$.", "$[")):
+                raise ConfigurationError(
+                    f"{name!r} is a JSONPath: write it without the $; a dot leads into an "
+                    'object, as in "captcha.ticket"'
+                )
+
+    def find(self, request: RequestInfo, body: object) -> PartialPair:  # noqa: ARG002  the document is all that it needs
+        """Return every value at both keys."""
+        return PartialPair(
+            combine(_values_at(body, self.ticket)), combine(_values_at(body, self.randstr))
+        )
 
 
-def media_type(content_type: str) -> str:
-    """Return the media type of a `Content-Type`, in lower case and without parameters."""
-    return content_type.partition(";")[0].strip().lower()
+def _values_at(document: object, path: str) -> list[object]:
+    values = [document]
+    for key in path.split("."):
+        values = [
+            value
+            for parent in values
+            if isinstance(parent, (JsonObject, dict))
+            for name, value in parent.items()
+            if name == key
+        ]
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Body(BodySource):
+    """A function finds the pair in the request's body.
+
+    For one field with both values, a JSON text in a form field, arrays, or a check such as
+    refusing GraphQL batches. The body is read to its end, up to `body_limit`; only if another
+    source has its pair in a multipart form before that, the function is not called.
+
+    Args:
+        function: Gets the `RequestInfo` and the body: JSON as decoded, in which a key that is
+            repeated is refused and an integer of more than 640 digits is a float; or a form as
+            a list of pairs of name and value, without files. Returns ticket and randstr, or
+            None. The randstr is `""` if the ticket needs none. If it raises, the request is
+            refused as misconfigured. It cannot be async.
+
+    Raises:
+        ConfigurationError: If `function` is async or not a function.
+    """
+
+    function: Callable[[RequestInfo, Any], Pair | None]
+    kinds = KINDS
+
+    def __post_init__(self) -> None:
+        """Check the function."""
+        check_plain_function("Body", self.function)
+
+    def find(self, request: RequestInfo, body: Any) -> PartialPair:
+        """Return what the function returned."""
+        return _returned("Body", self.function(request, body))
+
+
+def _returned(source: str, pair: object) -> PartialPair:
+    if pair is None:
+        return NOTHING
+    if not isinstance(pair, (tuple, list)) or len(pair) != _PAIR:
+        raise TypeError(
+            f"the function of {source} returned {type(pair).__name__}: "
+            "return (ticket, randstr) or None"
+        )
+    # A value that is not text comes from the client, so it is not a misconfiguration.
+    return PartialPair(combine([pair[0]]), combine([pair[1]]))
+
+
+def _named(fields: FormFields, ticket: str, randstr: str) -> PartialPair:
+    return PartialPair(
+        combine([value for name, value in fields if name == ticket]),
+        combine([value for name, value in fields if name == randstr]),
+    )
+
+
+def body_kind(content_type: str) -> str | None:
+    """Return which kind of body a `Content-Type` names, or None if no source reads it."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return "json"
+    return _FORMS.get(media_type)
 
 
 def _check_names(ticket: str, randstr: str) -> None:
@@ -246,27 +338,27 @@ def _check_names(ticket: str, randstr: str) -> None:
 DEFAULT_SOURCES = (Header(), Form(), Json())
 
 
-def as_sources(given: object) -> tuple[Source, ...]:
-    """Return sources from a list of them; a function may stand for one, or for the list.
+def as_sources(value: object) -> tuple[Source, ...]:
+    """Return sources from one or a list of them; a plain function is a `Head`.
 
     Raises:
-        ConfigurationError: There is none, or something else among them.
+        ConfigurationError: If the list is empty or contains anything else.
     """
-    every = given if isinstance(given, Sequence) else [given]
+    every = value if isinstance(value, Sequence) else [value]
     if not every:
         raise ConfigurationError("sources is empty: name at least one, such as [Header()]")
-    return tuple(_as_source(one) for one in every)
+    return tuple(_as_source(source) for source in every)
 
 
 def check_findable(sources: Sequence[Source], methods: frozenset[str]) -> None:
-    """Check that requests of a rule's methods may bring the pair.
+    """Check that requests of a rule's methods can contain the pair.
 
     Args:
         sources: The rule's sources.
-        methods: The methods that it names; empty for every one.
+        methods: The methods that the rule names; empty if it names none.
 
     Raises:
-        ConfigurationError: There are cookies alone, and no method that they count in.
+        ConfigurationError: If cookies are the only source, and count in none of the methods.
     """
     cookies_alone = all(type(source) is Cookie for source in sources)
     if cookies_alone and methods and methods.isdisjoint(_SAFE):
@@ -275,12 +367,12 @@ def check_findable(sources: Sequence[Source], methods: frozenset[str]) -> None:
         )
 
 
-def _as_source(given: object) -> Source:
-    if isinstance(given, (HeadSource, BodySource)):
-        return given
-    if isinstance(given, type) or not callable(given):
+def _as_source(value: object) -> Source:
+    if isinstance(value, (HeadSource, BodySource)):
+        return value
+    if isinstance(value, type) or not callable(value):
         raise ConfigurationError(
-            f"{given!r} is no source: use Header(), Form(), Json(), Query(), "
-            "Cookie() or a function"
+            f"{value!r} is not a source: use Header(), Form(), Json(), Query(), Cookie(), "
+            "Head(function) or Body(function)"
         )
-    return Head(given)
+    return Head(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
-    from tcaptcha_middleware.models import Reason, RequestInfo, Submission
-    from tcaptcha_middleware.rules import MatchedRule
+    from tcaptcha_middleware.models import Reason, Submission
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
 
@@ -26,6 +25,8 @@ _PERIOD = 60.0
 _KINDS = 1000
 # A shorter text is not secret, and a client could have it removed from every word.
 _SECRET_LENGTH = 4
+# Of a header that the client chooses.
+_LONG = 100
 
 
 class RateLimit:
@@ -65,23 +66,56 @@ class RateLimit:
         logger.log(level, "%s%s", message % arguments, suffix)
 
 
-def unreadable_body(rule: MatchedRule, error: RequestBodyError) -> None:
+class Origin(Protocol):
+    """What a line is about: a rule."""
+
+    @property
+    def name(self) -> str:
+        """The rule's name."""
+        ...
+
+    @property
+    def rate_limit(self) -> RateLimit:
+        """Limits the lines of the rule's guard."""
+        ...
+
+
+def unreadable_body(rule: Origin, error: RequestBodyError) -> None:
     """Report a body that the client broke."""
-    rule.gate.rate_limit.log(logging.INFO, "%s: refused: %s", rule.name, error)
+    rule.rate_limit.log(logging.INFO, "%s: refused: %s", rule.name, error)
 
 
 def no_pair(
-    rule: MatchedRule, reason: Reason, sources: Sequence[object], request: RequestInfo
+    rule: Origin, reason: Reason, sources: Sequence[object], seen: object, content_type: str
 ) -> None:
-    """Report where ticket and randstr were looked for."""
+    """Report where the pair was looked for, and which of its values was sent.
+
+    Args:
+        rule: The rule that refuses.
+        reason: Why the request is refused.
+        sources: The rule's sources.
+        seen: What was sent; its `repr` does not contain the values.
+        content_type: The request's `Content-Type`.
+    """
     if logger.isEnabledFor(logging.DEBUG):
-        types = request.header("Content-Type")
-        logger.debug("%s: %s in %s; Content-Type: %s", rule.name, reason, sources, types)
+        message = "%s: %s: %s; looked in %s; Content-Type: %r"
+        logger.debug(message, rule.name, reason, seen, sources, content_type[:_LONG])
 
 
-def broken_hook(rule: MatchedRule, hook: str, error: Exception) -> None:
+def unread_body(rule: Origin, content_type: str) -> None:
+    """Report a body of a type that no source reads, so the pair may be in it."""
+    rule.rate_limit.log(
+        logging.INFO,
+        "%s: no source reads a body of the type %r: send JSON, a form, or headers",
+        rule.name,
+        content_type[:_LONG],
+        kind=(rule.name, "unread body"),
+    )
+
+
+def broken_hook(rule: Origin, hook: str, error: Exception) -> None:
     """Report a hook of the application that failed."""
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         logging.ERROR,
         "%s: %s failed\n%s",
         rule.name,
@@ -91,21 +125,21 @@ def broken_hook(rule: MatchedRule, hook: str, error: Exception) -> None:
     )
 
 
-def no_verdict(rule: MatchedRule, error: VerifierError) -> None:
+def no_verdict(rule: Origin, error: VerifierError) -> None:
     """Report why there is no verdict."""
     misconfigured = isinstance(error, MisconfiguredError)
     level = logging.ERROR if misconfigured else logging.WARNING
     message = "%s: the captcha is misconfigured: %s" if misconfigured else "%s: no verdict: %s"
     # Without the RequestId, which differs for each call.
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         level, message, rule.name, error, kind=(rule.name, type(error), *error.args)
     )
 
 
-def replay_store_failed(rule: MatchedRule, error: Exception, *, goes_on: bool) -> None:
+def replay_store_failed(rule: Origin, error: Exception, *, goes_on: bool) -> None:
     """Report that a ticket could not be claimed, and what follows."""
     then = "the vendor alone refuses reuse" if goes_on else "the request is refused"
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         logging.ERROR,
         "%s: the replay store failed (%s); %s",
         rule.name,
@@ -114,9 +148,9 @@ def replay_store_failed(rule: MatchedRule, error: Exception, *, goes_on: bool) -
     )
 
 
-def release_failed(rule: MatchedRule, error: Exception) -> None:
+def release_failed(rule: Origin, error: Exception) -> None:
     """Report a claim that stays until it expires, so its visitor has to solve again."""
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         logging.WARNING, "%s: a claim was not released (%s)", rule.name, type(error).__name__
     )
 
@@ -148,30 +182,30 @@ def cannot_hang_up(error: Exception) -> None:
     logger.error("a slow client cannot be hung up on: %r", error)
 
 
-def budget_spent(rule: MatchedRule, per_minute: int) -> None:
+def budget_spent(rule: Origin, per_minute: int) -> None:
     """Report that the fail-open budget is spent."""
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         logging.WARNING, "%s: refused: the %d a minute are spent", rule.name, per_minute
     )
 
 
-def let_through(rule: MatchedRule, reason: str) -> None:
+def let_through(rule: Origin, reason: str) -> None:
     """Report that a request passed without a verdict."""
-    rule.gate.rate_limit.log(logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason)
+    rule.rate_limit.log(logging.ERROR, "%s: LET THROUGH UNCHECKED: %s", rule.name, reason)
 
 
-def would_refuse(rule: MatchedRule, reason: Reason) -> None:
+def would_refuse(rule: Origin, reason: Reason) -> None:
     """Report what a rule that only observes would have refused."""
-    rule.gate.rate_limit.log(logging.WARNING, "%s: would be refused: %s", rule.name, reason)
+    rule.rate_limit.log(logging.WARNING, "%s: would be refused: %s", rule.name, reason)
 
 
-def broken_verifier(rule: MatchedRule, error: Exception, submission: Submission) -> None:
+def broken_verifier(rule: Origin, error: Exception, submission: Submission) -> None:
     """Report a failure of the verifier itself, without the pair."""
     text = "".join(traceback.format_exception(error))
     for secret in (submission.ticket, submission.randstr):
         if len(secret) >= _SECRET_LENGTH:
             text = text.replace(secret, "[removed]").replace(repr(secret)[1:-1], "[removed]")
-    rule.gate.rate_limit.log(
+    rule.rate_limit.log(
         logging.ERROR,
         "%s: the verifier failed\n%s",
         rule.name,
