@@ -5,14 +5,15 @@ Holds values only: no I/O, no policy, and nothing from a framework.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping
 
 PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
@@ -81,21 +82,88 @@ def raw_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
 
 
+# PEP 3333, "environ Variables": these two have no prefix, and may be empty.
+_NO_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
+_PREFIX = "HTTP_"
+_PREFIXED = frozenset(f"{_PREFIX}{key}" for key in _NO_PREFIX)
+
+
+@lru_cache(maxsize=128)
+def _environ_key(name: str) -> str:
+    # A header whose name has an underscore cannot be told apart from one with a dash.
+    key = "" if "_" in name else name.upper().replace("-", "_")
+    return key if key in _NO_PREFIX else _PREFIX + key
+
+
+class EnvironHeaders(Sequence[tuple[bytes, bytes]]):
+    """The headers of a WSGI environ as raw pairs, converted when they are asked for.
+
+    The client chooses the names and their length, so nothing that depends on them is cached.
+
+    Args:
+        environ: The request's environ.
+    """
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+
+    def values_of(self, name: str) -> list[str]:
+        """Return the values of the header `name` (any case); the server has joined them."""
+        key = _environ_key(name)
+        value: str | None = self._environ.get(key)
+        if value is None or (not value and key in _NO_PREFIX):
+            return []
+        # Not every server keeps to latin-1.
+        raw = value if value.isascii() else value.encode("latin-1", "replace").decode("latin-1")
+        return [raw]
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        """Iterate over all headers."""
+        for key, value in self._environ.items():
+            if key.startswith(_PREFIX) and key not in _PREFIXED:
+                name = key[len(_PREFIX) :]
+            elif key in _NO_PREFIX and value:
+                name = key
+            else:
+                continue
+            header = name.replace("_", "-").lower().encode("latin-1", "replace")
+            yield header, value.encode("latin-1", "replace")
+
+    def __len__(self) -> int:
+        """Count the headers."""
+        return sum(1 for _ in self)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[bytes, bytes]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[bytes, bytes]]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[bytes, bytes] | list[tuple[bytes, bytes]]:
+        """Return the header at an index."""
+        return list(self)[index]
+
+
 # Not frozen, which would more than double what it costs to make one; nothing changes it.
 @dataclass(slots=True, eq=False)
 class RequestInfo:
-    """The head of one request, the same for both faces.
+    """The head of one request, the same for both adapters.
 
     Attributes:
         kind: `"http"`, or `"websocket"` for a handshake.
         method: The method as it came; `"GET"` for a handshake.
         path: The decoded path as the application sees it.
         query: The raw query string, without the question mark.
-        headers: Raw pairs of name and value, in the order they came; names in lower case, as
-            every ASGI server has them.
-        peer: The host of the connection's other end; `""` where there is none.
+        headers: Raw pairs of name and value, in the order they came, with names in lower case.
+            Under WSGI the server has joined headers of one name with commas, and dashes and
+            underscores in names are the same.
+        peer: The host of the connection's other end; `""` if there is none.
         root_path: Where the application is mounted; `""` at the top.
-        raw: The ASGI scope or WSGI environ, so hooks reach sessions and users.
+        raw: The ASGI scope or the WSGI environ, for a hook that needs a session or a user that
+            a middleware further out has put there. It holds the visitor's cookies, so keep it
+            out of logs; do not change it.
     """
 
     kind: Literal["http", "websocket"]
@@ -109,6 +177,8 @@ class RequestInfo:
 
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
+        if isinstance(self.headers, EnvironHeaders):
+            return self.headers.values_of(name)
         wanted = raw_name(name)
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 

@@ -13,7 +13,7 @@ from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Veri
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.models import Allow, RequestInfo
+from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
 from tcaptcha_middleware.mounts import forced_script_name, mount_of
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import check_wsgi
@@ -115,20 +115,12 @@ def _raw(environ: Environ, name: str) -> bytes:
 
 
 def _request(environ: Environ, mount: str) -> RequestInfo:
-    headers = [
-        (
-            name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1", "replace"),
-            value.encode("latin-1", "replace"),
-        )
-        for name, value in environ.items()
-        if name.startswith("HTTP_") or (name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value)
-    ]
     return RequestInfo(
         kind="http",
         method=environ["REQUEST_METHOD"],
         path=_raw(environ, "PATH_INFO").decode("utf-8", "replace"),
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
-        headers=headers,
+        headers=EnvironHeaders(environ),
         peer=environ.get("REMOTE_ADDR", ""),
         root_path=mount or _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
         raw=environ,
