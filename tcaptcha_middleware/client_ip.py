@@ -1,6 +1,6 @@
-"""The visitor's address: where it is taken from, and what is fit to be sent to Tencent.
+"""Find the visitor's address, and check that it may be sent to Tencent.
 
-Pure text; nothing that is no valid address ever leaves this module.
+Pure text. Anything that is not a valid address never leaves this module.
 
 https://www.rfc-editor.org/rfc/rfc7239
 """
@@ -13,34 +13,56 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.operations import log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
     from tcaptcha_middleware.models import RequestInfo
 
     Address = IPv4Address | IPv6Address
 
+MAX_ELEMENTS = 64
+"""How many addresses of a chain are read, from its right end."""
+
+MAX_LENGTH = 4096
+"""How many characters of a chain are read, from its right end."""
+
 _UNIX = "unix"
-# IPv6 in full, with brackets, zone, port and blanks around it, is shorter.
+# IPv6 in full, with brackets, zone, port and whitespace around it, is shorter.
 _LONGEST = 100
 # An address, or one in brackets (RFC 3986, section 3.2.2), and the port that proxies may add.
 _NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+):\d+|(?P<bare>.*)", re.DOTALL)
 # Elements of a list, and the pairs of one; quoted strings may hold commas and semicolons.
-# Possessive, so that no header takes longer than its length.
+# Possessive, so a header takes time in proportion to its length.
 _ELEMENTS = re.compile(r'(?:[^,"]++|"[^"]*+")++')
 _PAIRS = re.compile(r'(?:[^;"]++|"[^"]*+")++')
 _FOR = re.compile(r'\s*+for="?(?P<node>[^"]*+)"?\s*', re.IGNORECASE)
+_FORWARDING = ("X-Forwarded-For", "Forwarded")
+# RFC 1918, RFC 4193, RFC 6598, loopback and link-local. Not all that ipaddress calls private:
+# networks for documentation are among those.
+_PRIVATE = [
+    ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "100.64.0.0/10"),
+        *("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"),
+    )
+]
 
 
 def peer_address(request: RequestInfo) -> str:
-    """Return the connection's other end, the default for `client_ip`."""
+    """Return the connection's other end, the default for `client_ip`.
+
+    Warns once if that is a proxy, as far as can be seen: a private address that forwards.
+    """
+    if _is_private(request.peer) and any(map(request.header, _FORWARDING)):
+        log.private_peer(request.peer)
     return request.peer
 
 
 def usable(text: str) -> str | None:
-    """Return `text` as an address without zone or IPv4 in IPv6; None if it is no address."""
+    """Return `text` as an address without zone or IPv4 in IPv6; None if it is not valid."""
     return _usable(text) if len(text) <= _LONGEST else None
 
 
@@ -53,19 +75,24 @@ def _usable(text: str) -> str | None:
 class TrustedProxies:
     """Take the visitor's address from what your own proxies say; for `client_ip`.
 
-    The chain of addresses is walked from the connection's other end to the left, past
-    trusted proxies only. So whatever a client writes into the header itself is never reached.
+    The chain of addresses is read from the connection's other end to the left, past trusted
+    proxies only, so addresses that a client writes itself are never reached. Only the last
+    `MAX_ELEMENTS` addresses and `MAX_LENGTH` characters of a chain are read, and empty
+    elements are ignored (RFC 9110, section 5.6.1). A warning is logged once if a trusted peer
+    sends no such header: some servers remove it, such as waitress without
+    `trusted_proxy_headers`.
+
     A custom function gets the `RequestInfo`, whose `header` returns a list, and returns one
     text: `lambda request: "".join(request.header("X-Real-Ip"))`.
 
     Args:
         networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for
-            whoever connects over a Unix socket, where no peer has an address.
-        header: Where they write the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
+            peers on a Unix socket, whose address is empty.
+        header: The header that contains the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
             a header with a single address that they overwrite, such as `"X-Real-Ip"`.
 
     Raises:
-        ConfigurationError: No network is given, or one is none.
+        ConfigurationError: If `networks` is empty or one of them is not valid.
     """
 
     def __init__(self, networks: Sequence[str], header: str = "X-Forwarded-For") -> None:
@@ -78,13 +105,15 @@ class TrustedProxies:
 
     def __call__(self, request: RequestInfo) -> str:
         """Return the visitor's address, or the last one on the way that can be trusted."""
-        found = request.peer
-        chain = self._nodes(",".join(request.header(self._header)))
-        for node in reversed(chain):
-            if not self._trusts(found) or _address(node) is None:
+        visitor = request.peer
+        chain = ",".join(request.header(self._header))
+        if not chain and self._trusts(visitor):
+            log.not_forwarded(visitor or _UNIX, self._header)
+        for node in self._nodes(chain):
+            if not self._trusts(visitor) or _address(node) is None:
                 break
-            found = node
-        return usable(found) or ""
+            visitor = node
+        return usable(visitor) or ""
 
     def _trusts(self, text: str) -> bool:
         address = _address(text)
@@ -99,26 +128,41 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise ConfigurationError(
-            f"{text!r} is no network ({error}): write it like 10.0.0.0/8"
+            f"{text!r} is not a valid network ({error}); use e.g. 10.0.0.0/8"
         ) from error
 
 
-def _listed(header: str) -> list[str]:
-    return header.split(",") if header else []
+def _tail(chain: str) -> str:
+    """Return the end of a chain that is read, without the element that the limit cuts."""
+    return chain if len(chain) <= MAX_LENGTH else chain[-MAX_LENGTH:].partition(",")[2]
 
 
-def _forwarded(header: str) -> list[str]:
+def _listed(chain: str) -> Iterator[str]:
+    """Yield the addresses of a comma-separated list, the last first."""
+    nodes = [node for element in _tail(chain).split(",") if (node := element.strip())]
+    return reversed(nodes[-MAX_ELEMENTS:])
+
+
+def _forwarded(chain: str) -> Iterator[str]:
+    """Yield the addresses of a `Forwarded` header, the last first."""
     # Read from its end, where trusted proxies wrote: a quote that a client leaves open to the
     # left of them cannot pair with one of theirs, and make its own element the last.
-    return [_for(element[::-1]) for element in _ELEMENTS.findall(header[::-1])][::-1]
+    elements = [part for part in _ELEMENTS.findall(_tail(chain)[::-1]) if part.strip()]
+    return (_for(element[::-1]) for element in elements[:MAX_ELEMENTS])
 
 
 def _for(element: str) -> str:
-    # No address holds a backslash, and one could hide where a quoted string ends.
+    # An address contains no backslash, which could hide the end of a quoted string.
     pairs = [] if "\\" in element else _PAIRS.findall(element)
-    found = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
-    # An element without an address stands in the chain all the same, and ends the walk.
-    return found[0] if found else ""
+    nodes = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
+    # An element without an address is a part of the chain too, and ends the search.
+    return nodes[0] if nodes else ""
+
+
+@lru_cache(maxsize=1024)
+def _is_private(peer: str) -> bool:
+    address = _address(peer)
+    return address is not None and any(address in network for network in _PRIVATE)
 
 
 def _address(text: str) -> Address | None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import logging
+from ipaddress import ip_address, ip_network
 
 import pytest
+from adapters import RUNNERS, Exchange
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import ConfigurationError, RequestInfo, TrustedProxies
-from tcaptcha_middleware.client_ip import _usable, usable
+from tcaptcha_middleware import (
+    ConfigurationError,
+    Guard,
+    RequestInfo,
+    TrustedProxies,
+    client_ip,
+)
+from tcaptcha_middleware.client_ip import MAX_ELEMENTS, MAX_LENGTH, _usable, usable
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.testing import FakeVerifier
 
 ADDRESSES = {
     "203.0.113.7": "203.0.113.7",
@@ -62,6 +72,10 @@ XFF = {
     "what is no address ends the walk": (["198.51.100.1, unknown"], PROXY),
     "and keeps what came before": (["evil, 10.0.0.3, 10.0.0.2"], "10.0.0.3"),
     "a header of proxies only": (["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+    "a trailing comma": (["198.51.100.1, "], "198.51.100.1"),
+    "empty elements": (["1.1.1.1,,198.51.100.1, ,10.0.0.2,,"], "198.51.100.1"),
+    "a header of commas": ([", ,,"], PROXY),
+    "an empty header among others": (["198.51.100.1", "", "10.0.0.2"], "198.51.100.1"),
     "four thousand entries": ([", ".join(["1.1.1.1"] * 4096)], "1.1.1.1"),
 }
 
@@ -73,8 +87,8 @@ def request(name: str, values: list[str], peer: str = PROXY) -> RequestInfo:
 
 @pytest.mark.parametrize(("values", "address"), XFF.values(), ids=XFF)
 def test_the_address_is_the_last_that_a_trusted_proxy_vouches_for(values, address):
-    client_ip = TrustedProxies(["10.0.0.0/8", "2001:db8:aa::/48"])
-    assert client_ip(request("X-Forwarded-For", values)) == address
+    trusted = TrustedProxies(["10.0.0.0/8", "2001:db8:aa::/48"])
+    assert trusted(request("X-Forwarded-For", values)) == address
 
 
 FORWARDED = {
@@ -88,6 +102,8 @@ FORWARDED = {
     "what the visitor made up stands left": (["for=1.1.1.1, for=198.51.100.1"], "198.51.100.1"),
     "an element without for ends the walk": (["for=198.51.100.1, proto=https"], PROXY),
     "an obfuscated one too": (["for=198.51.100.1, for=_x"], PROXY),
+    "a trailing comma": (["for=198.51.100.1, "], "198.51.100.1"),
+    "empty elements": (["for=198.51.100.1, , for=10.0.0.2,,"], "198.51.100.1"),
     "for inside another value is none": (['host="x;for=1.1.1.1"'], PROXY),
     "an open quote": (['for="198.51.100.1'], PROXY),
     "nothing": ([], PROXY),
@@ -96,13 +112,13 @@ FORWARDED = {
 
 @pytest.mark.parametrize(("values", "address"), FORWARDED.values(), ids=FORWARDED)
 def test_the_standard_header_is_read_as_the_standard_says(values, address):
-    client_ip = TrustedProxies(["10.0.0.0/8"], header="Forwarded")
-    assert client_ip(request("Forwarded", values)) == address
+    trusted = TrustedProxies(["10.0.0.0/8"], header="Forwarded")
+    assert trusted(request("Forwarded", values)) == address
 
 
 def test_a_header_that_a_proxy_overwrites_can_be_named():
-    client_ip = TrustedProxies([PROXY], header="X-Real-Ip")
-    assert client_ip(request("X-Real-Ip", ["198.51.100.1"])) == "198.51.100.1"
+    trusted = TrustedProxies([PROXY], header="X-Real-Ip")
+    assert trusted(request("X-Real-Ip", ["198.51.100.1"])) == "198.51.100.1"
 
 
 def test_nobody_is_believed_who_is_no_trusted_proxy():
@@ -127,7 +143,7 @@ def test_a_peer_without_an_address_is_none():
 BAD_NETWORKS = {
     "a text": ("10.0.0.0/8", "list"),
     "none": ([], "list"),
-    "no network": (["proxy"], "no network"),
+    "no network": (["proxy"], "not a valid network"),
     "host bits": (["10.0.0.1/8"], "host bits"),
 }
 
@@ -147,3 +163,126 @@ HEADER = st.text(
 def test_no_header_raises_and_only_addresses_come_out(header, name):
     found = TrustedProxies(["0.0.0.0/0", "::/0"], name)(request(name, [header]))
     assert str(ip_address(found)) == found
+
+
+# -- Long chains ------
+
+EVERYTHING = ["0.0.0.0/0", "::/0"]
+KINDS = {"X-Forwarded-For": "{}", "Forwarded": "for={}"}
+every_kind = pytest.mark.parametrize(("name", "element"), KINDS.items(), ids=KINDS)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Collect the texts that are read as addresses."""
+    texts = []
+    original = client_ip._parsed
+    monkeypatch.setattr(client_ip, "_parsed", lambda text: texts.append(text) or original(text))
+    return texts
+
+
+@every_kind
+@pytest.mark.parametrize("blank", ["", " ", ", ,"], ids=repr)
+def test_of_a_long_chain_the_last_elements_are_read(read, name, element, blank):
+    nodes = [f"10.0.{number // 250}.{number % 250}" for number in range(5_000)]
+    chain = f",{blank}".join(map(element.format, nodes))
+    address = TrustedProxies(["10.0.0.0/8"], name)(request(name, [chain]))
+    assert address == nodes[-MAX_ELEMENTS]
+    assert len(read) <= 3 * MAX_ELEMENTS
+
+
+@every_kind
+def test_of_long_elements_no_more_than_the_limit_is_read(read, name, element):
+    node = element.format("10.0.0.1") + " " * 90
+    TrustedProxies(EVERYTHING, name)(request(name, [",".join([node] * 600)]))
+    assert sum(len(text) for text in set(read)) <= MAX_LENGTH
+    assert len(read) <= 2 * MAX_LENGTH / len(node) + 1
+
+
+@every_kind
+@pytest.mark.parametrize("junk", [",", '"', ";", "\\", "x", ',"', "for=", ' "; ,'], ids=repr)
+def test_nothing_is_read_left_of_the_limit(name, element, junk):
+    chain = junk * (60_000 // len(junk)) + "," + element.format("198.51.100.1")
+    trusted = TrustedProxies([PROXY], name)
+    assert trusted(request(name, [chain])) == "198.51.100.1"
+    everything = TrustedProxies(EVERYTHING, name)
+    ip_address(everything(request(name, [chain])))
+
+
+@every_kind
+def test_an_address_that_the_limit_cuts_is_not_read(name, element):
+    last = "," + element.format("10.0.0.2").rjust(MAX_LENGTH - len("1.1.1.1") - 1)
+    chain = element.format("91.1.1.1") + last
+    # The limit is between the 9 and the 1.
+    assert chain[-MAX_LENGTH:].startswith("1.1.1.1,")
+    assert TrustedProxies(EVERYTHING, name)(request(name, [chain])) != "1.1.1.1"
+
+
+# -- Warnings ------
+
+
+@pytest.fixture
+def warned(monkeypatch, caplog):
+    """Return the warnings of a process that begins now."""
+    monkeypatch.setattr(log, "_logged", set())
+    caplog.set_level(logging.WARNING, "tcaptcha_middleware")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+PRIVATE = ["172.18.0.2", "10.1.2.3", "192.168.0.9", "127.0.0.1", "::1", "fd00::1", "100.64.1.1"]
+FORWARDED_FOR = (("X-Forwarded-For", "203.0.113.9"),)
+
+
+@pytest.mark.parametrize("peer", [*PRIVATE, "::ffff:10.0.0.1"])
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+def test_a_private_peer_that_forwards_is_reported_once(runner, peer, warned):
+    guard = Guard(["POST /login"], FakeVerifier())
+    exchange = Exchange(headers=(*PAIR, *FORWARDED_FOR), peer=peer)
+    for _ in range(3):
+        runner(guard, exchange)
+    (message,) = warned()
+    assert f'TrustedProxies(["{peer}"])' in message
+
+
+PAIR = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
+NOT_REPORTED = {
+    "no header": (request("X-Real-Ip", ["1.1.1.1"], "172.18.0.2"), client_ip.peer_address),
+    "a public peer": (
+        request("X-Forwarded-For", ["1.1.1.1"], "8.8.8.8"),
+        client_ip.peer_address,
+    ),
+    "no address": (
+        request("X-Forwarded-For", ["1.1.1.1"], "testclient"),
+        client_ip.peer_address,
+    ),
+    "proxies that are named": (
+        request("X-Forwarded-For", ["1.1.1.1"], PROXY),
+        TrustedProxies([PROXY]),
+    ),
+    "a peer that is not trusted": (request("X-Other", [], "8.8.8.8"), TrustedProxies([PROXY])),
+}
+
+
+@pytest.mark.parametrize(("head", "find"), NOT_REPORTED.values(), ids=NOT_REPORTED)
+def test_other_requests_are_not_reported(head, find, warned):
+    find(head)
+    assert warned() == []
+
+
+@pytest.mark.parametrize("peer", [PROXY, "unix"])
+def test_a_trusted_proxy_that_forwards_nothing_is_reported_once(peer, warned):
+    trusted = TrustedProxies([PROXY, "unix"], "X-Real-Ip")
+    for _ in range(3):
+        trusted(request("X-Forwarded-For", ["1.1.1.1"], peer))
+    (message,) = warned()
+    assert peer in message
+    assert "X-Real-Ip" in message
+    assert "waitress" in message
+    # Another header may be missing for another reason.
+    TrustedProxies([PROXY])(request("X-Real-Ip", ["1.1.1.1"]))
+    assert len(warned()) == 2
+
+
+def test_networks_for_documentation_are_not_private():
+    assert not client_ip._is_private("203.0.113.7")
+    assert ip_network("203.0.113.0/24").is_private

@@ -28,6 +28,7 @@ FLOORS = [
         "health.budget",
         "health.slots",
         "deadlines",
+        "operations.log",
         "scoped",
         "resilience.limits",
         "timeouts",
@@ -43,7 +44,7 @@ FLOORS = [
         "verifiers.streams",
         "verifiers.workers",
     },
-    {"matching.paths", "operations.log"},
+    {"matching.paths"},
     {
         "replay.fingerprint",
         "replay.evictions",

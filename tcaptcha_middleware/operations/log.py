@@ -113,6 +113,38 @@ def unread_body(rule: Origin, content_type: str) -> None:
     )
 
 
+def private_peer(address: str) -> None:
+    """Warn once that a proxy's address is taken for every visitor's."""
+    if _first("private peer"):
+        message = (
+            "client_ip: the peer %s is private and sends X-Forwarded-For or Forwarded, so it "
+            "is a proxy, and its address is used for every visitor: set "
+            'client_ip=TrustedProxies(["%s"])'
+        )
+        logger.warning(message, address, address)
+
+
+def not_forwarded(peer: str, header: str) -> None:
+    """Warn once that a trusted proxy's address is taken for a visitor's."""
+    if _first(f"not forwarded: {header}"):
+        message = (
+            "client_ip: the trusted proxy %s sent no %s, so its own address is used: let it "
+            "send the header, or let the server keep it (waitress: trusted_proxy and "
+            "trusted_proxy_headers)"
+        )
+        logger.warning(message, peer, header)
+
+
+_logged: set[str] = set()
+
+
+def _first(key: str) -> bool:
+    if key in _logged:
+        return False
+    _logged.add(key)
+    return True
+
+
 def broken_hook(rule: Origin, hook: str, error: Exception) -> None:
     """Report a hook of the application that failed."""
     rule.rate_limit.log(
