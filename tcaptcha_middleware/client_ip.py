@@ -88,8 +88,9 @@ class TrustedProxies:
     Args:
         networks: Your proxies' addresses or networks, such as `"10.0.0.0/8"`; `"unix"` for
             peers on a Unix socket, whose address is empty.
-        header: The header that contains the chain: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239), or
-            a header with a single address that they overwrite, such as `"X-Real-Ip"`.
+        header: The header that contains the chain: `"X-Forwarded-For"`, `"Forwarded"`
+            (RFC 7239), or a header with a single address that they overwrite, such as
+            `"X-Real-Ip"`.
 
     Raises:
         ConfigurationError: If `networks` is empty or one of them is not valid.

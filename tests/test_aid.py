@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from base64 import b64decode
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tcaptcha_middleware import ConfigurationError, Page
 from tcaptcha_middleware.tencent import aid_encrypted as aid
 from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.testing.aid import Aid, AidCheck
 
 SECRET = "1234567891011121314151516"
 PLAIN = aid.plaintext(123456789, timestamp=1710144972, ttl=86400)
@@ -88,10 +90,43 @@ def opened(value):
     return AESGCM(aid.key(SECRET)).decrypt(raw[:12], raw[12:], b"user:alice")
 
 
-def test_a_fresh_value_is_of_two_seconds_ago(monkeypatch):
+LIFETIMES = {1: 61, 300: 360, 86_340: 86_400, 86_341: 86_400, 86_400: 86_400}
+
+
+@pytest.mark.parametrize(("ttl", "lifetime"), LIFETIMES.items(), ids=str)
+def test_a_fresh_value_is_backdated_by_a_minute_and_valid_longer(monkeypatch, ttl, lifetime):
     monkeypatch.setattr(time, "time", lambda: 1710144974.9)
-    value = aid.fresh(CAPTCHA, "gcm", 300, b"user:alice")
-    assert opened(value) == b"123456789&1710144972&300"
+    value = aid.fresh(CAPTCHA, "gcm", ttl, b"user:alice")
+    assert opened(value) == b"123456789&1710144914&%d" % lifetime
+
+
+@pytest.mark.parametrize("kind", aid.KINDS)
+@pytest.mark.parametrize(
+    ("ahead", "after", "error"),
+    [
+        (3, 0, None),
+        (59, 0, None),
+        (-3, 0, None),
+        (62, 0, "in the future"),
+        (0, 300, None),
+        (-3, 290, None),
+        (0, 302, "expired"),
+    ],
+    ids=str,
+)
+def test_the_emulator_accepts_a_value_of_a_clock_that_is_ahead(
+    monkeypatch, kind, ahead, after, error
+):
+    now = 1710144974.0
+    monkeypatch.setattr(time, "time", lambda: now + ahead)
+    value = aid.fresh(CAPTCHA, kind, 300)
+    monkeypatch.setattr(time, "time", lambda: pytest.fail("the check has a clock"))
+    check = partial(AidCheck(CAPTCHA, once=False).check, Aid(value, kind, ""), now + after)
+    if error is None:
+        check()
+    else:
+        with pytest.raises(ValueError, match=error):
+            check()
 
 
 @pytest.mark.parametrize("kind", aid.KINDS)

@@ -31,8 +31,9 @@ MAX_AAD = 96
 """How long additional data may be, in bytes: 128 characters in base64."""
 
 _KEY = 32
-# Tencent refuses a time in the future; two seconds are what clocks may differ by.
-_SKEW = 2
+# Tencent refuses a timestamp in the future. A clock that is not synchronised may be ahead by
+# some seconds, and then no visitor would be shown a captcha.
+_BACKDATED = 60
 
 
 def require_cryptography() -> None:
@@ -48,15 +49,19 @@ def require_cryptography() -> None:
 
 
 def fresh(captcha: Captcha, kind: Kind, ttl: int, aad: bytes = b"") -> str:
-    """Return a value of this moment. One value may be good for one use, so keep none.
+    """Return a value that is valid from now on. It may be valid for one use, so keep none.
+
+    It is backdated by a minute, because Tencent refuses a timestamp in the future, and valid
+    for a minute longer, as far as `MAX_TTL` allows.
 
     Args:
         captcha: The captcha's pair.
         kind: `"cbc"` or `"gcm"`.
-        ttl: How long it is good, in seconds.
+        ttl: How long it is valid from now on, in seconds.
         aad: Additional data of a `"gcm"` value.
     """
-    plain = plaintext(captcha.app_id, timestamp=int(time.time()) - _SKEW, ttl=ttl)
+    timestamp, lifetime = int(time.time()) - _BACKDATED, min(ttl + _BACKDATED, MAX_TTL)
+    plain = plaintext(captcha.app_id, timestamp=timestamp, ttl=lifetime)
     iv = os.urandom(KINDS[kind])
     if kind == "gcm":
         return gcm(captcha.app_secret_key, plain, iv=iv, aad=aad)
