@@ -42,6 +42,7 @@ class Body:
         self._connection = _connection(environ)
         self._hung_up = False
         self._kept: list[bytes] = []
+        self._start: int | None = None
         self._left = _length(environ)
 
     def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
@@ -58,6 +59,8 @@ class Body:
         """
         if self._left == 0:
             return b"", False
+        if not self._kept:
+            self._start = _position(self._input)
         size = _PIECE if self._left is None else min(_PIECE, self._left)
         piece = self._read_within(timeout if may_disconnect else None, size)
         self._kept.append(piece)
@@ -84,10 +87,22 @@ class Body:
             raise RequestBodyError("the client went away, or broke the framing") from error
 
     def replay(self, environ: Environ) -> None:
-        """Give the application an input that begins with what was read."""
-        if self._kept:
+        """Give the application an input that begins with what was read.
+
+        An input that can seek is put back instead, because it may be sent again: Flask's test
+        client does so with its own stream if a redirect is a 307 or 308.
+        """
+        if self._kept and not self._rewind():
             rest = BytesIO() if self._left == 0 else self._input
             environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
+
+    def _rewind(self) -> bool:
+        if self._start is None:
+            return False
+        try:
+            return bool(self._input.seek(self._start) == self._start)
+        except Exception:
+            return False
 
     def behind(self, answer: Iterable[bytes]) -> Iterable[bytes]:
         """Return a refusal that ends the connection, if that was hung up on, behind itself."""
@@ -156,6 +171,14 @@ class _Input:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
+
+
+def _position(stream: Any) -> int | None:
+    """Return where a stream is, or None if it cannot seek; few servers have one that can."""
+    try:
+        return stream.tell() if stream.seekable() else None
+    except Exception:
+        return None
 
 
 def _length(environ: Environ) -> int | None:

@@ -12,6 +12,8 @@ from wsgiref.validate import validator
 
 import pytest
 from adapters import Exchange, call_wsgi, environ_of
+from flask import Flask, redirect
+from flask import request as flask_request
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -523,3 +525,92 @@ async def asgi_app(scope, receive, send):
 def test_an_asgi_application_is_told_to_take_the_other_face(app):
     with pytest.raises(ConfigurationError, match="use TCaptchaMiddleware"):
         TCaptchaWSGIMiddleware(app, Guard(["POST /login"], FakeVerifier()))
+
+
+def flask_app():
+    app = Flask(__name__)
+
+    @app.post("/old")
+    def old():
+        return redirect("/new", int(flask_request.args["status"]))
+
+    @app.post("/new")
+    def new():
+        return flask_request.form.to_dict()
+
+    return app
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
+def test_flasks_test_client_sends_the_body_again_after_a_redirect(status, kind):
+    app = flask_app()
+    app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, Guard(["POST /old"], FakeVerifier()))
+    fields = {"ticket": "tr03good", "randstr": "@r", "more": "x" * 5000}
+    response = app.test_client().post(
+        f"/old?status={status}", data=fields, content_type=kind, follow_redirects=True
+    )
+    assert response.json == fields
+
+
+class Input(io.BytesIO):
+    """An input that begins in the middle of a stream."""
+
+    def __init__(self, body):
+        super().__init__(b"before" + body)
+        self.seek(6)
+
+
+def failing(*_):
+    raise OSError
+
+
+INPUTS = {
+    "seeks": ({}, True),
+    "says that it cannot seek": ({"seekable": lambda: False}, False),
+    "cannot say whether": ({"seekable": failing}, False),
+    "does not know where it is": ({"tell": failing}, False),
+    "fails to seek": ({"seek": failing}, False),
+    "seeks elsewhere": ({"seek": lambda _: 0}, False),
+}
+
+
+@pytest.mark.parametrize(("broken", "is_own"), INPUTS.values(), ids=INPUTS)
+@pytest.mark.parametrize("more", [b"", b"&more=" + b"x" * 5000], ids=["short", "long"])
+def test_an_input_that_can_seek_is_handed_on_where_it_was(broken, is_own, more):
+    stream, seen = Input(PAIR + more), []
+    for name, value in broken.items():
+        setattr(stream, name, value)
+    environ = environ_of(Exchange(headers=(FORM,), pieces=(PAIR + more,))) | {
+        "wsgi.input": stream
+    }
+
+    def use(environ):
+        seen.append(
+            (environ["wsgi.input"] is stream, environ["wsgi.input"].read(len(PAIR + more)))
+        )
+
+    app = TCaptchaWSGIMiddleware(app_with(use), Guard(["/login"], FakeVerifier()))
+    app(environ, lambda *_: None)
+    assert seen == [(is_own, PAIR + more)]
+
+
+def test_an_input_that_can_seek_keeps_to_the_protocol():
+    seen = []
+    inner = validator(app_with(lambda environ: seen.append(environ["wsgi.input"].read(100))))
+    app = TCaptchaWSGIMiddleware(inner, Guard(["/login"], FakeVerifier()))
+    # Without a validator around the gate, whose own input cannot seek.
+    answer = app(environ_of(Exchange(headers=(FORM,), pieces=(PAIR,))), lambda *_: print)
+    assert list(answer) == [b""]
+    answer.close()
+    assert seen == [PAIR]
+
+
+def test_an_input_is_put_back_for_a_refusal_too():
+    stream = Input(b"ticket=a")
+    environ = environ_of(Exchange(headers=(FORM,), pieces=(b"ticket=a",))) | {
+        "wsgi.input": stream
+    }
+    guard = Guard(["/login"], FakeVerifier())
+    TCaptchaWSGIMiddleware(app_with(print), guard)(environ, lambda *_: None)
+    assert stream.read() == b"ticket=a"
