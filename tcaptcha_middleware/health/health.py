@@ -131,7 +131,7 @@ class Health:
             try:
                 self._on_change(old, new)
             except Exception as error:
-                log.broken_hook(type(self._verifier).__name__, "on_change", error)
+                log.on_change_failed(self._verifier, error)
         # A line that a failure was logged is followed by one that the service is up again.
         logs = self._is_logged if new is State.UP else self._lines[new].spend(self._clock())
         if logs:

@@ -3,10 +3,10 @@
 Takes the outcomes of verifications and probes, and a clock. It makes no call, starts no thread
 and never waits.
 
-    up ------- a verification failed ------------------------> suspect
-    suspect -- two probes failed, and nothing was answered --> down
-    down ----- no fresh evidence ----------------------------> suspect
-    any ------ an answer to a verification or a probe -------> up
+    up ------- a verification or a probe failed -----------------------> suspect
+    suspect -- two probes failed, and nothing was answered meanwhile --> down
+    down ----- the last failed probe is old ---------------------------> suspect
+    any ------ a verification or a probe was answered -----------------> up
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ FRESH = 4.6
 UNANSWERED = 0.7
 """Seconds without an answer after which verifications under way request a probe."""
 SLOW = 1.0
-"""Seconds after which a probe that fails may have waited behind our own verifications, …"""
-LOADED = 10.0
-"""… also behind those given up in so many seconds, which the service may still work on."""
+"""Seconds after which a failed probe may have waited behind verifications given up before, …"""
+STALE = 10.0
+"""… in so many seconds: the service may still have been working on them."""
 IDLE = 120.0
 """Seconds without a visitor after which probing ends."""
 BEGINS_WITHIN = 2.0
@@ -126,7 +126,7 @@ class Monitor:
         self._first_failure = self._last_failure = -inf
         # Verifications.
         self.under_way = 0
-        self._loaded_at = -inf
+        self._given_up: deque[float] = deque(maxlen=FLOOR + 1)
         self._answered_at = self._unanswered_since = -inf
         self._failing_since: float | None = None
         self._visited_at = -inf
@@ -162,8 +162,6 @@ class Monitor:
             elif now - self._unanswered_since > UNANSWERED:
                 self._is_wanted = True
             self.under_way += 1
-            if self.under_way > FLOOR:
-                self._loaded_at = now
             self._visited_at = now
             if now > self._due:
                 self._due = inf
@@ -175,10 +173,6 @@ class Monitor:
         """Learn from how the verification ended."""
         now = self._clock()
         with self._lock:
-            if self.under_way > FLOOR:
-                self._loaded_at = now
-            # A fork may have reset the count while a request of its parent was under way.
-            self.under_way = max(0, self.under_way - 1)
             if isinstance(error, (OutageError, TimeoutError)):
                 self._verification_failed(error, now)
             elif error is None or (isinstance(error, VerifierError) and error.answered):
@@ -189,7 +183,10 @@ class Monitor:
                     self._recover(now)
                 if self._slots.is_cut:
                     self._slots.grow()
-            # Any other error is local or unclear, or the client has gone: it proves nothing.
+            elif not isinstance(error, Exception):
+                self._given_up.append(now)  # cancelled: proves nothing, like all other errors
+            # A fork may have reset the count while a request of its parent was under way.
+            self.under_way = max(0, self.under_way - 1)
         if self.notices or self._is_wanted:
             self._react()
 
@@ -213,7 +210,8 @@ class Monitor:
             if self._has_thread or not (self._is_wanted or not self.is_up):
                 return False
             self._has_thread = True
-            self._due = max(self._clock(), self._next_at) + BEGINS_WITHIN
+            if self._due == inf:  # an earlier thread may have failed to start
+                self._due = max(self._clock(), self._next_at) + BEGINS_WITHIN
             return True
 
     def thread_ended(self) -> None:
@@ -261,10 +259,12 @@ class Monitor:
         with self._lock:
             now = self._clock()
             self._end_probe()
-            loaded = LOADED if now - self._began > SLOW else 0.0
-            is_loaded = self.under_way > FLOOR or self._began - self._loaded_at < loaded
-            if connected and is_loaded:
-                self._slots.cut()
+            load = self.under_way
+            if now - self._began > SLOW:
+                load += sum(time > self._began - STALE for time in self._given_up)
+            if connected and load > FLOOR:
+                # If nothing was answered meanwhile, it still works on what was given up.
+                self._slots.cut(FLOOR if self._answered_at > self._began else 1)
             else:
                 self.failure = reason
                 self._count_failure(now)
@@ -281,9 +281,10 @@ class Monitor:
     # -- Transitions, with the lock held ------
 
     def _verification_failed(self, error: Exception, now: float) -> None:
-        is_slow = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
-        if is_slow and self._loaded_at == now:
-            self._slots.halve(now)
+        if any(isinstance(each, TimeoutError) for each in (error, error.__cause__)):
+            self._given_up.append(now)
+            if self.under_way > FLOOR:
+                self._slots.halve(now)
         self.is_up = False
         self._is_wanted = True
         if self._failing_since is None:
@@ -314,6 +315,7 @@ class Monitor:
         self._is_wanted = False
         self._down_until = self._first_failure = self._last_failure = -inf
         self._voids = 0
+        self._due = inf
         self._next_at = min(self._next_at, now + INTERVAL * max(JITTER))
         self._announce(now)
 

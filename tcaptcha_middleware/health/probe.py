@@ -106,9 +106,9 @@ class Prober:
 
     def _judge(self, attempt: Attempt, late: float) -> None:
         if attempt.failure is not None and late <= STALL:
-            # A verifier that does not say if it was connected may have met our own load.
-            connected = getattr(attempt.failure, "connected", True)
-            self._monitor.probe_failed(str(attempt.failure), connected=connected)
+            # Without knowing, assume a connection that waited behind our own load.
+            connected = getattr(attempt.failure, "connected", None)
+            self._monitor.probe_failed(str(attempt.failure), connected=connected is not False)
         elif not attempt.is_answered:
             self._monitor.probe_void()
 

@@ -149,9 +149,9 @@ class Slots:
             self._is_narrow = is_narrow
             self._resize(self._allowed)
 
-    def cut(self) -> None:
-        """Lower the limit to `FLOOR`; it grows from there."""
-        self._resize(FLOOR)
+    def cut(self, limit: float) -> None:
+        """Lower the limit; it grows from there."""
+        self._resize(min(limit, self._allowed))
 
     def halve(self, now: float) -> None:
         """Halve the limit after a timeout under load, at most once a second.
@@ -161,7 +161,7 @@ class Slots:
         """
         if now - self._halved_at >= 1:
             self._halved_at = now
-            self._resize(max(FLOOR, self._allowed / 2))
+            self.cut(max(FLOOR, self._allowed / 2))
 
     def grow(self) -> None:
         """Raise the limit by one for each round of answers (additive increase, RFC 5681)."""

@@ -269,6 +269,12 @@ def health_changed(verifier: object, old: str, new: str, reason: str, unlogged: 
         logger.log(level, "%s: the service is up again", name)
 
 
+def on_change_failed(verifier: object, error: Exception) -> None:
+    """Report a hook for changes of the health that failed."""
+    name, text = type(verifier).__name__, "".join(traceback.format_exception(error))
+    logger.error("%s: the hook for changes of its health failed\n%s", name, text)
+
+
 def probe_void(verifier: object, reason: object) -> None:
     """Report a probe that proved nothing."""
     logger.debug("%s: a probe proved nothing: %s", type(verifier).__name__, reason)
