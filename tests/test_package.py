@@ -19,82 +19,24 @@ import tcaptcha_middleware
 PACKAGE = Path(str(files(tcaptcha_middleware)))
 ROOT = Path(__file__).parent.parent
 
-# Each module imports from lower floors only.
-FLOORS = [
-    {"errors", "extras", "models"},
-    {"browser", "replay", "extraction", "matching", "operations", "resilience", "tencent"},
-    {
-        "health",
-        "health.budget",
-        "health.slots",
-        "deadlines",
-        "operations.log",
-        "scoped",
-        "resilience.limits",
-        "timeouts",
-        "verifiers.idle",
-    },
-    {"health.monitor"},
-    {"client_ip", "validation", "responses", "effects", "types"},
-    {
-        "tencent.credentials",
-        "tencent.disaster",
-        "tencent.environment",
-        "tencent.signing",
-        "verifiers.streams",
-        "verifiers.workers",
-    },
-    {"matching.paths"},
-    {
-        "replay.fingerprint",
-        "replay.evictions",
-        "replay.memory",
-        "replay.monitor",
-        "replay.redis_clients",
-        "tencent.aid_encrypted",
-        "tencent.codes",
-    },
-    {"matching.patterns", "mounts", "operations.events", "operations.switch"},
-    {"matching.patterns", "operations.events", "operations.switch", "replay.redis"},
-    {
-        "matching.tree",
-        "tencent.actions",
-        "extraction.pairs",
-        "watchdog",
-        "resilience.upstream",
-        "verifiers.api_key",
-        "verifiers.shortage",
-    },
-    {"matching.matcher", "tencent.api", "verifiers.dialing", "wsgi_body"},
-    {"extraction.parsers", "browser.page", "tencent.scripts", "verifiers.lines"},
-    {"extraction.sources", "verifiers.pools"},
-    {"settings", "verifiers.clients"},
-    {"browser.captcha", "browser.module", "browser.navigation"},
-    {"browser.csp"},
-    {"browser.challenge"},
-    {"extraction.extractor"},
+# Folders and root modules, from the lowest layer up; each imports from lower layers only.
+LAYERS = [
+    {"deadlines", "errors", "extras", "models", "scoped", "timeouts"},
+    {"client_ip", "matching", "operations", "responses", "types", "validation"},
+    {"health", "mounts", "replay", "tencent", "watchdog"},
+    {"effects", "wsgi_body"},
+    {"extraction", "verifiers"},
+    {"settings"},
     {"rules"},
-    {"browser.endpoints", "operations.enforcement", "strictness"},
-    {"answers"},
-    {"verification"},
-    {"guard", "verifiers.tencent", "verifiers.sdk", "verifiers.threads", "verifiers"},
+    {"browser", "strictness"},
+    {"flow", "guard"},
     {"asgi", "wsgi"},
-    {"decision"},
-    {"testing.fake", "testing.serving", "testing.wire"},
-    {"testing.answers"},
-    {"testing.ledger"},
-    {"testing.aid", "testing.exchange", "testing.words"},
-    {"testing.challenges", "testing.orders", "testing.script"},
-    {"testing.pages"},
-    {"testing.emulator"},
-    {"testing"},
-    {"demo", "demo.journal", "demo.steering"},
-    {"demo.story"},
-    {"demo.site"},
+    {"decision", "testing"},
+    {"demo"},
     {"cli"},
     {"__init__", "__main__"},
 ]
-FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 
 def name_of(file):
@@ -113,14 +55,23 @@ def imports(file):
             yield from (name if name in MODULES else inner for name in names)
 
 
+def layer_of(module):
+    return LAYER[module.partition(".")[0]]
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_imports_from_lower_floors_only(module):
-    climbing = [name for name in imports(MODULES[module]) if FLOOR[name] >= FLOOR[module]]
-    assert climbing == []
+def test_every_module_imports_from_lower_layers_or_its_own_folder(module):
+    folder = module.partition(".")[0]
+    upward = [
+        name
+        for name in imports(MODULES[module])
+        if name.partition(".")[0] != folder and layer_of(name) >= layer_of(module)
+    ]
+    assert upward == []
 
 
-def test_no_floor_names_a_module_that_is_gone():
-    assert FLOOR.keys() == MODULES.keys()
+def test_every_folder_and_root_module_has_a_layer():
+    assert LAYER.keys() == {module.partition(".")[0] for module in MODULES}
 
 
 def foreign(file):
