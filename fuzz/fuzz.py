@@ -9,15 +9,23 @@ and asserts what has to hold for each input there is.
 from __future__ import annotations
 
 import json
+import logging
 import posixpath
 import sys
 from ipaddress import ip_address
+from itertools import repeat
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 import atheris
 
+sys.path.append(str(Path(__file__).parent.parent / "tests/support"))
+
 with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipart"]):
+    from health_simulation import Service, Simulation
+
     from tcaptcha_middleware import RequestInfo, TrustedProxies, sources
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.extraction.extractor import Extractor
@@ -431,8 +439,42 @@ def _is_proof(response: dict[str, object]) -> bool:
     return "Error" not in response and type(code) is int and code == 1 and harmless
 
 
+# -- Delays that a client causes ------
+
+# Warnings about verifications that fail, which is what happens here.
+logging.getLogger("tcaptcha_middleware").disabled = True
+_CAPACITIES = [inf, inf, 200, 50]
+_TIMEOUTS = [0.3, 1.0, 5.0, 10.0]
+_RATES = [1, 5, 60, 400]
+
+
+def delay(data: bytes) -> None:
+    """No stop of the process, blocked event loop or flood of visitors is an outage."""
+    given = _Bytes(data)
+    run = Simulation(
+        Service(latency=given.byte() / 500, capacity=_CAPACITIES[given.byte() % 4]),
+        timeout=_TIMEOUTS[given.byte() % 4],
+        stops=_windows(given),
+        blocks=_windows(given),
+        seed=given.byte(),
+    )
+    run.arrive(1, 0, 30)
+    for _ in repeat(None, given.byte() % 4):
+        rate, begin, length = _RATES[given.byte() % 4], given.byte() / 12, given.byte() / 128
+        kind = "disaster" if given.byte() % 2 else "honest"
+        run.arrive(rate, begin, begin + length, kind)
+    run.run(60)
+    assert not run.went_down
+    assert run.count("let in") + run.count("let in", kind="disaster") == 0
+
+
+def _windows(given: _Bytes) -> list[tuple[float, float]]:
+    begins = [given.byte() / 10 for _ in range(given.byte() % 6)]
+    return [(begin, begin + (given.byte() + 1) / 32) for begin in begins]
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (extraction, head, target, address, answer)
+    one.__name__: one for one in (extraction, head, target, address, answer, delay)
 }
 
 
