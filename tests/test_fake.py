@@ -53,6 +53,20 @@ def test_both_colours_share_script_and_memory():
     assert fake.tickets == [TICKET, OTHER, TICKET]
 
 
+def test_a_fake_that_is_not_up_answers_neither_verifications_nor_probes():
+    fake = FakeVerifier(1, 9)
+    fake.probe(2.0)
+    fake.is_up = False
+    for call in (lambda: fake.verify(TICKET), lambda: fake.probe(2.0)):
+        with pytest.raises(OutageError, match="down"):
+            call()
+    with pytest.raises(OutageError):
+        asyncio.run(fake.averify(TICKET))
+    fake.is_up = True
+    assert [fake.verify(TICKET).code for _ in range(2)] == [1, 9]
+    assert len(fake.tickets) == 4
+
+
 def test_each_outcome_is_said_once_however_many_ask_at_a_time():
     fake = FakeVerifier(*range(500), -1)
     with ThreadPoolExecutor(16) as threads:

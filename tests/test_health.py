@@ -20,6 +20,7 @@ from tcaptcha_middleware.health import monitor as monitor_module
 from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.health.monitor import State
+from tcaptcha_middleware.health.probe import start_daemon
 from tcaptcha_middleware.testing import FakeVerifier
 
 UP, SUSPECT, DOWN = State
@@ -128,37 +129,49 @@ def quick(monkeypatch):
         monkeypatch.setattr(monitor_module, name, seconds)
 
 
-def probing_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "tcaptcha health"]
+class Threads(list[threading.Thread]):
+    """Starts threads, and remembers them."""
+
+    def start(self, run) -> None:
+        self.append(start_daemon(run))
+
+    @property
+    def alive(self) -> int:
+        return sum(thread.is_alive() for thread in self)
 
 
 def test_a_thread_probes_while_the_service_is_not_up_and_ends_then(quick):
-    verifier, changes = FakeVerifier(), []
-    health = Health(verifier, 8, on_change=lambda *change: changes.append(change))
+    verifier, threads, changes = FakeVerifier(), Threads(), []
+    health = Health(
+        verifier,
+        8,
+        start_thread=threads.start,
+        on_change=lambda *change: changes.append(change),
+    )
     assert verify(health, verifier)
-    assert probing_threads() == []
+    assert threads == []
     verifier.is_up = False
     assert not verify(health, verifier)
     until(lambda: health.state is DOWN)
-    assert len(probing_threads()) >= 1
-    assert all(thread.daemon for thread in probing_threads())
+    assert threads.alive >= 1
+    assert all(thread.daemon for thread in threads)
     verifier.is_up = True
     until(lambda: health.state is UP)
-    until(lambda: probing_threads() == [])
+    until(lambda: threads.alive == 0)
     assert changes == [(UP, SUSPECT), (SUSPECT, DOWN), (DOWN, UP)]
 
 
 def test_one_thread_probes_however_many_visitors_fail(quick):
-    verifier = FakeVerifier()
+    verifier, threads, most = FakeVerifier(), Threads(), []
     verifier.is_up = False
-    health = Health(verifier, 8)
-    most = []
+    health = Health(verifier, 8, start_thread=threads.start)
     for _ in range(50):
         verify(health, verifier)
-        most.append(len(probing_threads()))
+        # The thread, and the probe that it runs in another one.
+        most.append(threads.alive)
     assert max(most) <= 2
     health.close()
-    until(lambda: probing_threads() == [])
+    until(lambda: threads.alive == 0)
 
 
 def test_a_child_process_inherits_no_lock_and_no_thread():

@@ -157,10 +157,12 @@ class Attempt:
             self.is_running = False
 
 
-def start_daemon(run: Callable[[], None]) -> None:
-    """Run a function in a daemon thread, which does not keep the interpreter from exiting.
+def start_daemon(run: Callable[[], None]) -> threading.Thread:
+    """Start a function in a daemon thread, which does not keep the interpreter from exiting.
 
     Raises:
         RuntimeError: If the system has no more threads, or the interpreter exits.
     """
-    threading.Thread(target=run, name="tcaptcha health", daemon=True).start()
+    thread = threading.Thread(target=run, name="tcaptcha health", daemon=True)
+    thread.start()
+    return thread
