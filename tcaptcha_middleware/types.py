@@ -1,4 +1,4 @@
-"""Protocols that verifiers and replay stores implement. No code of its own.
+"""Protocols that verifiers and replay stores implement; no other code.
 
 A class needs the methods of one protocol only: the sync one for WSGI, the async one for ASGI.
 """
@@ -26,7 +26,7 @@ class SyncVerifier(Protocol):
 
         Raises:
             OutageError: If the vendor does not answer. A `TimeoutError` counts as one.
-            VerifierError: If there is no verdict for another reason.
+            VerifierError: If the verification fails for another reason.
         """
         ...
 

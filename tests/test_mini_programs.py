@@ -271,6 +271,20 @@ def test_while_the_replay_store_is_down_web_tickets_are_verified(runner):
     assert runner(guard, exchange).code == ALLOWED
 
 
+@every_face
+def test_a_full_store_refuses_mini_program_tickets_alone(runner):
+    store = MemoryReplayStore(1, single_process=True)
+    store.clear()
+    store.claim("made up", "t", 60)
+    guard = guard_of(FakeVerifier(action=MINI_PROGRAM), replay_store=store)
+    assert runner(guard, Exchange(headers=(HEAD,))).status == 503
+    exchange = Exchange(target="/web", headers=(HEAD, *randstr(R)))
+    assert runner(guard, exchange).code == ALLOWED
+    store.clear()
+    assert runner(guard, Exchange(headers=(HEAD,))).code == ALLOWED
+    store.clear()
+
+
 # -- Against the emulator ------
 
 

@@ -317,7 +317,7 @@ BAD = {
     ),
     "a client that waits for ever": (
         lambda: {"client": Redis(socket_timeout=None, retry=ONCE)},
-        "client has no socket_timeout",
+        "client waits for ever",
     ),
     "a client that retries": (
         lambda: {"client": Redis(socket_timeout=1, retry=Retry(NoBackoff(), 3))},

@@ -1,1 +1,1 @@
-"""Claims: who may spend a ticket. Each store keeps hashes, and never a ticket."""
+"""Replay stores: each lets a ticket be used once. They keep hashes, never tickets."""

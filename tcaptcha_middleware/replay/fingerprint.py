@@ -1,4 +1,4 @@
-"""What a ticket is known by, where the ticket itself must not be: its hash, and a short one."""
+"""Identify a ticket without revealing it: its hash, and the first characters of that."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def replay_key(ticket: Submission) -> str:
-    """Return the hash that stands for the pair in a replay store."""
-    # A lone surrogate is no ticket, and no error either.
+    """Return the key of the pair in a replay store: a hash."""
+    # A lone surrogate must not raise.
     text = f"{ticket.ticket}\n{ticket.randstr}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(text).hexdigest()
 
 
 def fingerprint(key: str) -> str:
-    """Return what a ticket's decisions are found by: the beginning of its claim key."""
+    """Return the first characters of a replay key, for logs and events."""
     return key[:12]

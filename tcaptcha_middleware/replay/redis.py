@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 # redis-py reads its own version from disk for each connection, to send it to the server, which
-# blocks the event loop. Older releases have no single option for both.
+# blocks the event loop. Older releases need two options.
 _HAS_DRIVER_INFO = "driver_info" in signature(AbstractConnection.__init__).parameters
 _NAMELESS = (
     {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
@@ -65,7 +65,7 @@ class RedisReplayStore:
     Args:
         url: The address: `"redis://127.0.0.1:6379/0"`, `"rediss://…"` or `"unix://…"`. For
             Redis Cluster, Sentinel or rotating credentials pass clients instead.
-        client: A `redis.Redis` or `redis.RedisCluster` of your own; yours to close.
+        client: A `redis.Redis` or `redis.RedisCluster`, which stays yours to close.
         async_client: The same of `redis.asyncio`, for ASGI on one event loop of asyncio.
             Without it, ASGI uses `client` in threads.
         timeout: How long to wait for the Redis at `url`, in seconds.
@@ -73,7 +73,7 @@ class RedisReplayStore:
 
     Raises:
         ConfigurationError: If the URL is not valid, `timeout` is not a number above 0, there is
-            not either a URL or a client, or a client retries commands or has no timeout.
+            not either a URL or a client, or a client retries commands or waits for ever.
     """
 
     def __init__(
@@ -238,5 +238,5 @@ async def _aexecute(client: Any, *command: Any, **options: Any) -> Any:
 
 
 def _by_node(answer: Any) -> Iterable[Any]:
-    # A cluster with one node, or a server that is no cluster, answers for itself.
+    # A single server, or a cluster of one node, returns its own answer only.
     return [answer] if "run_id" in answer else answer.values()

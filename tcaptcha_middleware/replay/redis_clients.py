@@ -26,7 +26,7 @@ def validate_client(name: str, client: Any) -> None:
         client: The client, or None.
 
     Raises:
-        ConfigurationError: If it is of another class, has no timeout, or retries commands.
+        ConfigurationError: If it is of another class, waits for ever, or retries commands.
     """
     if client is None:
         return
@@ -40,8 +40,8 @@ def validate_client(name: str, client: Any) -> None:
     options = client.get_connection_kwargs()
     if not options.get("socket_timeout"):
         raise ConfigurationError(
-            f"{name} has no socket_timeout, so a hung Redis would hang requests: create it "
-            "with socket_timeout=0.5"
+            f"{name} waits for ever, so a hung Redis would hang requests: create it with "
+            "socket_timeout=0.5"
         )
     attempts = getattr(client, "cluster_error_retry_attempts", 0)  # before redis-py 6
     retry = client.retry if isinstance(client, CLUSTERS) else options.get("retry")
