@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from itertools import repeat
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
@@ -31,7 +32,7 @@ with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipar
     from tcaptcha_middleware.extraction.extractor import Extractor
     from tcaptcha_middleware.extraction.sources import body_kind
     from tcaptcha_middleware.matching.patterns import Matcher, parse
-    from tcaptcha_middleware.settings import Settings
+    from tcaptcha_middleware.operations.log import RateLimit
     from tcaptcha_middleware.tencent.api import read_answer
 
 if TYPE_CHECKING:
@@ -153,7 +154,10 @@ def _pieces(body: bytes, cuts: bytes) -> list[bytes]:
 
 
 def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
-    extractor = Extractor(Settings(sources=[source]), needs_randstr=True)
+    rule = SimpleNamespace(name="fuzz", rate_limit=RateLimit())
+    extractor = Extractor(
+        [source], body_limit=65536, body_timeout=10.0, needs_randstr=True, rule=rule
+    )
     kind, request = body_kind(content_type) or "", RequestInfo("http", "POST", "/")
     try:
         parser = extractor.parser(kind, content_type, request)

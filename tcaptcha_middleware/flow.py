@@ -185,9 +185,10 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     try:
         if not gate.replay_monitor.may_ask(began):
             raise ReplayStoreError("skipped after several timeouts")
-        if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
-            raise ReplayStoreError("it evicts claims")
         claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
+        # Looked at after the claim, because a store may find out while it is called.
+        if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
+            raise ReplayStoreError("it may have lost claims")
     except Exception as error:
         failed_at = gate.clock()
         if failed_at - began >= _SLOW_STORE:  # one that fails at once delays no request

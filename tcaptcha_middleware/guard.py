@@ -56,7 +56,8 @@ class Guard(Settings):
             application knows it. What a FastAPI or Django application says about itself is
             read when a middleware wraps it.
         replay_store: Lets each ticket be used only once. In memory by default, for one
-            process; `RedisReplayStore` for several.
+            process; `RedisReplayStore` for several. Tickets of mini-programs need one of these
+            or `MemoryReplayStore(single_process=True)`.
         on_replay_store_error: What follows if the store fails: `"verify"` relies on Tencent,
             which refuses a second use too; `"deny"` refuses. Tickets of mini-programs are
             always refused, because Tencent may accept them twice.
@@ -234,6 +235,7 @@ class Guard(Settings):
 
     def close(self) -> None:
         """Close what verifiers and replay store opened; they open again when used again."""
+        self._end_probes()
         for resource in self._closable("close"):
             try:
                 resource.close()
@@ -242,11 +244,16 @@ class Guard(Settings):
 
     async def aclose(self) -> None:
         """Same as `close`, but awaited."""
+        self._end_probes()
         for resource in self._closable("aclose"):
             try:
                 await resource.aclose()
             except Exception as error:
                 log.cannot_close(resource, error)
+
+    def _end_probes(self) -> None:
+        for rule in self._rules:
+            rule.health.close()
 
     def _closable(self, name: str) -> list[Any]:
         resources = [self.replay_store, *(rule.verifier for rule in self._rules)]

@@ -181,7 +181,13 @@ class CompiledRule:
 
     def __post_init__(self) -> None:
         """Compute once what every request needs."""
-        extractor = Extractor(self.settings, needs_randstr=self.action.needs_randstr, rule=self)
+        extractor = Extractor(
+            self.settings.sources,
+            body_limit=self.settings.body_limit,
+            body_timeout=self.settings.body_timeout,
+            needs_randstr=self.action.needs_randstr,
+            rule=self,
+        )
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
         object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
         object.__setattr__(self, "extractor", extractor)
@@ -293,8 +299,7 @@ def compile_rules(
         own = verifier if rule.verifier is None else rule.verifier
         with _naming(name):
             check_verifier(own)
-            settings = rule.merged_with(guard)
-            _validate(pattern, settings, own, gate)
+            settings, action = rule.merged_with(guard), action_of(own)
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)
@@ -305,8 +310,11 @@ def compile_rules(
                 healths[id(own)] = Health(
                     own, gate.max_checks, clock=gate.clock, on_change=report
                 )
-            health, action = healths[id(own)], action_of(own)
-            compiled.append(CompiledRule(name, pattern, own, action, settings, health, gate))
+            compiled_rule = CompiledRule(
+                name, pattern, own, action, settings, healths[id(own)], gate
+            )
+            _validate(compiled_rule)
+            compiled.append(compiled_rule)
     check_names([rule.name for rule in compiled])
     return tuple(compiled)
 
@@ -317,23 +325,22 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
             gate.on_event(Event(name, "health", state, None, 0.0))
 
 
-def _validate(pattern: Pattern, settings: Settings, verifier: Verifier, gate: Gate) -> None:
-    check_findable(settings.sources, pattern.known_methods)
-    if not action_of(verifier).refuses_reuse:
-        validate_single_process(gate.replay_store)
-    kind = type(verifier).__name__
-    if settings.disaster_tickets == "allow" and not hasattr(verifier, "app_id"):
+def _validate(rule: CompiledRule) -> None:
+    verifier, settings = type(rule.verifier).__name__, rule.settings
+    check_findable(settings.sources, rule.pattern.known_methods)
+    if not rule.action.refuses_reuse:
+        validate_single_process(rule.gate.replay_store)
+    if settings.disaster_tickets == "allow" and not rule.app_id:
         raise ConfigurationError(
             "disaster_tickets can be allowed only if the captcha is known: "
-            f"{kind} has no app_id"
+            f"{verifier} has no app_id"
         )
     for name in ("on_unavailable", "disaster_tickets"):
-        can_probe = hasattr(verifier, "probe") or hasattr(verifier, "aprobe")
-        if getattr(settings, name) == "allow" and not can_probe:
+        if getattr(settings, name) == "allow" and not rule.health.can_probe:
             raise ConfigurationError(
-                f'{name}="allow" needs a verifier that can probe its service, and {kind} has '
-                "neither probe nor aprobe: only an outage established by probes may open the "
-                "gate. With an async httpx client, use proxy= or ssl_context= instead"
+                f'{name}="allow" needs a verifier that can probe its service, and {verifier} '
+                "has neither probe nor aprobe: only an outage established by probes may open "
+                "the gate. With an async httpx client, use proxy= or ssl_context= instead"
             )
 
 

@@ -57,18 +57,17 @@ class TCaptchaWSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        raw_path, script_name = _raw(environ, "PATH_INFO"), _raw(environ, "SCRIPT_NAME")
+        raw_path, root_path = _raw(environ, "PATH_INFO"), ""
+        mount = self._script_name
+        if environ.get("SCRIPT_NAME"):
+            script_name = _raw(environ, "SCRIPT_NAME").rstrip(b"/")
+            root_path, mount = script_name.decode("utf-8", "replace"), mount or script_name
         # The mount before the path, as ASGI has it; not if no slash separates them, because
         # together they would look like a plain path.
-        if raw_path.startswith(b"/"):
-            raw_path = (self._script_name or script_name) + raw_path
-        target = (
-            environ["REQUEST_METHOD"],
-            raw_path.decode("utf-8", "replace"),
-            raw_path,
-            script_name.decode("utf-8", "replace"),
-            self._mount,
-        )
+        if mount and raw_path.startswith(b"/"):
+            raw_path = mount + raw_path
+        path = raw_path.decode("utf-8", "replace")
+        target = environ["REQUEST_METHOD"], path, raw_path, root_path, self._mount
         route = self.guard.route(target, environ, ENVIRON_KEY)
         if route is None:
             return self.app(environ, start_response)

@@ -92,7 +92,8 @@ def test_what_is_in_the_scope_already_proves_nothing(rule, method, target):
 
 
 def test_a_decision_of_another_guard_does_not_count():
-    foreign = Allow("/login", coverage=Guard(["/login"], FakeVerifier()).match("GET", "/login"))
+    rule = Guard(["/login"], FakeVerifier()).match("POST", "/login")
+    foreign = Allow("/login", target=(rule, "POST", "/login"))
     assert send(Exchange(), tcaptcha=foreign)[0]["status"] == 403
 
 
@@ -526,7 +527,8 @@ def test_what_cannot_be_closed_is_left_alone():
 @pytest.mark.parametrize(("ticket", "randstr"), [("tr03\\good", ""), ("tr03\\good", "a")])
 def test_a_ticket_is_struck_out_however_it_was_printed(ticket, randstr, caplog):
     error = KeyError(ticket)
-    log.broken_verifier("/login", error, Submission(ticket, randstr, "203.0.113.7"))
+    rule = Guard(["/login"], FakeVerifier()).match("POST", "/login")
+    log.broken_verifier(rule, error, Submission(ticket, randstr, "203.0.113.7"))
     assert "good" not in caplog.text
     assert "KeyError: '[removed]'" in caplog.text
 

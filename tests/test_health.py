@@ -97,7 +97,7 @@ def test_a_requested_probe_finds_an_outage_without_a_verification():
 )
 def test_a_verifier_can_be_probed_if_it_has_a_method_for_it(methods, can_probe):
     runs = []
-    verifier = type("Verifier", (), dict.fromkeys(methods))()
+    verifier = type("Verifier", (), dict.fromkeys(methods, print))()
     health = Health(verifier, 8, start_thread=runs.append)
     assert health.can_probe is can_probe
     with pytest.raises(OutageError), health.verification:

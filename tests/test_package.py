@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
     {"deadlines", "errors", "extras", "models", "scoped", "timeouts"},
-    {"client_ip", "matching", "operations", "responses", "types", "validation"},
-    {"health", "mounts", "replay", "tencent", "watchdog"},
+    {"matching", "operations", "responses", "types", "validation"},
+    {"client_ip", "health", "mounts", "replay", "tencent", "watchdog"},
     {"effects", "wsgi_body"},
     {"extraction", "verifiers"},
     {"settings"},

@@ -6,6 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode
 
@@ -23,6 +24,7 @@ from tcaptcha_middleware.extraction.sources import (
     as_sources,
     body_kind,
 )
+from tcaptcha_middleware.operations.log import RateLimit
 from tcaptcha_middleware.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +49,16 @@ def part(name: str, value: str, more: str = "") -> bytes:
 END = b"--B--\r\n"
 
 
+def extractor_of(sources, *, body_limit=65536, needs_randstr=True):
+    return Extractor(
+        Settings(sources=sources).sources,
+        body_limit=body_limit,
+        body_timeout=10.0,
+        needs_randstr=needs_randstr,
+        rule=SimpleNamespace(name="POST /login", rate_limit=RateLimit()),
+    )
+
+
 def read(
     source: BodySource, content_type: str, *pieces: bytes, alone: bool = False
 ) -> PartialPair | type[RequestBodyError]:
@@ -57,7 +69,7 @@ def read(
 
 def reader(source: BodySource, content_type: str, *, needs_randstr: bool):
     """Return a parser, and a function that returns what the source finds in it."""
-    extractor = Extractor(Settings(sources=[source]), needs_randstr=needs_randstr)
+    extractor = extractor_of([source], needs_randstr=needs_randstr)
     kind, head = body_kind(content_type), request(("Content-Type", content_type))
     parser = extractor.parser(kind, content_type, head)
     return parser, lambda: extractor.find_in(kind, parser, head)[0]
@@ -294,7 +306,7 @@ def test_the_media_type_names_the_kind_of_body(content_type, kind):
 
 def steps_of(given_sources, given_request):
     """Return how many pieces of an endless body are read, and the reason that follows."""
-    extractor = Extractor(Settings(sources=given_sources, body_limit=10), needs_randstr=True)
+    extractor = extractor_of(given_sources, body_limit=10)
     flow, steps = extractor.extract(given_request, may_disconnect=True), 0
     try:
         next(flow)
@@ -461,7 +473,7 @@ RANDSTRS = [[], [""], ["r"], ["r", "s"]]
     "sources", [DEFAULT_SOURCES, [sources.Header()]], ids=["any", "header"]
 )
 def test_a_randstr_that_is_not_needed_changes_nothing(sources, randstrs):
-    extraction = Extractor(Settings(sources=sources), needs_randstr=False)
+    extraction = extractor_of(sources, needs_randstr=False)
 
     def found(*tickets):
         names = {"x-captcha-ticket": tickets, "x-captcha-randstr": randstrs}

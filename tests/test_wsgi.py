@@ -117,7 +117,8 @@ def test_what_is_in_the_environ_already_proves_nothing(rule, method, target):
 
 
 def test_a_decision_of_another_guard_does_not_count():
-    foreign = Allow("/login", coverage=Guard(["/login"], FakeVerifier()).match("GET", "/login"))
+    rule = Guard(["/login"], FakeVerifier()).match("POST", "/login")
+    foreign = Allow("/login", target=(rule, "POST", "/login"))
     assert send(Exchange(), **{"tcaptcha.decision": foreign})[0] == 403
 
 

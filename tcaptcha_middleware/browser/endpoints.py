@@ -83,13 +83,17 @@ class BrowserEndpoints:
                 f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
                 "has no app_id and script, or is for mini-programs"
             )
-        self._file = Module()
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
         self.paths: tuple[str, ...] = tuple(self._served)
 
     def _answers(self, path: str) -> dict[str, Callable[[RequestInfo], PlainResponse]]:
-        return {f"{path}/{MODULE}": self._module, f"{path}/settings.json": self._settings}
+        module = Module()
+
+        def answer(request: RequestInfo) -> PlainResponse:
+            return module(request) if request.method in _METHODS else _wrong_method()
+
+        return {f"{path}/{MODULE}": answer, f"{path}/settings.json": self._settings}
 
     def _shown(
         self, verifier: Verifier, sources: Sequence[Source]
@@ -108,9 +112,6 @@ class BrowserEndpoints:
         """
         inner = path.removeprefix(root_path.rstrip("/"))
         return self._served.get(path) or self._served.get(inner)
-
-    def _module(self, request: RequestInfo) -> PlainResponse:
-        return self._file(request) if request.method in _METHODS else _wrong_method()
 
     def _settings(self, request: RequestInfo) -> PlainResponse:
         if request.method not in _METHODS:

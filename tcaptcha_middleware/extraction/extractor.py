@@ -34,13 +34,13 @@ from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.operations import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.extraction.pairs import Pair
     from tcaptcha_middleware.extraction.parsers import BodyParser, FormFields
+    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import RequestInfo
-    from tcaptcha_middleware.settings import Settings
 
 
 # The adapters keep every piece, and each takes about 200 bytes however short it is. This many
@@ -56,16 +56,26 @@ class Extractor:
     read the body's kind are read, and have to agree.
 
     Args:
-        settings: The rule's settings.
+        sources: Where the pair may be.
+        body_limit: How much of a body is read, in bytes.
+        body_timeout: How long a client may take to send that much, in seconds.
         needs_randstr: Whether a ticket is valid only with its randstr; if not, its randstr is
             `""`, whatever was sent.
         rule: The rule, for the log.
     """
 
-    def __init__(self, settings: Settings, *, needs_randstr: bool, rule: log.Origin) -> None:
-        self._sources, self._rule = settings.sources, rule
-        self._heads = [source for source in settings.sources if isinstance(source, HeadSource)]
-        bodies = [source for source in settings.sources if isinstance(source, BodySource)]
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        body_limit: int,
+        body_timeout: float,
+        needs_randstr: bool,
+        rule: log.Origin,
+    ) -> None:
+        self._sources, self._rule = sources, rule
+        self._heads = [source for source in sources if isinstance(source, HeadSource)]
+        bodies = [source for source in sources if isinstance(source, BodySource)]
         self._forms = [source for source in bodies if isinstance(source, Form)]
         self._readers = {kind: [b for b in bodies if kind in b.kinds] for kind in KINDS}
         self._reads_bodies = bool(bodies)
@@ -77,8 +87,8 @@ class Extractor:
             "json": decode_plain_json if self._every else decode_json,
             "urlencoded": all_fields if self._every else partial(fields_named, names=names),
         }
-        self._limit, self._timeout = settings.body_limit, settings.body_timeout
-        self._pieces = _PIECES + settings.body_limit // _SHORT
+        self._limit, self._timeout = body_limit, body_timeout
+        self._pieces = _PIECES + body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
     def extract(self, request: RequestInfo, *, may_disconnect: bool) -> Flow[Pair | Reason]:

@@ -58,7 +58,9 @@ class Health:
         on_change: Callable[[State, State], object] | None = None,
         start_thread: Callable[[Callable[[], None]], object] = start_daemon,
     ) -> None:
-        self.can_probe: bool = hasattr(verifier, "probe") or hasattr(verifier, "aprobe")
+        self.can_probe: bool = any(
+            callable(getattr(verifier, name, None)) for name in ("probe", "aprobe")
+        )
         self.slots: Slots = Slots(max_checks)
         self._verifier = verifier
         self._clock = clock

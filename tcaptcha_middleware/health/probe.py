@@ -138,8 +138,9 @@ class Attempt:
     def run(self) -> None:
         """Call the verifier, and note what came of it."""
         try:
-            if hasattr(self._verifier, "probe"):
-                self._verifier.probe(self.limit)
+            probe = getattr(self._verifier, "probe", None)
+            if callable(probe):
+                probe(self.limit)
             else:
                 import asyncio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, TypeVarTuple
@@ -10,7 +11,6 @@ import anyio
 import anyio.to_thread
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.resilience.limits import Bulkhead
 from tcaptcha_middleware.scoped import PerProcess
 
 if TYPE_CHECKING:
@@ -23,6 +23,31 @@ Ts = TypeVarTuple("Ts")
 
 WORKERS = 256
 """How many there are at the most; as many as a guard has checks under way by default."""
+
+
+class Bulkhead:
+    """Bound how many calls are under way at once, so that waiting ones cannot pile up.
+
+    Args:
+        limit: How many.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Take a place; False where there is none."""
+        with self._lock:
+            if self._free == 0:
+                return False
+            self._free -= 1
+            return True
+
+    def leave(self) -> None:
+        """Give the place back."""
+        with self._lock:
+            self._free += 1
 
 
 class Workers(ThreadPoolExecutor):

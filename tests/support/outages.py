@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that stands still until it is set, and what would run probes meanwhile."""
 
     now = 1000.0
+
+    def __init__(self) -> None:
+        self.probing: list[object] = []
 
     def __call__(self) -> float:
         return self.now
@@ -34,7 +37,7 @@ def bring(guard: Guard, state: str) -> Clock:
                 rule.verifier,
                 rule.gate.max_checks,
                 clock=clock,
-                start_thread=lambda run: None,
+                start_thread=clock.probing.append,
             )
         object.__setattr__(rule, "health", health)
     for health in healths.values():
