@@ -63,7 +63,7 @@ def mount_of(app: object, mounted_at: str) -> str:
 
 def _fastapi_root_path(app: object) -> str:
     framework = _inner(app, _FASTAPI)
-    return "" if framework is None else str(framework.root_path).rstrip("/")
+    return str(getattr(framework, "root_path", "")).rstrip("/")
 
 
 def forced_script_name(app: object) -> str:

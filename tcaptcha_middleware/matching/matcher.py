@@ -13,6 +13,7 @@ from tcaptcha_middleware.matching.paths import (
     below,
     cleaned,
     fold,
+    has_extension,
     is_tame,
     is_too_odd,
     mounted,
@@ -36,6 +37,8 @@ Match = int | tuple[int, ...] | None
 _T = TypeVar("_T")
 _REMEMBERED = 2048
 _LONG = 512
+# What all readings of one target may have together, in characters.
+_MOST_TEXT = 64 * 1024
 _UNKNOWN = "any method that is not in METHODS"
 
 _logger = logging.getLogger("tcaptcha_middleware")
@@ -101,6 +104,7 @@ class Matcher:
             method: [n for n, pattern in enumerate(rules) if pattern.names(method)]
             for method in (*METHODS, _UNKNOWN)
         }
+        self._names_get = any("GET" in pattern.methods for pattern in rules)
         as_written = {rule.path[:end] for rule in rules for end in range(len(rule.path) + 1)}
         folded = {tuple(part and fold(part) for part in path) for path in as_written}
         self._mixes_case = len(folded) < len(as_written)
@@ -124,7 +128,9 @@ class Matcher:
         """
         method = method.strip().upper()
         raw_path = raw_path.partition(b"?")[0]  # Some servers leave the query in it.
-        mounts = [part.rstrip("/") for part in (mount, root_path) if part.rstrip("/")]
+        mounts = []
+        if mount or root_path:
+            mounts = [part for part in (mount.rstrip("/"), root_path.rstrip("/")) if part]
         readings = mounted(path, mounts) if is_tame(path, raw_path) else None
         if readings is None:
             touched = self._touched(method, path, raw_path, mounts)
@@ -132,8 +138,10 @@ class Matcher:
             touched = self._first_matches(method, readings)
         if touched is None:
             rules = self._by_method.get(method, self._by_method[_UNKNOWN])
-        else:
+        elif touched:
             rules = sorted(touched)
+        else:
+            return None  # Nearly always.
         if not rules or self._is_exempt(method, path, raw_path, mounts[:1]):
             return None
         return tuple(rules) if touched is None else self._strictest(method, rules)
@@ -145,25 +153,28 @@ class Matcher:
         which comes first. A rule for the full path counts too, unless it matches the own path
         as well: or a final `/**` would have a say about what other rules except from it.
         """
-        judges, matching = self._look_up(method, readings[0])
-        for path in readings[1:]:
-            judges |= self._look_up(method, path)[0] - matching
+        own, *others = readings
+        judges, matching = self._look_up(method, own)
+        for path in others:
+            judges |= self._look_up(method, path)[0] - matching.keys()
         return judges
 
-    def _look_up(self, method: str, path: str) -> tuple[set[int], set[int]]:
+    def _look_up(self, method: str, path: str) -> tuple[set[int], dict[int, Pattern]]:
         """Return which rules judge one path, and all that match it.
 
         These are the first that matches as written, the first in lower case, and the first
         without the last extension: routers may ignore both. A rule that names the extension
         itself was written for this path, so rules behind it that match either way have no say.
         """
-        parts, folded = _parts(path), _parts(fold(path))
+        folded = _parts(fold(path))
         matching = self._rules.find(method, folded)
-        exact = [n for n, pattern in matching.items() if pattern.is_written_as(parts)]
-        judges = self._first(matching.keys() - exact if self._mixes_case else matching)
-        judges.update(sorted(exact)[:1])
-        stem = folded[-1].rpartition(".")[0] if folded else ""
-        if stem:
+        judges = set[int]()
+        if matching:
+            parts = _parts(path)
+            exact = [n for n, pattern in matching.items() if pattern.is_written_as(parts)]
+            judges |= self._first(matching.keys() - exact if self._mixes_case else matching)
+            judges.update(sorted(exact)[:1])
+        if folded and "." in folded[-1] and (stem := folded[-1].rpartition(".")[0]):
             others = self._rules.find(method, [*folded[:-1], stem])
             others = _only_by_stem(method, others, matching)
             for number in self._first(others):
@@ -171,7 +182,7 @@ class Matcher:
                 _logger.debug("%s matches %r only without its extension", pattern, path)
                 judges.add(number)
             matching |= others
-        return judges, set(matching)
+        return judges, matching
 
     def _first(self, numbers: Collection[int]) -> set[int]:
         # If rules differ in letter case alone, the first in lower case may not be the one that
@@ -182,19 +193,22 @@ class Matcher:
         self, method: str, path: str, raw_path: bytes, mounts: Sequence[str]
     ) -> set[int] | None:
         """Return the rules that any reading of the target touches; None if it is too odd."""
-        texts = set()
+        texts = set[str]()
         for spelling in spellings(path, raw_path):
             for text in cleaned(spelling):
-                if is_too_odd(text):
-                    return None
                 texts.add(fold(text))
+                if is_too_odd(text) or sum(map(len, texts)) > _MOST_TEXT:
+                    return None
         prefixes = {fold(INVISIBLE.sub("", mount)) for mount in mounts} - {""}
         for prefix in prefixes:
             texts |= {text.partition(prefix)[2] for text in texts if prefix in text}
-        touched = self._rules.touch(method, texts, prefixes, stems=False)
-        if any("." in text for text in texts):
-            others = self._rules.touch(method, texts, prefixes, stems=True)
-            touched |= _only_by_stem(method, others, touched)
+        stems = any(map(has_extension, texts))
+        # Only the few rules for which it matters need two searches.
+        twice = stems and method in SAFE_METHODS
+        touched = self._rules.touch(method, texts, prefixes, stems=stems and not twice)
+        if twice and self._names_get:
+            by_stem = self._rules.touch(method, texts, prefixes, stems=True)
+            touched |= _only_by_stem(method, by_stem, touched)
         return set(touched)
 
     def _is_exempt(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.matching.paths import MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from tcaptcha_middleware.matching.patterns import Pattern
 
@@ -58,14 +58,15 @@ class Tree:
         nodes = [self.root]
         found: dict[int, Pattern] = {}
         for part in path:
+            children = []
             for node in nodes:
-                found |= node.below
-            nodes = [
-                child
-                for node in nodes
-                for child in (node.children.get(part), node.children.get(None))
-                if child is not None
-            ]
+                if node.below:
+                    found |= node.below
+                if (child := node.children.get(part)) is not None:
+                    children.append(child)
+                if (child := node.children.get(None)) is not None:
+                    children.append(child)
+            nodes = children
             if not nodes:
                 break
         for node in nodes:
@@ -109,23 +110,29 @@ def _reach(starts: set[Node], text: str, *, stems: bool) -> tuple[set[Node], set
     reached, nodes, ends = set(starts), set(starts), set[Node]()
     # A scheme or a host may come first, unless there is exactly one slash.
     opens = not text.startswith("/") or text.startswith("//")
-    runs = _PARENT.split("/" + text.lstrip("/"))
+    path = "/" + text.lstrip("/")
+    runs = _PARENT.split(path) if ".." in path else [path]
     for number, run in enumerate(runs):
         parameters, slash, rest = run.partition("/")
         if number:
             # `..` may lead to any node reached so far: to keep the depth would cost a product.
             # To a router that does not resolve it, it is a segment like others.
-            nodes = reached | _children(nodes, {None})
+            nodes = reached | _children(nodes, [None])
             reached |= nodes
             if parameters:
                 ends |= nodes
         while slash and nodes:
             part, slash, rest = rest.partition("/")
+            if part.isalnum() and not opens:
+                nodes = _children(nodes, (part, None))
+                reached |= nodes
+                continue
             names = _names(part, opens=opens, stems=stems)
-            stay = nodes if "" in names else set[Node]()
             # Falcon takes an empty segment for a `{x}`, except behind the last slash.
-            any_segment = {None} if part or slash or number < len(runs) - 1 else set[None]()
-            nodes = stay | _children(nodes, names | any_segment)
+            if part or slash or number < len(runs) - 1:
+                names.add(None)
+            children = _children(nodes, names)
+            nodes = children | nodes if "" in names else children
             reached |= nodes
             if MARK.search(part):
                 ends |= nodes
@@ -133,7 +140,7 @@ def _reach(starts: set[Node], text: str, *, stems: bool) -> tuple[set[Node], set
     return reached, ends | nodes
 
 
-def _children(nodes: set[Node], names: set[str | None]) -> set[Node]:
+def _children(nodes: set[Node], names: Collection[str | None]) -> set[Node]:
     return {child for node in nodes for name in names if (child := node.children.get(name))}
 
 
