@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
+
+# A machine under load takes longer for an example than any limit that would be of use.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True, scope="module")
