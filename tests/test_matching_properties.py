@@ -222,7 +222,9 @@ def test_a_plain_path_that_one_rule_touches_is_judged_by_that_rule(
         for rule in guard.rules
         if Guard([rule], VERIFIERS[0], mounted_at=mounted_at).match(method, path) is not None
     ]
-    judge = guard.match(method, (path.upper() if upper else path) + "/" * slash)
+    # In other letters, a mount is not clearly the mount.
+    written = path.upper() if upper and not mounted_at else path
+    judge = guard.match(method, written + "/" * slash)
     if len(alone) == 1 and judge is not None:
         assert judge.name == (alone[0].name or alone[0].text)
     if not alone:
@@ -283,7 +285,7 @@ def test_whatever_the_slow_enumeration_touches_is_touched(texts, target, root, m
 @settings(max_examples=60)
 @given(guards(), PATHS, rewritings(), METHODS, st.sampled_from(["http", "websocket", "wsgi"]))
 def test_both_adapters_ask_the_guard_for_the_same_target(guard, path, rewrite, method, kind):
-    """Run a request through an adapter; it reaches the application only if no rule judges it."""
+    """Run a request through an adapter; a strict rule keeps it from the application."""
     target = rewrite(path)
     reached = []
     exchange = Exchange(method, "/")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.matching.paths import MARK
+from tcaptcha_middleware.matching.paths import MARK, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -84,14 +84,20 @@ class Tree:
             mounts: Paths that may come before what a text names.
             stems: Whether segments may also be read without their last extension.
         """
-        starts, reached = {self.root}, set[Node]()
+        starts, doors, reached = {self.root}, set[Node](), set[Node]()
         for mount in mounts:
-            passed, ends = _reach({self.root}, mount, stems=False)
-            starts |= ends
+            # Rules may name the full path, so a reading may begin behind the mount in the tree;
+            # and what begins with the mount may be read as if it was not there.
+            passed, ends = _reach({self.root}, set(), mount, stems=False)
             reached |= passed
+            head = door = Node()
+            for part in segments(mount):
+                door = door.children.setdefault(part, Node())
+            starts |= ends | {head}
+            doors.add(door)
         found: dict[int, Pattern] = {}
         for text in texts:
-            passed, ends = _reach(starts, text, stems=stems)
+            passed, ends = _reach(starts, doors, text, stems=stems)
             reached |= passed
             for node in ends:
                 found |= node.here
@@ -100,17 +106,25 @@ class Tree:
         return {number: pattern for number, pattern in found.items() if pattern.names(method)}
 
 
-def _reach(starts: set[Node], text: str, *, stems: bool) -> tuple[set[Node], set[Node]]:
+def _reach(
+    starts: set[Node], doors: set[Node], text: str, *, stems: bool
+) -> tuple[set[Node], set[Node]]:
     """Return the nodes that some reading of `text` reaches, and those at which one may end.
 
     Moves a set of nodes on by one segment at a time, instead of listing the readings, which
     are a product: so the cost is linear. It may reach a node that no router does; it must
     never miss one.
+
+    Args:
+        starts: Nodes at which a reading begins.
+        doors: Nodes at which a reading may begin again.
+        text: A cleaned text.
+        stems: Whether segments may also be read without their last extension.
     """
     reached, nodes, ends = set(starts), set(starts), set[Node]()
-    # A scheme or a host may come first, unless there is exactly one slash.
-    opens = not text.startswith("/") or text.startswith("//")
     path = "/" + text.lstrip("/")
+    # A scheme or a host may come first, unless there is exactly one slash.
+    opens = path != text
     runs = _PARENT.split(path) if ".." in path else [path]
     for number, run in enumerate(runs):
         parameters, slash, rest = run.partition("/")
@@ -123,16 +137,13 @@ def _reach(starts: set[Node], text: str, *, stems: bool) -> tuple[set[Node], set
                 ends |= nodes
         while slash and nodes:
             part, slash, rest = rest.partition("/")
-            if part.isalnum() and not opens:
-                nodes = _children(nodes, (part, None))
-                reached |= nodes
-                continue
-            names = _names(part, opens=opens, stems=stems)
             # Falcon takes an empty segment for a `{x}`, except behind the last slash.
-            if part or slash or number < len(runs) - 1:
-                names.add(None)
+            any_segment = bool(part or slash or number < len(runs) - 1)
+            names = _names(part, any_segment=any_segment, opens=opens, stems=stems)
             children = _children(nodes, names)
             nodes = children | nodes if "" in names else children
+            if not nodes.isdisjoint(doors):
+                nodes |= starts
             reached |= nodes
             if MARK.search(part):
                 ends |= nodes
@@ -144,8 +155,10 @@ def _children(nodes: set[Node], names: Collection[str | None]) -> set[Node]:
     return {child for node in nodes for name in names if (child := node.children.get(name))}
 
 
-def _names(part: str, *, opens: bool, stems: bool) -> set[str | None]:
-    """Return the words that a segment may be read as; an empty one if it may be left out."""
+def _names(part: str, *, any_segment: bool, opens: bool, stems: bool) -> Collection[str | None]:
+    """Return the keys that a segment may be read as; an empty one if it may be left out."""
+    if part.isalnum() and not opens:
+        return part, None
     names = {part.strip()}
     if opens:
         # RFC 9112, section 3.2.2. A scheme needs no slash behind it: `http:login`.
@@ -155,4 +168,4 @@ def _names(part: str, *, opens: bool, stems: bool) -> set[str | None]:
         names.add("")
     if stems:
         names |= {name.rpartition(".")[0] for name in names if name.rfind(".") > 0}
-    return set[str | None](names)
+    return {*names, None} if any_segment else names
