@@ -35,6 +35,7 @@ MODULES = {
     "granian for ASGI": "gated_asgi",
     "granian with websockets": "gated_asgi",
     "gunicorn": "gated_wsgi",
+    "gunicorn with gevent": "gated_wsgi",
     "waitress": "gated_wsgi",
     "granian for WSGI": "gated_wsgi",
 }

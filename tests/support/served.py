@@ -30,6 +30,7 @@ COMMANDS = {
     "granian with websockets": _GRANIAN_WS + "=asgi {module}:asgi",
     "gunicorn": _GUNICORN,
     "gunicorn with threads": _GUNICORN + " --threads=4",
+    "gunicorn with gevent": _GUNICORN + " --worker-class=gevent",
     "gunicorn of four, forked late": _GUNICORN + " --workers=4 --preload",
     "waitress": "waitress --listen=127.0.0.1:{port} {module}:wsgi",
     "granian for WSGI": _GRANIAN + "=wsgi --blocking-threads=4 {module}:wsgi",
