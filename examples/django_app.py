@@ -11,6 +11,7 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.views.decorators.http import require_POST
 
 from tcaptcha_middleware import (
     Guard,
@@ -32,6 +33,7 @@ def home(_: HttpRequest) -> HttpResponse:
     return HttpResponse("POST a user to /login, with a captcha.")
 
 
+@require_POST
 def login(request: HttpRequest) -> HttpResponse:
     """Greet the visitor; the form's fields `ticket` and `randstr` were checked already."""
     found = get_decision(request)

@@ -254,6 +254,14 @@ def test_djangos_webhook_is_exempt_and_every_other_post_is_not(site):
     assert refusal(site.post("/nowhere")) == (403, "ticket_missing")
 
 
+@pytest.mark.parametrize("command", [c for c in SERVED if "django_app" in c])
+@pytest.mark.parametrize("method", ["DELETE", "GET", "HEAD", "PATCH", "PROPFIND", "PUT"])
+def test_djangos_login_runs_for_no_other_method(site, method):
+    answer = site.request(method, "/login")
+    assert answer.status_code in (403, 405)
+    assert b"hello" not in answer.content
+
+
 @pytest.mark.parametrize("command", [c for c in SERVED if "page_app" in c])
 def test_the_pages_form_loads_the_module_that_the_gate_serves(site):
     (module,) = re.findall(r'type="module" src="([^"]+)"', site.get("/").text)
