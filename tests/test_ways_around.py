@@ -5,24 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import socket
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import cache
-from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from served import serving
-from target_forms import EMPTY_SEGMENTS, MOUNTED_AT_API, Form, forms, pairs
+from gated_sites import pair, pool, serve, site
+from h2_client import H2Client
+from target_forms import EMPTY_SEGMENTS, MOUNTED_AT_API, Form, forms, pairs, touching
 
 from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
-
-if TYPE_CHECKING:
-    from served import Served
 
 pytestmark = pytest.mark.outside
 
@@ -59,112 +51,22 @@ PROTECTED = {
     "mounted": Form(b"POST", b"/mount/login"),
     "code": Form(b"POST", b"/users/1/code"),
     "sms": Form(b"POST", b"/sms/1"),
+    "every": Form(b"PUT", b"/every"),
 }
 LOGIN = forms(b"POST", b"/login")
-OTHERS = [form for form in PROTECTED.values() if form.target != b"/login"]
+OTHERS = [form for name, form in PROTECTED.items() if name not in ("login", "every")]
 CORPUS = [
     *LOGIN,
     *(form for plain in OTHERS for form in forms(*plain[:2])[::5]),
-    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 40)),
+    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 35)),
     *EMPTY_SEGMENTS,
     *MOUNTED_AT_API,
 ]
-UPGRADE = (
-    b"Upgrade: websocket",
-    b"Connection: Upgrade",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
-NUMBERS = count()
-
-
-class Answer(NamedTuple):
-    """What came back: no status where the server closed without a word."""
-
-    status: int = 0
-    handler: str = ""
-    head: bytes = b""
-    body: bytes = b""
-
-
-def exchange(port, request, end=b""):
-    """Send a request, and read until the server closes or `end` has come."""
-    received = b""
-    try:
-        with socket.create_connection(("127.0.0.1", port), 10) as connection:
-            connection.sendall(request)
-            while piece := connection.recv(64 * 1024):
-                received += piece
-                if end and end in received:
-                    break
-    except ConnectionError:
-        pass
-    return parsed(received)
 
 
 def reached(answers):
     """Tell which forms reached which of the handlers that are protected."""
     return {str(form): a.handler for form, a in answers if a.handler in PROTECTED}
-
-
-def parsed(received):
-    head, _, body = received.partition(b"\r\n\r\n")
-    status = re.match(rb"HTTP/1\.\d (\d+)", head)
-    handler = re.search(rb"(?i)\r\nx-handler: (\w+)", head)
-    return Answer(
-        int(status[1]) if status else 0, handler[1].decode() if handler else "", head, body
-    )
-
-
-class Site(NamedTuple):
-    """One framework under one server."""
-
-    served: Served
-    framework: str
-    pool: ThreadPoolExecutor
-
-    def send(self, form, *headers, body=b"", gate="", end=b""):
-        app = f"X-App: {self.framework} {gate}".strip().encode()
-        return exchange(self.served.port, form.wire(app, *headers, body=body), end)
-
-    def send_all(self, corpus, gate=""):
-        return self.pool.map(lambda form: (form, self.send(form, gate=gate)), corpus)
-
-    def shake(self, form, gate=""):
-        """Try a websocket's handshake."""
-        return self.send(form, *UPGRADE, gate=gate, end=b"\r\n\r\n").status
-
-    def shake_all(self, corpus, gate=""):
-        answers = self.pool.map(lambda form: (form, self.shake(form, gate)), corpus)
-        return [str(form) for form, status in answers if status == 101]
-
-
-@pytest.fixture(scope="module")
-def pool():
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
-def serve(tmp_path_factory):
-    """Start a server where a test first asks for it; each has to end its lifespan."""
-    logs, running = tmp_path_factory.mktemp("logs"), {}
-
-    def served(server):
-        if server not in running:
-            context = serving(server, MODULES[server], logs / server)
-            running[server] = stack.enter_context(context)
-        return running[server]
-
-    with ExitStack() as stack:
-        yield served
-    told = {server: site.log.read_text() for server, site in running.items() if server in ASGI}
-    assert [s for s, text in told.items() if "the lifespan is over" not in text] == []
-
-
-@pytest.fixture
-def site(serve, pool, server, framework):
-    return Site(serve(server), framework, pool)
 
 
 @pytest.fixture(scope="module")
@@ -229,8 +131,7 @@ def test_a_chunked_body_passes_as_if_there_were_no_gate(site, target):
 @every_pair
 @pytest.mark.parametrize("name", PROTECTED)
 def test_a_pair_opens_every_protected_handler(site, name):
-    ticket = b"X-Captcha-Ticket: tr03%d" % next(NUMBERS)
-    answer = site.send(PROTECTED[name], ticket, b"X-Captcha-Randstr: @r")
+    answer = site.send(PROTECTED[name], *pair())
     assert (answer.status, answer.handler) == (200, name)
 
 
@@ -257,6 +158,135 @@ def test_without_the_gate_many_handshakes_succeed(site):
     assert len(site.shake_all(HANDSHAKES, "ungated")) > 5
     assert site.shake(HANDSHAKES[0], "ungated") == 101
     assert site.shake(Form(b"GET", b"/free/socket")) == 101
+
+
+# Each in the place of the paths that the weak rules of `WEAK_FIRST` name.
+WEAK = [b"comments", b"assets/x", b"news/1", b"partner"]
+
+
+def beside_weak(method, path):
+    """Return forms of `path` that a weak rule's path is part of."""
+    first, *others = (touching(method, path, weak) for weak in WEAK)
+    return [*first, *(form for corpus in others for form in corpus[::4])]
+
+
+LOGIN_BESIDE_WEAK = beside_weak(b"POST", b"/login")
+
+
+@every_pair
+def test_no_weak_rule_opens_the_handler_of_a_strict_one(site):
+    # A ticket that passes one of the weak rules goes along.
+    corpus = [*LOGIN_BESIDE_WEAK, *LOGIN[::5]]
+    answers = site.send_all(corpus, "weak", lambda: pair("partner"))
+    assert reached(answers) == {}
+
+
+@every_pair
+def test_beside_weak_rules_honest_requests_pass(site):
+    weak = [Form(b"POST", b"/" + path) for path in WEAK]
+    answers = site.send_all(weak, "weak", lambda: pair("partner"))
+    assert [answer.status for _, answer in answers] == [404] * len(WEAK)
+    answer = site.send(PROTECTED["login"], *pair(), gate="weak")
+    assert (answer.status, answer.handler) == (200, "login")
+
+
+@every_handshake
+def test_no_weak_rule_opens_a_websocket_of_a_strict_one(site):
+    assert site.shake(HANDSHAKES[0], "weak") == 403
+    assert site.shake_all(beside_weak(b"GET", b"/socket"), "weak") == []
+
+
+PREFLIGHT = (b"Origin: https://a.example", b"Access-Control-Request-Method: POST")
+NOT_PREFLIGHT = {
+    "a cookie": (b"Cookie: session=1",),
+    "credentials": (b"Authorization: Basic YTph",),
+    "credentials in upper case": (b"AUTHORIZATION: Basic YTph",),
+    "a length": (b"Content-Length: 2",),
+    "chunks": (b"Transfer-Encoding: chunked",),
+    "another method": (b"X-HTTP-Method-Override: POST",),
+}
+BODIES = {"a length": b"hi", "chunks": b"2\r\nhi\r\n0\r\n\r\n"}
+
+
+@every_pair
+def test_a_preflight_without_credentials_and_body_passes(site):
+    preflight = Form(b"OPTIONS", b"/every", headers=PREFLIGHT)
+    header = b"Access-Control-Request-Headers: authorization,content-type,cookie"
+    answers = [site.send(preflight, *more) for more in ((), (header,), (b"Content-Length: 0",))]
+    assert [answer.handler for answer in answers] == ["every"] * 3
+
+
+@every_pair
+def test_a_preflight_with_credentials_or_a_body_runs_no_handler(site):
+    preflight = Form(b"OPTIONS", b"/every", headers=PREFLIGHT)
+    answers = {
+        kind: site.send(preflight, *headers, body=BODIES.get(kind, b""))[:2]
+        for kind, headers in NOT_PREFLIGHT.items()
+    }
+    assert answers == dict.fromkeys(NOT_PREFLIGHT, (403, ""))
+
+
+@every_pair
+def test_a_preflight_whose_query_names_a_method_runs_no_handler(site):
+    queries = [b"_method=POST", b"x=1&_method=post", b"%5Fmethod=POST"]
+    preflights = [Form(b"OPTIONS", b"/login?" + q, headers=PREFLIGHT) for q in queries]
+    answers = [answer[:2] for _, answer in site.send_all(preflights, "overridden")]
+    assert answers == [(403, "")] * len(queries)
+
+
+@every_pair
+def test_a_gate_behind_a_method_override_looks_at_the_request_again(site):
+    # The site's own header is unknown to the outer gate, which lets the preflight through.
+    preflight = Form(b"OPTIONS", b"/login", headers=(*PREFLIGHT, b"X-Verb: POST"))
+    assert site.send(preflight, gate="overridden").handler == "login"
+    answer = site.send(preflight, gate="twice")
+    assert (answer.status, answer.handler) == (403, "")
+    answer = site.send(PROTECTED["login"], *pair(), gate="twice")
+    assert (answer.status, answer.handler) == (200, "login")
+
+
+# The library on the server's side ends the connection for blanks and control characters.
+OVER_HTTP2 = [
+    form[:2]
+    for form in [*LOGIN_BESIDE_WEAK, *LOGIN]
+    if form.method.upper() == b"POST"
+    if not form.headers and all(32 < byte < 127 for byte in form.target)
+]
+over_http2 = pytest.mark.parametrize(
+    ("server", "framework"), [("hypercorn", framework) for framework in ASGI_FRAMEWORKS]
+)
+
+
+@over_http2
+def test_no_form_of_the_target_walks_around_the_gate_over_http2(site):
+    app = f"{site.framework} weak".encode()
+    with H2Client(site.served.port) as client:
+        answers = list(client.send_all(OVER_HTTP2, (b"x-app", app)))
+    assert all(b":status" in answer for answer in answers)
+    handlers = [answer.get(b"x-handler") for answer in answers]
+    assert [form for form, name in zip(OVER_HTTP2, handlers, strict=True) if name] == []
+
+
+@over_http2
+def test_without_the_gate_many_forms_reach_the_handler_over_http2(site):
+    app = f"{site.framework} ungated".encode()
+    with H2Client(site.served.port) as client:
+        answers = client.send_all(OVER_HTTP2[::3], (b"x-app", app))
+        assert [answer.get(b"x-handler") for answer in answers].count(b"login") > 3
+
+
+@over_http2
+def test_a_preflight_with_a_body_runs_no_handler_over_http2(site):
+    headers = [tuple(line.lower().split(b": ")) for line in PREFLIGHT]
+    app = (b"x-app", site.framework.encode())
+    with H2Client(site.served.port) as client:
+        bare, full = (
+            client.send(b"OPTIONS", b"/every", app, *headers, body=body)
+            for body in (None, b"hi")
+        )
+        answers = client.answers(bare, full)
+    assert answers[bare][b"x-handler"] == b"every"
+    assert answers[full][b":status"] == b"403"
 
 
 @pytest.mark.parametrize("server", ASGI)

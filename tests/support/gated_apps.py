@@ -1,18 +1,23 @@
 """What the applications of `gated_asgi` and `gated_wsgi` have in common.
 
 Every handler names itself in the header `X-Handler`, and answers with what it saw. A request
-says in `X-App` which framework it is for, and whether it goes there through the gate or past
-it: `flask`, or `flask ungated`; and in `X-Root` where it is mounted. That is read outside the
-gate, so that the target comes to gate and framework as the server made it.
+says in `X-App` which framework it is for, and which of `gates` is in front: `flask`, or `flask
+ungated`; and in `X-Root` where it is mounted. That is read outside the gate, so that the target
+comes to gate and framework as the server made it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
-from tcaptcha_middleware import Guard
+from tcaptcha_middleware import Guard, Rule
 from tcaptcha_middleware.testing import FakeVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Each handler's name, path and methods; `{}` is where the path has a variable.
 ROUTES = [
@@ -24,8 +29,24 @@ ROUTES = [
     ("code", "/users/{}/code", ["POST"]),
     ("sms", "/sms/{}", ["POST"]),
     ("other", "/été/1", ["POST"]),
+    ("every", "/every", ["DELETE", "OPTIONS", "PATCH", "POST", "PUT"]),
 ]
 MOUNTED = [("mounted", "/login", ["POST"])]  # below /mount
+
+
+class OwnTickets(FakeVerifier):
+    """Pass only tickets that begin with `prefix`, as a captcha passes only its own."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def verify(self, submission):
+        if submission.ticket.startswith(self._prefix):
+            return super().verify(submission)
+        return FakeVerifier(8).verify(submission)
+
+
 GUARD = Guard(
     [
         "POST /login",
@@ -35,10 +56,48 @@ GUARD = Guard(
         "POST /users/{id}/code",
         "POST /sms/{phone}",
         "GET /socket",
+        "/every",
     ],
     FakeVerifier(),
     exempt=["POST /admin/health"],
 )
+# No target may have a strict rule's handler by way of a weak rule.
+WEAK_FIRST = Guard(
+    [
+        Rule("GET,POST /comments", mode="observe"),
+        Rule("/assets/**", when=lambda request: False),
+        Rule("/news/{id}", percent=0),
+        Rule("/partner", verifier=OwnTickets("partner")),
+        "POST /login",
+        "POST /users/{id}/code",
+        "GET /page",
+        "GET /socket",
+        "/every",
+    ],
+    OwnTickets("tr03"),
+)
+ANY_METHOD = Guard(["/login"], FakeVerifier())
+
+
+def gates(middleware: Callable, overriding: Callable) -> dict[str, Callable]:
+    """Return what can be in front of an application, by the name that `X-App` gives it.
+
+    Args:
+        middleware: The gate of the application's protocol.
+        overriding: A middleware of the same protocol that changes the method; see `override`.
+    """
+    return {
+        "": lambda app: middleware(app, GUARD),
+        "ungated": lambda app: app,
+        "weak": lambda app: middleware(app, WEAK_FIRST),
+        "overridden": lambda app: middleware(overriding(app), ANY_METHOD),
+        "twice": lambda app: middleware(overriding(middleware(app, ANY_METHOD)), ANY_METHOD),
+    }
+
+
+def override(method: str, query: str, header: str) -> str:
+    """Return the method that the query's `_method` or the header `X-Verb` names."""
+    return (header or parse_qs(query).get("_method", [method])[0]).upper()
 
 
 def told(name: str, method: str, path: str, body: bytes) -> tuple[bytes, dict[str, str]]:

@@ -13,7 +13,7 @@ import gated_django  # noqa: F401  configures Django
 import litestar
 import quart
 from django.core.asgi import get_asgi_application
-from gated_apps import GUARD, MOUNTED, ROUTES, told
+from gated_apps import GUARD, MOUNTED, ROUTES, gates, override, told
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -156,12 +156,29 @@ UNGATED = {
     "quart": quart_app(),
     "starlette": starlette_app(),
 }
-GATED = {name: TCaptchaMiddleware(app, GUARD) for name, app in UNGATED.items()}
+
+
+def overriding(app):
+    async def overridden(scope, receive, send):
+        if scope["type"] == "http":
+            header = dict(scope["headers"]).get(b"x-verb", b"").decode()
+            method = override(scope["method"], scope["query_string"].decode(), header)
+            scope = scope | {"method": method}
+        await app(scope, receive, send)
+
+    return overridden
+
+
+APPS = {
+    (name, gate): wrap(app)
+    for gate, wrap in gates(TCaptchaMiddleware, overriding).items()
+    for name, app in UNGATED.items()
+}
 
 
 async def asgi(scope, receive, send):
     headers = dict(scope.get("headers", ()))
-    name, _, ungated = headers.get(b"x-app", b"starlette").decode().partition(" ")
+    name, _, gate = headers.get(b"x-app", b"starlette").decode().partition(" ")
     if b"x-root" in headers:
         scope["root_path"] = headers[b"x-root"].decode()
-    await (UNGATED if ungated else GATED)[name](scope, receive, send)
+    await APPS[name, gate](scope, receive, send)

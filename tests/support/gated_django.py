@@ -40,4 +40,5 @@ urlpatterns = [
     path("users/<id>/code", _view("code", "POST")),
     path("sms/<phone>", _view("sms", "POST")),
     path("été/1", _view("other", "POST")),
+    path("every", _view("every", "DELETE", "OPTIONS", "PATCH", "POST", "PUT")),
 ]

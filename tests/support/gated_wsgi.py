@@ -7,7 +7,7 @@ import falcon
 import flask
 import gated_django  # noqa: F401  configures Django
 from django.core.wsgi import get_wsgi_application
-from gated_apps import GUARD, MOUNTED, ROUTES, told
+from gated_apps import MOUNTED, ROUTES, gates, override, told
 from pyramid.config import Configurator
 from pyramid.response import Response
 from pyramid.wsgi import wsgiapp2
@@ -101,10 +101,25 @@ UNGATED = {
     "flask": flask_mounts(),
     "pyramid": pyramid_app(),
 }
-GATED = {name: TCaptchaWSGIMiddleware(app, GUARD) for name, app in UNGATED.items()}
+
+
+def overriding(app):
+    def overridden(environ, start_response):
+        header, query = environ.get("HTTP_X_VERB", ""), environ["QUERY_STRING"]
+        environ["REQUEST_METHOD"] = override(environ["REQUEST_METHOD"], query, header)
+        return app(environ, start_response)
+
+    return overridden
+
+
+APPS = {
+    (name, gate): wrap(app)
+    for gate, wrap in gates(TCaptchaWSGIMiddleware, overriding).items()
+    for name, app in UNGATED.items()
+}
 
 
 def wsgi(environ, start_response):
-    name, _, ungated = environ.get("HTTP_X_APP", "flask").partition(" ")
+    name, _, gate = environ.get("HTTP_X_APP", "flask").partition(" ")
     environ["SCRIPT_NAME"] = environ.get("HTTP_X_ROOT", environ["SCRIPT_NAME"])
-    return (UNGATED if ungated else GATED)[name](environ, start_response)
+    return APPS[name, gate](environ, start_response)

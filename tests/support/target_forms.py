@@ -156,3 +156,29 @@ def pairs(method: bytes, path: bytes, count: int) -> list[Form]:
     every = {t: None for one in single for t in _rewritings(one)}
     targets = list(every)
     return [Form(method, t) for t in Random(count).sample(targets, min(count, len(targets)))]
+
+
+_BESIDE = [
+    b"//w;%b", b"//w;x%b", b"http://w;x%b", b"//w?/..%b", b"/w/..;%b", b"/w/..;/..%b",
+    b"/w;/..%b", b"/w;x/..%b", b"/w//..%b", b"//w/..%b", b"/w/../%b", b"/w/./..%b",
+    b"/w%%2f..%b", b"/w%%2f..%%2f%b", b"/w/..%%2f%b", b"/w/%%2e.%b", b"/w/%%252e%%252e%b",
+    b"\\w\\..%b", b"/w\\..%b", b"/w%%5c..%b", b"/w%%3f/..%b", b"/w%%23/..%b",
+    b"/w/%%00/../..%b", b"/w/%%0a..%b", b"/w/%%e2%%80%%8b..%b", b"w/..%b", b"x:/w/..%b",
+    b"/W/..%b", b"/w.json/..%b", b"/w/x/../..%b", b"/x/../w/..%b", b"//evil/w/..%b",
+    b"http://evil/w/..%b", b"%b;/../w", b"%b/../w", b"%b/..;/w", b"%b%%3f/w", b"%b#/w",
+    b"%b?/../w", b"%b;x=/w", b"/%b/w", b"/%b;/w", b"http:/%b/w", b"%b%%2f..%%2fw",
+    b"%b%%00/../w", b"%b%%0a/../w", b"%b/w/..", b"%b/%%2e%%2e/w", b"%b.json/../w", b"//w%b%%0a",
+    b"http://w%b/",
+]  # fmt: skip
+
+
+def touching(method: bytes, path: bytes, other: bytes) -> list[Form]:
+    """Return forms in which `path` may be read as well as `other`, a path without slash."""
+    named = [
+        target.replace(b"evil", other).replace(b"/x/", b"/%b/" % other)
+        for target in _rewritings(path)
+        if b"evil" in target or b"/x/" in target
+    ]
+    beside = [(target % path).replace(b"w", other) for target in _BESIDE]
+    slashes = [b"/" * 2100 + path.lstrip(b"/"), b"/" * 2100 + other + b"/.." + path]
+    return [Form(method, target) for target in dict.fromkeys([*named, *beside, *slashes])]
