@@ -1,4 +1,4 @@
-"""Django, a project in one file: every POST is protected but for a webhook; WSGI and ASGI.
+"""Django in one file: every unsafe method is protected, except a webhook; WSGI and ASGI.
 
 Run it in this folder:
 
@@ -29,7 +29,7 @@ settings.configure(
 
 
 def home(_: HttpRequest) -> HttpResponse:
-    """Stay open: only POST is covered."""
+    """Stay open: GET is a safe method."""
     return HttpResponse("POST a user to /login, with a captcha.")
 
 
@@ -48,6 +48,7 @@ def webhook(_: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("", home), path("login", login), path("webhook", webhook)]
 
-guard = Guard(["POST /**"], TencentVerifier.from_env(), exempt=["POST /webhook"])
+# A function view answers every method, so a rule for POST would leave PUT open.
+guard = Guard(["UNSAFE /**"], TencentVerifier.from_env(), exempt=["POST /webhook"])
 application = TCaptchaWSGIMiddleware(get_wsgi_application(), guard)
 asgi_application = TCaptchaMiddleware(get_asgi_application(), guard)

@@ -2,8 +2,8 @@
 
 Every handler names itself in the header `X-Handler`, and answers with what it saw. A request
 says in `X-App` which framework it is for, and which of `gates` is in front: `flask`, or `flask
-ungated`; and in `X-Root` where it is mounted. That is read outside the gate, so that the target
-comes to gate and framework as the server made it.
+ungated`; and in `X-Root` its mount. Both are read outside the gate: gate and framework get the
+target as the server made it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Each handler's name, path and methods; `{}` is where the path has a variable.
+# Each handler's name, path and methods; `{}` is a variable of the path.
 ROUTES = [
     ("login", "/login", ["POST"]),
     ("page", "/page", ["GET"]),

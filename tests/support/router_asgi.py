@@ -11,7 +11,7 @@ import fastapi
 import router_django  # noqa: F401  configures Django
 from django.core.asgi import get_asgi_application
 from gated_apps import told
-from router_apps import gates
+from router_apps import gates, require
 from starlette.responses import Response
 
 from tcaptcha_middleware import TCaptchaMiddleware
@@ -49,8 +49,15 @@ class Login:
         resp.set_headers(headers)
 
 
+async def sink(req, resp):
+    require(req)
+    resp.data, headers = told("sign_in", req.method, req.path, b"")
+    resp.set_headers(headers)
+
+
 def falcon_app():
     app = falcon.asgi.App()
+    app.add_sink(sink, "/sign_in")
     app.add_route("/login", Login())
     return app
 

@@ -24,6 +24,7 @@ from gated_apps import told
 from rest_framework.response import Response
 from rest_framework.routers import DefaultRouter
 from rest_framework.viewsets import ViewSet
+from router_apps import require
 
 
 def _answer(name, request, response=HttpResponse):
@@ -34,6 +35,11 @@ def _answer(name, request, response=HttpResponse):
 def _view(name):
     # A function view answers every method.
     return lambda request, **_: _answer(name, request)
+
+
+def _locked(request):
+    require(request)
+    return _answer("sign_in", request)
 
 
 class Users(ViewSet):
@@ -54,5 +60,6 @@ urlpatterns = [
     re_path(r"(?i)^kiosk/sign-in/?$", _view("kiosk")),
     re_path("(?i)^ma\u00df-\u00b5\u03c2$", _view("measure")),
     re_path(r"(?i)^login$", _view("login")),
+    re_path("sign_in", _locked),
     *router.urls,
 ]

@@ -11,7 +11,7 @@ from django.core.wsgi import get_wsgi_application
 from gated_apps import told
 from pyramid.config import Configurator
 from pyramid.response import Response
-from router_apps import gates
+from router_apps import gates, require
 
 from tcaptcha_middleware import TCaptchaWSGIMiddleware
 
@@ -32,6 +32,11 @@ class CherryPyRoot:
     def any(self, **_):
         return cherrypy_answer("any")
 
+    @cherrypy.expose
+    def sign_in(self, *_, **__):
+        require(cherrypy.request.wsgi_environ)
+        return cherrypy_answer("sign_in")
+
 
 def turbogears_answer(name):
     body, headers = told(name, tg.request.method, tg.request.path, b"")
@@ -47,6 +52,11 @@ class TurboGearsRoot(tg.TGController):
     @tg.expose()
     def any(self, **_):
         return turbogears_answer("any")
+
+    @tg.expose()
+    def sign_in(self, *_, **__):
+        require(tg.request)
+        return turbogears_answer("sign_in")
 
 
 class Login:
@@ -66,20 +76,32 @@ def turbogears_app():
     return configurator.make_wsgi_app()
 
 
+def sink(req, resp):
+    require(req)
+    resp.data, headers = told("sign_in", req.method, req.path, b"")
+    resp.set_headers(headers)
+
+
 def falcon_app():
     app = falcon.App()
+    app.add_sink(sink, "/sign_in")
     app.add_route("/login", Login())
     return app
 
 
 def pyramid_app():
-    def any_view(request):
-        body, headers = told("any", request.method, request.path_info, b"")
+    def answer(name, request):
+        body, headers = told(name, request.method, request.path_info, b"")
         return Response(body, headerlist=list(headers.items()))
+
+    def locked(request):
+        require(request)
+        return answer("sign_in", request)
 
     with Configurator() as config:
         config.add_route("any", "/any")
-        config.add_view(any_view, route_name="any")
+        config.add_view(lambda request: answer("any", request), route_name="any")
+        config.add_view(locked, name="sign_in")
         return config.make_wsgi_app()
 
 

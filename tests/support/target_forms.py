@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Form(NamedTuple):
-    """One request line; `host` is None where no Host header goes with it."""
+    """One request line; without a Host header if `host` is None."""
 
     method: bytes
     target: bytes
