@@ -176,7 +176,8 @@ LOGIN_BESIDE_WEAK = beside_weak(b"POST", b"/login")
 @every_pair
 def test_no_weak_rule_opens_the_handler_of_a_strict_one(site):
     # A ticket that passes one of the weak rules goes along.
-    corpus = [*LOGIN_BESIDE_WEAK, *LOGIN[::5]]
+    code = beside_weak(b"POST", b"/users/1/code")
+    corpus = [*LOGIN_BESIDE_WEAK, *LOGIN[::5], *code[::8]]
     answers = site.send_all(corpus, "weak", lambda: pair("partner"))
     assert reached(answers) == {}
 
