@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.browser.csp import csp_sources
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.client_ip import TrustedProxies
-    from tcaptcha_middleware.decision import get_decision
+    from tcaptcha_middleware.decision import get_decision, require_captcha
     from tcaptcha_middleware.errors import (
+        CaptchaRequired,
         ConfigurationError,
         MisconfiguredError,
         OutageError,
@@ -62,6 +63,7 @@ _HOMES = {
     "Allow": "models",
     "AsyncReplayStore": "types",
     "AsyncVerifier": "types",
+    "CaptchaRequired": "errors",
     "ConfigurationError": "errors",
     "Event": "operations.events",
     "Guard": "guard",
@@ -95,6 +97,7 @@ _HOMES = {
     "csp_sources": "browser.csp",
     "get_decision": "decision",
     "in_thread": "verifiers.threads",
+    "require_captcha": "decision",
     "sources": "extraction.sources",
 }
 
@@ -102,6 +105,7 @@ __all__ = [
     "Allow",
     "AsyncReplayStore",
     "AsyncVerifier",
+    "CaptchaRequired",
     "ConfigurationError",
     "Event",
     "Guard",
@@ -135,6 +139,7 @@ __all__ = [
     "csp_sources",
     "get_decision",
     "in_thread",
+    "require_captcha",
     "sources",
 ]
 

@@ -1,33 +1,96 @@
-"""How a handler asks what the gate decided, whatever framework it is written in."""
+"""What the gate decided about a request, for handlers of every framework."""
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from tcaptcha_middleware.asgi import SCOPE_KEY
-from tcaptcha_middleware.models import Allow
+from tcaptcha_middleware.errors import CaptchaRequired
+from tcaptcha_middleware.models import Allow, Unchecked
+from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
+
+_HOLDERS = (("scope", SCOPE_KEY), ("environ", ENVIRON_KEY), ("env", ENVIRON_KEY))
+_LOG_INTERVAL = 60.0
+_logged_at: dict[tuple[str, int, str | None], float] = {}
 
 
 def get_decision(request: Any) -> Allow | None:
-    """Return what the gate decided about `request`; None where no rule covers it.
+    """Return what the gate decided about `request`, or None if no rule covers it.
 
     Args:
-        request: A request or websocket of FastAPI, Starlette, Quart, Flask, Django, Bottle,
-            Pyramid or Falcon; or an ASGI scope or a WSGI environ itself.
+        request: A request or websocket of BlackSheep, Bottle, Django, Django REST framework,
+            Falcon, FastAPI, Flask, Litestar, Pyramid, Quart or Starlette; or an ASGI scope or
+            a WSGI environ.
 
     Raises:
-        TypeError: It is none of these.
+        TypeError: If it is none of these.
     """
-    for holder, key in (("scope", SCOPE_KEY), ("environ", ENVIRON_KEY), ("env", ENVIRON_KEY)):
+    decisions = _decisions(request)
+    return decisions[-1] if decisions else None
+
+
+def require_captcha(request: Any, rule: str | None = None, *, strict: bool = False) -> Allow:
+    """Return what the gate decided about `request`, or raise if it decided nothing.
+
+    The second lock, for handlers that can be reached in a way that the gate cannot know, such
+    as a mount or a method override inside the application: it fails closed. A request that
+    the gate let pass without a verdict counts too, as with the kill switch, `mode="observe"`
+    or `on_unavailable="allow"`; only a CORS preflight does not.
+
+    Args:
+        request: See `get_decision`.
+        rule: The name of the rule that has to have let the request pass; any by default.
+        strict: Whether a passed verdict is required.
+
+    Raises:
+        CaptchaRequired: If there is no such decision. Frameworks answer 500. It is logged at
+            ERROR, at most once a minute for each call.
+        TypeError: If `request` is not a request.
+    """
+    decisions = _decisions(request)
+    for decision in decisions:
+        passed = decision.verdict is not None and decision.verdict.passed
+        counts = passed if strict else decision.unchecked is not Unchecked.PREFLIGHT
+        if counts and rule in (None, decision.rule):
+            return decision
+    error = CaptchaRequired(_problem(decisions, rule))
+    caller = sys._getframe(1)  # noqa: SLF001  the place that the log names
+    place, now = (caller.f_code.co_filename, caller.f_lineno, rule), time.monotonic()
+    if now - _logged_at.get(place, -math.inf) >= _LOG_INTERVAL:
+        _logged_at[place] = now
+        log.captcha_required(f"{place[0]}:{place[1]}", error)
+    raise error
+
+
+def _problem(decisions: tuple[Allow, ...], rule: str | None) -> str:
+    if not decisions:
+        return (
+            "no rule of the gate covered this request: add one that matches it, and check that "
+            "the middleware is installed"
+        )
+    names = ", ".join(f"{decision.rule!r}" for decision in decisions)
+    if rule is not None and all(decision.rule != rule for decision in decisions):
+        return f"the rule {rule!r} did not cover this request, but {names} did"
+    return f"no captcha was verified for this request; the rule was {names}"
+
+
+def _decisions(request: Any) -> tuple[Allow, ...]:
+    """Return the decisions of all guards about a request, the outermost first."""
+    for holder, key in _HOLDERS:
         inner = getattr(request, holder, None)
         if isinstance(inner, Mapping):
-            return _allow(inner.get(key))
+            return _stored(inner, key)
     if isinstance(request, Mapping):
-        return _allow(request.get(SCOPE_KEY) or request.get(ENVIRON_KEY))
+        return _stored(request, SCOPE_KEY) or _stored(request, ENVIRON_KEY)
     raise TypeError(f"{type(request).__name__} holds neither an ASGI scope nor a WSGI environ")
 
 
-def _allow(found: object) -> Allow | None:
-    return found if isinstance(found, Allow) else None
+def _stored(holder: Mapping[str, Any], key: str) -> tuple[Allow, ...]:
+    # Anything else was made up by somebody else.
+    decision = holder.get(key)
+    return (decision,) if isinstance(decision, Allow) else ()

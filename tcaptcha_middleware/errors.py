@@ -3,6 +3,7 @@
 Holds the tree and nothing else; it knows neither HTTP nor Tencent.
 
     TCaptchaError
+      CaptchaRequired           the programmer's: a handler ran although no rule applied
       ConfigurationError        the programmer's: raised on construction, never per request
       RequestBodyError          the client's: its body ended early, stalled, or made no sense
       ReplayStoreError               the replay store's: it is down, slow or full
@@ -21,6 +22,13 @@ class TCaptchaError(Exception):
 
 class ConfigurationError(TCaptchaError, ValueError):
     """A setting cannot work; the message says what is wrong and how to mend it."""
+
+
+class CaptchaRequired(TCaptchaError):  # noqa: N818  it reads like an answer, as in `raise Http404`
+    """The gate did not let this request pass, but it reached a handler that requires it.
+
+    Raised by `require_captcha`. Let it become a 500: a client can do nothing about it.
+    """
 
 
 class RequestBodyError(TCaptchaError):

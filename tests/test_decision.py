@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import blacksheep
 import django
 import falcon
 import falcon.testing
+import litestar  # noqa: TC002  Litestar reads annotations
 import pytest
 from adapters import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from bottle import Bottle
@@ -16,6 +18,8 @@ from fastapi import FastAPI
 from fastapi import Request as FastAPIRequest  # noqa: TC002  FastAPI reads annotations
 from flask import Flask
 from flask import request as flask_request
+from litestar import Litestar
+from litestar import get as litestar_get
 from pyramid.config import Configurator
 from pyramid.response import Response as PyramidResponse
 from quart import Quart
@@ -24,17 +28,37 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware, get_decision
+from tcaptcha_middleware import (
+    Allow,
+    CaptchaRequired,
+    Guard,
+    Rule,
+    TCaptchaError,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    Unchecked,
+    Verdict,
+    get_decision,
+    require_captcha,
+)
+from tcaptcha_middleware import decision as decision_module
 from tcaptcha_middleware.testing import FakeVerifier
 
 if not settings.configured:
-    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+    settings.configure(
+        ROOT_URLCONF=__name__,
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="x",
+        REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
+    )
     django.setup()
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
+from rest_framework.response import Response as RestResponse
+from rest_framework.views import APIView
 
 HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"), ("Host", "a"))
 EXCHANGE = Exchange(method="GET", headers=HEAD)
@@ -43,6 +67,8 @@ RULES = ["GET /login"]
 
 def told(request):
     found = get_decision(request)
+    assert require_captcha(request) is found
+    assert require_captcha(request, "GET /login", strict=True) is found
     return f"{found.rule} {found.verdict.code}"
 
 
@@ -75,6 +101,27 @@ def fastapi_app():
     return app
 
 
+def litestar_app():
+    @litestar_get("/login", media_type="text/plain")
+    async def login(request: litestar.Request) -> str:
+        return told(request)
+
+    return TCaptchaMiddleware(
+        Litestar([login], logging_config=None), Guard(RULES, FakeVerifier())
+    )
+
+
+def blacksheep_app():
+    app = blacksheep.Application(router=blacksheep.Router())
+
+    @app.router.get("/login")
+    async def login(request: blacksheep.Request):
+        return blacksheep.text(told(request))
+
+    asyncio.run(app.start())
+    return TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
+
+
 def quart_app():
     app = Quart(__name__)
 
@@ -90,7 +137,12 @@ def django_view(request):
     return HttpResponse(told(request))
 
 
-urlpatterns = [path("login", django_view)]
+class RestView(APIView):
+    def get(self, request):
+        return RestResponse(told(request))
+
+
+urlpatterns = [path("login", django_view), path("rest", RestView.as_view())]
 
 
 def django_asgi_app():
@@ -135,7 +187,15 @@ def django_wsgi_app():
     return TCaptchaWSGIMiddleware(get_wsgi_application(), Guard(RULES, FakeVerifier()))
 
 
-ASGI = [starlette_app, mounted_app, fastapi_app, quart_app, django_asgi_app]
+ASGI = [
+    starlette_app,
+    mounted_app,
+    fastapi_app,
+    litestar_app,
+    blacksheep_app,
+    quart_app,
+    django_asgi_app,
+]
 WSGI = [flask_app, bottle_app, pyramid_app, falcon_app, django_wsgi_app]
 
 
@@ -182,3 +242,137 @@ def test_a_websocket_handler_reads_it_too():
     face = TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
     asyncio.run(face(scope_of(EXCHANGE, "websocket"), None, None))
     assert seen == ["GET /login"]
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_a_view_of_django_rest_framework_reads_it_too(kind):
+    guard = Guard([Rule("GET /rest", name="GET /login")], FakeVerifier())
+    exchange = Exchange(
+        method="GET", target="/rest", headers=(*HEAD, ("Accept", "application/json"))
+    )
+    if kind == "asgi":
+        app = TCaptchaMiddleware(get_asgi_application(), guard)
+        body = call_asgi(app, scope_of(exchange), messages_of(exchange))[1]["body"]
+    else:
+        body = call_wsgi(
+            TCaptchaWSGIMiddleware(get_wsgi_application(), guard), environ_of(exchange)
+        )[2]
+    assert body == b'"GET /login 1"'
+
+
+# -- require_captcha ------
+
+
+@pytest.fixture(autouse=True)
+def unlogged(monkeypatch):
+    """Begin with a log in which no call was mentioned."""
+    monkeypatch.setattr(decision_module, "_logged_at", {})
+
+
+def status_of(run):
+    """Return the status that a framework answers if it does not raise the error itself."""
+    try:
+        return run()
+    except CaptchaRequired:
+        return 500
+
+
+@pytest.mark.parametrize("make", ASGI, ids=lambda make: make.__name__)
+def test_an_asgi_handler_that_no_rule_covers_is_a_500(make, monkeypatch, caplog):
+    monkeypatch.setitem(globals(), "RULES", ["GET /other"])
+    app = make()
+    assert (
+        status_of(
+            lambda: call_asgi(app, scope_of(EXCHANGE), messages_of(EXCHANGE))[0]["status"]
+        )
+        == 500
+    )
+    assert "no rule of the gate covered this request" in caplog.text
+
+
+@pytest.mark.parametrize("make", WSGI, ids=lambda make: make.__name__)
+def test_a_wsgi_handler_that_no_rule_covers_is_a_500(make, monkeypatch, caplog):
+    monkeypatch.setitem(globals(), "RULES", ["GET /other"])
+    app = make()
+    assert status_of(lambda: call_wsgi(app, environ_of(EXCHANGE))[0]) == 500
+    assert "no rule of the gate covered this request" in caplog.text
+
+
+PASSED = Verdict(1)
+DECISIONS = {
+    "passed": (Allow("a", PASSED), True, True),
+    "kill switch": (Allow("a", unchecked=Unchecked.SWITCHED_OFF), True, False),
+    "observed": (Allow("a", Verdict(15), Unchecked.OBSERVED), True, False),
+    "fail open": (Allow("a", unchecked=Unchecked.UNAVAILABLE), True, False),
+    "disaster ticket": (Allow("a", unchecked=Unchecked.DISASTER_TICKET), True, False),
+    "not asked": (Allow("a", unchecked=Unchecked.NOT_ASKED), True, False),
+    "malicious": (Allow("a", Verdict(1, evil_level=100)), True, False),
+    "preflight": (Allow("a", unchecked=Unchecked.PREFLIGHT), False, False),
+    "none": (None, False, False),
+    "made up": ("Allow", False, False),
+}
+
+
+def holds(holder, rule=None, **settings):
+    try:
+        return require_captcha(holder, rule, **settings)
+    except CaptchaRequired:
+        return None
+
+
+@pytest.mark.parametrize("key", ["tcaptcha", "tcaptcha.decision"])
+@pytest.mark.parametrize(("stored", "counts", "strict"), DECISIONS.values(), ids=DECISIONS)
+def test_every_allow_but_a_preflight_counts_and_strictly_only_a_verdict(
+    key, stored, counts, strict
+):
+    holder = {key: stored}
+    assert holds(holder) is holds(holder, "a") is (stored if counts else None)
+    assert (
+        holds(holder, strict=True)
+        is holds(holder, "a", strict=True)
+        is (stored if strict else None)
+    )
+    assert holds(holder, "b") is None
+
+
+def test_the_error_names_the_rule():
+    with pytest.raises(CaptchaRequired, match="'b' did not cover this request, but 'a' did"):
+        require_captcha({"tcaptcha": Allow("a", PASSED)}, "b")
+    with pytest.raises(TCaptchaError, match="no captcha was verified for this request"):
+        require_captcha({"tcaptcha": Allow("a")}, "a", strict=True)
+
+
+def test_of_several_decisions_one_that_counts_is_enough(monkeypatch):
+    outer, inner = Allow("outer", PASSED), Allow("inner", unchecked=Unchecked.OBSERVED)
+    monkeypatch.setattr(decision_module, "_decisions", lambda _: (outer, inner))
+    assert get_decision({}) is inner
+    assert holds({}) is holds({}, "outer") is holds({}, "outer", strict=True) is outer
+    assert holds({}, "inner") is inner
+    assert holds({}, "inner", strict=True) is None
+
+
+def test_a_call_is_logged_once_a_minute_with_its_place(monkeypatch, caplog):
+    clock = [1000.0]
+    monkeypatch.setattr(decision_module.time, "monotonic", lambda: clock[0])
+
+    def lines(times, *rule):
+        for _ in range(times):
+            with pytest.raises(CaptchaRequired):
+                require_captcha({}, *rule)
+        logged = [record for record in caplog.records if record.levelname == "ERROR"]
+        caplog.clear()
+        return logged
+
+    (first,) = lines(3)
+    assert f"{__file__}:" in first.getMessage()
+    assert len(lines(3, "other")) == 1
+    clock[0] += 59.0
+    assert lines(3) == []
+    clock[0] += 1.0
+    assert len(lines(3)) == 1
+
+
+@pytest.mark.parametrize("value", [None, object(), "scope"], ids=repr)
+def test_what_is_not_a_request_is_an_error(value):
+    with pytest.raises(TypeError, match="neither"):
+        require_captcha(value)

@@ -16,7 +16,7 @@ from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tcaptcha_middleware.errors import RequestBodyError, VerifierError
+    from tcaptcha_middleware.errors import CaptchaRequired, RequestBodyError, VerifierError
     from tcaptcha_middleware.models import Reason, Submission
 
 logger: logging.Logger = logging.getLogger("tcaptcha_middleware")
@@ -143,6 +143,11 @@ def _first(key: str) -> bool:
         return False
     _logged.add(key)
     return True
+
+
+def captcha_required(place: str, error: CaptchaRequired) -> None:
+    """Log a request that reached a handler around the gate."""
+    logger.error("require_captcha at %s: refused: %s", place, error)
 
 
 def broken_hook(rule: Origin, hook: str, error: Exception) -> None:

@@ -30,6 +30,7 @@ from tcaptcha_middleware import (
     csp_sources,
     get_decision,
     in_thread,
+    require_captcha,
     sources,
 )
 from tcaptcha_middleware.browser.module import module_path
@@ -100,6 +101,7 @@ def handler(request: StarletteRequest) -> None:
         assert_type(found.verdict.passed, bool)
         assert_type(found.verdict.score, int | None)
     assert_type(Reason.TICKET_MISSING.status, int)
+    assert_type(require_captcha(request, "login", strict=True), Allow)
 
 
 def a_verdict_is_no_bool(verdict: Verdict) -> None:
