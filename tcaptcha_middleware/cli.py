@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
-import threading
+import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extras import needs
@@ -29,27 +30,38 @@ _LAST_PORT = 65535
 
 def main(
     arguments: Sequence[str] | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
     wait: Callable[[], object] | None = None,
 ) -> int:
     """Run the command; returns its exit status.
 
     Args:
         arguments: Its words; those of the process by default.
-        environ: Where the demo looks for the settings of a real account.
-        wait: Returns when serving is to end; by default it waits for Ctrl-C.
+        environ: The variables with the settings of a real account for the demo; those of the
+            process by default.
+        wait: Returns when serving has to end; by default on Ctrl-C or SIGTERM.
     """
     asked = _parser().parse_args(arguments)
+    # The first process of a container is not ended by a signal that it does not handle.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as serving:
-            asked.start(asked, environ, serving)
-            (wait or threading.Event().wait)()
+            asked.start(asked, os.environ if environ is None else environ, serving)
+            (wait or _wait)()
     except KeyboardInterrupt:
         return 0
     except (ConfigurationError, ModuleNotFoundError, OSError) as error:
         print(f"tcaptcha: {error}", file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _wait() -> NoReturn:
+    # Not on a lock without a timeout, which Ctrl-C does not interrupt on Windows.
+    while True:
+        time.sleep(1)
 
 
 def _parser() -> argparse.ArgumentParser:

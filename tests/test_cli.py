@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -101,6 +107,40 @@ def test_the_emulator_prints_the_settings_that_work_with_it():
             process.terminate()
 
 
+ENDS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
+
+@pytest.mark.parametrize("command", ["demo", "emulator"])
+@pytest.mark.parametrize("number", ENDS.values(), ids=ENDS)
+def test_a_signal_ends_the_command_in_time(command, number):
+    words = [sys.executable, "-m", "tcaptcha_middleware", command, "--port", "0"]
+    environ = {name: text for name, text in os.environ.items() if name not in ACCOUNT}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            origin = re.search(r"http://[\d.]+:\d+", process.stdout.readline())[0]
+            # An idle connection does not keep it.
+            with httpx.Client() as client:
+                client.get(origin)
+                process.send_signal(number)
+                began = time.monotonic()
+                assert process.wait(10) == 0
+                assert time.monotonic() - began < 2
+        finally:
+            process.kill()
+
+
+def test_the_handler_of_sigterm_is_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    main(["emulator", "--port", "0"], {}, lambda: seen.append(signal.getsignal(signal.SIGTERM)))
+    assert seen == [signal.default_int_handler]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_signature_holds_no_environment():
+    assert os.environ not in [p.default for p in inspect.signature(main).parameters.values()]
+
+
 @pytest.mark.parametrize("command", ["demo", "emulator"])
 def test_a_port_in_use_is_told(capsys, command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -128,11 +168,18 @@ def test_without_a_command_the_usage_is_shown(capsys):
     assert "demo" in capsys.readouterr().err
 
 
-def test_ctrl_c_is_no_failure():
-    def interrupt():
-        raise KeyboardInterrupt
+def test_ctrl_c_is_not_a_failure(monkeypatch):
+    slept = []
 
-    assert main(["emulator", "--port", "0"], {}, interrupt) == 0
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tcaptcha_middleware.cli.time", SimpleNamespace(sleep=sleep))
+    assert main(["emulator", "--port", "0"], {}) == 0
+    # Each wait has an end, or Ctrl-C would not interrupt it on Windows.
+    assert slept == [1, 1, 1]
 
 
 def test_the_module_is_the_command(capsys, monkeypatch):
