@@ -7,6 +7,7 @@ https://asgi.readthedocs.io/en/stable/specs/www.html
 from __future__ import annotations
 
 import inspect
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,8 @@ class TCaptchaMiddleware:
     """Let only requests with a solved captcha through to an ASGI application.
 
     Protects HTTP requests and websocket handshakes according to the guard's rules; every
-    other scope passes untouched. When the server shuts down, the guard is closed.
+    other scope passes untouched. When the server shuts down, the guard is closed, except on
+    AWS Lambda.
 
     Args:
         app: The application to protect.
@@ -67,6 +69,9 @@ class TCaptchaMiddleware:
         self.app = app
         self.guard = guard
         self._mount = mount_of(app, guard.mounted_at)
+        # Mangum, the adapter for AWS Lambda, shuts the application down after each invocation;
+        # the next one finds the connections open. A function is frozen, and never shut down.
+        self._closes = "AWS_LAMBDA_FUNCTION_NAME" not in os.environ
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -94,7 +99,8 @@ class TCaptchaMiddleware:
                 await self.guard.aclose()
             await send(message)
 
-        await self.app(scope, receive, closing if scope["type"] == "lifespan" else send)
+        closes = self._closes and scope["type"] == "lifespan"
+        await self.app(scope, receive, closing if closes else send)
 
     async def _protect(
         self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send

@@ -91,6 +91,9 @@ def _decisions(request: Any) -> tuple[Allow, ...]:
 
 
 def _stored(holder: Mapping[str, Any], key: str) -> tuple[Allow, ...]:
-    # Anything else was made up by somebody else.
-    decision = holder.get(key)
-    return (decision,) if isinstance(decision, Allow) else ()
+    # Any other value was forged.
+    decision, decisions = holder.get(key), []
+    while isinstance(decision, Allow):
+        decisions.append(decision)
+        decision = decision.outer
+    return tuple(reversed(decisions))

@@ -149,7 +149,7 @@ class BrowserEndpoints:
         return self._match(method, path, b"", root_path)
 
     def challenge(
-        self, coverage: CompiledRule, request: RequestInfo, reason: Reason
+        self, coverage: MatchedRule, request: RequestInfo, reason: Reason
     ) -> PlainResponse | None:
         """Return the page that shows the challenge at once, or None where it had better not.
 
