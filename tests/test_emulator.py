@@ -656,7 +656,7 @@ def test_calls_are_remembered_in_order_and_without_the_secret(world):
 
 
 def test_under_load_the_last_calls_are_remembered(world, monkeypatch):
-    monkeypatch.setattr("tcaptcha_middleware.testing.emulator._REMEMBERED", 3)
+    monkeypatch.setattr("tcaptcha_middleware.testing.emulator._app._REMEMBERED", 3)
     pairs = [world.emulator.mint() for _ in range(5)]
     for pair in pairs:
         play(world, pair)

@@ -27,7 +27,7 @@ class Script:
     """The script, and how the next loads of it go."""
 
     def __init__(self) -> None:
-        here = files("tcaptcha_middleware.testing")
+        here = files("tcaptcha_middleware.testing.emulator")
         self._source = here.joinpath("TencentCaptcha.js").read_text(encoding="utf-8")
         self._steps: deque[dict[str, Any]] = deque()
 
