@@ -90,7 +90,7 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
     with needs("demo"):
         from tcaptcha_middleware.demo.site import site
     from tcaptcha_middleware.testing.emulator import TencentEmulator
-    from tcaptcha_middleware.testing.serving import serving
+    from tcaptcha_middleware.testing.emulator._http import serving
     from tcaptcha_middleware.verifiers.tencent import TencentVerifier
 
     if any(environ.get(name) for name in ACCOUNT):

@@ -10,7 +10,7 @@ from browser import browser, context, page
 from tcaptcha_middleware import TencentVerifier
 from tcaptcha_middleware.demo.site import site
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.emulator._http import serving
 
 pytestmark = pytest.mark.outside
 

@@ -12,7 +12,7 @@ from browser import browser
 
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.emulator._http import serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.outside

@@ -18,7 +18,7 @@ import pytest
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.errors import OutageError, VerifierError
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.serving import _listening, serving
+from tcaptcha_middleware.testing.emulator._http import _listening, serving
 
 IP = "203.0.113.7"
 TICKETS, SCRIPT = "/__emulator__/tickets", "/__emulator__/script"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.testing.exchange import Answer, in_json
+from tcaptcha_middleware.testing.emulator._http import Answer, in_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

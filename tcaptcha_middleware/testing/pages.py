@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.testing.challenges import Challenges
-from tcaptcha_middleware.testing.exchange import in_json
+from tcaptcha_middleware.testing.emulator._http import in_json
 from tcaptcha_middleware.testing.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tcaptcha_middleware.testing.aid import AidCheck
-    from tcaptcha_middleware.testing.exchange import Answer
+    from tcaptcha_middleware.testing.emulator._http import Answer
 
 
 class Pages:

@@ -6,7 +6,7 @@ from collections import deque
 from importlib.resources import files
 from typing import Any
 
-from tcaptcha_middleware.testing.exchange import Answer, in_json
+from tcaptcha_middleware.testing.emulator._http import Answer, in_json
 from tcaptcha_middleware.testing.words import check_load
 
 PATHS = ("/TJCaptcha.js", "/TCaptcha.js", "/TJNCaptcha-global.js", "/TCaptcha-global.js")

@@ -15,7 +15,7 @@ from starlette.routing import Route
 import tcaptcha_middleware
 from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
-from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.emulator._http import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,7 +30,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.browser.csp import csp_sources
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.emulator._http import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

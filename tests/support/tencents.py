@@ -15,7 +15,7 @@ import pytest
 
 from tcaptcha_middleware import Submission
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.serving import serving
+from tcaptcha_middleware.testing.emulator._http import serving
 
 VISITOR = "203.0.113.7"
 VERDICT = b'{"Response":{"CaptchaCode":1,"EvilLevel":0,"RequestId":"r"}}'

@@ -17,20 +17,20 @@ import anyio
 
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
 from tcaptcha_middleware.testing.aid import AidCheck
-from tcaptcha_middleware.testing.exchange import (
+from tcaptcha_middleware.testing.emulator._http import (
     Answer,
     body_of,
     headers_of,
     in_json,
     live,
     respond,
+    serving,
     turn_away,
 )
 from tcaptcha_middleware.testing.ledger import Ledger
 from tcaptcha_middleware.testing.orders import PREFIX, obey
 from tcaptcha_middleware.testing.pages import Pages
 from tcaptcha_middleware.testing.script import PATHS
-from tcaptcha_middleware.testing.serving import serving
 from tcaptcha_middleware.testing.wire import MAX_CALL, ApiError, envelope, read_call
 from tcaptcha_middleware.testing.words import check_step, check_ticket
 
