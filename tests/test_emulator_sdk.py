@@ -26,8 +26,8 @@ from tencentcloud.common.profile.http_profile import HttpProfile
 
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import TencentEmulator
+from tcaptcha_middleware.testing.emulator._calls import _OPTIONAL, _REQUIRED
 from tcaptcha_middleware.testing.emulator._http import serving
-from tcaptcha_middleware.testing.wire import _OPTIONAL, _REQUIRED
 
 # The clients take the day from datetime.utcfromtimestamp, deprecated since Python 3.12. What
 # they do to the filters on import, pytest undoes after collection.

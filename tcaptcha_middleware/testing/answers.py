@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tcaptcha_middleware.tencent.actions import Action
-    from tcaptcha_middleware.testing.wire import Call
+    from tcaptcha_middleware.testing.emulator._calls import Call
 
 LIFETIME = 5 * 60
 """How long a ticket is good for, in seconds."""

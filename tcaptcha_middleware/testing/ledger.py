@@ -15,7 +15,7 @@ from tcaptcha_middleware.testing.answers import LIFETIME, Minted, play
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import Captcha
-    from tcaptcha_middleware.testing.wire import Call
+    from tcaptcha_middleware.testing.emulator._calls import Call
 
 _KINDS = {"web": WEB, "mini": MINI_PROGRAM}
 
