@@ -19,7 +19,7 @@ from tcaptcha_middleware.tencent.signing import authorization
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.emulator._calls import MAX_CALL
 from tcaptcha_middleware.testing.emulator._http import body_of
-from tcaptcha_middleware.testing.ledger import LIFETIME
+from tcaptcha_middleware.testing.emulator._tickets import LIFETIME
 
 IP = "203.0.113.7"
 NOW = 1_800_000_000.0

@@ -28,7 +28,7 @@ from tcaptcha_middleware.testing.emulator._http import (
     serving,
     turn_away,
 )
-from tcaptcha_middleware.testing.ledger import Ledger
+from tcaptcha_middleware.testing.emulator._tickets import Ledger
 from tcaptcha_middleware.testing.orders import PREFIX, obey
 from tcaptcha_middleware.testing.pages import Pages
 from tcaptcha_middleware.testing.script import PATHS

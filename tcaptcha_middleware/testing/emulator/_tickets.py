@@ -1,6 +1,6 @@
-"""How calls are answered by the rules that Tencent documents, for each of its two actions.
+"""The emulator's tickets: how they are made and kept, and how calls about them are answered.
 
-No I/O, and nothing is kept here: whose ticket it is, stands in `ledger`.
+No I/O.
 
 https://cloud.tencent.com/document/product/1110/84005
 https://cloud.tencent.com/document/product/1302/48499
@@ -9,12 +9,14 @@ https://cloud.tencent.com/document/product/1302/48499
 from __future__ import annotations
 
 import re
+import secrets
+from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.models import PASSED_CODE
-from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.api import CAPTCHA_TYPE
 from tcaptcha_middleware.tencent.disaster import is_disaster
 
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.tencent.credentials import Captcha
     from tcaptcha_middleware.testing.emulator._calls import Call
 
 LIFETIME = 5 * 60
 """How long a ticket is good for, in seconds."""
 
+_KINDS = {"web": WEB, "mini": MINI_PROGRAM}
 _MESSAGES = {
     1: "OK",
     7: "captcha no match",
@@ -70,10 +74,67 @@ class Minted:
     spent: bool = False
 
 
+class Ledger:
+    """Every ticket that is out, and how each is answered. Not for two threads at once.
+
+    Args:
+        captcha: The captcha whose tickets these are, where nothing else is said.
+        more: Further ones.
+    """
+
+    def __init__(self, captcha: Captcha, *more: Captcha) -> None:
+        self._app_id = captcha.app_id
+        self._secrets = {one.app_id: one.app_secret_key for one in (captcha, *more)}
+        self._minted: OrderedDict[str, Minted] = OrderedDict()
+
+    def mint(  # noqa: PLR0913  a ticket is made of these
+        self,
+        now: float,
+        *,
+        kind: str = "web",
+        code: int = PASSED_CODE,
+        evil_level: int = 0,
+        score: int | None = None,
+        age: float = 0,
+        app_id: int | None = None,
+    ) -> dict[str, str]:
+        """Make a ticket; see `TencentEmulator.mint`."""
+        self._forget(now)
+        ticket = f"tr03{secrets.token_urlsafe(96)}*"
+        randstr = f"@{secrets.token_hex(2)[:3]}"
+        action = _KINDS[kind]
+        self._minted[ticket] = Minted(
+            action=action,
+            randstr=randstr,
+            app_id=self._app_id if app_id is None else app_id,
+            minted_at=now,
+            fetched_at=now - age,
+            code=code,
+            evil_level=evil_level,
+            score=score,
+        )
+        pair = {"ticket": ticket, "randstr": randstr}
+        return pair if action.needs_randstr else {"ticket": ticket}
+
+    def _forget(self, now: float) -> None:
+        # The oldest stand first. Those that expired lately are kept, to be told of as such.
+        while self._minted:
+            ticket, minted = self._minted.popitem(last=False)
+            if minted.minted_at >= now - 2 * LIFETIME:
+                self._minted[ticket] = minted
+                self._minted.move_to_end(ticket, last=False)
+                return
+
+    def play(self, call: Call, now: float, scripted: int | None = None) -> dict[str, Any]:
+        """Return the answer to a call; `scripted` wins over the ticket's code."""
+        minted = self._minted.get(call.asked["Ticket"])
+        return play(call, minted, self._secrets, now, scripted)
+
+
 def play(
     call: Call,
     minted: Minted | None,
-    secrets: Mapping[int, str],
+    keys: Mapping[int, str],
     now: float,
     scripted: int | None = None,
 ) -> dict[str, Any]:
@@ -82,7 +143,7 @@ def play(
     Args:
         call: The call.
         minted: The ticket that it is about; None where nobody made it.
-        secrets: AppSecretKey of each captcha, by its CaptchaAppId.
+        keys: AppSecretKey of each captcha, by its CaptchaAppId.
         now: Unix seconds.
         scripted: A code that is answered whatever the ticket is.
     """
@@ -90,16 +151,16 @@ def play(
     is_web = call.action is WEB
     code = scripted
     if code is None:
-        code = (_web_code if is_web else _mini_code)(call.asked, known, secrets, now)
+        code = (_web_code if is_web else _mini_code)(call.asked, known, keys, now)
     return _web_answer(code, known, call.asked) if is_web else _mini_answer(code)
 
 
 def _web_code(
-    asked: Mapping[str, Any], minted: Minted | None, secrets: Mapping[int, str], now: float
+    asked: Mapping[str, Any], minted: Minted | None, keys: Mapping[int, str], now: float
 ) -> int:
     if not _is_plausible(asked):
         return 15
-    if not _is_authentic(asked, secrets):
+    if not _is_authentic(asked, keys):
         return 100
     if is_disaster(asked["Ticket"]):
         return _disaster_code(asked)
@@ -109,11 +170,11 @@ def _web_code(
 
 
 def _mini_code(
-    asked: Mapping[str, Any], minted: Minted | None, secrets: Mapping[int, str], now: float
+    asked: Mapping[str, Any], minted: Minted | None, keys: Mapping[int, str], now: float
 ) -> int:
-    if asked["CaptchaAppId"] not in secrets:
+    if asked["CaptchaAppId"] not in keys:
         return 16
-    if not (_is_authentic(asked, secrets) and _is_plausible(asked)):
+    if not (_is_authentic(asked, keys) and _is_plausible(asked)):
         return 100
     if is_disaster(asked["Ticket"]):
         return 21
@@ -122,8 +183,8 @@ def _mini_code(
     return _mini_minted_code(minted, asked, now)
 
 
-def _is_authentic(asked: Mapping[str, Any], secrets: Mapping[int, str]) -> bool:
-    return bool(secrets.get(asked["CaptchaAppId"]) == asked["AppSecretKey"])
+def _is_authentic(asked: Mapping[str, Any], keys: Mapping[int, str]) -> bool:
+    return bool(keys.get(asked["CaptchaAppId"]) == asked["AppSecretKey"])
 
 
 def _disaster_code(asked: Mapping[str, Any]) -> int:
