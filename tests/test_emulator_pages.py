@@ -10,7 +10,7 @@ import pytest
 
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.words import _CHALLENGE, _LOAD
+from tcaptcha_middleware.testing.emulator._control import _CHALLENGE, _LOAD
 
 APP_ID = "190000000"
 ORIGIN = {"Origin": "http://shop.test:8000"}

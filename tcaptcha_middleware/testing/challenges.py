@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.testing.aid import Aid
-from tcaptcha_middleware.testing.words import check_challenge, check_said
+from tcaptcha_middleware.testing.emulator._control import check_challenge, check_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,8 +6,8 @@ from collections import deque
 from importlib.resources import files
 from typing import Any
 
+from tcaptcha_middleware.testing.emulator._control import check_load
 from tcaptcha_middleware.testing.emulator._http import Answer, in_json
-from tcaptcha_middleware.testing.words import check_load
 
 PATHS = ("/TJCaptcha.js", "/TCaptcha.js", "/TJNCaptcha-global.js", "/TCaptcha-global.js")
 """Where Tencent has its scripts: the two of the domestic site, then the international ones."""

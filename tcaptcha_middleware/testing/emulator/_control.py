@@ -1,17 +1,31 @@
-"""What may be said to the emulator of tickets, calls, challenges and loads. No I/O.
+"""The emulator's control API: its schema, in Python and over HTTP, and its JSON endpoints.
 
-Everything is checked when it is said: a mistake that shows only in the answer to a later call
-would look like Tencent's.
+Values are checked when they are given: a mistake that shows only in the answer to a later call
+would look like Tencent's. No I/O.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tcaptcha_middleware.testing.emulator._http import Answer, in_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+PREFIX = "/__emulator__/"
+"""What the paths of all orders start with."""
+
+# Any origin: the page under test may be served under any name, and tests written in JavaScript
+# run inside it. A page from elsewhere gains nothing by it that it could not post blindly: the
+# answers hold no secret, and a ticket is good for this emulator alone.
+_ANY_ORIGIN = (
+    ("access-control-allow-origin", "*"),
+    ("access-control-allow-methods", "POST"),
+    ("access-control-allow-headers", "content-type"),
+)
 
 _LONGEST = sys.float_info.max
 
@@ -172,3 +186,32 @@ def _checked(what: str, told: object, known: Mapping[str, _Value]) -> dict[str, 
         if not known[name].fits(value):
             raise ValueError(f"{name} is {value!r}: it has to be {known[name].wanted}")
     return dict(told)
+
+
+def obey(
+    orders: Mapping[str, Callable[[object], Answer]], method: str, path: str, body: bytes
+) -> Answer:
+    """Return the answer to one order; one that makes no sense is told why.
+
+    Args:
+        orders: What carries out an order, by its path; raises TypeError or ValueError.
+        method: The request's method; a preflight's is `OPTIONS`.
+        path: The request's path.
+        body: JSON, or nothing for an empty object.
+    """
+    return _obeyed(orders, method, path, body)._replace(headers=_ANY_ORIGIN)
+
+
+def _obeyed(
+    orders: Mapping[str, Callable[[object], Answer]], method: str, path: str, body: bytes
+) -> Answer:
+    if path not in orders:
+        return in_json(404, {"error": f"there is {' and '.join(orders)}"})
+    if method == "OPTIONS":
+        return Answer(204, b"", allow="POST")
+    if method != "POST":
+        return in_json(405, {"error": "POST it"})._replace(allow="POST")
+    try:
+        return orders[path](json.loads(body or b"{}"))
+    except (ValueError, TypeError, RecursionError) as error:
+        return in_json(400, {"error": str(error)})
