@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.testing.aid import Aid, AidCheck
+from tcaptcha_middleware.testing.emulator._browser import Aid, AidCheck
 
 APP_ID, SECRET, MADE = 123456789, "1234567891011121314151516", 1710144972
 KEY = b"12345678910111213141515161234567"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
-from tcaptcha_middleware.testing.aid import AidCheck
+from tcaptcha_middleware.testing.emulator._browser import PATHS, AidCheck, Pages
 from tcaptcha_middleware.testing.emulator._calls import MAX_CALL, ApiError, envelope, read_call
 from tcaptcha_middleware.testing.emulator._control import PREFIX, check_step, check_ticket, obey
 from tcaptcha_middleware.testing.emulator._http import (
@@ -30,8 +30,6 @@ from tcaptcha_middleware.testing.emulator._http import (
     turn_away,
 )
 from tcaptcha_middleware.testing.emulator._tickets import Ledger
-from tcaptcha_middleware.testing.pages import Pages
-from tcaptcha_middleware.testing.script import PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
