@@ -17,8 +17,8 @@ from starlette.routing import Route
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.browser.csp import csp_sources
 from tcaptcha_middleware.decision import get_decision
+from tcaptcha_middleware.demo.failures import Steering
 from tcaptcha_middleware.demo.journal import Journal, Journaling
-from tcaptcha_middleware.demo.steering import Steering
 from tcaptcha_middleware.demo.timeline import told
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.rules import Rule
