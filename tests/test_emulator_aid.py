@@ -1,4 +1,4 @@
-"""How the emulator reads aidEncrypted: by vectors, and whatever can be wrong with it."""
+"""The emulator validates aidEncrypted: test vectors, and every kind of invalid value."""
 
 from __future__ import annotations
 
@@ -17,181 +17,193 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
-from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.testing.emulator._browser import Aid, AidCheck
-
 APP_ID, SECRET, MADE = 123456789, "1234567891011121314151516", 1710144972
 KEY = b"12345678910111213141515161234567"
 GCM = "MDEyMzQ1Njc4OTAxM2Z/8bOrwpERW9Y2ck0g1fjNmXU9ENU0nokJbIP07nA5maKHBGHlSBFh"
 GCM_AAD = "MDEyMzQ1Njc4OTAxM2Z/8bOrwpERW9Y2ck0g1fjNmXU9ENU0nom67XsjSMjSra1vAVJ2ZO3h"
 CBC_VECTOR = "MDEyMzQ1Njc4OTAxMjM0NWvZ11atw+1uzYmoIyt5rAQVPyMK9ZDavskPw5hcayeT"
 ALICE = b64encode(b"user:alice").decode()
-# Of another implementation, with another secret.
-OTHERS = "AAECAwQFBgcICQoLDA0OD41wf9vBqmJKPfy1LbewiUI96Lm2EKww57Pt4a0dOOIu"
+# Made by another implementation, with another secret.
+FOREIGN = "AAECAwQFBgcICQoLDA0OD41wf9vBqmJKPfy1LbewiUI96Lm2EKww57Pt4a0dOOIu"
 
 
-def check(aid, now=MADE, secret=SECRET):
-    AidCheck(Captcha(APP_ID, secret), once=False).check(aid, now)
+class Captcha:
+    """An emulator whose captcha requires aidEncrypted, at a time that tests may change."""
+
+    def __init__(self, secret=SECRET, **settings):
+        self.now = MADE
+        self.emulator = TencentEmulator(
+            app_id=APP_ID,
+            app_secret_key=secret,
+            clock=lambda: self.now,
+            **{"check_app_id": True} | settings,
+        )
+
+    def challenge(self, **options):
+        """Request a challenge as a page does; return the emulator's answer."""
+
+        async def post():
+            transport = httpx.ASGITransport(self.emulator)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                request = {"script": "TJCaptcha.js", "appId": str(APP_ID), "options": options}
+                return (await client.post("/__emulator__/challenge", json=request)).json()
+
+        return asyncio.run(post())
 
 
-def refused(aid, now=MADE):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  callers look at the message
-        check(aid, now)
-    return str(caught.value)
+def outcome(options, now=MADE, secret=SECRET):
+    captcha = Captcha(secret)
+    captcha.now = now
+    return captcha.challenge(**options)["outcome"]
 
 
-def cbc(plaintext, key=KEY, iv=bytes(16), padding=None):
+def refusal(options, now=MADE):
+    captcha = Captcha()
+    captcha.now = now
+    answer = captcha.challenge(**options)
+    assert (answer["outcome"], answer["errorCode"]) == ("error", 1006)
+    return answer["errorMessage"]
+
+
+def cbc(text, **more):
+    return {"aidEncrypted": text} | more
+
+
+def gcm(text, aad=""):
+    return {"aidEncrypted": text, "aidEncryptedType": "gcm", "aidEncryptedAad": aad}
+
+
+def encrypt(plaintext, key=KEY, iv=bytes(16), padding=None):
     raw = plaintext.encode()
     count = 16 - len(raw) % 16
     padded = raw + (bytes([count]) * count if padding is None else padding)
-    sealing = Cipher(AES(key), CBC(iv)).encryptor()
-    return Aid(b64encode(iv + sealing.update(padded) + sealing.finalize()).decode(), "cbc", "")
+    cipher = Cipher(AES(key), CBC(iv)).encryptor()
+    return cbc(b64encode(iv + cipher.update(padded) + cipher.finalize()).decode())
 
 
 @pytest.mark.parametrize(
-    ("aid", "secret", "made"),
+    ("options", "secret", "now"),
     [
-        (Aid(CBC_VECTOR, "cbc", ""), SECRET, MADE),
-        (Aid(GCM, "gcm", ""), SECRET, MADE),
-        (Aid(GCM_AAD, "gcm", ALICE), SECRET, MADE),
-        (Aid(OTHERS, "cbc", ""), "test-secret", 1783814400),
+        (cbc(CBC_VECTOR), SECRET, MADE),
+        (cbc(CBC_VECTOR, aidEncryptedType="cbc"), SECRET, MADE),
+        (gcm(GCM), SECRET, MADE),
+        (gcm(GCM_AAD, ALICE), SECRET, MADE),
+        (cbc(FOREIGN), "test-secret", 1783814400),
     ],
-    ids=["CBC", "GCM", "GCM and AAD", "another's CBC"],
+    ids=["CBC by default", "CBC", "GCM", "GCM with AAD", "CBC of another implementation"],
 )
-def test_the_vectors_are_good(aid, secret, made):
-    check(aid, made, secret)
+def test_the_test_vectors_are_accepted(options, secret, now):
+    assert outcome(options, now, secret) == "solve"
 
 
-def test_a_value_lives_from_its_timestamp_through_its_ttl():
-    aid = cbc(f"{APP_ID}&{MADE}&300")
-    for now in (MADE, MADE + 300):
-        check(aid, now)
-    assert "in the future" in refused(aid, MADE - 1)
-    assert "expired" in refused(aid, MADE + 301)
+def test_a_value_is_valid_from_its_timestamp_until_its_ttl():
+    options = encrypt(f"{APP_ID}&{MADE}&300")
+    assert [outcome(options, now) for now in (MADE, MADE + 300)] == ["solve"] * 2
+    assert "in the future" in refusal(options, MADE - 1)
+    assert "expired" in refusal(options, MADE + 301)
 
 
 @pytest.mark.parametrize(
     ("plaintext", "message"),
     [
         (f"1&{MADE}&300", "for captcha 1, not for 123456789"),
-        (f"{APP_ID}&{MADE}&0", "ttl is 0"),
-        (f"{APP_ID}&{MADE}&86401", "ttl is 86401"),
-        (f"{APP_ID}&{MADE}", "holds no"),
-        (f"{APP_ID}&{MADE}&300&", "holds no"),
-        (f"{APP_ID}& {MADE}&300", "holds no"),
-        (f"{APP_ID}&-1&300", "holds no"),
-        (f"{APP_ID}&{MADE}&\u0663\u0660\u0660", "holds no"),
-        ("", "holds no"),
+        (f"{APP_ID}&{MADE}&0", "must be 1 to 86400, got 0"),
+        (f"{APP_ID}&{MADE}&86401", "must be 1 to 86400, got 86401"),
+        (f"{APP_ID}&{MADE}", "has no CaptchaAppId"),
+        (f"{APP_ID}&{MADE}&300&", "has no CaptchaAppId"),
+        (f"{APP_ID}& {MADE}&300", "has no CaptchaAppId"),
+        (f"{APP_ID}&-1&300", "has no CaptchaAppId"),
+        (f"{APP_ID}&{MADE}&\u0663\u0660\u0660", "has no CaptchaAppId"),
+        ("", "has no CaptchaAppId"),
     ],
 )
-def test_what_it_says_has_to_be_right(plaintext, message):
-    assert message in refused(cbc(plaintext))
+def test_a_wrong_plaintext_is_refused(plaintext, message):
+    assert message in refusal(encrypt(plaintext))
 
 
 ALTERED = b64encode(b64decode(GCM)[:-1] + b"x").decode()
-
-
-NO_GOOD = {
-    "none": (Aid("", "cbc", ""), "there is none"),
-    "text": (Aid("no base64!", "cbc", ""), "no standard base64"),
-    "URL-safe": (Aid(CBC_VECTOR.replace("+", "-"), "cbc", ""), "no standard base64"),
-    "unpadded": (Aid(OTHERS[:43], "cbc", ""), "no standard base64"),
-    "another type": (Aid(CBC_VECTOR, "ecb", ""), "has to be 'cbc' or 'gcm'"),
-    "an IV alone": (Aid(b64encode(bytes(16)).decode(), "cbc", ""), "no IV and blocks"),
-    "half a block": (Aid(b64encode(bytes(40)).decode(), "cbc", ""), "no IV and blocks"),
-    "another key": (cbc(f"{APP_ID}&{MADE}&300", key=bytes(32)), "another key"),
-    "bad padding": (cbc("x" * 15, padding=b"\0"), "another key, or altered"),
-    "AAD kept back": (Aid(GCM_AAD, "gcm", ""), "another key or AAD"),
-    "AAD made up": (Aid(GCM, "gcm", ALICE), "another key or AAD"),
-    "an altered tag": (Aid(ALTERED, "gcm", ""), "another key or AAD"),
-    "too short": (Aid(b64encode(bytes(3)).decode(), "gcm", ""), "another key or AAD"),
-    "plain AAD": (Aid(GCM_AAD, "gcm", "user:alice"), "aidEncryptedAad is no standard base64"),
-    "long AAD": (Aid(GCM_AAD, "gcm", "A" * 132), "aidEncryptedAad is over 128"),
-    "CBC as GCM": (Aid(CBC_VECTOR, "gcm", ""), "another key or AAD"),
+INVALID = {
+    "missing": ({}, "requires aidEncrypted"),
+    "null": (cbc(None), "requires aidEncrypted"),
+    "empty": (cbc(""), "requires aidEncrypted"),
+    "empty list": (cbc([]), "requires aidEncrypted"),
+    "number": (cbc(1), "not standard base64"),
+    "object": (cbc({"a": 1}), "not standard base64"),
+    "text": (cbc("no base64!"), "not standard base64"),
+    "URL-safe": (cbc(CBC_VECTOR.replace("+", "-")), "not standard base64"),
+    "unpadded": (cbc(FOREIGN[:43]), "not standard base64"),
+    "another type": (cbc(CBC_VECTOR, aidEncryptedType="ecb"), "must be 'cbc' or 'gcm'"),
+    "only an IV": (cbc(b64encode(bytes(16)).decode()), "not an IV and blocks"),
+    "incomplete block": (cbc(b64encode(bytes(40)).decode()), "not an IV and blocks"),
+    "another key": (encrypt(f"{APP_ID}&{MADE}&300", key=bytes(32)), "another key"),
+    "bad padding": (encrypt("x" * 15, padding=b"\0"), "another key, or was altered"),
+    "AAD not sent": (gcm(GCM_AAD), "another key or AAD"),
+    "AAD made up": (gcm(GCM, ALICE), "another key or AAD"),
+    "altered tag": (gcm(ALTERED), "another key or AAD"),
+    "too short": (gcm(b64encode(bytes(3)).decode()), "another key or AAD"),
+    "plain AAD": (gcm(GCM_AAD, "user:alice"), "aidEncryptedAad is not standard base64"),
+    "long AAD": (gcm(GCM_AAD, "A" * 132), "aidEncryptedAad is over 128"),
+    "CBC as GCM": (gcm(CBC_VECTOR), "another key or AAD"),
 }
 
 
-@pytest.mark.parametrize(("aid", "message"), NO_GOOD.values(), ids=NO_GOOD)
-def test_what_is_no_good_is_refused_with_the_reason(aid, message):
-    assert message in refused(aid)
+@pytest.mark.parametrize(("options", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_value_is_refused_with_the_reason(options, message):
+    assert message in refusal(options)
 
 
 @pytest.mark.parametrize("secret", ["s" * 16, "s" * 32, "s" * 40])
 def test_a_secret_of_any_length_makes_a_key(secret):
-    check(cbc(f"{APP_ID}&{MADE}&300", key=b"s" * 32), secret=secret)
+    options = encrypt(f"{APP_ID}&{MADE}&300", key=b"s" * 32)
+    assert outcome(options, secret=secret) == "solve"
 
 
-def test_a_value_is_good_again_unless_it_is_good_once():
-    aid = cbc(f"{APP_ID}&{MADE}&300")
-    often, once = (AidCheck(Captcha(APP_ID, SECRET), once=once) for once in (False, True))
-    often.check(aid, MADE)
-    often.check(aid, MADE)
-    once.check(aid, MADE)
-    with pytest.raises(ValueError, match="used before"):
-        once.check(aid, MADE + 300)
-    once.check(cbc(f"{APP_ID}&{MADE}&300", iv=b"1" * 16), MADE)
+def test_a_captcha_without_check_app_id_ignores_the_value():
+    captcha = Captcha(check_app_id=False)
+    assert captcha.challenge()["outcome"] == "solve"
+    assert captcha.challenge(aidEncrypted="garbage")["outcome"] == "solve"
 
 
-def test_what_is_spent_is_forgotten_when_it_has_expired():
-    once = AidCheck(Captcha(APP_ID, SECRET), once=True)
-    once.check(cbc(f"{APP_ID}&{MADE}&300"), MADE)
-    once.check(cbc(f"{APP_ID}&{MADE + 301}&300", iv=b"1" * 16), MADE + 301)
-    assert len(once._seen) == 1
+def test_a_refused_challenge_takes_no_step():
+    captcha = Captcha()
+    captcha.emulator.challenge({"close": True})
+    assert captcha.challenge()["outcome"] == "error"
+    assert captcha.challenge(aidEncrypted=CBC_VECTOR)["outcome"] == "close"
 
 
-# The emulator.
+def test_a_value_is_accepted_again_without_one_time():
+    captcha = Captcha()
+    options = gcm(GCM_AAD, ALICE)
+    assert [captcha.challenge(**options)["outcome"] for _ in range(2)] == ["solve"] * 2
 
 
-def challenge(emulator, **options):
-    async def post():
-        transport = httpx.ASGITransport(emulator)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            said = {"script": "TJCaptcha.js", "appId": str(APP_ID), "options": options}
-            return (await client.post("/__emulator__/challenge", json=said)).json()
-
-    return asyncio.run(post())
-
-
-def emulator(**settings):
-    return TencentEmulator(app_id=APP_ID, app_secret_key=SECRET, clock=lambda: MADE, **settings)
+def test_a_value_is_accepted_once_with_one_time():
+    captcha = Captcha(one_time=True)
+    options = encrypt(f"{APP_ID}&{MADE}&300")
+    assert captcha.challenge(**options)["outcome"] == "solve"
+    captcha.now = MADE + 300
+    assert "used before" in captcha.challenge(**options)["errorMessage"]
+    another = encrypt(f"{APP_ID}&{MADE}&300", iv=b"1" * 16)
+    assert captcha.challenge(**another)["outcome"] == "solve"
 
 
-def test_a_captcha_that_does_not_insist_reads_none():
-    assert challenge(emulator())["outcome"] == "solve"
-    assert challenge(emulator(), aidEncrypted="garbage")["outcome"] == "solve"
+def test_a_used_value_is_forgotten_after_it_has_expired():
+    captcha = Captcha(one_time=True)
+    captcha.challenge(**encrypt(f"{APP_ID}&{MADE}&300"))
+    captcha.now = MADE + 301
+    later = encrypt(f"{APP_ID}&{MADE + 301}&300", iv=b"1" * 16)
+    assert captcha.challenge(**later)["outcome"] == "solve"
+    (check,) = captcha.emulator._challenges._checks.values()
+    assert len(check._seen) == 1
 
 
-def test_a_captcha_that_insists_lets_nobody_go_without():
-    insisting = emulator(check_app_id=True)
-    insisting.challenge({"close": True})
-    refused = challenge(insisting)
-    assert (refused["outcome"], refused["errorCode"]) == ("error", 1006)
-    assert "insists on aidEncrypted" in refused["errorMessage"]
-    assert challenge(insisting, aidEncrypted=CBC_VECTOR)["outcome"] == "close"
-    gcm = {"aidEncrypted": GCM_AAD, "aidEncryptedType": "gcm", "aidEncryptedAad": ALICE}
-    assert challenge(insisting, **gcm)["outcome"] == "solve"
-    assert challenge(insisting, **gcm)["outcome"] == "solve"
-
-
-def test_a_captcha_may_take_each_value_once():
-    insisting = emulator(check_app_id=True, one_time=True)
-    outcomes = [challenge(insisting, aidEncrypted=CBC_VECTOR)["outcome"] for _ in range(2)]
-    assert outcomes == ["solve", "error"]
-
-
-@pytest.mark.parametrize("value", [None, 1, [], {}, {"a": 1}], ids=repr)
-def test_a_value_of_another_type_is_refused_like_a_bad_one(value):
-    refused = challenge(emulator(check_app_id=True), aidEncrypted=value)
-    assert refused["errorCode"] == 1006
-
-
-def test_once_without_insisting_is_a_mistake():
+def test_one_time_needs_check_app_id():
     with pytest.raises(ValueError, match="check_app_id=True"):
-        emulator(one_time=True)
+        TencentEmulator(one_time=True)
 
 
-def test_cryptography_is_missed_when_it_is_made_and_only_where_it_is_needed(monkeypatch):
+def test_cryptography_is_needed_at_construction_and_only_with_check_app_id(monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    emulator()
+    TencentEmulator()
     with pytest.raises(ModuleNotFoundError, match="cryptography"):
-        emulator(check_app_id=True)
+        TencentEmulator(check_app_id=True)

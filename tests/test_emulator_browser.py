@@ -683,4 +683,4 @@ def test_a_captcha_that_insists_takes_a_good_aid_once(page, make, emulator, emul
     make(aid)
     assert "used before" in answer(page)["errorMessage"]
     make()
-    assert "there is none" in answer(page)["errorMessage"]
+    assert "requires aidEncrypted" in answer(page)["errorMessage"]

@@ -10,7 +10,8 @@ import pytest
 
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.emulator._control import _CHALLENGE, _LOAD
+from tcaptcha_middleware.testing.emulator._control import CHALLENGE as CHALLENGE_SCHEMA
+from tcaptcha_middleware.testing.emulator._control import LOAD as LOAD_SCHEMA
 
 APP_ID = "190000000"
 ORIGIN = {"Origin": "http://shop.test:8000"}
@@ -163,11 +164,11 @@ def test_the_record_is_bounded(client, emulator):
 
 
 SAID_WRONG = {
-    "nothing": ({}, "script, appId, options is missing"),
-    "half": ({"script": "", "appId": "1"}, "options is missing"),
-    "a number": (said(1), "appId is 1: it has to be text"),
-    "no object": (said() | {"options": []}, "options is"),
-    "more": (said() | {"extra": 1}, "extra is unknown here"),
+    "nothing": ({}, "missing key script, appId, options"),
+    "half": ({"script": "", "appId": "1"}, "missing key options"),
+    "a number": (said(1), "appId must be text, got 1"),
+    "no object": (said() | {"options": []}, "options must be a JSON object"),
+    "more": (said() | {"extra": 1}, "unknown key extra"),
 }
 
 
@@ -281,19 +282,19 @@ WRONG = {
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_when_it_is_said(order, word, value):
-    with pytest.raises(ValueError, match=f"^{word} is .*: it has to be "):
+    with pytest.raises(ValueError, match=f"^{word} must be .*, got "):
         getattr(TencentEmulator(), order)({}, {word: value})
 
 
 @pytest.mark.parametrize(
     ("order", "step", "message"),
     [
-        ("challenge", {"close": True, "hang": True}, "one end, not close and hang"),
-        ("challenge", {"ticket": {}, "error": 1001}, "one end, not ticket and error"),
-        ("challenge", {"skip": True, "close": True}, "one end, not skip and close"),
-        ("challenge", {"ticket": {"age": -1}}, "age is -1"),
-        ("load", {"status": 500, "throw": "show"}, "one way, not status and throw"),
-        ("load", {"broken": True, "status": 500}, "one way, not status and broken"),
+        ("challenge", {"close": True, "hang": True}, "one way, got close and hang"),
+        ("challenge", {"ticket": {}, "error": 1001}, "one way, got ticket and error"),
+        ("challenge", {"skip": True, "close": True}, "one way, got skip and close"),
+        ("challenge", {"ticket": {"age": -1}}, "age must be .*, got -1"),
+        ("load", {"status": 500, "throw": "show"}, "one way, got status and throw"),
+        ("load", {"broken": True, "status": 500}, "one way, got status and broken"),
     ],
 )
 def test_a_step_that_makes_no_sense_is_refused_when_it_is_said(order, step, message):
@@ -304,11 +305,11 @@ def test_a_step_that_makes_no_sense_is_refused_when_it_is_said(order, step, mess
 @pytest.mark.parametrize(
     ("order", "step", "message"),
     [
-        ("challenge", {"status": 500}, "status is unknown here: use close, error"),
-        ("challenge", {"ticket": {"evil": 1}}, "evil is unknown here: use age"),
-        ("challenge", "close", "a challenge is a dict"),
-        ("load", {"error": 1001}, "error is unknown here: use broken, latency"),
-        ("load", None, "a load is a dict"),
+        ("challenge", {"status": 500}, "unknown key status: use close, error"),
+        ("challenge", {"ticket": {"evil": 1}}, "unknown key evil: use age"),
+        ("challenge", "close", "a challenge's step must be a dict"),
+        ("load", {"error": 1001}, "unknown key error: use broken, latency"),
+        ("load", None, "a load's step must be a dict"),
     ],
 )
 def test_a_word_of_something_else_is_refused_with_the_known_ones(order, step, message):
@@ -322,7 +323,7 @@ def test_of_steps_with_a_mistake_none_is_taken(client, emulator):
     assert client.post(CHALLENGE, json=said()).json()["outcome"] == "solve"
 
 
-@pytest.mark.parametrize("word", sorted(_CHALLENGE.keys() | _LOAD.keys()))
+@pytest.mark.parametrize("word", sorted(CHALLENGE_SCHEMA.keys() | LOAD_SCHEMA.keys()))
 def test_the_guide_names_every_word(word):
     guide = Path(__file__).parent.parent / "docs/browser-tests.md"
     assert f"| `{word}`" in guide.read_text()

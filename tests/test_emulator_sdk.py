@@ -26,7 +26,7 @@ from tencentcloud.common.profile.http_profile import HttpProfile
 
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.testing.emulator._calls import _OPTIONAL, _REQUIRED
+from tcaptcha_middleware.testing.emulator._calls import OPTIONAL, REQUIRED
 from tcaptcha_middleware.testing.emulator._http import serving
 
 # The clients take the day from datetime.utcfromtimestamp, deprecated since Python 3.12. What
@@ -222,7 +222,7 @@ def test_it_knows_no_more_of_the_answer_to_a_mini_program():
     ids=["pages", "mini-programs"],
 )
 def test_its_parameters_are_those_that_the_emulator_knows(request_type, action):
-    known = {name for name in _REQUIRED | _OPTIONAL if name not in action.without}
+    known = {name for name in REQUIRED | OPTIONAL if name not in action.without}
     own = {name for name in vars(request_type()) if name[1:2].isupper()}
     assert own == {f"_{name}" for name in known}
     assert method_of(request_type()) == action.name

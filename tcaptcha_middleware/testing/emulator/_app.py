@@ -1,35 +1,47 @@
-"""A stand-in for captcha.tencentcloudapi.com, as strict as the real thing, as an ASGI app.
+"""`TencentEmulator`: an ASGI app that behaves like captcha.tencentcloudapi.com.
 
-Here is what its user sees of it, and which part answers what. What may be said to it stands in
-`words` and `orders`, how calls are read in `wire`, how tickets are kept in `ledger` and
-answered in `answers`, the browser's half in `script`, `challenges` and `aid`, and how answers
-are sent in `exchange`.
+The public interface. Each private module of this folder has one part: `_calls` reads API
+calls, `_tickets` answers them, `_browser` serves pages, `_control` is the control API, and
+`_http` sends responses.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
-from tcaptcha_middleware.testing.emulator._browser import PATHS, AidCheck, Pages
-from tcaptcha_middleware.testing.emulator._calls import MAX_CALL, ApiError, envelope, read_call
-from tcaptcha_middleware.testing.emulator._control import PREFIX, check_step, check_ticket, obey
-from tcaptcha_middleware.testing.emulator._http import (
-    Answer,
-    body_of,
-    headers_of,
-    in_json,
-    live,
-    respond,
-    serving,
-    turn_away,
+from tcaptcha_middleware.testing.emulator._browser import (
+    SCRIPTS,
+    Challenges,
+    ClientScript,
 )
-from tcaptcha_middleware.testing.emulator._tickets import Ledger
+from tcaptcha_middleware.testing.emulator._calls import (
+    MAX_CALL,
+    ApiError,
+    envelope,
+    read_call,
+)
+from tcaptcha_middleware.testing.emulator._control import (
+    PREFIX,
+    Steps,
+    dispatch,
+    validate_call,
+    validate_ticket,
+)
+from tcaptcha_middleware.testing.emulator._http import (
+    Response,
+    json_response,
+    read_body,
+    read_headers,
+    run_lifespan,
+    send_response,
+    serving,
+)
+from tcaptcha_middleware.testing.emulator._tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,49 +52,53 @@ if TYPE_CHECKING:
 _REMEMBERED = 10_000
 
 
-class TencentEmulator(Pages):
-    """Show captchas and check tickets as Tencent does, without an account or the internet.
+class TencentEmulator:
+    """Shows captchas and verifies tickets like Tencent, without an account or internet.
 
-    Serve it with any ASGI server, with `serve()`, or hand it to `httpx.ASGITransport`. It
-    recomputes every signature, refuses whatever Tencent would refuse, answers API failures
-    with HTTP 200, and plays each ticket once. To browsers it serves a stand-in for Tencent's
-    script, as `/TJCaptcha.js` and under the three other names.
+    Serve it with any ASGI server or with `serve()`, or pass it to `httpx.ASGITransport`. It
+    verifies every signature, rejects what Tencent rejects, answers API failures with HTTP 200,
+    and accepts each ticket once. To browsers it serves a substitute for Tencent's script, as
+    `/TJCaptcha.js` and under the three other names.
 
-    Over HTTP, `POST /__emulator__/tickets` does what `mint` does, `/__emulator__/script` what
-    `script` does, `/__emulator__/challenges` what `challenge` does, and `/__emulator__/loads`
-    what `load` does; they take a JSON object, all but the first a list of them, too.
+    The same methods exist over HTTP: `POST /__emulator__/tickets` for `mint`,
+    `/__emulator__/script` for `script`, `/__emulator__/challenges` for `challenge`, and
+    `/__emulator__/loads` for `load`. The body is a JSON object; all but the first also accept
+    a list of them.
 
     Args:
-        app_id: CaptchaAppId of its captcha, which has tickets for web pages and mini-programs.
-        app_secret_key: AppSecretKey of it.
+        app_id: CaptchaAppId of its captcha, for web pages and mini-programs.
+        app_secret_key: AppSecretKey of its captcha.
         captchas: Further captchas: AppSecretKey by CaptchaAppId.
-        secret_id: SecretId of the one API key that may call.
-        secret_key: SecretKey of it.
-        token: The token that has to come with the key, where it is a temporary one.
-        rate: How many calls it answers in one second, before `RequestLimitExceeded`.
-        check_app_id: Whether a challenge needs a good `aidEncrypted`, as with the console's
-            forced verification of the CaptchaAppId.
-        one_time: Whether each `aidEncrypted` is good for one challenge; goes with the former.
-        clock: Tells the time in Unix seconds.
+        secret_id: SecretId of the only API key that may call.
+        secret_key: SecretKey of that API key.
+        token: The token that calls must send, if the API key is a temporary one.
+        rate: Calls per second, above which it answers `RequestLimitExceeded`.
+        check_app_id: If a challenge needs a valid `aidEncrypted`, as with the console's forced
+            verification of the CaptchaAppId.
+        one_time: If each `aidEncrypted` is valid for one challenge; needs `check_app_id`.
+        clock: Returns Unix seconds.
 
     Attributes:
-        latency: Seconds that it waits before each answer to a call.
-        calls: The parameters of the last 10,000 authentic calls, in order, without the secret.
-        challenges: What the last 10,000 pages said that asked for a challenge; see `Pages`.
+        latency: Seconds to wait before each answer to a call.
+        calls: The parameters of the last 10,000 authentic calls, in order, without the
+            AppSecretKey.
+        challenges: The last 10,000 requests of pages for a challenge, in order, with `script`
+            (the file name), `appId` and `options`.
 
     Raises:
-        ModuleNotFoundError: `check_app_id` needs cryptography; it comes with the extra `aid`.
-        ValueError: `one_time` without `check_app_id`, which alone would check nothing.
+        ModuleNotFoundError: If `check_app_id` is set and cryptography is not installed; the
+            extra `aid` installs it.
+        ValueError: If `one_time` is set without `check_app_id`, which would check nothing.
     """
 
-    def __init__(  # noqa: PLR0913  an account of Tencent's is made of these
+    def __init__(  # noqa: PLR0913  the parts of a Tencent account
         self,
         *,
         app_id: int = 190000000,
-        app_secret_key: str = "emulatorAppSecretKey12345",  # noqa: S107  opens nothing
+        app_secret_key: str = "emulatorAppSecretKey12345",  # noqa: S107  protects nothing
         captchas: Mapping[int, str] | None = None,
-        secret_id: str = "AKIDemulator00000000000000000000",  # noqa: S107  likewise
-        secret_key: str = "emulatorSecretKey000000000000000",  # noqa: S107  opens nothing
+        secret_id: str = "AKIDemulator00000000000000000000",  # noqa: S107  protects nothing
+        secret_key: str = "emulatorSecretKey000000000000000",  # noqa: S107  protects nothing
         token: str | None = None,
         rate: int = 1000,
         check_app_id: bool = False,
@@ -90,27 +106,28 @@ class TencentEmulator(Pages):
         clock: Callable[[], float] = time.time,
     ) -> None:
         if one_time and not check_app_id:
-            raise ValueError("one_time checks nothing by itself: set check_app_id=True, too")
+            raise ValueError("one_time checks nothing alone: set check_app_id=True too")
         self._captcha = Captcha(app_id, app_secret_key)
-        every = [self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())]
-        checks = {
-            captcha.app_id: AidCheck(captcha, once=one_time) if check_app_id else None
-            for captcha in every
-        }
-        super().__init__(checks=checks, mint=self.mint, clock=clock)
         self._credentials = Credentials(secret_id, secret_key, token)
-        self._ledger = Ledger(*every)
+        self._clock = clock
+        # Tests mint tickets while the server's thread answers calls.
+        self._lock = threading.Lock()
+        all_captchas = [self._captcha, *(Captcha(*pair) for pair in (captchas or {}).items())]
+        self._tickets = Tickets(*all_captchas)
         self._rate = rate
         self._second = (0, 0)
-        # One for all that is counted or spent: tests mint while a server's thread answers.
-        self._lock = threading.Lock()
-        self._steps: deque[dict[str, Any]] = deque()
+        self._steps = Steps(validate_call)
+        self._script = ClientScript()
+        self._challenges = Challenges(
+            all_captchas, self._mint, check_app_id=check_app_id, one_time=one_time
+        )
         self.latency: float = 0.0
         self.calls: list[dict[str, Any]] = []
+        self.challenges: list[dict[str, Any]] = self._challenges.requests
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a `TencentVerifier` needs, beside its `endpoint`, to be answered here."""
+        """The settings that a `TencentVerifier` needs, except `endpoint`."""
         secret_id, secret_key, token = self._credentials.get_credential_info()
         captcha = {
             "app_id": self._captcha.app_id,
@@ -118,121 +135,145 @@ class TencentEmulator(Pages):
         }
         return captcha | {"secret_id": secret_id, "secret_key": secret_key, "token": token}
 
-    def mint(self, **told: Any) -> dict[str, str]:
-        """Return a fresh `{"ticket": …, "randstr": …}`, as a solved captcha gives the page.
+    def mint(self, **properties: Any) -> dict[str, str]:
+        """Return a new `{"ticket": …, "randstr": …}`, as a solved captcha gives the page.
 
-        A mini-program gets no randstr, and its ticket is played as often as it is asked about,
-        because Tencent documents no code for a second use.
+        A mini-program's ticket has no randstr, and is never reported as reused, because Tencent
+        documents no code for a second use.
 
         Args:
-            told: What is to be said of it: `kind` (`"web"`, or `"mini"` for a mini-program's),
-                `code` (1), `evil_level` (0), `score` (none), `age` in seconds (0; it expires
-                after 300), `app_id` of another captcha.
+            properties: `kind` (`"web"`, or `"mini"` for a mini-program), `code` (1),
+                `evil_level` (0), `score` (none), `age` in seconds (0; a ticket expires after
+                300), `app_id` of another captcha.
 
         Raises:
-            TypeError: Another word than these.
-            ValueError: A value that does not fit its word or its kind.
+            TypeError: If a keyword is unknown.
+            ValueError: If a value is not valid, or does not apply to this kind of ticket.
         """
-        return self._mint(told)
+        return self._mint(properties)
 
     def script(self, *steps: dict[str, Any]) -> None:
-        """Say how the next calls go, a step each; after the last it is its own self again.
+        """Set how the next calls are answered, one step for each call.
 
         Args:
             steps: One of `error` (an API error's code, answered with HTTP 200), `code` (a
-                CaptchaCode; the ticket is not spent) and `status` (an HTTP status, with an HTML
-                body; the call is not read); and any of `latency` (seconds), `content_type` (the
-                answer's) and `drop` (true: break off in the middle of the answer).
+                CaptchaCode; the ticket is not spent) and `status` (an HTTP status with an HTML
+                body; the call is not read); and any of `latency` (seconds), `content_type` (of
+                the response) and `drop` (true: close the connection within the response).
 
         Raises:
-            TypeError: No dict, or another word than these.
-            ValueError: A value that does not fit its word, or two answers to one call.
+            TypeError: If a step is not a dict, or has an unknown key.
+            ValueError: If a value is not valid, or a step has two answers.
         """
-        self._steps.extend([check_step(step) for step in steps])
+        self._steps.add(*steps)
+
+    def challenge(self, *steps: dict[str, Any]) -> None:
+        """Set how the next challenges end in browsers, one step each; later ones are solvable.
+
+        Args:
+            steps: One of `ticket` (a dict of `mint`'s arguments, for the ticket of a solved
+                challenge), `close` (true: as if the visitor closed it), `error` (1001 to 1013:
+                it fails, with a disaster ticket) and `hang` (true: it never ends); and any of
+                `skip` (true: it is solved without being shown) and `latency` (seconds before
+                it goes on).
+
+        Raises:
+            TypeError: If a step is not a dict, or has an unknown key.
+            ValueError: If a value is not valid, or a challenge ends in two ways.
+        """
+        self._challenges.steps.add(*steps)
+
+    def load(self, *steps: dict[str, Any]) -> None:
+        """Set how the next loads of the script go, one step each; later loads succeed.
+
+        Args:
+            steps: One of `status` (an HTTP status with an HTML body), `broken` (true: half of
+                the script) and `throw` ("constructor" or "show": its first call throws); and
+                `latency` (seconds before the response).
+
+        Raises:
+            TypeError: If a step is not a dict, or has an unknown key.
+            ValueError: If a value is not valid, or a load fails in two ways.
+        """
+        self._script.steps.add(*steps)
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[str]:
-        """Serve it from a thread, for as long as the context lasts; gives its origin.
+        """Serve the emulator in a thread while the context lasts; the context is its origin.
 
         Args:
             host: The address to listen on.
             port: The port to listen on; 0 picks a free one.
 
         Raises:
-            ModuleNotFoundError: uvicorn is not installed; it comes with the extra `demo`.
-            OSError: The port is in use, or the address is not this machine's.
+            ModuleNotFoundError: If uvicorn is not installed; the extra `demo` installs it.
+            OSError: If the port is in use, or the address belongs to another machine.
         """
         return serving(self, host, port, lifespan="off")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or follow the server's life; websockets are turned away."""
+        """Serve one request or the lifespan; reject websockets with HTTP 403."""
         if scope["type"] == "lifespan":
-            await live(receive, send)
+            await run_lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await turn_away(receive, send)
-        elif (body := await body_of(receive, MAX_CALL)) is not None:
-            await respond(send, await self._answer(scope, body))
+            await receive()
+            await send({"type": "websocket.close"})
+        elif (body := await read_body(receive, MAX_CALL)) is not None:
+            await send_response(send, await self._answer(scope, body))
 
-    async def _answer(self, scope: Scope, body: bytes) -> Answer:
+    async def _answer(self, scope: Scope, body: bytes) -> Response:
         if scope["path"].startswith(PREFIX):
-            return obey(self._orders(), scope["method"], scope["path"], body)
-        if scope["path"] in PATHS:
-            return self._answer_load(scope["method"])
-        step = self._next_step()
+            return dispatch(self._endpoints(), scope["method"], scope["path"], body)
+        if scope["path"] in SCRIPTS:
+            return self._script.answer(scope["method"])
+        step = self._steps.take()
         await anyio.sleep(step.get("latency", self.latency))
         if "status" in step:
-            answer = Answer(step["status"], b"<html>", "text/html")
+            response = Response(step["status"], b"<html>", "text/html")
         else:
-            answer = in_json(200, envelope(self._play(scope, body, step)))
-        content_type = step.get("content_type", answer.content_type)
-        return answer._replace(content_type=content_type, dropped=step.get("drop", False))
+            response = json_response(200, envelope(self._answer_call(scope, body, step)))
+        content_type = step.get("content_type", response.content_type)
+        return response._replace(content_type=content_type, dropped=step.get("drop", False))
 
-    def _orders(self) -> dict[str, Callable[[object], Answer]]:
+    def _endpoints(self) -> dict[str, Callable[[object], Response]]:
+        def add_to(steps: Steps) -> Callable[[object], Response]:
+            def add(value: object) -> Response:
+                steps.add(*(value if isinstance(value, list) else [value]))
+                return json_response(200, None)
+
+            return add
+
         return {
-            f"{PREFIX}tickets": lambda told: in_json(200, self._mint(told)),
-            f"{PREFIX}script": lambda told: _said(self.script, told),
-            f"{PREFIX}challenges": lambda told: _said(self.challenge, told),
-            f"{PREFIX}loads": lambda told: _said(self.load, told),
-            f"{PREFIX}challenge": self._answer_challenge,
+            f"{PREFIX}tickets": lambda value: json_response(200, self._mint(value)),
+            f"{PREFIX}script": add_to(self._steps),
+            f"{PREFIX}challenges": add_to(self._challenges.steps),
+            f"{PREFIX}loads": add_to(self._script.steps),
+            f"{PREFIX}challenge": lambda value: self._challenges.answer(value, self._clock()),
         }
 
-    def _mint(self, told: object) -> dict[str, str]:
-        checked = check_ticket(told)
+    def _mint(self, properties: object) -> dict[str, str]:
+        checked = validate_ticket(properties)
         with self._lock:
-            return self._ledger.mint(self._clock(), **checked)
+            return self._tickets.mint(self._clock(), **checked)
 
-    def _next_step(self) -> dict[str, Any]:
+    def _answer_call(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
+        now = self._clock()
         try:
-            return self._steps.popleft()
-        except IndexError:
-            return {}
-
-    def _play(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._call(scope, body, step)
+            # The canonical request of a signature is POST / without a query.
+            if scope["method"] != "POST" or scope["path"] != "/" or scope.get("query_string"):
+                raise ApiError("InvalidRequest", "A call is a POST to / without a query.")
+            call = read_call(read_headers(scope), body, self._credentials, now)
+            with self._lock:
+                self._record(call.parameters, now)
+                if "error" in step:
+                    raise ApiError(step["error"], "As scripted.")
+                return self._tickets.answer(call, now, step.get("code"))
         except ApiError as error:
             return error.answer
 
-    def _call(self, scope: Scope, body: bytes, step: dict[str, Any]) -> dict[str, Any]:
-        # A POST is signed as one without a query, so that a query would not be authentic.
-        if scope["method"] != "POST" or scope["path"] != "/" or scope.get("query_string"):
-            raise ApiError("InvalidRequest", "Calls are POSTed to /, without a query.")
-        now = self._clock()
-        call = read_call(headers_of(scope), body, self._credentials, now)
-        with self._lock:
-            self._note(call.asked, now)
-            if "error" in step:
-                raise ApiError(step["error"], "As scripted.")
-            return self._ledger.play(call, now, step.get("code"))
-
-    def _note(self, asked: dict[str, Any], now: float) -> None:
-        self.calls.append({k: v for k, v in asked.items() if k != "AppSecretKey"})
+    def _record(self, parameters: dict[str, Any], now: float) -> None:
+        self.calls.append({k: v for k, v in parameters.items() if k != "AppSecretKey"})
         del self.calls[:-_REMEMBERED]
         second, calls = self._second
         self._second = (int(now), calls + 1 if second == int(now) else 1)
         if self._second[1] > self._rate:
             raise ApiError("RequestLimitExceeded", f"Over {self._rate} calls in one second.")
-
-
-def _said(order: Callable[..., None], told: object) -> Answer:
-    order(*(told if isinstance(told, list) else [told]))
-    return in_json(200, None)

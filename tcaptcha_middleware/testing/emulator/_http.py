@@ -1,6 +1,6 @@
-"""The emulator's side of HTTP: plain values in place of ASGI messages, and a server.
+"""HTTP for the emulator: plain values instead of ASGI messages, and a server in a thread.
 
-Knows nothing of captchas.
+Contains nothing about captchas.
 """
 
 from __future__ import annotations
@@ -23,28 +23,27 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.asgi import Receive, Scope, Send
 
 _GRACE = 1
-"""How long the end waits for answers under way, in seconds; their clients may be long gone."""
+"""Seconds that shutdown waits for open responses; their clients may be long gone."""
 
-_KEPT = 75
-"""How long an idle connection is kept, in seconds; longer than by those who call, because one
-that ends just when it is used costs a ticket."""
+_KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept. Longer than clients keep theirs, because a server
+that closes a connection just as it is reused costs a ticket."""
 
 _BACKLOG = 2048
-
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
-class Answer(NamedTuple):
-    """One HTTP answer.
+class Response(NamedTuple):
+    """An HTTP response.
 
     Attributes:
-        status: Its status.
-        body: Its body; not sent where the status has none.
-        content_type: Its media type.
-        dropped: Whether the connection breaks off before the body's end.
-        allow: The methods that may be used instead, where that is what is wrong.
-        headers: Its other headers, names in lower case.
-        latency: How long it is held back, in seconds.
+        status: The HTTP status.
+        body: The body; not sent with a status that forbids one.
+        content_type: The media type.
+        dropped: If the connection is closed before the end of the body.
+        allow: The allowed methods, for a 405.
+        headers: Further headers, names in lower case.
+        latency: Seconds to wait before the response is sent.
     """
 
     status: int
@@ -56,29 +55,29 @@ class Answer(NamedTuple):
     latency: float = 0
 
 
-def in_json(status: int, content: object) -> Answer:
-    """Return an answer that holds `content`."""
-    return Answer(status, json.dumps(content).encode())
+def json_response(status: int, content: object) -> Response:
+    """Return a response with `content` as JSON."""
+    return Response(status, json.dumps(content).encode())
 
 
-def headers_of(scope: Scope) -> dict[str, str]:
-    """Return the headers, names in lower case; what comes twice is joined by commas.
+def read_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by lower-case name; repeated ones are joined by commas.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-5.3
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for key, raw in scope["headers"]:
         name, value = key.decode("latin-1").lower(), raw.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
-async def body_of(receive: Receive, limit: int) -> bytes | None:
-    """Return the body, or None where the client went before its end.
+async def read_body(receive: Receive, limit: int) -> bytes | None:
+    """Return the body, or None if the client disconnects first.
 
     Args:
-        receive: The exchange's.
-        limit: How many bytes may be kept; of a longer body, one more is returned.
+        receive: The ASGI callable.
+        limit: Maximum size in bytes; a longer body is cut one byte after the limit.
     """
     body, more = bytearray(), True
     while more:
@@ -90,59 +89,54 @@ async def body_of(receive: Receive, limit: int) -> bytes | None:
     return bytes(body)
 
 
-async def respond(send: Send, answer: Answer) -> None:
-    """Send `answer` when it is time.
+async def send_response(send: Send, response: Response) -> None:
+    """Send `response` after its latency.
 
     Raises:
-        ConnectionResetError: It is one to break off; the server then closes the connection.
+        ConnectionResetError: If the response is dropped; the server then closes the
+            connection.
     """
-    await anyio.sleep(answer.latency)
-    body = b"" if answer.status in _WITHOUT_BODY else answer.body
-    # One byte more than comes, or the client would take what came for the whole.
-    length = len(body) + answer.dropped
+    await anyio.sleep(response.latency)
+    body = b"" if response.status in _WITHOUT_BODY else response.body
+    # One byte more than is sent, or the client would take the body for complete.
+    length = len(body) + response.dropped
     headers = [
-        (b"content-type", answer.content_type.encode()),
+        (b"content-type", response.content_type.encode()),
         (b"content-length", str(length).encode()),
     ]
-    if answer.allow:
-        headers.append((b"allow", answer.allow.encode()))
-    headers += [(name.encode(), value.encode()) for name, value in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": answer.dropped})
-    if answer.dropped:
-        raise ConnectionResetError("broken off, as scripted")
+    if response.allow:
+        headers.append((b"allow", response.allow.encode()))
+    headers += [(name.encode(), value.encode()) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": response.dropped})
+    if response.dropped:
+        raise ConnectionResetError("connection dropped by a scripted step")
 
 
-async def live(receive: Receive, send: Send) -> None:
-    """Follow the server's life, with nothing to start and nothing to end."""
+async def run_lifespan(receive: Receive, send: Send) -> None:
+    """Answer the server's lifespan messages; there is nothing to start or stop."""
     message: dict[str, Any] = {"type": ""}
     while message["type"] != "lifespan.shutdown":
         message = dict(await receive())
         await send({"type": f"{message['type']}.complete"})
 
 
-async def turn_away(receive: Receive, send: Send) -> None:
-    """Refuse a websocket's handshake; the server answers it with HTTP 403."""
-    await receive()
-    await send({"type": "websocket.close"})
-
-
 @contextmanager
 def serving(
     app: Any, host: str = "127.0.0.1", port: int = 0, lifespan: Literal["auto", "off"] = "auto"
 ) -> Iterator[str]:
-    """Serve `app` with uvicorn for as long as the context lasts; gives its origin.
+    """Serve an ASGI app with uvicorn in a thread, and yield its origin.
 
     Args:
         app: The ASGI application.
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
-        lifespan: Whether the application is told of the server's start and end.
+        lifespan: `"off"` sends the application no lifespan messages.
 
     Raises:
-        ModuleNotFoundError: uvicorn is not installed; it comes with the extra `demo`.
-        OSError: The port is in use, or the address is not this machine's.
-        RuntimeError: The server did not start.
+        ModuleNotFoundError: If uvicorn is not installed; the extra `demo` installs it.
+        OSError: If the port is in use, or the address belongs to another machine.
+        RuntimeError: If the server does not start.
     """
     with needs("demo"):
         import uvicorn
@@ -153,13 +147,16 @@ def serving(
             log_level="critical",
             lifespan=lifespan,
             timeout_graceful_shutdown=_GRACE,
-            timeout_keep_alive=_KEPT,
+            timeout_keep_alive=_KEEP_ALIVE,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            _wait(server, thread)
+            while not server.started:
+                if not thread.is_alive():
+                    raise RuntimeError("the server did not start")
+                time.sleep(0.005)
             name = f"[{host}]" if ":" in host else host
             yield f"http://{name}:{listener.getsockname()[1]}"
         finally:
@@ -170,22 +167,15 @@ def serving(
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Said to be TCP, or asyncio leaves Nagle's algorithm on and each answer takes 40 ms.
+    # With the protocol named, asyncio sets TCP_NODELAY; without it each response takes 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            # Here rather than in the thread: of two that bound the same port, one fails here.
+            # Here and not in the thread: two sockets may bind one port, only one may listen.
             listener.listen(_BACKLOG)
         except OSError as error:
             raise OSError(
                 error.errno, f"cannot listen on {host}:{port}: {error.strerror}"
             ) from error
         yield listener
-
-
-def _wait(server: Any, thread: threading.Thread) -> None:
-    while not server.started:
-        if not thread.is_alive():
-            raise RuntimeError("the server did not start")
-        time.sleep(0.005)

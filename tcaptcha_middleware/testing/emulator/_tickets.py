@@ -1,4 +1,4 @@
-"""The emulator's tickets: how they are made and kept, and how calls about them are answered.
+"""The emulator's tickets: made, kept while they matter, and answered by Tencent's rules.
 
 No I/O.
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import Captcha
     from tcaptcha_middleware.testing.emulator._calls import Call
 
-LIFETIME = 5 * 60
-"""How long a ticket is good for, in seconds."""
+_LIFETIME = 5 * 60
+"""How long a ticket is valid, in seconds."""
 
 _KINDS = {"web": WEB, "mini": MINI_PROGRAM}
 _MESSAGES = {
@@ -60,9 +60,7 @@ _STANDARD_DISASTER = re.compile(r"tr?error_[0-9]{3,5}_([0-9]{1,20})_[0-9]{9,11}"
 
 
 @dataclass(slots=True)
-class Minted:
-    """One ticket and what will be said of it."""
-
+class _Ticket:
     action: Action
     randstr: str
     app_id: int
@@ -74,20 +72,20 @@ class Minted:
     spent: bool = False
 
 
-class Ledger:
-    """Every ticket that is out, and how each is answered. Not for two threads at once.
+class Tickets:
+    """All valid and recently expired tickets. Not thread-safe.
 
     Args:
-        captcha: The captcha whose tickets these are, where nothing else is said.
-        more: Further ones.
+        captcha: The captcha that tickets belong to by default.
+        more: Further captchas.
     """
 
     def __init__(self, captcha: Captcha, *more: Captcha) -> None:
         self._app_id = captcha.app_id
-        self._secrets = {one.app_id: one.app_secret_key for one in (captcha, *more)}
-        self._minted: OrderedDict[str, Minted] = OrderedDict()
+        self._secrets = {each.app_id: each.app_secret_key for each in (captcha, *more)}
+        self._tickets: OrderedDict[str, _Ticket] = OrderedDict()
 
-    def mint(  # noqa: PLR0913  a ticket is made of these
+    def mint(  # noqa: PLR0913  the properties of a ticket
         self,
         now: float,
         *,
@@ -99,11 +97,11 @@ class Ledger:
         app_id: int | None = None,
     ) -> dict[str, str]:
         """Make a ticket; see `TencentEmulator.mint`."""
-        self._forget(now)
+        self._discard_expired(now)
         ticket = f"tr03{secrets.token_urlsafe(96)}*"
         randstr = f"@{secrets.token_hex(2)[:3]}"
         action = _KINDS[kind]
-        self._minted[ticket] = Minted(
+        self._tickets[ticket] = _Ticket(
             action=action,
             randstr=randstr,
             app_id=self._app_id if app_id is None else app_id,
@@ -116,129 +114,104 @@ class Ledger:
         pair = {"ticket": ticket, "randstr": randstr}
         return pair if action.needs_randstr else {"ticket": ticket}
 
-    def _forget(self, now: float) -> None:
-        # The oldest stand first. Those that expired lately are kept, to be told of as such.
-        while self._minted:
-            ticket, minted = self._minted.popitem(last=False)
-            if minted.minted_at >= now - 2 * LIFETIME:
-                self._minted[ticket] = minted
-                self._minted.move_to_end(ticket, last=False)
+    def answer(self, call: Call, now: float, code: int | None = None) -> dict[str, Any]:
+        """Answer a call.
+
+        Args:
+            call: The call.
+            now: Unix seconds.
+            code: The CaptchaCode to answer regardless of the ticket; the ticket is not spent.
+        """
+        parameters = call.parameters
+        ticket = self._tickets.get(parameters["Ticket"])
+        if ticket is not None and ticket.action is not call.action:
+            ticket = None
+        if call.action is WEB:
+            code = self._web_code(parameters, ticket, now) if code is None else code
+            return _web_answer(code, ticket, parameters)
+        code = self._mini_code(parameters, ticket, now) if code is None else code
+        return {"CaptchaCode": code, "CaptchaMsg": _MINI_MESSAGES.get(code, "not valid")}
+
+    def _discard_expired(self, now: float) -> None:
+        # Oldest first. A ticket is kept after it expires, to be answered as expired.
+        while self._tickets:
+            ticket, kept = self._tickets.popitem(last=False)
+            if kept.minted_at >= now - 2 * _LIFETIME:
+                self._tickets[ticket] = kept
+                self._tickets.move_to_end(ticket, last=False)
                 return
 
-    def play(self, call: Call, now: float, scripted: int | None = None) -> dict[str, Any]:
-        """Return the answer to a call; `scripted` wins over the ticket's code."""
-        minted = self._minted.get(call.asked["Ticket"])
-        return play(call, minted, self._secrets, now, scripted)
+    def _web_code(
+        self, parameters: Mapping[str, Any], ticket: _Ticket | None, now: float
+    ) -> int:
+        if not _is_plausible(parameters):
+            return 15
+        if not self._has_secret(parameters):
+            return 100
+        if is_disaster(parameters["Ticket"]):
+            standard = _STANDARD_DISASTER.fullmatch(parameters["Ticket"])
+            return 21 if standard and int(standard[1]) == parameters["CaptchaAppId"] else 16
+        return 15 if ticket is None else _use(ticket, parameters, now)
+
+    def _mini_code(
+        self, parameters: Mapping[str, Any], ticket: _Ticket | None, now: float
+    ) -> int:
+        if parameters["CaptchaAppId"] not in self._secrets:
+            return 16
+        if not (self._has_secret(parameters) and _is_plausible(parameters)):
+            return 100
+        if is_disaster(parameters["Ticket"]):
+            return 21
+        if ticket is None:
+            return 15 if _TICKET.fullmatch(parameters["Ticket"]) else 10
+        if ticket.app_id != parameters["CaptchaAppId"]:
+            return 7
+        # Never spent: Tencent documents no code for a second use, and accepting is the worst
+        # case for applications.
+        return 8 if now - ticket.fetched_at > _LIFETIME else ticket.code
+
+    def _has_secret(self, parameters: Mapping[str, Any]) -> bool:
+        secret = self._secrets.get(parameters["CaptchaAppId"])
+        return bool(secret == parameters["AppSecretKey"])
 
 
-def play(
-    call: Call,
-    minted: Minted | None,
-    keys: Mapping[int, str],
-    now: float,
-    scripted: int | None = None,
-) -> dict[str, Any]:
-    """Return the answer to a call.
-
-    Args:
-        call: The call.
-        minted: The ticket that it is about; None where nobody made it.
-        keys: AppSecretKey of each captcha, by its CaptchaAppId.
-        now: Unix seconds.
-        scripted: A code that is answered whatever the ticket is.
-    """
-    known = minted if minted is not None and minted.action is call.action else None
-    is_web = call.action is WEB
-    code = scripted
-    if code is None:
-        code = (_web_code if is_web else _mini_code)(call.asked, known, keys, now)
-    return _web_answer(code, known, call.asked) if is_web else _mini_answer(code)
-
-
-def _web_code(
-    asked: Mapping[str, Any], minted: Minted | None, keys: Mapping[int, str], now: float
-) -> int:
-    if not _is_plausible(asked):
-        return 15
-    if not _is_authentic(asked, keys):
-        return 100
-    if is_disaster(asked["Ticket"]):
-        return _disaster_code(asked)
-    if minted is None:
-        return 15
-    return _minted_code(minted, asked, now)
-
-
-def _mini_code(
-    asked: Mapping[str, Any], minted: Minted | None, keys: Mapping[int, str], now: float
-) -> int:
-    if asked["CaptchaAppId"] not in keys:
+def _use(ticket: _Ticket, parameters: Mapping[str, Any], now: float) -> int:
+    """Spend a web ticket if nothing is wrong with it; return its CaptchaCode."""
+    if ticket.app_id != parameters["CaptchaAppId"]:
         return 16
-    if not (_is_authentic(asked, keys) and _is_plausible(asked)):
-        return 100
-    if is_disaster(asked["Ticket"]):
-        return 21
-    if minted is None:
-        return 15 if _TICKET.fullmatch(asked["Ticket"]) else 10
-    return _mini_minted_code(minted, asked, now)
-
-
-def _is_authentic(asked: Mapping[str, Any], keys: Mapping[int, str]) -> bool:
-    return bool(keys.get(asked["CaptchaAppId"]) == asked["AppSecretKey"])
-
-
-def _disaster_code(asked: Mapping[str, Any]) -> int:
-    standard = _STANDARD_DISASTER.fullmatch(asked["Ticket"])
-    return 21 if standard and int(standard[1]) == asked["CaptchaAppId"] else 16
-
-
-def _minted_code(minted: Minted, asked: Mapping[str, Any], now: float) -> int:
-    if minted.app_id != asked["CaptchaAppId"]:
-        return 16
-    if minted.randstr != asked["Randstr"]:
+    if ticket.randstr != parameters["Randstr"]:
         return 7
-    if now - minted.fetched_at > LIFETIME:
+    if now - ticket.fetched_at > _LIFETIME:
         return 8
-    if minted.spent:
+    if ticket.spent:
         return 9
-    minted.spent = True
-    return minted.code
+    ticket.spent = True
+    return ticket.code
 
 
-def _mini_minted_code(minted: Minted, asked: Mapping[str, Any], now: float) -> int:
-    if minted.app_id != asked["CaptchaAppId"]:
-        return 7
-    # Never spent: no code for a second use is documented, and to be lax is to be the worst.
-    return 8 if now - minted.fetched_at > LIFETIME else minted.code
-
-
-def _web_answer(code: int, minted: Minted | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    passed = minted is not None and code == PASSED_CODE
-    fetched_at = int(minted.fetched_at) if minted else 0
+def _web_answer(
+    code: int, ticket: _Ticket | None, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    fetched_at = int(ticket.fetched_at) if ticket else 0
     answer: dict[str, Any] = {
         "CaptchaCode": code,
         "CaptchaMsg": _MESSAGES.get(code, "not valid"),
-        "EvilLevel": minted.evil_level if minted and passed else 0,
-        "GetCaptchaTime": fetched_at if asked.get("NeedGetCaptchaTime") else 0,
+        "EvilLevel": ticket.evil_level if ticket and code == PASSED_CODE else 0,
+        "GetCaptchaTime": fetched_at if parameters.get("NeedGetCaptchaTime") else 0,
         "EvilBitmap": 0,
         "SubmitCaptchaTime": fetched_at,
         "DeviceRiskCategory": None,
     }
-    if minted and minted.score is not None:
-        answer["Score"] = minted.score
+    if ticket and ticket.score is not None:
+        answer["Score"] = ticket.score
     return answer
 
 
-def _mini_answer(code: int) -> dict[str, Any]:
-    return {"CaptchaCode": code, "CaptchaMsg": _MINI_MESSAGES.get(code, "not valid")}
-
-
-def _is_plausible(asked: Mapping[str, Any]) -> bool:
-    return asked["CaptchaType"] == CAPTCHA_TYPE and _is_address(asked["UserIp"])
-
-
-def _is_address(text: str) -> bool:
+def _is_plausible(parameters: Mapping[str, Any]) -> bool:
+    if parameters["CaptchaType"] != CAPTCHA_TYPE:
+        return False
     try:
-        return bool(ip_address(text))
+        ip_address(parameters["UserIp"])
     except ValueError:
         return False
+    return True
