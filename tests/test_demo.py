@@ -1,4 +1,4 @@
-"""The demo in a real Chromium, clicked through as a visitor would."""
+"""The demo in Chromium, used as a visitor would."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LET_IN = "ok ok ok ok ok ok ok"
 
 
 @contextmanager
-def served_by(emulator, *steered, script):
+def served_by(emulator, *shown, script):
     with emulator.serve() as endpoint:
         settings = emulator.settings | {"endpoint": endpoint, "timeout": 30}
         with serving(
-            site(TencentVerifier(**settings, script=script(endpoint)), *steered)
-        ) as at:
-            yield at
+            site(TencentVerifier(**settings, script=script(endpoint)), *shown)
+        ) as origin:
+            yield origin
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,16 @@ def solve(page):
     page.get_by_role("dialog").get_by_role("button", name="Solve").click()
 
 
-SAID = """() => [
+VERDICT = """() => [
     document.querySelector("#verdict strong").textContent,
-    [...document.querySelectorAll("#steps > li")].map((one) => one.dataset.state).join(" "),
+    [...document.querySelectorAll("#steps > li")].map((item) => item.dataset.state).join(" "),
 ]"""
 
 
-def said(page, number=1):
-    """What the panel says once so many requests were followed: its verdict, then the parts."""
+def verdict(page, number=1):
+    """Return the panel's verdict and the state of each part, after so many requests."""
     page.locator("#history li").nth(number - 1).wait_for()
-    return tuple(page.evaluate(SAID))
+    return tuple(page.evaluate(VERDICT))
 
 
 def parts(page):
@@ -78,16 +78,16 @@ def facts(page, who):
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
-def test_a_login_is_followed_from_part_to_part(demo):
+def test_a_login_is_shown_part_by_part(demo):
     press(demo, "Log in")
     solve(demo)
-    assert said(demo) == ("200 · let in", LET_IN)
+    assert verdict(demo) == ("200 · let in", LET_IN)
     assert parts(demo) == PARTS
     assert facts(demo, "Page").keys() == {"Ticket", "Randstr"}
     assert facts(demo, "Tencent")["Ticket"] == facts(demo, "Page")["Ticket"]
     assert len(facts(demo, "Page")["Ticket"]) == len("tr03…") + 8
     assert facts(demo, "Gate")["Pair"] == "in the form's fields"
-    assert facts(demo, "Handler")["decision().code"] == "1"
+    assert facts(demo, "Handler")["get_decision().code"] == "1"
     assert demo.locator("#verdict span").inner_text() == "Hello, Ada."
 
 
@@ -96,11 +96,11 @@ def test_a_name_is_shown_as_text(demo):
     demo.get_by_label("Name").fill(name)
     press(demo, "Log in")
     solve(demo)
-    assert said(demo)[0] == "200 · let in"
+    assert verdict(demo)[0] == "200 · let in"
     assert demo.locator("#verdict span").inner_text() == f"Hello, {name}."
 
 
-# By button: the panel's verdict, and how each part is marked.
+# By button: the panel's verdict, and the state of each part.
 FAILURES = {
     "No ticket": ("403 · ticket_missing", "warn ok refused skipped skipped skipped refused"),
     "A made-up": ("403 · ticket_rejected", "ok ok ok refused refused skipped refused"),
@@ -122,145 +122,146 @@ FAILURES = {
 }
 
 
-def test_every_failure_says_where_it_ended_and_as_its_button_promised(demo):
-    found, promised = {}, {}
+def test_every_failure_ends_as_its_button_says(demo):
+    verdicts, labels = {}, {}
     for number, name in enumerate(FAILURES, 1):
         press(demo, name)
-        found[name] = said(demo, number)
-        promised[name] = demo.get_by_role("button", name=name).locator("small").inner_text()
-    assert found == FAILURES
-    words = {name: verdict.replace(" ·", "").lower() for name, (verdict, _) in FAILURES.items()}
-    assert promised == words
+        verdicts[name] = verdict(demo, number)
+        labels[name] = demo.get_by_role("button", name=name).locator("small").inner_text()
+    assert verdicts == FAILURES
+    assert labels == {
+        name: text.replace(" ·", "").lower() for name, (text, _) in FAILURES.items()
+    }
 
 
-def test_a_ticket_that_is_sent_twice_ends_at_the_gate(demo):
+def test_a_ticket_sent_twice_is_refused_by_the_gate(demo):
     press(demo, "The same ticket twice")
     refused = "ok ok refused skipped skipped skipped refused"
-    assert said(demo, 2) == ("403 · ticket_reused", refused)
+    assert verdict(demo, 2) == ("403 · ticket_reused", refused)
     demo.locator("#history button").nth(1).click()
-    assert said(demo) == ("200 · let in", LET_IN)
+    assert verdict(demo) == ("200 · let in", LET_IN)
     assert demo.evaluate("document.activeElement.ariaCurrent") == "true"
 
 
-def test_a_challenge_that_the_visitor_closes_sends_nothing(demo):
+def test_closing_the_challenge_sends_nothing(demo):
     press(demo, "Log in")
     demo.get_by_role("dialog").wait_for()
     demo.keyboard.press("Escape")
-    assert said(demo)[0] == "Nothing sent"
+    assert verdict(demo)[0] == "Nothing sent"
     assert facts(demo, "Page")["error.code"] == "closed"
 
 
-def test_a_comment_shows_the_refusal_and_what_came_of_it(demo):
+def test_a_comment_shows_the_refusal_and_the_second_request(demo):
     press(demo, "Send a comment")
     solve(demo)
-    assert said(demo, 2) == ("200 · let in", LET_IN)
+    assert verdict(demo, 2) == ("200 · let in", LET_IN)
     demo.locator("#history button").nth(1).click()
-    assert said(demo)[0] == "403 · ticket_missing"
+    assert verdict(demo)[0] == "403 · ticket_missing"
 
 
-def test_a_comment_whose_challenge_is_closed_stays_refused(demo):
+def test_a_comment_is_refused_if_the_challenge_is_closed(demo):
     press(demo, "Send a comment")
     demo.get_by_role("dialog").get_by_role("button", name="Close").click()
-    assert said(demo)[0] == "403 · ticket_missing"
+    assert verdict(demo)[0] == "403 · ticket_missing"
 
 
-def test_the_report_shows_the_challenge_on_the_spot_and_tells_of_it(demo):
+def test_the_report_shows_the_challenge_and_links_to_its_steps(demo):
     demo.get_by_role("link", name="Open the report").click()
     solve(demo)
     demo.get_by_role("heading", name="The report").wait_for()
     assert demo.locator("dd").all_inner_texts() == ["GET /report", "1", "None"]
-    demo.get_by_role("link", name="See how you came in").click()
-    assert said(demo, 2) == ("200 · let in", LET_IN)
+    demo.get_by_role("link", name="See how this request passed").click()
+    assert verdict(demo, 2) == ("200 · let in", LET_IN)
     assert facts(demo, "Gate")["Pair"] == "in the challenge's two cookies"
     assert demo.evaluate("location.search") == ""
 
 
-def test_what_was_followed_outlives_a_reload(demo):
+def test_the_steps_remain_after_a_reload(demo):
     press(demo, "No ticket")
-    before = said(demo)
+    before = verdict(demo)
     demo.reload()
-    assert said(demo) == before
+    assert verdict(demo) == before
 
 
-def test_the_keyboard_is_enough(demo):
+def test_the_demo_works_with_the_keyboard_only(demo):
     demo.get_by_label("Password").focus()
     demo.keyboard.press("Enter")
     demo.get_by_role("dialog").wait_for()
     demo.keyboard.press("Tab")
     demo.keyboard.press("Enter")
-    assert said(demo)[0] == "200 · let in"
+    assert verdict(demo)[0] == "200 · let in"
     demo.get_by_role("button", name="No ticket").focus()
     demo.keyboard.press("Enter")
-    assert said(demo, 2)[0] == "403 · ticket_missing"
+    assert verdict(demo, 2)[0] == "403 · ticket_missing"
     assert demo.evaluate("document.activeElement.dataset.failure") == "missing"
 
 
 OVERFLOWING = """() => [...document.querySelectorAll("body *:not(.unseen)")]
-    .filter((one) => one.getBoundingClientRect().right > innerWidth + 0.5)
-    .map((one) => one.outerHTML.slice(0, 80))"""
+    .filter((item) => item.getBoundingClientRect().right > innerWidth + 0.5)
+    .map((item) => item.outerHTML.slice(0, 80))"""
 
 
 def test_nothing_is_wider_than_the_screen(demo):
     for number, name in enumerate(["Over five", "Down, at the comm", "Script"], 1):
         press(demo, name)
-        said(demo, number)
+        verdict(demo, number)
         for width in (1280, 900, 375, 320):
             demo.set_viewport_size({"width": width, "height": 760})
             assert demo.evaluate("document.documentElement.scrollWidth") <= width
             assert demo.evaluate(OVERFLOWING) == []
 
 
-# A button that changes its colour passes through some that nobody could read.
-SETTLED = "Promise.allSettled(document.getAnimations().map((one) => one.finished))"
+# Colors in the middle of a transition may have too little contrast.
+SETTLED = "Promise.allSettled(document.getAnimations().map((each) => each.finished))"
 CONTRASTS = """() => {
     const parse = (text) => text.match(/[\\d.]+/g).map(Number);
     const light = (rgb) => rgb.slice(0, 3)
         .map((c) => c / 255)
         .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
         .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-    const back = (one) => {
-        const found = parse(getComputedStyle(one).backgroundColor);
-        return found[3] === 0 ? back(one.parentElement) : found;
+    const back = (element) => {
+        const rgba = parse(getComputedStyle(element).backgroundColor);
+        return rgba[3] === 0 ? back(element.parentElement) : rgba;
     };
-    const texts = [...document.querySelectorAll("body *")].filter((one) =>
-        [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-    return texts.map((one) => {
-        const [a, b] = [parse(getComputedStyle(one).color), back(one)].map(light);
-        return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), one.outerHTML.slice(0, 80)];
+    const texts = [...document.querySelectorAll("body *")].filter((element) =>
+        [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+    return texts.map((element) => {
+        const [a, b] = [parse(getComputedStyle(element).color), back(element)].map(light);
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        return [ratio, element.outerHTML.slice(0, 80)];
     }).filter(([ratio]) => ratio < 4.5);
 }"""
 
 
-def test_every_text_can_be_read_in_both_schemes(demo):
+def test_every_text_has_enough_contrast_in_light_and_dark(demo):
     for number, name in enumerate([None, "No ticket", "Closes", "Down, at the comm"]):
         if name:
             press(demo, name)
-            said(demo, number)
+            verdict(demo, number)
         for scheme in ("light", "dark"):
             demo.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             demo.evaluate(SETTLED)
             assert demo.evaluate(CONTRASTS) == []
 
 
-def test_who_wants_less_motion_sees_none(demo):
+def test_reduced_motion_means_no_animations(demo):
     demo.emulate_media(reduced_motion="reduce")
     press(demo, "No ticket")
-    said(demo)
+    verdict(demo)
     assert demo.evaluate("document.getAnimations().length") == 0
 
 
 # -- With an account ------
 
 
-def test_with_an_account_tencents_script_is_loaded_at_the_challenge(page, account):
+def test_with_an_account_tencents_script_is_loaded_for_the_challenge(page, account):
     page.goto(account)
     page.locator("#login").wait_for()
     assert page.evaluate("window.tencent") is None
     press(page, "Log in")
     page.get_by_role("dialog").get_by_role("button", name="solve").click()
-    # The double's tickets are unknown to the emulator that stands for Tencent here.
-    verdict, states = said(page)
-    assert (verdict, states) == (
+    # The emulator in the place of Tencent does not know the tickets of the fake script.
+    assert verdict(page) == (
         "403 · ticket_rejected",
         "ok ok ok refused refused skipped refused",
     )
@@ -268,13 +269,13 @@ def test_with_an_account_tencents_script_is_loaded_at_the_challenge(page, accoun
     assert page.evaluate("violations") == []
 
 
-def test_with_an_account_only_what_needs_no_steering_can_be_made_to_fail(page, account):
+def test_with_an_account_only_failures_without_the_emulator_are_offered(page, account):
     page.goto(account)
     shown = page.locator("[data-failure]:visible").evaluate_all(
         "all => all.map(o => o.dataset)"
     )
-    names = [one["failure"] for one in shown]
+    names = [dataset["failure"] for dataset in shown]
     assert names == ["missing", "replayed", "invented", "disaster"]
     press(page, "The same ticket twice")
     page.get_by_role("dialog").get_by_role("button", name="solve").click()
-    assert said(page, 2)[0] == "403 · ticket_reused"
+    assert verdict(page, 2)[0] == "403 · ticket_reused"

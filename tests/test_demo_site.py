@@ -1,4 +1,4 @@
-"""The demo's server, without a browser: what it serves, how it is steered, what it tells."""
+"""The demo's server without a browser: files, failures, and the steps of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tcaptcha_middleware import TencentVerifier
-from tcaptcha_middleware.demo.site import admitted, site
+from tcaptcha_middleware.demo.site import require_decision, site
 from tcaptcha_middleware.testing import TencentEmulator
 
 HTML = {"Accept": "text/html"}
@@ -37,9 +37,9 @@ def demo(emulator):
 
 
 def challenge(emulator):
-    """Ask for a challenge, as the stand-in's script does."""
-    said = {"script": "TJCaptcha.js", "appId": "190000000", "options": {}}
-    return httpx.post(f"{emulator.endpoint}/__emulator__/challenge", json=said).json()
+    """Request a challenge, as the emulator's script does."""
+    request = {"script": "TJCaptcha.js", "appId": "190000000", "options": {}}
+    return httpx.post(f"{emulator.endpoint}/__emulator__/challenge", json=request).json()
 
 
 def in_headers(pair):
@@ -52,8 +52,8 @@ def in_cookies(pair):
     }
 
 
-def fail(demo, emulator, order, path="/login"):
-    assert demo.post(f"/steer/{order}").status_code == 204
+def fail(demo, emulator, name, path="/login"):
+    assert demo.post(f"/failures/{name}").status_code == 204
     return demo.post(path, headers=in_headers(challenge(emulator)))
 
 
@@ -61,57 +61,57 @@ def trace(demo, answer):
     return demo.get(f"/trace/{answer.headers['X-Trace']}").json()
 
 
-def states(told):
-    return " ".join(step["state"] for step in told["steps"])
+def states(timeline):
+    return " ".join(step["state"] for step in timeline["steps"])
 
 
-def step(told, who):
-    (found,) = [step for step in told["steps"] if step["who"] == who]
-    return found["title"], dict(found["facts"])
+def step(timeline, who):
+    (match,) = [step for step in timeline["steps"] if step["who"] == who]
+    return match["title"], dict(match["facts"])
 
 
-# -- What is served ------
+# -- Pages and files ------
 
 
 @pytest.mark.parametrize(
     ("path", "kind"),
     {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg"}.items(),
 )
-def test_the_page_stands_on_its_own_files(demo, path, kind):
+def test_the_page_loads_its_own_files(demo, path, kind):
     assert path in demo.get("/").text
     assert demo.get(path).headers["content-type"].startswith(kind)
 
 
-def test_offline_the_policy_lets_nothing_run_inline(demo):
+def test_with_the_emulator_the_policy_allows_nothing_inline(demo):
     policy = demo.get("/").headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
     assert "unsafe-inline" not in policy
 
 
-def test_with_an_account_inline_styles_alone_are_let_in_which_tencents_script_needs(emulator):
+def test_with_an_account_the_policy_allows_only_inline_styles_for_tencents_script(emulator):
     with TestClient(site(verifier_of(emulator))) as client:
         policy = client.get("/").headers["content-security-policy"]
     assert re.findall(r"([a-z-]+) [^;]*'unsafe-inline'", policy) == ["style-src"]
 
 
-def test_with_an_account_nothing_can_be_steered(emulator):
+def test_with_an_account_there_are_no_failures(emulator):
     with TestClient(site(verifier_of(emulator))) as client:
-        assert client.post("/steer/down").status_code == 404
-        assert 'data-judge="tencent"' in client.get("/").text
+        assert client.post("/failures/down").status_code == 404
+        assert 'data-backend="tencent"' in client.get("/").text
 
 
-def test_the_report_leads_back_to_its_own_story(demo, emulator):
+def test_the_report_links_to_its_own_trace(demo, emulator):
     answer = demo.get("/report", headers=in_cookies(emulator.mint()))
     assert answer.status_code == 200
     assert f"/?trace={answer.headers['X-Trace']}" in answer.text
 
 
-def test_no_handler_greets_anybody_who_was_not_checked():
+def test_a_handler_without_the_gate_raises():
     with pytest.raises(RuntimeError, match="gate"):
-        admitted({"type": "http"})
+        require_decision({"type": "http"})
 
 
-# -- How it is steered ------
+# -- Failures ------
 
 FAILURES = {
     "expired": (403, "ticket_expired", "ok ok refused refused skipped"),
@@ -124,26 +124,29 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize(("order", "expected"), FAILURES.items(), ids=FAILURES)
-def test_a_failure_is_answered_and_told(demo, emulator, order, expected):
-    answer = fail(demo, emulator, order)
-    told = trace(demo, answer)
-    assert (answer.status_code, answer.json()["code"], states(told)) == expected
-    assert (told["status"], told["reason"], told["outcome"]) == (*expected[:2], "refused")
+@pytest.mark.parametrize(("name", "expected"), FAILURES.items(), ids=FAILURES)
+def test_a_failure_is_answered_and_shown(demo, emulator, name, expected):
+    answer = fail(demo, emulator, name)
+    timeline = trace(demo, answer)
+    assert (answer.status_code, answer.json()["code"], states(timeline)) == expected
+    assert (timeline["status"], timeline["reason"], timeline["outcome"]) == (
+        *expected[:2],
+        "refused",
+    )
     assert demo.post("/login", headers=in_headers(challenge(emulator))).status_code == 200
 
 
-def test_an_evil_level_is_told_beside_the_code(demo, emulator):
-    told = trace(demo, fail(demo, emulator, "malicious"))
-    assert step(told, "Tencent")[0] == "Said 1 with evil level 100, “OK”"
+def test_an_evil_level_is_shown_beside_the_code(demo, emulator):
+    timeline = trace(demo, fail(demo, emulator, "malicious"))
+    assert step(timeline, "Tencent")[0] == "Said 1 with evil level 100, “OK”"
 
 
-def test_a_ticket_that_is_sent_twice_goes_no_further_than_the_gate(demo, emulator):
+def test_a_ticket_sent_twice_is_refused_by_the_gate(demo, emulator):
     pair = emulator.mint()
     demo.post("/login", data=pair)
-    told = trace(demo, demo.post("/login", data=pair))
-    assert states(told) == "ok refused skipped skipped skipped"
-    title, facts = step(told, "Gate")
+    timeline = trace(demo, demo.post("/login", data=pair))
+    assert states(timeline) == "ok refused skipped skipped skipped"
+    title, facts = step(timeline, "Gate")
     assert title == "Refused: ticket_reused"
     assert facts["Claim"] == "used before, so refused here"
 
@@ -151,43 +154,43 @@ def test_a_ticket_that_is_sent_twice_goes_no_further_than_the_gate(demo, emulato
 def test_comments_are_let_in_unchecked_while_tencent_is_down(demo, emulator):
     answer = fail(demo, emulator, "down", "/comment")
     assert (answer.status_code, answer.json()["unchecked"]) == (200, "unavailable")
-    told = trace(demo, answer)
-    assert states(told) == "ok ok warn refused warn"
-    assert step(told, "Tencent")[1]["Call"] == "not read by Tencent"
-    assert step(told, "Tencent")[1]["Failure"] == "OutageError: Tencent answered HTTP 503"
+    timeline = trace(demo, answer)
+    assert states(timeline) == "ok ok warn refused warn"
+    assert step(timeline, "Tencent")[1]["Call"] == "not read by Tencent"
+    assert step(timeline, "Tencent")[1]["Failure"] == "OutageError: Tencent answered HTTP 503"
 
 
-def test_after_five_outages_tencent_is_left_alone_and_nothing_is_left_over(demo, emulator):
+def test_after_five_outages_tencent_is_not_called_and_no_failure_remains(demo, emulator):
     for _ in range(5):
         fail(demo, emulator, "down")
     refused, let_in = fail(demo, emulator, "down"), fail(demo, emulator, "down", "/comment")
     assert (refused.status_code, let_in.status_code) == (503, 200)
     assert states(trace(demo, refused)) == "ok refused skipped skipped skipped"
     assert states(trace(demo, let_in)) == "ok warn skipped skipped warn"
-    for told in (trace(demo, refused), trace(demo, let_in)):
-        assert "five calls in a row failed" in step(told, "Verifier")[0]
+    for answer in (refused, let_in):
+        assert "five calls in a row failed" in step(trace(demo, answer), "Verifier")[0]
     call = httpx.post(emulator.endpoint).json()
     assert call["Response"]["Error"]["Code"] == "MissingParameter"
 
 
-def test_a_challenge_and_a_load_can_be_steered_alone(demo, emulator):
-    for order, outcome in (("closed", "close"), ("broken", "error"), ("replayed", "skip")):
-        demo.post(f"/steer/{order}")
+def test_a_challenge_or_a_load_can_fail_without_a_call(demo, emulator):
+    for name, outcome in (("closed", "close"), ("broken", "error"), ("replayed", "skip")):
+        demo.post(f"/failures/{name}")
         assert challenge(emulator)["outcome"] == outcome
-    demo.post("/steer/unloadable")
+    demo.post("/failures/unloadable")
     loads = [httpx.get(f"{emulator.endpoint}/TJCaptcha.js").status_code for _ in range(2)]
     assert loads == [503, 200]
 
 
-def test_an_unknown_order_is_none(demo, emulator):
-    assert demo.post("/steer/nothing").status_code == 404
+def test_an_unknown_failure_is_not_found(demo, emulator):
+    assert demo.post("/failures/nothing").status_code == 404
     assert challenge(emulator)["outcome"] == "solve"
 
 
-# -- The story ------
+# -- The timeline ------
 
 
-def test_a_login_is_told_from_the_server_to_the_handler(demo, emulator):
+def test_the_timeline_of_a_login_goes_from_the_server_to_the_handler(demo, emulator):
     pair = emulator.mint()
     answer = demo.post("/login", data={"user": "Ada", **pair})
     assert answer.json() == {
@@ -196,16 +199,18 @@ def test_a_login_is_told_from_the_server_to_the_handler(demo, emulator):
         "captchaCode": 1,
         "unchecked": None,
     }
-    told = trace(demo, answer)
-    assert [step["who"] for step in told["steps"]] == [
+    timeline = trace(demo, answer)
+    assert [step["who"] for step in timeline["steps"]] == [
         "Server",
         "Gate",
         "Verifier",
         "Tencent",
         "Handler",
     ]
-    assert states(told) == "ok ok ok ok ok"
-    gate, verifier, tencent = (step(told, who)[1] for who in ("Gate", "Verifier", "Tencent"))
+    assert states(timeline) == "ok ok ok ok ok"
+    gate, verifier, tencent = (
+        step(timeline, who)[1] for who in ("Gate", "Verifier", "Tencent")
+    )
     assert (gate["Rule"], gate["Claim"]) == ("POST /login", "first use of this ticket")
     assert (verifier["CaptchaCode"], verifier["EvilLevel"]) == ("1", "0")
     assert tencent["Ticket"] == f"{pair['ticket'][:12]}…"
@@ -213,37 +218,37 @@ def test_a_login_is_told_from_the_server_to_the_handler(demo, emulator):
     assert tencent["UserIp"] == emulator.calls[0]["UserIp"]
 
 
-def test_no_secret_and_no_whole_ticket_is_told(demo, emulator):
+def test_the_timeline_has_no_secrets_and_no_complete_tickets(demo, emulator):
     pairs = [emulator.mint(), emulator.mint(code=8)]
     answers = [demo.post("/login", headers=in_headers(pair)) for pair in (*pairs, pairs[0])]
     text = "".join(demo.get(f"/trace/{answer.headers['X-Trace']}").text for answer in answers)
     settings = emulator.settings
-    kept = [settings["app_secret_key"], settings["secret_key"], settings["secret_id"]]
-    assert not [word for word in chain(kept, (p["ticket"] for p in pairs)) if word in text]
+    secrets = [settings["app_secret_key"], settings["secret_key"], settings["secret_id"]]
+    assert not [word for word in chain(secrets, (p["ticket"] for p in pairs)) if word in text]
 
 
-PLACES = {
+SOURCES = {
     "in the headers X-Captcha-…": ("POST", "/login", lambda p: {"headers": in_headers(p)}),
     "in the form's fields": ("POST", "/login", lambda p: {"data": p}),
     "in the challenge's two cookies": ("GET", "/report", lambda p: {"headers": in_cookies(p)}),
-    "found nowhere": ("POST", "/comment", lambda p: {}),
+    "not found": ("POST", "/comment", lambda p: {}),
 }
 
 
-@pytest.mark.parametrize(("place", "sent"), PLACES.items(), ids=PLACES)
-def test_where_the_pair_was_found_is_told(demo, emulator, place, sent):
-    method, path, how = sent
-    answer = demo.request(method, path, **how(emulator.mint()))
-    assert step(trace(demo, answer), "Gate")[1]["Pair"] == place
+@pytest.mark.parametrize(("source", "request_for"), SOURCES.items(), ids=SOURCES)
+def test_the_timeline_shows_the_source_of_the_pair(demo, emulator, source, request_for):
+    method, path, arguments = request_for
+    answer = demo.request(method, path, **arguments(emulator.mint()))
+    assert step(trace(demo, answer), "Gate")[1]["Pair"] == source
 
 
-def test_with_an_account_the_story_is_what_the_verifier_was_told(emulator):
+def test_with_an_account_the_timeline_shows_what_the_verifier_sent(emulator):
     pair = emulator.mint(code=21)
     with TestClient(site(verifier_of(emulator))) as client:
-        told = trace(client, client.post("/login", data=pair))
+        timeline = trace(client, client.post("/login", data=pair))
         emulator.script({"status": 503})
         down = trace(client, client.post("/login", data=emulator.mint()))
-    title, facts = step(told, "Tencent")
+    title, facts = step(timeline, "Tencent")
     assert title.startswith("Said 21")
     assert facts == {
         "CaptchaAppId": "190000000",
@@ -254,12 +259,12 @@ def test_with_an_account_the_story_is_what_the_verifier_was_told(emulator):
     assert "Call" not in step(down, "Tencent")[1]
 
 
-def test_what_is_not_covered_has_no_story(demo):
+def test_an_unprotected_request_has_no_trace(demo):
     assert "X-Trace" not in demo.get("/").headers
     assert demo.get("/trace/0").status_code == 404
 
 
-def test_the_oldest_stories_are_forgotten(demo):
+def test_the_oldest_traces_are_forgotten(demo):
     answers = [demo.post("/login") for _ in range(201)]
     first, second = (demo.get(f"/trace/{a.headers['X-Trace']}") for a in answers[:2])
     assert (first.status_code, second.status_code) == (404, 200)

@@ -1,1 +1,1 @@
-"""A small site behind the gate, to click through: `tcaptcha demo`. Needs the extra `demo`."""
+"""A small protected site to try in a browser: `tcaptcha demo`. Needs the extra `demo`."""

@@ -1,8 +1,7 @@
-"""The routes by which the page has its emulator misbehave. Offline only.
+"""Routes by which the page makes the demo's emulator fail. Not served with a real account.
 
-What is said of the challenge and of the script holds for the next one. What is said of
-Tencent's API is handed on just before the call, so that no call that is never made leaves it
-behind for a later one.
+A failure of a challenge or of the script applies to the next one. A failure of Tencent's API
+is set just before the call; otherwise a request without a call would leave it to a later one.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.testing.emulator import TencentEmulator
 
-# Solved without being shown: one press of a button shows one failure.
+# Most are solved without being shown, so one button shows one failure.
 _CHALLENGES: dict[str, dict[str, Any]] = {
     "replayed": {"skip": True},
     "expired": {"skip": True, "ticket": {"age": 301}},
@@ -37,34 +36,34 @@ _CALLS: dict[str, dict[str, Any]] = {
 _LOADS = {"unloadable": {"status": 503}}
 
 
-class Steering:
-    """Steers one emulator.
+class Failures:
+    """The failures of one emulator.
 
     Args:
-        emulator: The demo's own.
+        emulator: The demo's emulator.
     """
 
     def __init__(self, emulator: TencentEmulator) -> None:
         self._emulator = emulator
         self._calls: list[dict[str, Any]] = []
-        self.routes: list[Route] = [Route("/steer/{order}", self._steer, methods=["POST"])]
+        self.routes: list[Route] = [Route("/failures/{name}", self._prepare, methods=["POST"])]
 
-    def hand_on(self) -> None:
-        """Tell the emulator how the call goes that is made now."""
+    def apply(self) -> None:
+        """Make the call fail that is about to be made."""
         self._emulator.script(*self._calls)
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
-        """Forget a call that was not made."""
+    def clear(self) -> None:
+        """Drop the failure of a call that was not made."""
         self._calls.clear()
 
-    async def _steer(self, request: Request) -> Response:
-        order = request.path_params["order"]
-        if order not in _CHALLENGES | _LOADS:
+    async def _prepare(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _CHALLENGES | _LOADS:
             return Response(status_code=404)
-        self._calls = [_CALLS[order]] if order in _CALLS else []
-        if order in _CHALLENGES:
-            self._emulator.challenge(_CHALLENGES[order])
+        self._calls = [_CALLS[name]] if name in _CALLS else []
+        if name in _CHALLENGES:
+            self._emulator.challenge(_CHALLENGES[name])
         else:
-            self._emulator.load(_LOADS[order])
+            self._emulator.load(_LOADS[name])
         return Response(status_code=204)

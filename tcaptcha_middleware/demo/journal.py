@@ -1,8 +1,8 @@
-"""What became of each request at the gate, kept so that the page can show it.
+"""A record of each request at the gate, for the page to show.
 
-Learned where any user of the package may listen: a verifier, a replay store and an `on_event`
-of one's own, and the ASGI message that starts the answer. Tickets are shortened before they
-are kept.
+It uses only what every user of the package has: a verifier, a replay store and an `on_event`
+of the application, and the ASGI message that starts a response. Tickets are shortened before
+they are kept.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SHOWN = 12
 
 
 @dataclass(slots=True)
-class Journey:
-    """One request, from its head to its answer; filled in as it goes.
+class Trace:
+    """One request, filled in while it is served.
 
     Attributes:
-        method: Its method.
-        path: Its path.
-        peer: The host of the connection's other end.
-        names: The names of its headers, in lower case.
-        number: What it is found by; 0 while the gate has decided nothing.
-        status: The answer's status; 0 while there is none.
-        first: Whether its ticket was claimed for the first time; None where none was claimed.
-        asked: What Tencent was asked, without secrets; empty where it was not.
-        reached: Whether Tencent is known to have got the call; None where nobody can tell.
+        method: The method.
+        path: The path.
+        peer: The host at the other end of the connection.
+        names: The names of the headers, in lower case.
+        number: The key of the trace; 0 before the gate has decided.
+        status: The status of the response; 0 before there is one.
+        first: If the ticket was claimed for the first time; None if it was not claimed.
+        asked: The parameters of the call to Tencent, without secrets; empty without a call.
+        reached: If Tencent read the call; None if that is unknown.
         failure: Why Tencent gave no verdict.
-        handled: What the handler was told by `decision`; None where it was not called.
+        handled: What `get_decision` returned to the handler; None if it was not called.
     """
 
     method: str
@@ -59,13 +59,13 @@ class Journey:
 
 
 class Journal:
-    """Keeps the last 200 journeys.
+    """Keeps the last 200 traces.
 
     Args:
-        emulator: The Tencent whose calls can be looked at; None where it is the real one.
+        emulator: The emulator that verifies tickets; None if Tencent does.
 
     Attributes:
-        claims: The store that a guard had better use.
+        replay_store: The store for the guard.
         before_call: Called before each call to Tencent.
         after_decision: Called after each decision of the gate.
     """
@@ -73,24 +73,24 @@ class Journal:
     def __init__(self, emulator: TencentEmulator | None = None) -> None:
         self._emulator = emulator
         self._numbers = itertools.count(1)
-        self._under_way: ContextVar[Journey] = ContextVar("journey")
-        self._kept: OrderedDict[int, tuple[Journey, Event]] = OrderedDict()
+        self._current: ContextVar[Trace] = ContextVar("trace")
+        self._kept: OrderedDict[int, tuple[Trace, Event]] = OrderedDict()
         self.replay_store: MemoryReplayStore = _ReplayStore(self)
         self.before_call: list[Callable[[], None]] = []
         self.after_decision: list[Callable[[], None]] = []
 
-    def __getitem__(self, number: int) -> tuple[Journey, Event]:
-        """Return a journey and what was decided; raises KeyError where it is none."""
+    def __getitem__(self, number: int) -> tuple[Trace, Event]:
+        """Return a trace and the gate's decision; raise KeyError if there is none."""
         return self._kept[number]
 
     @property
-    def current(self) -> Journey:
-        """The journey of the request that is being served; raises LookupError without one."""
-        return self._under_way.get()
+    def current(self) -> Trace:
+        """The trace of the current request; raises LookupError outside a request."""
+        return self._current.get()
 
-    def begin(self, journey: Journey) -> None:
-        """Note in `journey` whatever happens to this request from here on."""
-        self._under_way.set(journey)
+    def begin(self, trace: Trace) -> None:
+        """Make `trace` the trace of the current request."""
+        self._current.set(trace)
 
     def decided(self, event: Event) -> None:
         """Be a guard's `on_event`."""
@@ -104,40 +104,34 @@ class Journal:
         for call in self.after_decision:
             call()
 
-    def asks(self, verifier: Any) -> Any:
-        """Return a verifier that asks `verifier`, with `averify`, and notes what it says."""
+    def wrap(self, verifier: Any) -> Any:
+        """Return `verifier` with an `averify` that records its calls."""
         return _Verifier(self, verifier)
 
-    def note_call(self, app_id: int, ticket: Submission) -> None:
-        """Note what Tencent was asked; as it says itself, where it can be looked at."""
-        journey = self.current
-        journey.asked = {
+    def record_call(self, app_id: int, ticket: Submission) -> None:
+        """Record the parameters of a call; those that the emulator received, if it did."""
+        trace = self.current
+        shown = f"{ticket.ticket[:_SHOWN]}…" if len(ticket.ticket) > _SHOWN else ticket.ticket
+        trace.asked = {
             "CaptchaAppId": app_id,
-            "Ticket": shortened(ticket.ticket),
+            "Ticket": shown,
             "Randstr": ticket.randstr,
             "UserIp": ticket.user_ip,
         }
         if self._emulator is not None:
             calls = reversed(self._emulator.calls)
-            got = next((call for call in calls if call["Ticket"] == ticket.ticket), None)
-            journey.reached = got is not None
-            journey.asked = {
-                name: value if got is None or name == "Ticket" else got[name]
-                for name, value in journey.asked.items()
-            }
+            received = next((call for call in calls if call["Ticket"] == ticket.ticket), None)
+            trace.reached = received is not None
+            if received is not None:
+                trace.asked = {name: received[name] for name in trace.asked} | {"Ticket": shown}
 
 
-def shortened(ticket: str) -> str:
-    """Return what may be shown of a ticket."""
-    return f"{ticket[:_SHOWN]}…" if len(ticket) > _SHOWN else ticket
-
-
-class Journaling:
-    """The outermost middleware: opens a journey for each request, and tells its number.
+class TraceMiddleware:
+    """The outermost middleware: starts a trace and adds its number to the response.
 
     Args:
         app: The application with its gate.
-        journal: Where journeys are kept.
+        journal: Where traces are kept.
     """
 
     def __init__(self, app: App, journal: Journal) -> None:
@@ -149,27 +143,23 @@ class Journaling:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        journey = _begun(scope)
-        self._journal.begin(journey)
+        names = frozenset(name.decode("latin-1") for name, _ in scope["headers"])
+        peer = (scope.get("client") or ("unknown",))[0]
+        trace = Trace(scope["method"], scope["path"], peer, names)
+        self._journal.begin(trace)
 
-        async def numbering(message: Message) -> None:
-            if message["type"] == "http.response.start" and journey.number:
-                journey.status = message["status"]
-                number = (b"x-trace", str(journey.number).encode())
+        async def send_with_number(message: Message) -> None:
+            if message["type"] == "http.response.start" and trace.number:
+                trace.status = message["status"]
+                number = (b"x-trace", str(trace.number).encode())
                 message["headers"] = [*message["headers"], number]
             await send(message)
 
-        await self._app(scope, receive, numbering)
-
-
-def _begun(scope: Scope) -> Journey:
-    names = frozenset(name.decode("latin-1") for name, _ in scope["headers"])
-    peer = (scope.get("client") or ("unknown",))[0]
-    return Journey(scope["method"], scope["path"], peer, names)
+        await self._app(scope, receive, send_with_number)
 
 
 class _ReplayStore(MemoryReplayStore):
-    """The default store, which notes what it answered."""
+    """The default store, recording its answers."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__()
@@ -182,7 +172,7 @@ class _ReplayStore(MemoryReplayStore):
 
 
 class _Verifier:
-    """A verifier in front of another; whatever else that one tells, this one does, too."""
+    """A verifier that records its calls; all other attributes are the wrapped verifier's."""
 
     def __init__(self, journal: Journal, verifier: Any) -> None:
         self._journal = journal
@@ -200,5 +190,5 @@ class _Verifier:
             self._journal.current.failure = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._journal.note_call(self._verifier.app_id, ticket)
+            self._journal.record_call(self._verifier.app_id, ticket)
         return verdict

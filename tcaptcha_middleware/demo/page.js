@@ -1,5 +1,5 @@
-// The demo's page: sends requests as any user of tcaptcha.js would, then shows what became of
-// them. What the server's parts said comes from /trace/<number>.
+// The demo's page: sends requests with tcaptcha.js as any page would, then shows their steps.
+// The server's steps come from /trace/<number>.
 
 import captcha, { CaptchaError, TCaptcha } from "/tcaptcha/tcaptcha.js";
 
@@ -7,7 +7,7 @@ import captcha, { CaptchaError, TCaptcha } from "/tcaptcha/tcaptcha.js";
 /** @typedef {"ok" | "refused" | "warn" | "skipped"} State */
 /** @typedef {{ who: string, state: State, title: string, facts: [string, string][] }} Step */
 /** @typedef {{ number: number, method: string, path: string, status: number, outcome: string, reason: string, steps: Step[] }} Trace */
-/** @typedef {{ label: string, state: State, title: string, text: string, steps: Step[] }} Journey */
+/** @typedef {{ label: string, state: State, title: string, text: string, steps: Step[] }} Entry */
 
 const KEPT = 20;
 const STATES = /** @type {Record<string, State>} */ ({
@@ -30,13 +30,13 @@ const FAILED = /** @type {Record<string, string>} */ ({
 
 /** @param {string} id */
 const find = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const { appId, judge } = document.documentElement.dataset;
+const { appId, backend } = document.documentElement.dataset;
 const form = /** @type {HTMLFormElement} */ (find("login"));
 
-// What became of requests
+// Requests and their steps
 
-/** @type {Journey[]} */
-const journeys = JSON.parse(sessionStorage.getItem("journeys") ?? "[]");
+/** @type {Entry[]} */
+const entries = JSON.parse(sessionStorage.getItem("entries") ?? "[]");
 
 /**
  * @param {string} who
@@ -63,7 +63,7 @@ function solved({ ticket, randstr }, title = "Solved the challenge") {
  */
 function keep(trace, text, first, last) {
   const state = STATES[trace.outcome];
-  journeys.push({
+  entries.push({
     label: `${trace.number} · ${trace.method} ${trace.path} · ${trace.status}`,
     state,
     title: `${trace.status} · ${LET_IN[trace.outcome] ?? trace.reason}`,
@@ -89,9 +89,9 @@ async function traceOf(number) {
 async function follow(answer, first) {
   const trace = await traceOf(Number(answer.headers.get("X-Trace")));
   if (!trace) return;
-  const told = await answer.json();
-  const greeting = told.user ? `Hello, ${told.user}.` : `Comment taken: ${told.comment}`;
-  const text = told.detail ?? greeting;
+  const body = await answer.json();
+  const greeting = body.user ? `Hello, ${body.user}.` : `Comment accepted: ${body.comment}`;
+  const text = body.detail ?? greeting;
   const last = step("Page", STATES[trace.outcome], `Shows “${text}”`, {
     Status: String(answer.status),
     Type: answer.headers.get("Content-Type"),
@@ -102,7 +102,7 @@ async function follow(answer, first) {
 }
 
 /**
- * Keeps the refusal that came before a request that was sent again.
+ * Keeps the refusal of a request that was then sent again.
  * @param {number} number
  * @param {string} path
  * @param {string} then
@@ -119,7 +119,7 @@ function broke(error) {
   const code = error instanceof CaptchaError ? error.code : "";
   const title = FAILED[code] ?? "The page failed.";
   const facts = { "error.code": code || null, Message: /** @type {Error} */ (error).message };
-  journeys.push({
+  entries.push({
     label: `not sent · ${code || "error"}`,
     state: code === "closed" ? "warn" : "refused",
     title: "Nothing sent",
@@ -132,7 +132,7 @@ function broke(error) {
   show();
 }
 
-// How it is shown
+// Display
 
 /**
  * @param {string} tag
@@ -148,7 +148,7 @@ function make(tag, attributes, ...children) {
 
 const WORDS = { ok: "fine", refused: "refused", warn: "attention", skipped: "not reached" };
 
-/** @param {Step} told */
+/** @param {Step} step */
 function stepShown({ who, state, title, facts }) {
   const pairs = facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
   return make(
@@ -160,15 +160,15 @@ function stepShown({ who, state, title, facts }) {
   );
 }
 
-function show(shown = journeys.length - 1) {
-  journeys.splice(0, journeys.length - KEPT);
-  sessionStorage.setItem("journeys", JSON.stringify(journeys));
-  const at = Math.min(shown, journeys.length - 1);
-  const { state, title, text, steps } = journeys[at];
+function show(shown = entries.length - 1) {
+  entries.splice(0, entries.length - KEPT);
+  sessionStorage.setItem("entries", JSON.stringify(entries));
+  const at = Math.min(shown, entries.length - 1);
+  const { state, title, text, steps } = entries[at];
   const verdict = find("verdict");
   verdict.dataset.state = state;
   verdict.replaceChildren(make("strong", {}, title), make("span", {}, text));
-  find("steps").classList.add("told");
+  find("steps").classList.add("filled");
   find("steps").replaceChildren(...steps.map(stepShown));
   showHistory(at);
   find("panel").scrollTop = 0;
@@ -176,9 +176,9 @@ function show(shown = journeys.length - 1) {
   if (top < 0 || bottom > innerHeight) find("panel").scrollIntoView();
 }
 
-/** @param {number} at Which of them is shown. */
+/** @param {number} at The index of the entry that is shown. */
 function showHistory(at) {
-  const items = journeys.map(({ label, state }, number) => {
+  const items = entries.map(({ label, state }, number) => {
     const current = String(number === at);
     const button = make("button", { type: "button", "data-state": state, "aria-current": current }, label);
     button.addEventListener("click", () => {
@@ -222,7 +222,7 @@ async function comment() {
   await follow(answer, step("Page", "ok", "Solved, and sent again by captcha.fetch"));
 }
 
-// Called with the ticket in its fields: tcaptcha.js solves first, then submits again.
+// tcaptcha.js shows the challenge first, and then submits again with the ticket in its fields.
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const body = new FormData(form);
@@ -232,11 +232,11 @@ form.addEventListener("submit", (event) => {
 });
 form.addEventListener("tcaptcha-error", (event) => broke(event.detail));
 
-// Ways to fail
+// Failures
 
 let loads = 0;
 
-/** A captcha whose script comes from an address that nothing was loaded from yet. */
+/** A captcha whose script has a new URL, so the browser loads it again. */
 async function unloaded() {
   const settings = await (await fetch("/tcaptcha/settings.json")).json();
   loads += 1;
@@ -244,18 +244,18 @@ async function unloaded() {
 }
 
 /**
- * @param {string} order
+ * @param {string} name
  * @param {string} path
  */
-async function steered(order, path) {
-  await fetch(`/steer/${order}`, { method: "POST" });
-  const shown = order === "unloadable" ? await unloaded() : captcha;
+async function failInEmulator(name, path) {
+  await fetch(`/failures/${name}`, { method: "POST" });
+  const shown = name === "unloadable" ? await unloaded() : captcha;
   const pair = await shown.solve({ for: `POST ${path}` });
   await send(path, solved(pair), pair);
 }
 
 /** @type {Record<string, (path: string) => Promise<void>>} */
-const UNSTEERED = {
+const FAIL_IN_PAGE = {
   missing: (path) => send(path, step("Page", "warn", "Sent without a ticket")),
   async invented(path) {
     const random = crypto.getRandomValues(new Uint8Array(24));
@@ -266,19 +266,19 @@ const UNSTEERED = {
   async disaster(path) {
     const ticket = `trerror_1001_${appId}_${Math.floor(Date.now() / 1000)}`;
     const pair = { ticket, randstr: "@abc" };
-    await send(path, solved(pair, "Typed a disaster ticket, as anybody can"), pair);
+    await send(path, solved(pair, "Made up a disaster ticket, as anyone can"), pair);
   },
   async replayed(path) {
-    // Where Tencent is asked, the visitor solves it.
-    if (judge === "emulator") await fetch("/steer/replayed", { method: "POST" });
+    // With a real account, the user solves the challenge.
+    if (backend === "emulator") await fetch("/failures/replayed", { method: "POST" });
     const pair = await captcha.solve({ for: `POST ${path}` });
     await send(path, solved(pair), pair);
-    await send(path, solved(pair, "Sent the same ticket once more"), pair);
+    await send(path, solved(pair, "Sent the same ticket again"), pair);
   },
 };
 
 /**
- * Runs one action at a time for each button.
+ * Runs one action at a time per button.
  * @param {HTMLElement} button
  * @param {() => Promise<void>} action
  */
@@ -300,23 +300,23 @@ for (const button of /** @type {NodeListOf<HTMLElement>} */ (
   document.querySelectorAll("[data-failure]")
 )) {
   const { failure = "", path = "/login" } = button.dataset;
-  const fail = UNSTEERED[failure] ?? (() => steered(failure, path));
+  const fail = FAIL_IN_PAGE[failure] ?? (() => failInEmulator(failure, path));
   button.addEventListener("click", () => run(button, () => fail(path)));
 }
 
-// Back from a page that showed the challenge in its place
+// Return from a page that showed the challenge
 
-async function returned() {
+async function followReport() {
   const number = Number(new URLSearchParams(location.search).get("trace"));
   if (!number) return;
   history.replaceState(null, "", "/");
   const trace = await traceOf(number);
   if (!trace) return;
-  await followRefused(trace.number - 1, trace.path, "The challenge is shown in the page’s place");
-  const first = step("Page", "ok", "Solved; wrote two cookies and loaded again");
+  await followRefused(trace.number - 1, trace.path, "The challenge is shown instead of the page");
+  const first = step("Page", "ok", "Solved; set two cookies and loaded the page again");
   keep(trace, "The page was shown.", first, step("Page", "ok", "Shows the report"));
   show();
 }
 
-if (journeys.length) show();
-await returned();
+if (entries.length) show();
+await followReport();

@@ -1,6 +1,6 @@
-"""The demo's application: a few pages and handlers, and the gate in front.
+"""The demo's application: a few pages and handlers behind the gate.
 
-It is written as a user of the package would write it; nothing here is used by the package.
+It uses the package as any application would; the package uses nothing from here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from starlette.routing import Route
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.browser.csp import csp_sources
 from tcaptcha_middleware.decision import get_decision
-from tcaptcha_middleware.demo.failures import Steering
-from tcaptcha_middleware.demo.journal import Journal, Journaling
-from tcaptcha_middleware.demo.timeline import told
+from tcaptcha_middleware.demo.failures import Failures
+from tcaptcha_middleware.demo.journal import Journal, TraceMiddleware
+from tcaptcha_middleware.demo.timeline import timeline
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.rules import Rule
 
@@ -37,29 +37,30 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_JUDGES = {
-    "emulator": "An emulator on this machine checks tickets: no account, no internet.",
-    "tencent": "Tencent checks tickets, for your captcha.",
+_BACKENDS = {
+    "emulator": "An emulator on this machine verifies tickets: no account, no internet.",
+    "tencent": "Tencent verifies tickets, for your captcha.",
 }
 
 
 def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> Starlette:
-    """Make the site.
+    """Create the site.
 
     Args:
-        verifier: Checks the tickets.
-        emulator: What it asks, so that the page can steer it; None where it asks Tencent.
+        verifier: Verifies the tickets.
+        emulator: What the verifier calls, so the page can make it fail; None if it calls
+            Tencent.
     """
     journal = Journal(emulator)
-    steering = None if emulator is None else Steering(emulator)
-    if steering is not None:
-        journal.before_call.append(steering.hand_on)
-        journal.after_decision.append(steering.forget)
+    failures = None if emulator is None else Failures(emulator)
+    if failures is not None:
+        journal.before_call.append(failures.apply)
+        journal.after_decision.append(failures.clear)
     guard = Guard(
         ["POST /login", Rule("POST /comment", on_unavailable="allow"), "GET /report"],
-        journal.asks(verifier),
+        journal.wrap(verifier),
         replay_store=journal.replay_store,
-        on_event=journal.decided,
+        on_event=journal.on_event,
         page="/tcaptcha",
     )
     pages = _Pages(journal, verifier, "tencent" if emulator is None else "emulator")
@@ -69,89 +70,93 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
         Route("/comment", pages.comment, methods=["POST"]),
         Route("/report", pages.report),
         Route("/trace/{number:int}", pages.trace),
-        *(Route(path, _file(*found)) for path, found in _FILES.items()),
-        *([] if steering is None else steering.routes),
+        *(Route(path, _file(*file)) for path, file in _FILES.items()),
+        *([] if failures is None else failures.routes),
     ]
     app = Starlette(routes=routes)
     app.add_middleware(TCaptchaMiddleware, guard=guard)
-    app.add_middleware(Journaling, journal=journal)
+    app.add_middleware(TraceMiddleware, journal=journal)
     return app
 
 
 class _Pages:
-    """What is behind the gate, and the page in front of it."""
+    """The handlers behind the gate, and the page in front of it."""
 
-    def __init__(self, journal: Journal, verifier: TencentVerifier, judge: str) -> None:
+    def __init__(self, journal: Journal, verifier: TencentVerifier, backend: str) -> None:
         self._journal = journal
         self._headers = {
-            "Content-Security-Policy": _policy(csp_sources(verifier), judge),
+            "Content-Security-Policy": _policy(csp_sources(verifier), backend),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
         }
-        told_of = {"judge": judge, "checked": _JUDGES[judge], "app_id": verifier.app_id}
-        self._index = Template(_text("page.html")).substitute(told_of)
+        self._index = Template(_text("page.html")).substitute(
+            backend=backend, verified_by=_BACKENDS[backend], app_id=verifier.app_id
+        )
         self._report = Template(_text("report.html"))
 
     async def index(self, _: Request) -> Response:
         return HTMLResponse(self._index, headers=self._headers)
 
     async def login(self, request: Request) -> Response:
-        """Greet the visitor; nobody comes here without a solved captcha."""
+        """Greet the user, who has solved a captcha."""
         async with request.form() as form:
-            return self._handled(request, user=str(form.get("user", "")))
+            user = str(form.get("user", ""))
+        return JSONResponse({"user": user} | self._decision(request))
 
     async def comment(self, request: Request) -> Response:
-        """Take a comment; while Tencent is down, of anybody."""
+        """Accept a comment; without a verified captcha while Tencent is down."""
         async with request.form() as form:
-            return self._handled(request, comment=str(form.get("comment", "")))
+            comment = str(form.get("comment", ""))
+        return JSONResponse({"comment": comment} | self._decision(request))
 
     async def report(self, request: Request) -> Response:
-        """Show a page that a captcha has to be solved for."""
-        told_of = self._note(request) | {"trace": self._journal.current.number}
-        shown = {name: escape(str(value)) for name, value in told_of.items()}
-        return HTMLResponse(self._report.substitute(shown), headers=self._headers)
+        """Show a page that needs a solved captcha."""
+        values = self._decision(request) | {"trace": self._journal.current.number}
+        escaped = {name: escape(str(value)) for name, value in values.items()}
+        return HTMLResponse(self._report.substitute(escaped), headers=self._headers)
 
     async def trace(self, request: Request) -> Response:
-        """Tell what became of a request."""
+        """Return the steps of a request as JSON."""
         try:
-            journey, event = self._journal[request.path_params["number"]]
+            trace, event = self._journal[request.path_params["number"]]
         except KeyError:
             return Response(status_code=404)
-        return JSONResponse(told(journey, event), headers=self._headers)
+        return JSONResponse(timeline(trace, event), headers=self._headers)
 
-    def _handled(self, request: Request, **more: str) -> Response:
-        return JSONResponse(more | self._note(request))
+    def _decision(self, request: Request) -> dict[str, Any]:
+        decision = require_decision(request)
+        self._journal.current.handled = decision
+        return {
+            "rule": decision.rule,
+            "captchaCode": decision.code,
+            "unchecked": decision.unchecked,
+        }
 
-    def _note(self, request: Request) -> dict[str, Any]:
-        found = admitted(request)
-        self._journal.current.handled = found
-        return {"rule": found.rule, "captchaCode": found.code, "unchecked": found.unchecked}
 
-
-def admitted(request: Any) -> Allow:
-    """Return what the gate decided; no handler greets anybody who was not checked.
+def require_decision(request: Any) -> Allow:
+    """Return the gate's decision.
 
     Raises:
-        RuntimeError: The gate is not in front of the handler.
+        RuntimeError: If the gate is not in front of the handler.
     """
-    found = get_decision(request)
-    if found is None:
+    decision = get_decision(request)
+    if decision is None:
         raise RuntimeError("the gate is not in front of this handler")
-    return found
+    return decision
 
 
-def _policy(sources: Mapping[str, tuple[str, ...]], judge: str) -> str:
-    # The emulator's script needs no inline styles; Tencent's does.
+def _policy(sources: Mapping[str, tuple[str, ...]], backend: str) -> str:
+    # Tencent's script needs inline styles; the emulator's does not.
     needed = {
-        name: found
-        for name, found in sources.items()
-        if judge == "tencent" or name != "style-src"
+        name: values
+        for name, values in sources.items()
+        if backend == "tencent" or name != "style-src"
     }
     own = ("script-src", "style-src", "connect-src", "img-src", "form-action")
     nothing = dict.fromkeys(("default-src", "base-uri", "frame-ancestors"), ("'none'",))
     allowed = {name: ("'self'", *needed.get(name, ())) for name in own}
     return "; ".join(
-        f"{name} {' '.join(found)}" for name, found in (nothing | needed | allowed).items()
+        f"{name} {' '.join(values)}" for name, values in (nothing | needed | allowed).items()
     )
 
 

@@ -1,7 +1,6 @@
-"""A journey told step by step, as the page shows it. No I/O, and nothing secret.
+"""The steps of one request, as the page shows them. No I/O, and no secrets.
 
-The page adds what only a browser knows: what became of the challenge, and what the visitor
-saw in the end.
+The page adds the steps that only a browser knows: the challenge, and the result for the user.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.demo.journal import Journey
+    from tcaptcha_middleware.demo.journal import Trace
     from tcaptcha_middleware.models import Verdict
     from tcaptcha_middleware.operations.events import Event
 
-Effect = dict[str, Any]
+Step = dict[str, Any]
 State = Literal["ok", "refused", "warn", "skipped"]
 
 _NO_PAIR = (
@@ -24,42 +23,40 @@ _NO_PAIR = (
     Reason.REQUEST_MALFORMED,
     Reason.BODY_TOO_LARGE,
 )
+_NOT_CALLED = (Reason.VERIFIER_UNAVAILABLE, "unavailable")
+_CLAIMS = {
+    True: "first use of this ticket",
+    False: "used before, so refused here",
+    None: "none made",
+}
 
 
-def told(journey: Journey, event: Event) -> dict[str, Any]:
-    """Return the journey for the page.
+def timeline(trace: Trace, event: Event) -> dict[str, Any]:
+    """Return a request as JSON for the page.
 
     Args:
-        journey: A request that the gate has decided about.
-        event: What it decided.
+        trace: A request that the gate has decided.
+        event: The gate's decision.
     """
+    received = f"Received {trace.method} {trace.path}"
     return {
-        "number": journey.number,
-        "method": journey.method,
-        "path": journey.path,
-        "status": journey.status,
+        "number": trace.number,
+        "method": trace.method,
+        "path": trace.path,
+        "status": trace.status,
         "outcome": event.outcome,
         "reason": event.reason,
-        "steps": _steps(journey, event),
+        "steps": [
+            _step("Server", "ok", received, ("From", trace.peer)),
+            _gate(trace, event),
+            _verifier(trace, event),
+            _tencent(trace, event.decision.verdict),
+            _handler(trace),
+        ],
     }
 
 
-def _steps(journey: Journey, event: Event) -> list[Effect]:
-    return [
-        _step(
-            "Server",
-            "ok",
-            f"Received {journey.method} {journey.path}",
-            ("From", journey.peer),
-        ),
-        _gate(journey, event),
-        _verifier(journey, event),
-        _tencent(journey, event.decision.verdict),
-        _handler(journey),
-    ]
-
-
-def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Effect:
+def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Step:
     return {
         "who": who,
         "state": state,
@@ -68,85 +65,71 @@ def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Eff
     }
 
 
-def _gate(journey: Journey, event: Event) -> Effect:
+def _gate(trace: Trace, event: Event) -> Step:
     facts = (
         ("Rule", event.rule),
-        ("Pair", _place(journey, event)),
-        ("Claim", _REPLAY_STORE[journey.first]),
+        ("Pair", _source(trace, event)),
+        ("Claim", _CLAIMS[trace.first]),
         ("Fingerprint", event.decision.fingerprint or "none"),
     )
-    if journey.asked:
-        return _step("Gate", "ok", "Covered, and worth a check", *facts)
+    if trace.asked:
+        return _step("Gate", "ok", "A rule matches; the ticket must be verified", *facts)
     if event.outcome == "refused":
         return _step("Gate", "refused", f"Refused: {event.reason}", *facts)
     return _step("Gate", "warn", f"Let in unchecked: {event.reason}", *facts)
 
 
-_REPLAY_STORE = {
-    True: "first use of this ticket",
-    False: "used before, so refused here",
-    None: "none made",
-}
-
-
-def _place(journey: Journey, event: Event) -> str:
+def _source(trace: Trace, event: Event) -> str:
     if event.reason in _NO_PAIR:
-        return "found nowhere"
-    if "x-captcha-ticket" in journey.names:
+        return "not found"
+    if "x-captcha-ticket" in trace.names:
         return "in the headers X-Captcha-…"
-    if journey.method == "GET":
+    if trace.method == "GET":
         return "in the challenge's two cookies"
     return "in the form's fields"
 
 
-def _verifier(journey: Journey, event: Event) -> Effect:
-    if not journey.asked:
-        why = "Not asked"
+def _verifier(trace: Trace, event: Event) -> Step:
+    if not trace.asked:
+        title = "Not called"
         if event.decision.fingerprint and event.reason in _NOT_CALLED:
-            why = "Not asked: five calls in a row failed, so Tencent is left alone for 10 s"
-        return _step("Verifier", "skipped", why)
-    took = ("Took", f"{event.seconds * 1000:.0f} ms for the whole walk")
-    verdict = event.decision.verdict
-    facts = (took,) if verdict is None else (*_read(verdict), took)
+            title = "Not called: five calls in a row failed, so there are none for 10 s"
+        return _step("Verifier", "skipped", title)
+    facts: list[tuple[str, object]] = []
+    if (verdict := event.decision.verdict) is not None:
+        facts = [
+            ("CaptchaCode", verdict.code),
+            ("EvilLevel", verdict.evil_level),
+            ("RequestId", verdict.request_id),
+        ]
+    facts.append(("Took", f"{event.seconds * 1000:.0f} ms in the gate"))
     if event.outcome == "refused":
         return _step("Verifier", "refused", f"Refused: {event.reason}", *facts)
     if event.outcome == "unchecked":
         return _step("Verifier", "warn", f"Let in unchecked: {event.reason}", *facts)
-    return _step("Verifier", "ok", "Positive proof: let in", *facts)
+    return _step("Verifier", "ok", "The ticket is valid: let in", *facts)
 
 
-_NOT_CALLED = (Reason.VERIFIER_UNAVAILABLE, "unavailable")
-
-
-def _read(verdict: Verdict) -> tuple[tuple[str, object], ...]:
-    return (
-        ("CaptchaCode", verdict.code),
-        ("EvilLevel", verdict.evil_level),
-        ("RequestId", verdict.request_id),
-    )
-
-
-def _tencent(journey: Journey, verdict: Verdict | None) -> Effect:
-    if not journey.asked:
+def _tencent(trace: Trace, verdict: Verdict | None) -> Step:
+    if not trace.asked:
         return _step("Tencent", "skipped", "Not called")
-    asked = tuple(journey.asked.items())
+    facts: list[tuple[str, object]] = [*trace.asked.items()]
     if verdict is None:
-        note = () if journey.reached is not False else (("Call", "not read by Tencent"),)
-        return _step(
-            "Tencent", "refused", "No verdict", *asked, *note, ("Failure", journey.failure)
-        )
+        if trace.reached is False:
+            facts.append(("Call", "not read by Tencent"))
+        return _step("Tencent", "refused", "No verdict", *facts, ("Failure", trace.failure))
     evil = f" with evil level {verdict.evil_level}" if verdict.evil_level else ""
-    said = f"Said {verdict.code}{evil}, “{verdict.message}”"
-    return _step("Tencent", "ok" if verdict.passed else "refused", said, *asked)
+    title = f"Said {verdict.code}{evil}, “{verdict.message}”"
+    return _step("Tencent", "ok" if verdict.passed else "refused", title, *facts)
 
 
-def _handler(journey: Journey) -> Effect:
-    found = journey.handled
-    if found is None:
+def _handler(trace: Trace) -> Step:
+    decision = trace.handled
+    if decision is None:
         return _step("Handler", "skipped", "Not called")
     facts = (
-        ("decision().rule", found.rule),
-        ("decision().code", found.code),
-        ("decision().unchecked", found.unchecked),
+        ("get_decision().rule", decision.rule),
+        ("get_decision().code", decision.code),
+        ("get_decision().unchecked", decision.unchecked),
     )
-    return _step("Handler", "ok" if found.unchecked is None else "warn", "Called", *facts)
+    return _step("Handler", "ok" if decision.unchecked is None else "warn", "Called", *facts)
