@@ -42,18 +42,18 @@ class ReplayStoreError(TCaptchaError):
 class VerifierError(TCaptchaError):
     """A verifier could not get a verdict.
 
-    Raise this, or one of its three children, from a verifier of your own. The plain
-    error means an answer that nobody can read: it is refused as unavailable, and it
-    never opens the gate.
+    Raise this, or one of its three subclasses, from a custom verifier. The plain error means
+    an unclear failure: the request is refused as unavailable, and the gate never fails open.
 
     Args:
-        message: What happened, for the operator's log; no ticket and no key in it.
+        message: What happened, for the operator's log; without ticket or keys.
         request_id: Tencent's `RequestId`, which its support asks for.
-        answered: Whether the other end was asked and said something; False where this
-            machine got no further, which tells nothing of how the other end is.
+        answered: Whether the other end gave an answer that shows that it is up. Always False
+            for an `OutageError`, and for failures of this machine, names and certificates.
+        sent: False if no byte of the call left this machine, so the ticket is unspent.
     """
 
-    # Of the class too, for children that do not call this.
+    # Defaults for subclasses that do not call `__init__`.
     request_id: str = ""
     answered: bool = True
     sent: bool = True
@@ -67,7 +67,7 @@ class VerifierError(TCaptchaError):
         self.sent = sent
 
     def __str__(self) -> str:
-        """Return the message, with the `RequestId` where there is one."""
+        """Return the message, with the `RequestId` if there is one."""
         message = super().__str__()
         return f"{message} (RequestId {self.request_id})" if self.request_id else message
 
@@ -75,7 +75,23 @@ class VerifierError(TCaptchaError):
 class OutageError(VerifierError):
     """Tencent is down or out of reach: timeout, connection failure, HTTP 5xx,
     `InternalError`, code 26.
+
+    Args:
+        message: What happened, for the operator's log; without ticket or keys.
+        request_id: Tencent's `RequestId`, which its support asks for.
+        sent: False if no byte of the call left this machine, so the ticket is unspent.
+        connected: Whether a connection was accepted, and no answer came on it. The other end
+            may only be busy.
     """
+
+    answered: bool = False
+    connected: bool = False
+
+    def __init__(
+        self, message: str, *, request_id: str = "", sent: bool = True, connected: bool = False
+    ) -> None:
+        super().__init__(message, request_id=request_id, answered=False, sent=sent)
+        self.connected = connected
 
 
 class ThrottledError(VerifierError):

@@ -6,7 +6,7 @@ A socket of one loop is of no use to another, and one that a fork shares mixes u
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class PerLoop(Generic[T]):
 
     def get(self) -> T:
         """Return the running loop's value."""
-        loop = _running()
+        loop = running_loop()
         kept = self._kept.get(loop)
         return self._fill(loop) if kept is None else kept
 
     def take(self) -> T | None:
         """Return the running loop's value, if there is one, and forget it."""
-        return self._kept.pop(_running(), None)
+        return self._kept.pop(running_loop(), None)
 
     def _fill(self, loop: object) -> T:
         # A socket of asyncio's holds on to its loop, which would keep both for ever.
@@ -46,7 +46,8 @@ class PerLoop(Generic[T]):
         return kept
 
 
-def _running() -> object:
+def running_loop() -> Any:
+    """Return the running event loop of asyncio, or trio's token for its own."""
     # The WSGI face keeps values of a process, and has no use for loops.
     from anyio.lowlevel import current_token
 

@@ -1,0 +1,289 @@
+"""Connections to one origin: resolve its name, race its addresses, pass a proxy, speak TLS.
+
+Sockets never block here; steps yield what they wait for. Errors are those of the network.
+
+https://www.rfc-editor.org/rfc/rfc8305
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from tcaptcha_middleware._http.codec import ResponseReader
+from tcaptcha_middleware.scoped import PerProcess
+from tcaptcha_middleware.threadpool import SingleFlight
+from tcaptcha_middleware.waiting import FOREVER, Done, Ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tcaptcha_middleware._http.codec import Answer
+    from tcaptcha_middleware.waiting import Steps
+
+    Address = tuple[int, Any]  # the family, and where to connect to
+
+_PIECE = 65536
+HEAD_START = 0.25  # seconds that an address is tried alone (RFC 8305, section 8)
+FRESH = 60.0  # seconds that addresses are used without asking again
+RETRY = 5.0  # the same after a failure, if there are older ones
+STALE = 1.0  # seconds to wait for a name if there are older addresses
+
+
+class ProxyError(Exception):
+    """The proxy refused to connect us."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the proxy answered HTTP {status} to CONNECT")
+        self.status = status
+
+
+class Proxy(NamedTuple):
+    """An HTTP proxy, and what to send as `Proxy-Authorization`, if anything."""
+
+    host: str
+    port: int
+    authorization: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """How far a call has come, which decides what an error means."""
+
+    stage: Literal["resolve", "connect", "proxy", "exchange"] = "resolve"
+    connected: bool = False  # whether a connection was accepted
+    sent: bool = False  # whether a byte of the request may have left this machine
+    answering: bool = False  # whether a byte of the response has arrived
+    resent: bool = False
+
+
+class SilenceError(OSError):
+    """Nothing came within the time that was set."""
+
+
+class Resolver:
+    """Resolves one name in a daemon thread, and remembers the addresses.
+
+    Only the end of a look-up ends it, which may take half a minute.
+    """
+
+    def __init__(self, host: str, port: int, clock: Callable[[], float]) -> None:
+        self._host, self._port, self._clock = host, port, clock
+        self._known: list[Address] = []
+        self._fresh_until = float("-inf")
+        self._look_up = SingleFlight("tcaptcha-resolver", self._resolve)
+
+    def addresses(self) -> Steps[list[Address]]:
+        """Return the addresses, or the last known ones if the name cannot be resolved now."""
+        if self._clock() >= self._fresh_until:
+            look_up = self._look_up.start()
+            is_done = yield Done(look_up, STALE if self._known else FOREVER)
+            if not self._known:
+                look_up.result()  # raises what went wrong
+            elif not is_done or look_up.exception():
+                self._fresh_until = self._clock() + RETRY
+        return self._known
+
+    def _resolve(self) -> None:
+        infos = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = [(info[0], info[4]) for info in infos]
+        # Alternate between IPv6 and IPv4 (RFC 8305, section 4).
+        first = [each for each in addresses if each[0] == addresses[0][0]]
+        others = [each for each in addresses if each[0] != addresses[0][0]]
+        pairs = zip_longest(first, others)
+        self._known = [each for pair in pairs for each in pair if each is not None]
+        self._fresh_until = self._clock() + FRESH
+
+
+def race(addresses: list[Address]) -> Steps[socket.socket]:
+    """Connect to the first address that accepts; try the next if one fails or is slow."""
+    waiting, connecting = deque(addresses), list[socket.socket]()
+    failure = OSError("the name has no address")
+    try:
+        while waiting or connecting:
+            if waiting:
+                try:
+                    connecting.append(_begin(*waiting.popleft()))
+                except OSError as error:
+                    failure = error
+                    continue
+            yield Ready(connecting, writing=True, seconds=HEAD_START if waiting else FOREVER)
+            for sock in connecting.copy():
+                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    failure = OSError(code, os.strerror(code))
+                    connecting.remove(sock)
+                    sock.close()
+                    continue
+                with suppress(OSError):  # not yet connected
+                    sock.getpeername()
+                    connecting.remove(sock)
+                    return sock
+        raise failure
+    finally:
+        for sock in connecting:
+            sock.close()
+
+
+def _begin(family: int, target: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)  # noqa: FBT003
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect(target)
+    except BlockingIOError:
+        pass
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Connection:
+    """A connected socket; `born` and `used` are times by the pool's clock."""
+
+    def __init__(self, sock: socket.socket, now: float) -> None:
+        self.born = self.used = now
+        self.is_kept = False
+        self._socket = sock
+        self._tls: ssl.SSLObject | None = None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+
+    def start_tls(self, context: ssl.SSLContext, host: str) -> Steps[None]:
+        """Shake hands; ssl.SSLCertVerificationError if the certificate is not trusted."""
+        tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        yield from self._call_tls(tls.do_handshake)
+        self._tls = tls
+
+    def exchange(
+        self, request: bytes, reader: ResponseReader, progress: Progress, patience: float
+    ) -> Steps[Answer]:
+        """Send `request` and read the response; wait `patience` seconds for its first byte."""
+        # The other end may respond and close early; ignore the write error and read.
+        with suppress(OSError):
+            yield from self._send(request)
+        while True:
+            data = yield from self._receive(FOREVER if progress.answering else patience)
+            if not data and not progress.answering:
+                raise ConnectionResetError("the connection ended without a response")
+            progress.answering = True
+            if answer := reader.feed(data):
+                return answer
+
+    def is_quiet(self) -> bool:
+        """Return whether there is nothing to read: no bytes, and no end."""
+        if self._incoming.pending or (self._tls is not None and self._tls.pending()):
+            return False
+        return not Ready([self._socket]).block(0)
+
+    def close(self) -> None:
+        """Close it, without waiting."""
+        self._socket.close()
+
+    def _send(self, data: bytes) -> Steps[None]:
+        if self._tls is None:
+            return self._send_bytes(data)
+        return self._call_tls(self._tls.write, data)
+
+    def _receive(self, seconds: float) -> Steps[bytes]:
+        if self._tls is None:
+            return self._receive_bytes(seconds)
+        return self._call_tls(self._tls.read, _PIECE, seconds=seconds)
+
+    def _send_bytes(self, data: bytes) -> Steps[None]:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                yield Ready([self._socket], writing=True)
+
+    def _receive_bytes(self, seconds: float) -> Steps[bytes]:
+        while True:
+            if not (yield Ready([self._socket], seconds=seconds)):
+                raise SilenceError("nothing came in time")
+            with suppress(BlockingIOError):  # spurious readiness, see select(2)
+                return self._socket.recv(_PIECE)
+
+    def _call_tls(
+        self, call: Callable[..., Any], *args: Any, seconds: float = FOREVER
+    ) -> Steps[Any]:
+        while True:
+            try:
+                result = call(*args)
+            except ssl.SSLWantReadError:
+                yield from self._send_bytes(self._outgoing.read())
+                if data := (yield from self._receive_bytes(seconds)):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                if self._tls is None:
+                    raise
+                return b""  # servers close without a TLS farewell; the reader misses nothing
+            else:
+                yield from self._send_bytes(self._outgoing.read())
+                return result
+
+
+class Connector:
+    """Opens connections to one origin, with TLS if there is a `context` to load."""
+
+    def __init__(
+        self,
+        origin: str,
+        context: Callable[[], ssl.SSLContext],
+        proxy: Proxy | None,
+        clock: Callable[[], float],
+    ) -> None:
+        parts = urlsplit(origin)
+        self._tls = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._proxy, self._clock = proxy, clock
+        target = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
+        self._resolver = PerProcess(partial(Resolver, *target, clock))
+        self._context: ssl.SSLContext | None = None
+        # In a thread, because reading the authorities takes longer than a verification.
+        self._loading = PerProcess(partial(SingleFlight, "tcaptcha-tls", context))
+
+    def connect(self, progress: Progress) -> Steps[Connection]:
+        """Open a connection."""
+        progress.stage, progress.connected = "resolve", False
+        if self._tls and self._context is None:
+            loading = self._loading.get().start()
+            yield Done(loading)
+            self._context = loading.result()
+        addresses = yield from self._resolver.get().addresses()
+        progress.stage = "connect" if self._proxy is None else "proxy"
+        connection = Connection((yield from race(addresses)), self._clock())
+        progress.connected = True
+        try:
+            if self._proxy is not None:
+                yield from self._tunnel(connection, self._proxy.authorization)
+            progress.stage = "exchange"
+            if self._context is not None:
+                yield from connection.start_tls(self._context, self._host)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _tunnel(self, connection: Connection, authorization: str) -> Steps[None]:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        head = f"CONNECT {host}:{self._port} HTTP/1.1\r\nHost: {host}:{self._port}\r\n"
+        if authorization:
+            head += f"Proxy-Authorization: {authorization}\r\n"
+        reader, request = ResponseReader(has_body=False), f"{head}\r\n".encode()
+        answer = yield from connection.exchange(request, reader, Progress(), FOREVER)
+        if answer.status // 100 != HTTPStatus.OK // 100:
+            raise ProxyError(answer.status)
