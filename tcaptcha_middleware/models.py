@@ -233,6 +233,8 @@ class Verdict:
         request_id: `RequestId`, which Tencent's support asks for.
         fetched_at: `GetCaptchaTime`, Unix seconds; 0 where unknown.
         submitted_at: `SubmitCaptchaTime`, Unix seconds; 0 where unknown.
+        resent: Whether the call was sent twice, because its first connection failed without an
+            answer. Tencent may have handled it twice.
     """
 
     code: int
@@ -242,6 +244,7 @@ class Verdict:
     request_id: str = ""
     fetched_at: int = 0
     submitted_at: int = 0
+    resent: bool = False
 
     @property
     def passed(self) -> bool:

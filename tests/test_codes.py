@@ -284,3 +284,11 @@ def test_the_advice_names_the_secret_to_look_at_and_no_other(code, words):
 
 def test_without_advice_the_code_stands_alone():
     assert str(api_error({"Code": "Teapot"}, "")) == "Tencent answered Teapot"
+
+
+def test_code_9_after_a_call_that_was_sent_twice_proves_no_replay():
+    ticket = Submission(TICKETS["ordinary"], "@r", "203.0.113.7")
+    assert judge(Verdict(9), ticket, WEB) is Reason.TICKET_REUSED
+    assert judge(Verdict(9, resent=True), ticket, WEB) is Reason.TICKET_EXPIRED
+    with pytest.raises(VerifierError):
+        judge(Verdict(9, resent=True), ticket, MINI_PROGRAM)

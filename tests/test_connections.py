@@ -12,12 +12,10 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
-from unittest.mock import Mock
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-import httpcore
 import pytest
 from tencents import (  # noqa: F401
     answering,
@@ -30,15 +28,15 @@ from tencents import (  # noqa: F401
 )
 
 from tcaptcha_middleware import (
-    MisconfiguredError,
     OutageError,
     Submission,
     TencentVerifier,
     VerifierError,
 )
+from tcaptcha_middleware._http.client import SILENCE, ConnectionPool
+from tcaptcha_middleware._http.connection import Connection
 from tcaptcha_middleware.scoped import PerLoop, PerProcess
-from tcaptcha_middleware.verifiers import lines, streams
-from tcaptcha_middleware.verifiers.idle import Idle
+from tcaptcha_middleware.verifiers.tencent import default_context
 
 TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
 AT_ONCE, ROUNDS = 16, 4
@@ -212,17 +210,113 @@ def test_a_connection_that_ended_while_it_waited_costs_no_ticket(
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
+@pytest.mark.parametrize("limit", ["IDLE", "MAX_AGE"])
 @one_by_one
-def test_a_connection_that_waited_too_long_is_not_used_again(run, monkeypatch):
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.KEPT", -1.0)
+def test_a_connection_that_waited_too_long_or_is_too_old_is_not_used_again(
+    run, limit, monkeypatch
+):
+    monkeypatch.setattr(f"tcaptcha_middleware._http.client.{limit}", -1.0)
     upstream = Upstream()
     with answering(upstream) as origin:
         assert run(verifier(origin), lambda: None) == (1, None, 1)
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
+class Dying(Upstream):
+    """Answers the first call on each old connection, and fails the second in some way."""
+
+    def __init__(self, fail, old=1):
+        super().__init__()
+        self.fail, self.old = fail, old
+
+    def __call__(self, connection):
+        with self.lock:
+            self.connections += 1
+            is_old = self.connections <= self.old
+        calls = 0
+        while connection.recv(65536):
+            calls += 1
+            with self.lock:
+                self.calls += 1
+            if is_old and calls > 1:
+                self.fail(connection)
+                return
+            self.respond(connection)
+
+
+def stays_silent(connection):
+    connection.recv(65536)
+
+
+FAILURES = {"shut down": shuts_down, "reset": resets, "silent": stays_silent}
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("tcaptcha_middleware._http.client.SILENCE", 0.1)
+
+
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
 @one_by_one
-def test_an_end_in_the_middle_of_a_call_is_an_outage_and_the_call_is_not_repeated(run):
+def test_a_call_is_sent_again_on_a_new_connection_if_a_kept_one_fails(
+    run, fail, impatient, tls
+):
+    upstream = Dying(fail)
+    with answering(upstream, tls) as origin:
+        assert run(verifier(origin), lambda: None) == (1, None, 1)
+    assert (upstream.connections, upstream.calls) == (2, 3)
+
+
+@pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("dead", [2, 12, 60])
+def test_dead_connections_cost_no_visitor_anything(dead, fail, impatient):
+    upstream = Dying(fail, old=dead)
+    upstream.together = threading.Barrier(dead)
+    respond = upstream.respond
+
+    def together(connection):
+        upstream.together.wait(10)
+        respond(connection)
+
+    upstream.respond = together
+    with answering(upstream) as origin, verifier(origin, timeout=10) as checker:
+        with ThreadPoolExecutor(dead) as threads:
+            list(threads.map(checker.verify, [TICKET] * dead))
+        upstream.respond = respond
+        verdicts = [checker.verify(TICKET) for _ in range(20)]
+    assert [verdict.resent for verdict in verdicts] == [True] + [False] * 19
+    assert (upstream.connections, upstream.calls) == (dead + 1, dead + 21)
+
+
+@one_by_one
+def test_a_slow_service_is_not_asked_twice(run, impatient):
+    upstream = Upstream()
+
+    def slowly(connection):
+        threading.Event().wait(0.2)
+        connection.sendall(http())
+
+    upstream.respond = slowly
+    with answering(upstream) as origin:
+        assert run(verifier(origin), lambda: None) == (1, None, 1)
+    assert (upstream.connections, upstream.calls) == (1, 2)
+
+
+def half_an_answer(connection):
+    connection.sendall(http()[:9])
+    connection.shutdown(socket.SHUT_WR)
+
+
+@one_by_one
+def test_a_call_is_not_sent_again_once_a_byte_of_the_answer_is_there(run):
+    upstream = Dying(half_an_answer)
+    with answering(upstream) as origin:
+        assert run(verifier(origin), lambda: None) == (1, None, VerifierError)
+    assert (upstream.connections, upstream.calls) == (1, 2)
+
+
+@one_by_one
+def test_a_call_is_sent_twice_at_most(run):
     upstream = Upstream()
 
     def hang_up():
@@ -230,7 +324,35 @@ def test_an_end_in_the_middle_of_a_call_is_an_outage_and_the_call_is_not_repeate
 
     with answering(upstream) as origin:
         assert run(verifier(origin), hang_up) == (1, None, OutageError)
-    assert (upstream.connections, upstream.calls) == (1, 2)
+    assert (upstream.connections, upstream.calls) == (2, 3)
+
+
+@pytest.mark.parametrize("ends", ["deadline", "cancelled"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_our_deadline_drops_idle_connections_and_a_client_that_leaves_does_not(backend, ends):
+    upstream = Upstream(together=2)
+
+    async def main(checker):
+        async with checker:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(checker.averify, TICKET)
+            before = upstream.connections
+            upstream.respond = stays_silent
+            upstream.together = threading.Barrier(1)
+            if ends == "deadline":
+                with pytest.raises(OutageError):
+                    await checker.averify(TICKET)
+            else:
+                with anyio.move_on_after(0.05):
+                    await checker.averify(TICKET)
+            upstream.respond = lambda connection: connection.sendall(http())
+            assert (await checker.averify(TICKET)).passed
+            return before, upstream.connections
+
+    with answering(upstream) as origin:
+        counts = anyio.run(main, verifier(origin, timeout=0.5), backend=backend)
+    assert counts == ((2, 3) if ends == "deadline" else (2, 2))
 
 
 @one_by_one
@@ -340,13 +462,13 @@ def test_authorities_are_read_once_and_outside_of_the_event_loop(
         return str(certificate)
 
     monkeypatch.setattr("certifi.where", where)
-    lines.tls.cache_clear()
+    default_context.cache_clear()
     try:
         with answering(Upstream(), speaks_tls) as origin:
             for _ in range(2):
                 assert in_tasks("asyncio")(verifier(origin), 1, 1)[0].passed
     finally:
-        lines.tls.cache_clear()
+        default_context.cache_clear()
     assert len(readers) == 1
     assert readers[0] is not threading.main_thread()
 
@@ -390,92 +512,103 @@ def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, host, 
         assert anyio.run(main, backend=backend).passed
 
 
-class Silent:
-    """Connects to nothing, and notes to what, and for how long."""
-
-    def __init__(self, tried):
-        self.tried = tried
-
-    def connect_tcp(self, host, port, timeout):
-        self.tried.append((host, round(timeout)))
-        raise (httpcore.ConnectTimeout if host == "192.0.2.2" else httpcore.ConnectError)
+# The pool.
 
 
-ADDRESSES = {
-    "the last is silent": ([("192.0.2.1", 3), ("192.0.2.2", 6)], "too long"),
-    "one behind is asked": (
-        [("192.0.2.2", 2), ("192.0.2.1", 3), ("192.0.2.3", 6)],
-        "ConnectError",
-    ),
-    "all refuse": ([("192.0.2.1", 6)], "ConnectError"),
-    "none": ([], "OSError"),
-}
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
-@pytest.mark.parametrize(("attempts", "message"), ADDRESSES.values(), ids=ADDRESSES)
-def test_a_blocking_check_has_one_deadline_for_all_addresses(attempts, message, monkeypatch):
-    found, tried = [(0, 0, 0, "", (address, 443)) for address, _ in attempts], []
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr("httpcore.SyncBackend", lambda: Silent(tried))
-    with pytest.raises(OutageError, match=message):
-        verifier("http://captcha.example", timeout=6).verify(TICKET)
-    assert tried == attempts
+class Kept:
+    """A connection, as far as the pool looks at it."""
+
+    closed = False
+
+    def __init__(self, clock):
+        self.born = self.used = clock()
+
+    def is_quiet(self):
+        return True
+
+    def close(self):
+        self.closed = True
 
 
-# The parts.
+@pytest.fixture
+def clock():
+    return Clock()
 
 
-class Line:
-    expired = False
-
-    def __init__(self, name):
-        self.name = name
-
-    def has_expired(self):
-        return self.expired
+@pytest.fixture
+def pool(clock):
+    return ConnectionPool(clock)
 
 
-@pytest.mark.parametrize("error", [MisconfiguredError("none"), TimeoutError()], ids=repr)
-def test_a_socket_that_is_not_secured_is_closed(error, monkeypatch):
-    def fail():
-        raise error
-
-    stream = Mock(httpcore.NetworkStream)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.dial", lambda *_: stream)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", fail)
-    with pytest.raises(type(error)):
-        lines.Line.open(httpcore.URL("https://captcha.example").origin, 1e9)
-    stream.close.assert_called_once()
+def kept(pool, clock, count):
+    connections = [Kept(clock) for _ in range(count)]
+    for connection in connections:
+        pool.keep(connection, 0.01)
+    return connections
 
 
-def test_the_last_used_connection_is_the_next_to_be_used():
-    idle = Idle()
-    first, second = Line("first"), Line("second")
-    assert [idle.keep(first), idle.keep(second)] == [None, None]
-    assert [idle.newest(), idle.newest(), idle.newest()] == [second, first, None]
+def test_the_last_used_connection_is_the_next_to_be_used(pool, clock):
+    first, second = kept(pool, clock, 2)
+    assert [pool.take(), pool.take(), pool.take()] == [second, first, None]
 
 
-def test_each_connection_that_comes_back_shows_one_out_that_has_expired():
-    idle = Idle()
-    old, older, new = Line("old"), Line("older"), Line("new")
-    for line in (older, old):
-        idle.keep(line)
-    older.expired = old.expired = True
-    assert [idle.keep(new), idle.keep(Line("newest"))] == [older, old]
-    assert idle.newest().name == "newest"
+@pytest.mark.parametrize(("seconds", "is_used"), [(60, True), (60.5, False)])
+def test_an_idle_connection_is_used_for_a_minute(pool, clock, seconds, is_used):
+    [connection] = kept(pool, clock, 1)
+    clock.now += seconds
+    assert pool.take() is (connection if is_used else None)
+    assert connection.closed is not is_used
 
 
-def test_what_is_closed_hands_out_all_and_keeps_none():
-    idle = Idle()
-    first, second = Line("first"), Line("second")
-    idle.keep(first)
-    assert idle.close() == [first]
-    assert idle.keep(second) is second
-    assert idle.close() == []
+@pytest.mark.parametrize(("steps", "is_used"), [(6, True), (7, False)])
+def test_a_busy_connection_is_used_for_five_minutes(pool, clock, steps, is_used):
+    [connection] = kept(pool, clock, 1)
+    for _ in range(steps):
+        clock.now += 50
+        if (taken := pool.take()) is not None:
+            pool.keep(taken, 0.01)
+    assert pool.take() is (connection if is_used else None)
 
 
-def test_a_socket_that_is_closed_would_end_a_read_at_once():
-    assert streams._is_readable(-1)
+def test_each_connection_that_comes_back_closes_one_at_the_bottom_that_has_expired(pool, clock):
+    old = kept(pool, clock, 2)
+    clock.now += 61
+    new = kept(pool, clock, 2)
+    assert [connection.closed for connection in old + new] == [True, True, False, False]
+    assert [pool.take(), pool.take(), pool.take()] == [new[1], new[0], None]
+
+
+def test_a_closed_pool_keeps_nothing(pool, clock):
+    connections = kept(pool, clock, 2)
+    pool.close()
+    connections += kept(pool, clock, 1)
+    assert all(connection.closed for connection in connections)
+    assert pool.take() is None
+
+
+def test_a_kept_connection_may_be_silent_for_three_times_the_usual(pool, clock):
+    assert pool.patience == SILENCE
+    pool.keep(Kept(clock), 2.0)
+    assert pool.patience == 6.0
+    for _ in range(30):
+        pool.keep(Kept(clock), 0.1)
+    assert pool.patience == SILENCE
+
+
+def test_a_connection_is_quiet_until_there_is_something_to_read():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours, 0.0)
+        assert connection.is_quiet()
+        theirs.send(b"x")
+        assert not connection.is_quiet()
 
 
 def test_each_event_loop_has_a_value_of_its_own():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,8 @@ from tcaptcha_middleware import ConfigurationError, TencentVerifier
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.api import headers
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
+from tcaptcha_middleware.verifiers.api_key import api_key
+from tcaptcha_middleware.waiting import run
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import CredentialProvider
@@ -149,6 +152,13 @@ def test_a_badly_pasted_secret_is_refused_by_name(name, pasted):
     assert message.startswith(f"{name} has blanks, control characters or letters beyond ASCII")
 
 
+@pytest.mark.parametrize("quoted", ["'%s'", '"%s"', "'%s\n'"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secret_in_quotes_is_refused_by_name(name, quoted):
+    value = quoted % (SECRETS | {"token": TOKEN})[name]
+    assert refusal(**{name: value}) == f"{name} is in quotes: remove them"
+
+
 PLACEHOLDERS = [
     "AKIDxxxxxxxx",
     "AKID********",
@@ -284,6 +294,16 @@ def test_a_key_from_elsewhere_is_taken_as_it_comes():
 def test_what_hands_out_no_key_is_refused(provider):
     message = refusal(secret_id=None, secret_key=None, token=None, credentials=provider)
     assert "get_credential_info" in message
+
+
+def test_the_official_sdks_environment_credential_is_read(monkeypatch):
+    credential = pytest.importorskip("tencentcloud.common.credential")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", SECRETS["secret_id"])
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", SECRETS["secret_key"])
+    theirs = credential.EnvironmentVariableCredential()
+    verifier = make(secret_id=None, secret_key=None, token=None, credentials=theirs)
+    key = run(api_key(verifier._credentials, 5.0), time.monotonic() + 5)
+    assert key == (SECRETS["secret_id"], SECRETS["secret_key"], None)
 
 
 def test_the_official_sdks_credentials_hand_out_the_same():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 import threading
 import time
+from http.client import BadStatusLine, RemoteDisconnected
 
 import httpx
 import pytest
@@ -138,7 +141,7 @@ NO_CLIENTS = {
 
 @pytest.mark.parametrize("make", NO_CLIENTS.values(), ids=NO_CLIENTS)
 def test_what_is_no_captcha_client_is_refused(make):
-    with pytest.raises(ConfigurationError, match="no CaptchaClient"):
+    with pytest.raises(ConfigurationError, match="not a CaptchaClient"):
         TencentSDKVerifier(make(), *CAPTCHA)
 
 
@@ -193,7 +196,7 @@ class Broken:
 
 
 SDK_ERRORS = {
-    "ClientNetworkError": OutageError,
+    "ClientNetworkError": VerifierError,  # without the error of the network behind it
     "InternalError": OutageError,
     "InternalError.Backend": OutageError,
     "RequestLimitExceeded": ThrottledError,
@@ -218,14 +221,50 @@ def test_the_clients_errors_are_told_by_whose_fault_they_are(tencent, kind, code
     assert "secret detail" not in str(caught.value)
 
 
+def caused(error, cause):
+    error.__context__ = cause
+    return error
+
+
 RAW_ERRORS = {
     "httpx, connecting": (httpx.ConnectError("x"), OutageError),
     "httpx, in time": (httpx.ReadTimeout("x"), OutageError),
-    "httpx, hung up": (httpx.RemoteProtocolError("x"), OutageError),
-    "httpx, proxy": (httpx.ProxyError("x"), OutageError),
+    "httpx, hung up": (
+        httpx.RemoteProtocolError("Server disconnected without sending a response."),
+        OutageError,
+    ),
+    "httpx, garbage": (httpx.RemoteProtocolError("illegal status line"), VerifierError),
+    "httpx, proxy": (httpx.ProxyError("x"), VerifierError),
+    "httpx, proxy, no password": (httpx.ProxyError("407 Authentication"), MisconfiguredError),
+    "httpx, no connection free": (httpx.PoolTimeout("x"), ThrottledError),
     "httpx, our own call": (httpx.LocalProtocolError("x"), VerifierError),
     "requests, connection": (requests.ConnectionError("x"), OutageError),
-    "requests, broken off": (requests.exceptions.ChunkedEncodingError("x"), OutageError),
+    "requests, broken off": (requests.exceptions.ChunkedEncodingError("x"), VerifierError),
+    "requests, in time": (requests.ReadTimeout("x"), OutageError),
+    "requests, hung up": (
+        caused(requests.ConnectionError("x"), RemoteDisconnected()),
+        OutageError,
+    ),
+    "requests, garbage": (
+        caused(requests.ConnectionError("x"), BadStatusLine("SMTP ready")),
+        VerifierError,
+    ),
+    "requests, no such name": (
+        caused(requests.ConnectionError("x"), socket.gaierror(-2, "unknown")),
+        VerifierError,
+    ),
+    "requests, certificate": (
+        caused(requests.exceptions.SSLError("x"), ssl.SSLCertVerificationError("x")),
+        MisconfiguredError,
+    ),
+    "requests, proxy, no password": (
+        caused(requests.exceptions.ProxyError("x"), OSError("Tunnel connection failed: 407 x")),
+        MisconfiguredError,
+    ),
+    "the client, around it": (
+        caused(TencentCloudSDKException("ClientNetworkError"), requests.ConnectionError("x")),
+        OutageError,
+    ),
     "requests, no URL": (requests.exceptions.InvalidURL("x"), VerifierError),
     "credentials, nothing set": (OSError("TKE_REGION not exist"), VerifierError),
     "credentials, no file": (FileNotFoundError("x"), VerifierError),

@@ -164,7 +164,9 @@ ORIGINS = {
     ),
     "HTTPS://API.example": "https://api.example",
     "http://[::1]:9000": "http://[::1]:9000",
-    "http://h:65535": "http://h:65535",
+    "https://h:65535": "https://h:65535",
+    "http://127.9.9.9": "http://127.9.9.9",
+    "http://app.localhost:9000": "http://app.localhost:9000",
 }
 
 
@@ -172,6 +174,22 @@ ORIGINS = {
 @pytest.mark.parametrize("site", SITES)
 def test_another_origin_is_taken_instead_of_the_sites(site, given_origin, origin):
     assert endpoint(site, given_origin, WEB) == origin
+
+
+UNENCRYPTED = [
+    "http://captcha.tencentcloudapi.com",
+    "http://captcha.internal.tencentcloudapi.com",
+    "http://emulator:9000",
+    "HTTP://192.168.0.1",
+    "http://localhost.example",
+    "http://[::2]",
+]
+
+
+@pytest.mark.parametrize("origin", UNENCRYPTED)
+def test_secrets_leave_this_machine_only_encrypted(origin):
+    with pytest.raises(ConfigurationError, match="use https"):
+        endpoint("cn", origin, WEB)
 
 
 NO_ORIGINS = [
@@ -330,10 +348,6 @@ NO_VERDICTS = {
     "EvilLevel in a list": answer(EvilLevel=[0]),
     "EvilLevel empty": answer(EvilLevel=""),
     "EvilLevel NaN": answer(EvilLevel=float("nan")),
-    "Score as text": answer(Score="12"),
-    "Score true": answer(Score=True),
-    "GetCaptchaTime as text": answer(GetCaptchaTime="1729583235"),
-    "SubmitCaptchaTime 1.5": answer(SubmitCaptchaTime=1.5),
     # An error beside a verdict, or of another shape.
     "an error beside code 1": answer(Error={"Code": "Teapot"}),
     "Error null": answer(Error=None),
@@ -353,6 +367,39 @@ def test_any_other_answer_is_no_verdict_and_no_outage(body):
         read_answer(200, body)
     assert type(caught.value) is VerifierError
     assert "tr03secret" not in str(caught.value)
+
+
+ODD = [12.5, "", "12", True, None, [], {}, float("nan")]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("name", ["Score", "GetCaptchaTime", "SubmitCaptchaTime"])
+def test_an_odd_field_that_decides_nothing_is_dropped(name, value):
+    verdict = read_answer(200, answer(**{name: value}))
+    assert verdict.passed
+    attribute = {"Score": "score", "GetCaptchaTime": "fetched_at"}.get(name, "submitted_at")
+    assert getattr(verdict, attribute) == (None if name == "Score" else 0)
+
+
+UNCLEAR = {"nothing", "HTML", "truncated", "empty object", "CaptchaCode missing"}
+
+
+@pytest.mark.parametrize("name", sorted(UNCLEAR))
+def test_an_unclear_answer_does_not_show_that_tencent_is_up(name):
+    with pytest.raises(VerifierError) as caught:
+        read_answer(200, NO_VERDICTS[name])
+    assert not caught.value.answered
+
+
+def test_an_unknown_error_shows_that_tencent_is_up():
+    with pytest.raises(VerifierError) as caught:
+        read_answer(200, api("Teapot"))
+    assert caught.value.answered
+
+
+def test_a_verdict_says_if_the_call_was_sent_twice():
+    assert not read_answer(200, answer()).resent
+    assert read_answer(200, answer(), resent=True).resent
 
 
 ERRORS = {

@@ -422,10 +422,11 @@ def test_an_answer_of_another_shape_is_no_verdict(bench, body):
     assert type(error) is VerifierError
 
 
-def test_an_answer_that_breaks_off_is_an_outage(bench):
+def test_an_answer_that_breaks_off_is_unclear(bench):
     bench.tencent.script({"drop": True})
     [error] = bench.check(bench.tencent.ticket())
-    assert type(error) is OutageError
+    assert type(error) is VerifierError
+    assert (error.answered, error.sent) == (False, True)
     assert len(bench.tencent.calls) == 1
 
 

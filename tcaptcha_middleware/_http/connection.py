@@ -259,11 +259,13 @@ class Connector:
     def connect(self, progress: Progress) -> Steps[Connection]:
         """Open a connection."""
         progress.stage, progress.connected = "resolve", False
+        loading = None
         if self._tls and self._context is None:
             loading = self._loading.get().start()
+        addresses = yield from self._resolver.get().addresses()
+        if loading is not None:
             yield Done(loading)
             self._context = loading.result()
-        addresses = yield from self._resolver.get().addresses()
         progress.stage = "connect" if self._proxy is None else "proxy"
         connection = Connection((yield from race(addresses)), self._clock())
         progress.connected = True

@@ -10,6 +10,8 @@ import logging
 import time
 import traceback
 from typing import TYPE_CHECKING, Protocol
+from functools import cache
+from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 
@@ -301,3 +303,18 @@ def only_probes_answered(verifier: object) -> None:
         " lasts, use the switch",
         type(verifier).__name__,
     )
+
+
+@cache  # once in each process
+def foreign_endpoint(origin: str) -> None:
+    """Report that verifications do not go to Tencent."""
+    logger.warning(
+        "verifications go to %s, which is not Tencent's; right only in tests", origin
+    )
+
+
+@cache  # once in each process
+def ignored_proxy(variable: str) -> None:
+    """Report why calls may fail although the environment has a proxy."""
+    message = "Tencent is out of reach; %s is set, and ignored: pass proxy= to the verifier"
+    logger.warning(message, variable)

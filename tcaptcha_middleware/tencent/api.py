@@ -12,7 +12,9 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tcaptcha_middleware.errors import (
     ConfigurationError,
@@ -32,12 +34,10 @@ if TYPE_CHECKING:
 VERSION = "2019-07-22"
 CAPTCHA_TYPE = 9
 CONTENT_TYPE = "application/json; charset=utf-8"
-MAX_ANSWER = 32 * 1024
-"""The longest answer that is read, in bytes; real ones are below 1 KiB."""
-
 
 _ORIGIN = re.compile(
-    r"(?P<origin>https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?)/*",
+    r"(?P<origin>(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?)/*",
     re.ASCII | re.IGNORECASE,
 )
 _MAX_PORT = 0xFFFF
@@ -76,7 +76,8 @@ def endpoint(site: str, origin: str | None, action: Action) -> str:
         action: What is called there.
 
     Raises:
-        ConfigurationError: No such site, or the text is no origin.
+        ConfigurationError: If the site is unknown, or `origin` is not an origin, or secrets
+            would be sent there unencrypted.
     """
     if site not in action.sites:
         known = " or ".join(f'"{name}"' for name in action.sites)
@@ -88,7 +89,27 @@ def endpoint(site: str, origin: str | None, action: Action) -> str:
         raise ConfigurationError(
             f'endpoint is {origin!r}: write a whole origin, such as "http://127.0.0.1:9000"'
         )
+    if given["scheme"].lower() == "http" and not is_loopback(given["host"].lower()):
+        raise ConfigurationError(
+            f"endpoint is {origin!r}: calls contain AppSecretKey, so http is allowed to this "
+            "machine only; use https"
+        )
     return given["origin"].lower()
+
+
+def is_tencents(origin: str) -> bool:
+    """Return whether `origin` is one of Tencent Cloud's."""
+    return f"{urlsplit(origin).hostname}".endswith(".tencentcloudapi.com")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is this machine, as a name or an address in a URL."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def parameters(captcha: Captcha, ticket: Submission, action: Action) -> dict[str, str | int]:
@@ -141,59 +162,66 @@ def headers(
     return sent | {"X-TC-Token": token} if token else sent
 
 
-def read_answer(status: int, body: bytes) -> Verdict:
-    """Read an answer strictly: what is not exactly as documented is no verdict.
+def read_answer(status: int, body: bytes, *, resent: bool = False) -> Verdict:
+    """Read an answer strictly: what is not as documented is not a verdict.
+
+    Args:
+        status: The HTTP status.
+        body: The body.
+        resent: Whether the call was sent twice.
 
     Raises:
-        OutageError: HTTP 5xx, or `InternalError`.
-        ThrottledError: HTTP 429, or `RequestLimitExceeded`.
-        MisconfiguredError: Credentials, account or parameters are wrong.
-        VerifierError: Nobody can tell what this is.
+        OutageError: If the status is 5xx, or the API reports `InternalError`.
+        ThrottledError: If the status is 429, or the API reports `RequestLimitExceeded`.
+        MisconfiguredError: If credentials, account or parameters are wrong.
+        VerifierError: If this is not an answer of Tencent's API.
     """
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise OutageError(f"Tencent answered HTTP {status}")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError("Tencent answered HTTP 429")
     if status != HTTPStatus.OK:
-        raise VerifierError(
-            f"Tencent answered HTTP {status}; is something else at its address?"
-        )
+        message = f"Tencent answered HTTP {status}; is something else at its address?"
+        raise VerifierError(message, answered=False)
     try:
-        return read_document(json.loads(body))
+        return read_document(json.loads(body), resent=resent)
     except (ValueError, RecursionError) as error:
-        raise VerifierError("Tencent's answer is no JSON") from error
+        raise VerifierError("Tencent's answer is not JSON", answered=False) from error
 
 
-def read_document(document: object) -> Verdict:
+def read_document(document: object, *, resent: bool = False) -> Verdict:
     """Same as `read_answer`, for JSON that is parsed already."""
     answer = document.get("Response") if isinstance(document, dict) else None
     if not isinstance(answer, dict):
-        raise VerifierError("Tencent's answer has no Response")
+        raise VerifierError("Tencent's answer has no Response", answered=False)
     if "Error" in answer:
         raise api_error(answer["Error"], _text(answer, "RequestId"))
     return Verdict(
-        code=_integer(answer, "CaptchaCode"),
-        evil_level=_optional(answer, "EvilLevel") or 0,
+        code=_decisive(answer, "CaptchaCode"),
+        evil_level=0 if answer.get("EvilLevel") is None else _decisive(answer, "EvilLevel"),
         score=_optional(answer, "Score"),
         message=_text(answer, "CaptchaMsg"),
         request_id=_text(answer, "RequestId"),
         fetched_at=_optional(answer, "GetCaptchaTime") or 0,
         submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
+        resent=resent,
     )
 
 
-def _integer(answer: dict[str, Any], name: str) -> int:
+def _decisive(answer: dict[str, Any], name: str) -> int:
     value = answer.get(name)
-    # Not isinstance: true is an int to Python, and no code to Tencent.
+    # Not isinstance: true is an int to Python, and not a code to Tencent.
     if type(value) is not int:
-        raise VerifierError(
-            f"Tencent's answer has no integer {name}", request_id=_text(answer, "RequestId")
-        )
+        request_id = _text(answer, "RequestId")
+        message = f"Tencent's answer has no integer {name}"
+        raise VerifierError(message, request_id=request_id, answered=False)
     return value
 
 
 def _optional(answer: dict[str, Any], name: str) -> int | None:
-    return None if answer.get(name) is None else _integer(answer, name)
+    """Return a field that decides nothing; None if it is not an integer."""
+    value = answer.get(name)
+    return value if type(value) is int else None
 
 
 def _text(answer: dict[str, Any], name: str) -> str:

@@ -136,6 +136,9 @@ def judge(verdict: Verdict, ticket: Submission, codes: Codes) -> Reason | None:
     reason = Reason.RISK_DENIED if code == PASSED_CODE else codes.reasons.get(code)
     if reason is None:
         raise _no_verdict(code, codes, verdict.request_id)
+    if reason is Reason.TICKET_REUSED and verdict.resent:
+        # The first of the two calls may have spent the ticket, so this proves no replay.
+        return Reason.TICKET_EXPIRED
     return reason
 
 
@@ -154,7 +157,9 @@ def api_error(error: object, request_id: str) -> VerifierError:
     code = error.get("Code") if isinstance(error, dict) else None
     # It goes into the log, where another kind of text could pass for lines of its own.
     if not isinstance(code, str) or not _CODE.fullmatch(code):
-        return VerifierError("Tencent's error has no code", request_id=request_id)
+        return VerifierError(
+            "Tencent's error has no code", request_id=request_id, answered=False
+        )
     kind = _API_ERRORS.get(code.partition(".")[0], VerifierError)
     return kind(f"Tencent answered {code}{_advice(code)}", request_id=request_id)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
 
 _PLACEHOLDER = re.compile(
     r"(?:AKID|IKID)?(?:x+|\*+|\.+|<.*>|\$?\{.*\}|your.*|my.?secret.*|change.?me|todo|dummy"
@@ -18,10 +18,50 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _PRINTABLE = re.compile(r"[!-~]+")
+_QUOTED = re.compile(r"""(["']).*\1""", re.DOTALL)
 _API_KEY_ID = ("AKID", "IKID")
+_KEY_PARTS = 3
 
 Key = tuple[str, str, str | None]
 """SecretId, SecretKey, and the token of a temporary key or None."""
+
+
+class Secret(Protocol):
+    """A text that is not printed by mistake, such as pydantic's `SecretStr`."""
+
+    def get_secret_value(self) -> str:
+        """Return the text."""
+        ...
+
+
+def plain(value: object) -> Any:
+    """Return the text of a `Secret`; anything else as it is."""
+    reveal = getattr(value, "get_secret_value", None)
+    return value if reveal is None else reveal()
+
+
+def validate_key(key: object) -> Key:
+    """Return what a provider returned, if it is an API key.
+
+    Raises:
+        MisconfiguredError: If it is not. No call is made with it.
+    """
+    values = tuple(key) if isinstance(key, (tuple, list)) else ()
+    if len(values) != _KEY_PARTS:
+        raise _no_key("it must return SecretId, SecretKey and token (None if there is none)")
+    secret_id, secret_key, token = values
+    if not secret_id and not secret_key:
+        raise _no_key("it has no key; is the role bound to this machine, or a variable unset?")
+    for name, value in (("SecretId", secret_id), ("SecretKey", secret_key), ("token", token)):
+        is_left_out = name == "token" and not value
+        if not is_left_out and not (isinstance(value, str) and _PRINTABLE.fullmatch(value)):
+            raise _no_key(f"its {name} is blank, or contains blanks or line breaks")
+    return secret_id, secret_key, token or None
+
+
+def _no_key(problem: str) -> MisconfiguredError:
+    message = f"the credentials cannot be used: {problem}"
+    return MisconfiguredError(message, answered=False, sent=False)
 
 
 class CredentialProvider(Protocol):
@@ -101,18 +141,18 @@ class Captcha:
             )
 
     @classmethod
-    def of(cls, app_id: int | str, app_secret_key: str) -> Captcha:
+    def of(cls, app_id: int | str, app_secret_key: str | Secret) -> Captcha:
         """Make one from an id that may be text; Tencent wants it as a number."""
-        return cls(_app_id(app_id), app_secret_key)
+        return cls(_app_id(app_id), plain(app_secret_key))
 
 
-def check_apart(app_secret_key: str, secret_key: str | None) -> None:
+def check_apart(app_secret_key: str | Secret, secret_key: str | Secret | None) -> None:
     """Check that the captcha's secret is not the API key's.
 
     Raises:
         ConfigurationError: One stands in both places.
     """
-    if app_secret_key == secret_key:
+    if plain(app_secret_key) == plain(secret_key):
         raise ConfigurationError(
             "app_secret_key and secret_key are the same: one is the captcha's, shown beside "
             "its app_id in the captcha console, the other is the API key's"
@@ -137,6 +177,8 @@ def _app_id(value: object) -> int:
 def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name} is blank: there is no default, set it")
+    if _QUOTED.fullmatch(value):
+        raise ConfigurationError(f"{name} is in quotes: remove them")
     if not _PRINTABLE.fullmatch(value):
         raise ConfigurationError(
             f"{name} has blanks, control characters or letters beyond ASCII: copy it again"

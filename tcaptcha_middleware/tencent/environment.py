@@ -9,6 +9,8 @@ from tcaptcha_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tcaptcha_middleware.tencent.credentials import Key
+
 VARIABLES = {
     "TENCENTCLOUD_SECRET_ID": "secret_id",
     "TENCENTCLOUD_SECRET_KEY": "secret_key",
@@ -27,20 +29,53 @@ ACCOUNT = tuple(name for name, argument in VARIABLES.items() if argument in _NEE
 """Those without which there is no account."""
 
 
-def settings_in(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a verifier's arguments: those that are given, and the environment's beside them.
+# What Tencent's serverless functions (SCF) set, anew for each instance; the key is temporary.
+_FUNCTION = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
 
-    Where `credentials` is given, it stands in for the environment's API key.
+
+class FunctionCredentials:
+    """The API key of a serverless function, read from the environment at each verification.
+
+    Args:
+        environ: The environment.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def get_credential_info(self) -> Key:
+        """Return SecretId, SecretKey and token."""
+        secret_id, secret_key, token = (self._environ.get(name, "") for name in _FUNCTION)
+        return secret_id, secret_key, token or None
+
+
+def settings_in(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a verifier's arguments: those in `given`, then the environment's.
+
+    `credentials` replaces the environment's API key. Whitespace and quotes around a value are
+    dropped, because `docker run --env-file` and others keep those of the file.
 
     Raises:
-        ConfigurationError: One is missing; the message names its variable.
+        ConfigurationError: If one is missing; the message names its variable.
     """
-    unasked = _API_KEY if given.get("credentials") is not None else set()
-    found = {argument: environ.get(name) for name, argument in VARIABLES.items()}
-    asked = {name: value for name, value in found.items() if value and name not in unasked}
-    told = asked | dict(given)
-    needed = _NEEDED - unasked
-    missing = [name for name in ACCOUNT if VARIABLES[name] in needed - told.keys()]
+    texts = {argument: _unquoted(environ.get(name, "")) for name, argument in VARIABLES.items()}
+    values: dict[str, Any] = {name: text for name, text in texts.items() if text} | dict(given)
+    is_function = environ.get(_FUNCTION[0]) and environ.get(_FUNCTION[1])
+    if is_function and not values.keys() & {"secret_id", "secret_key", "credentials"}:
+        values["credentials"] = FunctionCredentials(environ)
+    replaced = _API_KEY if values.get("credentials") is not None else set()
+    for name in replaced - given.keys():
+        values.pop(name, None)
+    missing = [
+        name for name in ACCOUNT if VARIABLES[name] in _NEEDED - replaced - values.keys()
+    ]
     if missing:
         raise ConfigurationError(f"set the environment variables {', '.join(missing)}")
-    return told
+    return values
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1].strip()
+    return value

@@ -7,11 +7,10 @@ https://www.tencentcloud.com/document/product/1159/73397
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urljoin
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tencent.api import SITES
+from tcaptcha_middleware.tencent.api import SITES, is_loopback
 
 _NAMES = {
     "cn": ("TJCaptcha.js", "TCaptcha.js"),
@@ -69,7 +68,7 @@ def origin_of(script: str) -> str:
 
 def _whole(given: str) -> str:
     parts = _parts(given)
-    if parts["scheme"] == "http" and not _is_loopback(parts["host"].lower()):
+    if parts["scheme"] == "http" and not is_loopback(parts["host"].lower()):
         raise ConfigurationError(
             f"script is {given!r}: whoever is on the way could change it; write https"
         )
@@ -85,12 +84,3 @@ def _parts(script: str) -> re.Match[str]:
             f'"https://example.com/TJCaptcha.js", or one of {names}'
         )
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

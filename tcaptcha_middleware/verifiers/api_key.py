@@ -1,77 +1,81 @@
-"""Where the API key comes from: given once, or asked of a provider at each check."""
+"""Where the API key comes from: set once, or asked of a provider at each verification."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
-
-import anyio
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError, VerifierError
-from tcaptcha_middleware.tencent.credentials import Credentials
-from tcaptcha_middleware.verifiers.workers import Aside
+from tcaptcha_middleware.tencent.credentials import Credentials, plain, validate_key
+from tcaptcha_middleware.threadpool import BoundedThreadPool
+from tcaptcha_middleware.waiting import Done
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key, Secret
+    from tcaptcha_middleware.waiting import Steps
 
-# How much of a check's time its key may take. Tencent gets the rest: or else a provider that
-# hangs would look as if Tencent were slow.
+# The share of a verification's time that its key may take. The rest is Tencent's; otherwise a
+# provider that hangs would look as if Tencent were slow.
 _SHARE = 0.5
-_asking = Aside()
-_TOO_SLOW = "the API key took too long"
+# Providers of the official SDK refresh their keys with calls that block.
+_threads = BoundedThreadPool("tcaptcha-credentials")
 
 
 def provider(
-    secret_id: str | None,
-    secret_key: str | None,
-    token: str | None,
+    secret_id: str | Secret | None,
+    secret_key: str | Secret | None,
+    token: str | Secret | None,
     credentials: CredentialProvider | None,
 ) -> CredentialProvider:
-    """Return the one of the two ways to give an API key that was taken.
+    """Return where the API key comes from.
 
     Raises:
-        ConfigurationError: Neither was, or both, or the key cannot be one.
+        ConfigurationError: If neither a key nor a provider is set, or both, or the key cannot
+            be valid.
     """
     if credentials is None:
-        return Credentials(secret_id or "", secret_key or "", token)
+        return Credentials(plain(secret_id) or "", plain(secret_key) or "", plain(token))
     if secret_id or secret_key or token:
-        raise ConfigurationError("give secret_id and secret_key, or credentials, not both")
-    if not callable(getattr(credentials, "get_credential_info", None)):
-        raise ConfigurationError("credentials has no get_credential_info()")
+        raise ConfigurationError("set secret_id and secret_key, or credentials, not both")
+    names = "get_credential_info", "get_credential"
+    if isinstance(credentials, type) or not any(
+        callable(getattr(credentials, name, None)) for name in names
+    ):
+        raise ConfigurationError(
+            f"credentials is {type(credentials).__name__}, which has no get_credential_info(); "
+            "pass an object like those of tencentcloud.common.credential"
+        )
     return credentials
 
 
-def key(credentials: CredentialProvider, timeout: float) -> Key:
+def api_key(credentials: CredentialProvider, timeout: float) -> Steps[Key]:
     """Return the current API key.
 
     Args:
-        credentials: Who knows it.
-        timeout: Seconds for the whole check, of which this may take half; looked at when it is
-            over, because nobody can end a call that blocks.
+        credentials: Where it comes from.
+        timeout: Seconds for the whole verification, of which this may take half.
 
     Raises:
-        VerifierError: The provider failed, or took too long.
+        MisconfiguredError: If the provider returns something that is not a key.
+        VerifierError: If the provider fails, or takes too long.
     """
-    began = time.monotonic()
-    try:
-        found = credentials.get_credential_info()
-    except Exception as error:
-        # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
-        raise _no_key(f"no credentials ({type(error).__name__})") from error
-    if time.monotonic() - began > timeout * _SHARE:
-        raise _no_key(_TOO_SLOW)
-    return found
-
-
-async def akey(credentials: CredentialProvider, timeout: float) -> Key:  # noqa: ASYNC109
-    """Same as `key`, but awaited, and left behind when time is up."""
     if isinstance(credentials, Credentials):
         return credentials.get_credential_info()
-    # The official SDK's credentials refresh themselves with a blocking call.
-    with anyio.move_on_after(timeout * _SHARE):
-        return await _asking.run(key, credentials, timeout)
-    raise _no_key(_TOO_SLOW)
+    asking = _threads.submit(_ask, credentials)
+    if not (yield Done(asking, timeout * _SHARE)):
+        raise VerifierError("the API key took too long", answered=False, sent=False)
+    try:
+        key = asking.result()
+    except Exception as error:
+        # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
+        message = f"the API key cannot be had ({type(error).__name__})"
+        raise VerifierError(message, answered=False, sent=False) from error
+    return validate_key(key)
 
 
-def _no_key(message: str) -> VerifierError:
-    return VerifierError(message, answered=False)
+def _ask(credentials: Any) -> object:
+    if not hasattr(credentials, "get_credential_info"):
+        # Such as the official SDK's EnvironmentVariableCredential.
+        credentials = credentials.get_credential()
+        if credentials is None:
+            return None
+    return credentials.get_credential_info()

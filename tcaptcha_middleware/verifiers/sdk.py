@@ -1,8 +1,8 @@
-"""A verifier over Tencent's official client, for those who have one configured already.
+"""A verifier over Tencent's official client, for users who have one configured already.
 
-The client is used for its signing and sending alone. Its answers are read as strictly as our
-own, because it hides API errors behind any Content-Type that it does not know; its retryer is
-left out, because a ticket can be spent once; and a deadline stands in for its 60 seconds.
+The client only signs and sends. Its answers are read as strictly as our own, because it hides
+API errors behind any Content-Type that it does not know. Its retryer is left out, because a
+ticket can be spent once, and a deadline replaces its 60 seconds.
 
 Needs the extra `sdk`: https://github.com/TencentCloud/tencentcloud-sdk-python
 """
@@ -11,26 +11,32 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import contextmanager
+import re
+from http.client import HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import httpx
 
-from tcaptcha_middleware.errors import (
-    ConfigurationError,
-    MisconfiguredError,
-    OutageError,
-    VerifierError,
-)
+from tcaptcha_middleware._http.codec import ProtocolError
+from tcaptcha_middleware._http.connection import Progress, ProxyError
+from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
 from tcaptcha_middleware.extras import needs
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.codes import api_error
+from tcaptcha_middleware.tencent.codes import api_error, judge
 from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.probe import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.scripts import script_url
+from tcaptcha_middleware.threadpool import BoundedThreadPool
 from tcaptcha_middleware.validation import check_timeout
-from tcaptcha_middleware.verifiers.shortage import unreached
-from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
+from tcaptcha_middleware.verifiers.httpx_transport import httpx_error
+from tcaptcha_middleware.verifiers.network_errors import (
+    causes_of,
+    network_error,
+    without_secrets,
+)
+from tcaptcha_middleware.waiting import DeadlineError, Done
 
 with needs("sdk"):
     from tencentcloud.common.abstract_client_async import AbstractClient as AsyncSDKClient
@@ -40,37 +46,42 @@ with needs("sdk"):
     from tencentcloud.common.http.request import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from tcaptcha_middleware.models import Submission, Verdict
+    from tcaptcha_middleware.tencent.credentials import Secret
+
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([1-5][0-9]{2})")
 
 
 class TencentSDKVerifier:
-    """Check tickets through the official client, sync or async as the client is.
+    """Verify tickets through the official client, sync or async as the client is.
 
-    It has `verify` where the client is `captcha_client.CaptchaClient`, and `averify` where it
-    is `captcha_client_async.CaptchaClient`. The client stays yours to close.
+    With a `captcha_client.CaptchaClient` it has `verify` and `probe`, with a
+    `captcha_client_async.CaptchaClient` `averify` and `aprobe`. The user closes the client.
 
     Args:
         client: The configured client; its credential, endpoint and proxy are used as they are.
         app_id: CaptchaAppId, from the captcha console.
-        app_secret_key: AppSecretKey, beside it.
+        app_secret_key: AppSecretKey, shown beside it.
         site: `"cn"` or `"intl"`, for the pages that show the captcha.
         script: Another client script for them; see `TencentVerifier`.
-        timeout: Seconds for a whole check; the client's own limit is per socket operation.
+        timeout: Seconds for a whole verification; the client's own limit is per operation.
 
     Raises:
-        ConfigurationError: A value is missing, blank, a placeholder, or another one's.
+        ConfigurationError: If a value is missing, blank, a placeholder, or in the wrong place.
     """
 
     verify: Callable[[Submission], Verdict]
     averify: Callable[[Submission], Awaitable[Verdict]]
+    probe: Callable[[float], None]
+    aprobe: Callable[[float], Awaitable[None]]
 
-    def __init__(  # noqa: PLR0913  a client, a captcha, and where pages find it
+    def __init__(  # noqa: PLR0913  a client, a captcha, and how pages load it
         self,
         client: Any,
         app_id: int | str,
-        app_secret_key: str,
+        app_secret_key: str | Secret,
         *,
         site: str = "cn",
         script: str | None = None,
@@ -78,7 +89,8 @@ class TencentSDKVerifier:
     ) -> None:
         if isinstance(client, type) or not hasattr(client, "DescribeCaptchaResult"):
             raise ConfigurationError(
-                "client is no CaptchaClient of tencentcloud.captcha.v20190722"
+                "client is not a CaptchaClient: pass an instance of "
+                "tencentcloud.captcha.v20190722.captcha_client.CaptchaClient"
             )
         self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
         self.app_id: int = self.captcha.app_id
@@ -87,41 +99,69 @@ class TencentSDKVerifier:
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
-        self._workers = PerProcessWorkers("tcaptcha-sdk")
+        self._threads = BoundedThreadPool("tcaptcha-sdk")
         if isinstance(client, AsyncSDKClient):
-            self.averify = self._averify
+            self.averify, self.aprobe = self._averify, self._aprobe
         else:
-            self.verify = self._verify
+            self.verify, self.probe = self._verify, self._probe
 
     def __repr__(self) -> str:
-        """Show what is no secret."""
+        """Show what is not secret."""
         return f"<TencentSDKVerifier app_id={self.app_id}>"
 
     def close(self) -> None:
-        """Let the threads end in which a blocking client is called."""
-        self._workers.close()
+        """End the idle threads in which a sync client is called."""
+        self._threads.close()
 
     def _verify(self, ticket: Submission) -> Verdict:
-        # In a thread, because the client cannot be held to a deadline.
-        call = self._workers.get().submit(
-            self._client.call, WEB.name, api.parameters(self.captcha, ticket, WEB)
-        )
-        with _translated():
-            try:
-                return api.read_answer(200, call.result(self._timeout))
-            finally:
-                call.cancel()
+        return self._within(ticket, self._timeout)
 
     async def _averify(self, ticket: Submission) -> Verdict:
+        return await self._awithin(ticket, self._timeout)
+
+    def _probe(self, limit: float) -> None:
+        submission = probe_submission(self.app_id)
+        with answer_expected():
+            judge(self._within(submission, limit), submission, WEB.codes)
+
+    async def _aprobe(self, limit: float) -> None:
+        submission = probe_submission(self.app_id)
+        with answer_expected():
+            judge(await self._awithin(submission, limit), submission, WEB.codes)
+
+    def _within(self, ticket: Submission, seconds: float) -> Verdict:
+        try:
+            return self._call(ticket, seconds)
+        except Exception as error:
+            failure = without_secrets(_translated(error))
+        raise failure
+
+    async def _awithin(self, ticket: Submission, seconds: float) -> Verdict:
+        try:
+            return await self._acall(ticket, seconds)
+        except Exception as error:
+            failure = without_secrets(_translated(error))
+        raise failure
+
+    def _call(self, ticket: Submission, seconds: float) -> Verdict:
         parameters = api.parameters(self.captcha, ticket, WEB)
-        with _translated():
-            with anyio.fail_after(self._timeout):
-                document = await self._client.call_and_deserialize(WEB.name, parameters)
-            return api.read_document(document)
+        # In a thread, because the client cannot be held to a deadline.
+        call = self._threads.submit(self._client.call, WEB.name, parameters)
+        if not Done(call).block(seconds):
+            raise DeadlineError
+        return api.read_answer(200, call.result())
+
+    async def _acall(self, ticket: Submission, seconds: float) -> Verdict:
+        parameters = api.parameters(self.captcha, ticket, WEB)
+        with anyio.move_on_after(seconds) as limit:
+            document = await self._client.call_and_deserialize(WEB.name, parameters)
+        if limit.cancelled_caught:
+            raise DeadlineError
+        return api.read_document(document)
 
 
 def _is_fit_to_print(record: logging.LogRecord) -> bool:
-    """Keep the client's debug log from printing its calls, which carry secret and ticket."""
+    """Drop those lines of the client's debug log that contain secret and ticket."""
     return "AppSecretKey" not in record.getMessage()
 
 
@@ -132,48 +172,29 @@ def _without_retries(client: Any) -> Any:
     return ours
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn both vocabularies of errors into ours: the client's own, and its HTTP library's."""
-    try:
-        yield
-    except VerifierError:
-        raise
-    except TencentCloudSDKException as error:
-        raise _sdk_error(error) from error
-    except TimeoutError as error:
-        raise OutageError("Tencent took too long") from error
-    except Exception as error:
-        if _is_network(error):
-            raise unreached(error) from error
-        message = f"the call to Tencent failed ({type(error).__name__})"
-        raise VerifierError(message, answered=False) from error
+def _translated(error: Exception) -> Exception:  # noqa: PLR0911  one for each family
+    """Return our error for one of the client, or of its HTTP libraries."""
+    if isinstance(error, TencentCloudSDKException) and error.code != "ClientNetworkError":
+        if error.code == "InvalidCredential":
+            return MisconfiguredError("the client's credential is not usable", answered=False)
+        # ServerNetworkError is any status but 200, and does not say which, so it proves no
+        # outage. Names of Python exceptions come here too.
+        return api_error({"Code": error.code}, error.requestId or "")
+    causes = causes_of(error)
+    refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+    progress = Progress(stage="exchange", connected=not refused, sent=True)
+    if isinstance(error, httpx.HTTPError):
+        return httpx_error(error, progress)
+    for cause in causes:
+        if tunnel := _TUNNEL_REFUSED.search(str(cause)):
+            return network_error(ProxyError(int(tunnel[1])), progress)
+        if isinstance(cause, RemoteDisconnected):
+            return network_error(cause, progress)
+        if isinstance(cause, _UNCLEAR) and not isinstance(cause, _NETWORK):
+            return network_error(ProtocolError(type(cause).__name__), progress)
+    is_network = isinstance(error, (TencentCloudSDKException, DeadlineError, *_NETWORK))
+    return network_error(error, progress) if is_network else error
 
 
-def _sdk_error(error: TencentCloudSDKException) -> VerifierError:
-    code, request_id = error.code, error.requestId or ""
-    if code == "ClientNetworkError":
-        return unreached(error)
-    if code == "InvalidCredential":
-        return MisconfiguredError("the client's credential is not usable")
-    # ServerNetworkError is any status but 200, and does not tell which, so that it is no
-    # proof of an outage. Names of Python exceptions come here too.
-    return api_error({"Code": code}, request_id)
-
-
-def _is_network(error: Exception) -> bool:
-    """Tell the raw errors of both clients' HTTP libraries that mean an outage."""
-    import httpx
-
-    return isinstance(
-        error,
-        (
-            httpx.TimeoutException,
-            httpx.NetworkError,
-            httpx.RemoteProtocolError,
-            httpx.ProxyError,
-            # The sync client reads the answer where it catches nothing.
-            requests.ConnectionError,
-            requests.exceptions.ChunkedEncodingError,
-        ),
-    )
+_NETWORK = (requests.ConnectionError, requests.Timeout)
+_UNCLEAR = (HTTPException, requests.RequestException)

@@ -1,93 +1,110 @@
-"""The default verifier: both colours, the same bytes and the same reading.
+"""The default verifier: calls DescribeCaptchaResult, sync and async.
 
-The wire stands in `tencent.wire`, the connections in `pools`; here is only how they are driven:
-settings, keys, the deadline, and the border where others' errors become ours.
+Holds the settings, the deadline, and the border that keeps secrets out of errors. The call as
+bytes is in `tencent.api`, the way to Tencent in `transports`.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 import time
-from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-import anyio
-import httpcore
+import certifi
 
-from tcaptcha_middleware.errors import OutageError, VerifierError
-from tcaptcha_middleware.scoped import PerLoop, PerProcess
+from tcaptcha_middleware._http.client import HttpClient
+from tcaptcha_middleware.errors import (
+    ConfigurationError,
+    MisconfiguredError,
+    OutageError,
+)
+from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
 from tcaptcha_middleware.tencent.environment import settings_in
+from tcaptcha_middleware.tencent.probe import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.scripts import script_url
 from tcaptcha_middleware.validation import check_timeout
-from tcaptcha_middleware.verifiers.api_key import akey, key, provider
-from tcaptcha_middleware.verifiers.pools import AsyncPool, Pool
-from tcaptcha_middleware.verifiers.shortage import unreached
+from tcaptcha_middleware.verifiers.api_key import api_key, provider
+from tcaptcha_middleware.verifiers.network_errors import without_secrets
+from tcaptcha_middleware.verifiers.proxy import parse_proxy
+from tcaptcha_middleware.verifiers.transports import HttpTransport
+from tcaptcha_middleware.waiting import arun, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
+    from tcaptcha_middleware.errors import VerifierError
     from tcaptcha_middleware.models import Submission, Verdict
     from tcaptcha_middleware.tencent.actions import Action
-    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key
-    from tcaptcha_middleware.verifiers.clients import AsyncClient, Client
+    from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key, Secret
+    from tcaptcha_middleware.verifiers.transports import Transport
+
+_PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 class TencentVerifier:
-    """Check tickets with Tencent's DescribeCaptchaResult, blocking or awaited.
+    """Verify tickets with Tencent's DescribeCaptchaResult, sync and async.
 
-    Connections are opened when they are needed, as many as there are checks at once, and kept
-    until `close` or `aclose`; used again, it opens again. A call is never repeated, because
-    Tencent may have spent the ticket. Proxies and credentials of the environment
-    (`HTTPS_PROXY`, `.netrc`) are ignored; a `client` of your own may use them.
+    Connections are kept, for five minutes at most, until `close` or `aclose`; later calls open
+    new ones. A call is sent a second time only if a kept connection fails before any answer.
+    Proxies and certificates of the environment (`HTTPS_PROXY`, `SSL_CERT_FILE`, `.netrc`) are
+    ignored: pass `proxy` and `ssl_context`.
 
     Args:
         app_id: CaptchaAppId, from the captcha console.
-        app_secret_key: AppSecretKey, beside it.
+        app_secret_key: AppSecretKey, shown beside it. Secrets may be pydantic's `SecretStr`.
         secret_id: SecretId of an API key that may call `captcha:DescribeCaptchaResult`.
-        secret_key: SecretKey, beside it.
+        secret_key: SecretKey, shown beside it.
         site: `"cn"` or `"intl"`: which of Tencent's two separate services the captcha and the
-            API key are of. Picks the API's address and the client script together.
-        endpoint: Another origin for the API, such as `"http://127.0.0.1:9000"`.
+            API key belong to. Selects the API's address and the client script together.
+        endpoint: Another origin for the API, such as `"http://127.0.0.1:9000"`. Plain http is
+            allowed to this machine only.
         script: Another client script for pages: a whole URL, or the name of another one of
             the site's, such as `"TCaptcha.js"`.
-        timeout: Seconds for a whole check, connecting included. Tencent gives up after 5.
+        timeout: Seconds for a whole verification, with connecting. Tencent gives up after 5.
         token: The token of a temporary API key.
-        client: An `httpx.Client` to use instead, for `verify`; yours to close, and its single
-            operations, not their sum, are held to `timeout`.
+        client: An `httpx.Client` to use instead, for `verify`. The user closes it, and its
+            single operations, not their sum, are limited to `timeout`.
         async_client: The same for `averify`.
-        credentials: Anything with the official SDK's `get_credential_info`, asked at each
-            check, instead of `secret_id` and `secret_key`.
+        credentials: An object with the official SDK's `get_credential_info`, asked at each
+            verification, instead of `secret_id` and `secret_key`.
+        proxy: URL of an HTTP proxy, such as `"http://user:password@proxy.example:3128"`.
+        ssl_context: TLS settings, for a private certificate authority. By default certifi's
+            authorities are trusted.
 
     Raises:
-        ConfigurationError: A value is missing, blank, a placeholder, or another one's.
+        ConfigurationError: If a value is missing, blank, a placeholder, or in the wrong place.
 
     https://www.tencentcloud.com/document/product/1159/50367
     """
 
     action: ClassVar[Action] = WEB
 
-    def __init__(  # noqa: PLR0913  two pairs of secrets, and where to send them
+    def __init__(  # noqa: PLR0913  two pairs of secrets, and how to send them
         self,
         app_id: int | str,
-        app_secret_key: str,
-        secret_id: str | None = None,
-        secret_key: str | None = None,
+        app_secret_key: str | Secret,
+        secret_id: str | Secret | None = None,
+        secret_key: str | Secret | None = None,
         *,
         site: str = "cn",
         endpoint: str | None = None,
         script: str | None = None,
         timeout: float = 5.0,
-        token: str | None = None,
+        token: str | Secret | None = None,
         client: httpx.Client | None = None,
         async_client: httpx.AsyncClient | None = None,
         credentials: CredentialProvider | None = None,
+        proxy: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
         self.app_id: int = self.captcha.app_id
@@ -96,67 +113,115 @@ class TencentVerifier:
         self._origin = api.endpoint(site, endpoint, self.action)
         self._host = urlsplit(self._origin).netloc
         self._timeout = check_timeout(timeout)
-        url = httpcore.URL(f"{self._origin}/")
-        self._pool = PerProcess(partial(Pool, url))
-        self._async_pool = PerLoop(partial(AsyncPool, url, self._timeout))
-        self._client = self._over(client)
-        self._async_client = self._over_async(async_client)
         self.site = site
         self.script: str = script_url(site, script)
+        if not api.is_tencents(self._origin):
+            log.foreign_endpoint(self._origin)
+        has_client = client is not None or async_client is not None
+        if has_client and (proxy is not None or ssl_context is not None):
+            raise ConfigurationError(
+                "proxy and ssl_context are for connections of the verifier's own: set them on "
+                "your httpx client instead"
+            )
+        if ssl_context is not None and not hasattr(ssl_context, "wrap_bio"):
+            kind = type(ssl_context).__name__
+            raise ConfigurationError(f"ssl_context must be an ssl.SSLContext, not {kind}")
+        route = (
+            self._origin,
+            default_context if ssl_context is None else lambda: ssl_context,
+            None if proxy is None else parse_proxy(proxy),
+        )
+        self._is_direct = proxy is None and not has_client
+        self._client = HttpClient(*route)
+        self._transport: Transport = HttpTransport(self._client)
+        self._async_transport: Transport = self._transport
+        self._probe_transport: Transport = HttpTransport(HttpClient(*route, keeps=False))
+        if has_client:
+            from tcaptcha_middleware.verifiers.httpx_transport import HttpxTransport
+
+            theirs = HttpxTransport(f"{self._origin}/", client, async_client)
+            if async_client is not None:
+                self._async_transport = theirs
+            if client is not None:
+                self._transport = self._probe_transport = theirs
+            else:
+                # A probe has to take the way of the verifications, and cannot await.
+                vars(self)["probe"] = None
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ, **settings: Any) -> Self:
+    def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:
         """Make a verifier from environment variables.
 
         Reads `TENCENTCLOUD_SECRET_ID`, `TENCENTCLOUD_SECRET_KEY`, `TENCENTCLOUD_TOKEN`
         (optional), `TCAPTCHA_APP_ID`, `TCAPTCHA_APP_SECRET_KEY`, `TCAPTCHA_SITE` (`cn` by
-        default), `TCAPTCHA_ENDPOINT` and `TCAPTCHA_SCRIPT` (optional).
+        default), `TCAPTCHA_ENDPOINT` and `TCAPTCHA_SCRIPT` (optional). Without the first two,
+        the temporary key that Tencent's serverless functions have in `TENCENTCLOUD_SECRETID`,
+        `TENCENTCLOUD_SECRETKEY` and `TENCENTCLOUD_SESSIONTOKEN` is read at each verification.
 
         Args:
-            environ: Where they are read.
-            settings: Any other argument of the class; wins over the environment.
+            environ: Where they are read; `os.environ` by default.
+            settings: Any other argument of the class; takes precedence over the environment.
 
         Raises:
-            ConfigurationError: One is missing or cannot work; the message names it.
+            ConfigurationError: If one is missing or cannot work; the message names it.
         """
-        return cls(**settings_in(environ, settings))
+        return cls(**settings_in(os.environ if environ is None else environ, settings))
 
     def __repr__(self) -> str:
-        """Show what is no secret."""
+        """Show what is not secret."""
         return f"<{type(self).__name__} app_id={self.app_id} at {self._origin}>"
 
     def verify(self, ticket: Submission) -> Verdict:
-        """Check `ticket` with Tencent, once.
+        """Verify `ticket` with Tencent, once.
 
         Raises:
-            VerifierError: No verdict; see its children for whose fault it is.
+            VerifierError: If there is no verdict; its subclasses say why.
         """
-        deadline = time.monotonic() + self._timeout
-        with _translated():
-            headers, body = self._call(key(self._credentials, self._timeout), ticket)
-            over = self._client or self._pool.get()
-            status, answer = over.send(headers, body, deadline)
-        return api.read_answer(status, answer)
+        try:
+            return self._verify(ticket, self._timeout, self._transport)
+        except Exception as error:
+            failure = self._failure(error)
+        raise failure
 
     async def averify(self, ticket: Submission) -> Verdict:
         """Same as `verify`, but awaited."""
-        with _translated(), anyio.fail_after(self._timeout):
-            headers, body = self._call(await akey(self._credentials, self._timeout), ticket)
-            over = self._async_client or self._async_pool.get()
-            status, answer = await over.send(headers, body)
-        return api.read_answer(status, answer)
+        try:
+            return await self._averify(ticket)
+        except Exception as error:
+            failure = self._failure(error)
+        raise failure
+
+    def probe(self, limit: float) -> None:
+        """Find out if Tencent is up, with a ticket that cannot pass, over a new connection.
+
+        Returning means that Tencent answered. A user's `client` is used as for `verify`; with
+        only an `async_client`, this is None.
+
+        Args:
+            limit: Seconds.
+
+        Raises:
+            OutageError: If Tencent is down.
+            VerifierError: If this cannot be said, for another reason.
+        """
+        submission = probe_submission(self.app_id)
+        with answer_expected():
+            try:
+                verdict = self._verify(submission, limit, self._probe_transport)
+            except Exception as error:
+                failure = self._failure(error)
+            else:
+                judge(verdict, submission, self.action.codes)
+                return
+            raise failure
 
     def close(self) -> None:
-        """Close the connections that `verify` opened; a client of your own stays open."""
-        pool = self._pool.take()
-        if pool is not None:
-            pool.close()
+        """Close the idle connections of this process; a user's own client stays open."""
+        self._client.close()
 
     async def aclose(self) -> None:
-        """Close the connections that `averify` opened in the running event loop."""
-        pool = self._async_pool.take()
-        if pool is not None:
-            await pool.aclose()
+        """Same as `close`, for async code."""
+        self._client.close()
 
     def __enter__(self) -> Self:
         """Return the verifier itself."""
@@ -174,68 +239,60 @@ class TencentVerifier:
         """Close it."""
         await self.aclose()
 
+    def _verify(self, ticket: Submission, seconds: float, transport: Transport) -> Verdict:
+        deadline = time.monotonic() + seconds
+        key = run(api_key(self._credentials, seconds), deadline)
+        answer = transport.send(*self._call(key, ticket), deadline)
+        return api.read_answer(answer.status, answer.body, resent=answer.resent)
+
+    async def _averify(self, ticket: Submission) -> Verdict:
+        deadline = time.monotonic() + self._timeout
+        key = await arun(api_key(self._credentials, self._timeout), deadline)
+        answer = await self._async_transport.asend(*self._call(key, ticket), deadline)
+        return api.read_answer(answer.status, answer.body, resent=answer.resent)
+
     def _call(self, key: Key, ticket: Submission) -> tuple[dict[str, str], bytes]:
         body = api.call(self.captcha, ticket, self.action)
-        headers = api.headers(
-            key,
-            host=self._host,
-            body=body,
-            timestamp=int(time.time()),
-            action=self.action,
-        )
-        return headers, body
+        now = int(time.time())
+        return api.headers(
+            key, host=self._host, body=body, timestamp=now, action=self.action
+        ), body
 
-    def _over(self, client: httpx.Client | None) -> Client | None:
-        if client is None:
-            return None
-        from tcaptcha_middleware.verifiers.clients import Client
+    def _failure(self, error: Exception) -> VerifierError:
+        failure = without_secrets(error)
+        if isinstance(failure, OutageError) and self._is_direct:
+            for variable in _PROXY_VARIABLES:
+                if os.environ.get(variable):
+                    log.ignored_proxy(variable)
+                    break
+        return failure
 
-        return Client(client, f"{self._origin}/", self._timeout)
 
-    def _over_async(self, client: httpx.AsyncClient | None) -> AsyncClient | None:
-        if client is None:
-            return None
-        from tcaptcha_middleware.verifiers.clients import AsyncClient
+@cache
+def default_context() -> ssl.SSLContext:
+    """Return TLS settings with certifi's authorities, independent of the environment.
 
-        return AsyncClient(client, f"{self._origin}/", self._timeout)
+    Raises:
+        MisconfiguredError: If they cannot be loaded.
+    """
+    try:
+        context = ssl.create_default_context(cafile=certifi.where())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        message = f"certifi's authorities cannot be loaded ({reason}): reinstall certifi"
+        raise MisconfiguredError(message, answered=False, sent=False) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class TencentMiniProgramVerifier(TencentVerifier):
-    """Check tickets of WeChat mini-programs with Tencent's DescribeCaptchaMiniResult.
+    """Verify tickets of WeChat mini-programs with Tencent's DescribeCaptchaMiniResult.
 
     Same as `TencentVerifier`, but its tickets have no randstr, and there is no code for a
-    ticket that was used before, so that nothing but the guard's claims stops a second use. It
-    exists on the domestic site alone. A ticket of a web page is no good here, nor one of a
-    mini-program there.
+    ticket that was used before, so only the guard's replay store stops a second use. It exists
+    on the domestic site only. Tickets of web pages are not valid here, and the other way round.
 
     https://cloud.tencent.com/document/product/1302/48499
     """
 
     action: ClassVar[Action] = MINI_PROGRAM
-
-
-# Of sockets in general, of httpcore's, of anyio's.
-_OUTAGES = (
-    OSError,
-    httpcore.NetworkError,
-    httpcore.RemoteProtocolError,
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.EndOfStream,
-)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn others' errors into ours; none that a client can cause is an outage."""
-    try:
-        yield
-    except VerifierError:
-        raise
-    except (TimeoutError, httpcore.TimeoutException) as error:
-        raise OutageError("Tencent took too long") from error
-    except _OUTAGES as error:
-        raise unreached(error) from error
-    except Exception as error:
-        message = f"the call to Tencent failed ({type(error).__name__})"
-        raise VerifierError(message, answered=False) from error

@@ -1,14 +1,13 @@
-"""The one bridge from a blocking verifier to the ASGI face, taken only when asked for."""
+"""The bridge from a sync verifier to the ASGI adapter, used only if asked for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from asgiref.sync import sync_to_async
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.tencent.actions import action_of
+from tcaptcha_middleware.threadpool import BoundedThreadPool, result_of
 from tcaptcha_middleware.validation import require
-from tcaptcha_middleware.verifiers.workers import PerProcessWorkers
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Submission, Verdict
@@ -17,46 +16,45 @@ if TYPE_CHECKING:
 
 
 def in_thread(verifier: SyncVerifier) -> InThread:
-    """Make a blocking verifier usable under ASGI, each check in a worker thread (asyncio).
+    """Make a sync verifier usable under ASGI, each verification in a worker thread.
 
     Args:
-        verifier: Anything with a blocking `verify`.
+        verifier: Any object with a sync `verify`.
 
     Raises:
-        ConfigurationError: It has none.
+        ConfigurationError: If it has none.
     """
     return InThread(verifier)
 
 
-_TOLD = ("app_id", "site", "script", "captcha")
+# What pages, disaster tickets and the health of the verifier need to know.
+_FORWARDED = ("app_id", "site", "script", "captcha", "probe")
 
 
 class InThread:
-    """A blocking verifier whose checks are awaited; see `in_thread`."""
+    """A sync verifier whose verifications are awaited; see `in_thread`."""
 
     def __init__(self, verifier: SyncVerifier) -> None:
         require("sync", verifier)
         self.action: Action = action_of(verifier)
         self._verifier = verifier
-        # What pages, and whoever weighs disaster tickets, have to know of the captcha.
-        vars(self).update({n: getattr(verifier, n) for n in _TOLD if hasattr(verifier, n)})
-        self._workers = PerProcessWorkers("tcaptcha")
+        names = [name for name in _FORWARDED if hasattr(verifier, name)]
+        vars(self).update({name: getattr(verifier, name) for name in names})
+        self._threads = BoundedThreadPool("tcaptcha-verifier")
 
     async def averify(self, ticket: Submission) -> Verdict:
         """Run the verifier's `verify` in a worker thread.
 
         Raises:
-            ThrottledError: All of them are busy.
+            ThrottledError: If all of them are busy.
         """
-        # Not the one thread that Django keeps for its database: checks are independent.
-        verify = sync_to_async(
-            self._verifier.verify, thread_sensitive=False, executor=self._workers.get()
-        )
-        return await verify(ticket)
+        # The thread sees the context variables of the request.
+        verify = copy_context().run
+        return await result_of(self._threads.submit(verify, self._verifier.verify, ticket))
 
     async def aclose(self) -> None:
-        """Close the verifier, where it can be closed, and let its threads end."""
-        self._workers.close()
-        close = getattr(self._verifier, "close", None)
+        """Close the verifier, if it can be closed, and end its idle threads."""
+        close: Any = getattr(self._verifier, "close", None)
         if close is not None:
-            await sync_to_async(close, thread_sensitive=False)()
+            await result_of(self._threads.submit(close))
+        self._threads.close()

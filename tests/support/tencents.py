@@ -81,7 +81,9 @@ def one_context():
 @pytest.fixture
 def shared_tls(monkeypatch, one_context):
     """Spare each verifier the loading of its certificates, which takes longer than a check."""
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: one_context)
+    monkeypatch.setattr(
+        "tcaptcha_middleware.verifiers.tencent.default_context", lambda: one_context
+    )
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +108,9 @@ def speaks_tls(certificate):
 def trusted_tls(speaks_tls, certificate, monkeypatch):
     """Return what speaks TLS, and have verifiers trust it."""
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("tcaptcha_middleware.verifiers.lines.tls", lambda: trusting)
+    monkeypatch.setattr(
+        "tcaptcha_middleware.verifiers.tencent.default_context", lambda: trusting
+    )
     return speaks_tls
 
 

@@ -1,0 +1,38 @@
+"""The URL of a proxy, as users write it."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from urllib.parse import unquote_to_bytes
+
+from tcaptcha_middleware._http.connection import Proxy
+from tcaptcha_middleware.errors import ConfigurationError
+
+_URL = re.compile(
+    r"http://(?:(?P<user>[^\s:/?#@]+)(?::(?P<password>[^\s/?#@]*))?@)?"
+    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})/?",
+    re.ASCII | re.IGNORECASE,
+)
+_MAX_PORT = 0xFFFF
+
+
+def parse_proxy(url: str) -> Proxy:
+    """Return the proxy at `url`, such as `"http://user:password@proxy.example:3128"`.
+
+    Raises:
+        ConfigurationError: If this is not the URL of an HTTP proxy. The message does not repeat
+            it, because it may contain a password.
+    """
+    parts = _URL.fullmatch(str(url))
+    if parts is None or not 0 < int(parts["port"]) <= _MAX_PORT:
+        raise ConfigurationError(
+            'proxy is not the URL of an HTTP proxy: use "http://proxy.example:3128" or '
+            '"http://user:password@proxy.example:3128", with special characters '
+            "percent-encoded. Proxies with https:// or socks:// need an httpx client="
+        )
+    authorization = ""
+    if parts["user"] is not None:
+        user, password = (unquote_to_bytes(parts[name] or "") for name in ("user", "password"))
+        authorization = f"Basic {b64encode(user + b':' + password).decode()}"
+    return Proxy(parts["host"].strip("[]"), int(parts["port"]), authorization)
