@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tcaptcha_middleware.asgi import App, Message, Receive, Scope, Send
-    from tcaptcha_middleware.models import Allow, Submission, Verdict
+    from tcaptcha_middleware.models import Allow, Decision, Submission, Verdict
     from tcaptcha_middleware.operations.events import Event
     from tcaptcha_middleware.testing.emulator import TencentEmulator
 
@@ -74,13 +74,13 @@ class Journal:
         self._emulator = emulator
         self._numbers = itertools.count(1)
         self._current: ContextVar[Trace] = ContextVar("trace")
-        self._kept: OrderedDict[int, tuple[Trace, Event]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Trace, Event, Decision]] = OrderedDict()
         self.replay_store: MemoryReplayStore = _ReplayStore(self)
         self.before_call: list[Callable[[], None]] = []
         self.after_decision: list[Callable[[], None]] = []
 
-    def __getitem__(self, number: int) -> tuple[Trace, Event]:
-        """Return a trace and the gate's decision; raise KeyError if there is none."""
+    def __getitem__(self, number: int) -> tuple[Trace, Event, Decision]:
+        """Return a trace, and the event and decision of the gate; raise KeyError if there is none."""
         return self._kept[number]
 
     @property
@@ -92,13 +92,13 @@ class Journal:
         """Make `trace` the trace of the current request."""
         self._current.set(trace)
 
-    def decided(self, event: Event) -> None:
-        """Be a guard's `on_event`."""
+    def on_event(self, event: Event) -> None:
+        """Keep the trace of a decided request; the guard's `on_event`."""
         if event.decision is None:  # a change of the service's health
             return
-        journey = self.current
-        journey.number = next(self._numbers)
-        self._kept[journey.number] = journey, event
+        trace = self.current
+        trace.number = next(self._numbers)
+        self._kept[trace.number] = trace, event, event.decision
         if len(self._kept) > _REMEMBERED:
             self._kept.popitem(last=False)
         for call in self.after_decision:

@@ -118,10 +118,10 @@ class _Pages:
     async def trace(self, request: Request) -> Response:
         """Return the steps of a request as JSON."""
         try:
-            trace, event = self._journal[request.path_params["number"]]
+            entry = self._journal[request.path_params["number"]]
         except KeyError:
             return Response(status_code=404)
-        return JSONResponse(timeline(trace, event), headers=self._headers)
+        return JSONResponse(timeline(*entry), headers=self._headers)
 
     def _decision(self, request: Request) -> dict[str, Any]:
         decision = require_decision(request)

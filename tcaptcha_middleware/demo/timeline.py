@@ -11,7 +11,7 @@ from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.demo.journal import Trace
-    from tcaptcha_middleware.models import Verdict
+    from tcaptcha_middleware.models import Decision, Verdict
     from tcaptcha_middleware.operations.events import Event
 
 Step = dict[str, Any]
@@ -31,12 +31,13 @@ _CLAIMS = {
 }
 
 
-def timeline(trace: Trace, event: Event) -> dict[str, Any]:
+def timeline(trace: Trace, event: Event, decision: Decision) -> dict[str, Any]:
     """Return a request as JSON for the page.
 
     Args:
         trace: A request that the gate has decided.
-        event: The gate's decision.
+        event: The event of its decision.
+        decision: The gate's decision.
     """
     received = f"Received {trace.method} {trace.path}"
     return {
@@ -48,9 +49,9 @@ def timeline(trace: Trace, event: Event) -> dict[str, Any]:
         "reason": event.reason,
         "steps": [
             _step("Server", "ok", received, ("From", trace.peer)),
-            _gate(trace, event),
-            _verifier(trace, event),
-            _tencent(trace, event.decision.verdict),
+            _gate(trace, event, decision),
+            _verifier(trace, event, decision),
+            _tencent(trace, decision.verdict),
             _handler(trace),
         ],
     }
@@ -65,12 +66,12 @@ def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Ste
     }
 
 
-def _gate(trace: Trace, event: Event) -> Step:
+def _gate(trace: Trace, event: Event, decision: Decision) -> Step:
     facts = (
         ("Rule", event.rule),
         ("Pair", _source(trace, event)),
         ("Claim", _CLAIMS[trace.first]),
-        ("Fingerprint", event.decision.fingerprint or "none"),
+        ("Fingerprint", decision.fingerprint or "none"),
     )
     if trace.asked:
         return _step("Gate", "ok", "A rule matches; the ticket must be verified", *facts)
@@ -89,14 +90,14 @@ def _source(trace: Trace, event: Event) -> str:
     return "in the form's fields"
 
 
-def _verifier(trace: Trace, event: Event) -> Step:
+def _verifier(trace: Trace, event: Event, decision: Decision) -> Step:
     if not trace.asked:
         title = "Not called"
-        if event.decision.fingerprint and event.reason in _NOT_CALLED:
-            title = "Not called: five calls in a row failed, so there are none for 10 s"
+        if decision.fingerprint and event.reason in _NOT_CALLED:
+            title = "Not called: two probes failed, so none is made until one is answered"
         return _step("Verifier", "skipped", title)
     facts: list[tuple[str, object]] = []
-    if (verdict := event.decision.verdict) is not None:
+    if (verdict := decision.verdict) is not None:
         facts = [
             ("CaptchaCode", verdict.code),
             ("EvilLevel", verdict.evil_level),

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import TYPE_CHECKING, Protocol
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 
