@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given
 from hypothesis import strategies as st
-from tcaptcha_middleware.testing.aid import Aid, AidCheck
+from tcaptcha_middleware.testing.emulator._browser import AidEncryptedCheck
 
 from tcaptcha_middleware import ConfigurationError, Page
 from tcaptcha_middleware.tencent import aid_encrypted as aid
@@ -121,7 +121,8 @@ def test_the_emulator_accepts_a_value_of_a_clock_that_is_ahead(
     monkeypatch.setattr(time, "time", lambda: now + ahead)
     value = aid.fresh(CAPTCHA, kind, 300)
     monkeypatch.setattr(time, "time", lambda: pytest.fail("the check has a clock"))
-    check = partial(AidCheck(CAPTCHA, once=False).check, Aid(value, kind, ""), now + after)
+    options = {"aidEncrypted": value, "aidEncryptedType": kind}
+    check = partial(AidEncryptedCheck(CAPTCHA, once=False).check, options, now + after)
     if error is None:
         check()
     else:

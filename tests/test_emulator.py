@@ -1,4 +1,4 @@
-"""The emulator reads calls as strictly as Tencent, and plays tickets by Tencent's rules."""
+"""The emulator reads calls as strictly as Tencent, and follows its rules for tickets."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SIGNATURE = "AuthFailure.SignatureFailure"
 
 
 class World:
-    """An emulator at a set time, and one who calls it in-process."""
+    """An emulator at a fixed time, and an in-process client."""
 
     def __init__(self, **settings):
         self.now = NOW
         self.emulator = TencentEmulator(clock=lambda: self.now, **settings)
-        known = self.emulator.settings
-        self.captcha = Captcha(known["app_id"], known["app_secret_key"])
+        settings = self.emulator.settings
+        self.captcha = Captcha(settings["app_id"], settings["app_secret_key"])
 
     def parameters(self, pair=None, action=WEB, **more):
         ticket = Submission(**({"randstr": ""} | (pair or self.emulator.mint())), user_ip=IP)
@@ -47,7 +47,7 @@ class World:
         return api.headers(key, host=HOST, body=body, timestamp=at, action=action)
 
     def proof(self, body, headers, **own):
-        """Sign exactly these headers."""
+        """Return an `Authorization` that signs only these headers."""
         settings = self.emulator.settings | own
         key = settings["secret_id"], settings["secret_key"]
         return authorization(*key, headers=headers, body=body, timestamp=int(self.now))
@@ -60,7 +60,7 @@ class World:
         return self.send_all([(body, headers)], method, target)[0]
 
     def send_all(self, requests, method="POST", target="/"):
-        """Send each body with its headers; those that are None are left out."""
+        """Send each body with its headers, except those that are None."""
 
         async def main():
             transport = httpx.ASGITransport(self.emulator)
@@ -76,13 +76,13 @@ class World:
                 ]
 
         answers = asyncio.run(main())
-        # Whatever Tencent says of a call, it says with HTTP 200.
+        # Tencent answers every call with HTTP 200.
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.headers["content-type"] for answer in answers} == {"application/json"}
         return [answer.json()["Response"] for answer in answers]
 
     def over_asgi(self, headers, *pieces, gone=False):
-        """Hand over raw headers and a body in pieces; the answer, or None where none came."""
+        """Send raw headers and a body in pieces; return the answer, or None without one."""
         scope = {"type": "http", "method": "POST", "path": "/"}
         scope["headers"] = [(name.encode(), value.encode()) for name, value in headers]
         messages = [{"type": "http.request", "body": p, "more_body": True} for p in pieces]
@@ -104,13 +104,13 @@ def world():
     return World()
 
 
-def said(answer):
-    """Return the API error's code, or else the CaptchaCode."""
+def code_of(answer):
+    """Return the code of the API error, or the CaptchaCode."""
     return answer["Error"]["Code"] if "Error" in answer else answer["CaptchaCode"]
 
 
-def play(world, pair=None, **more):
-    return said(world.call(world.parameters(pair, **more)))
+def verify(world, pair=None, **more):
+    return code_of(world.call(world.parameters(pair, **more)))
 
 
 # Tickets.
@@ -125,7 +125,7 @@ def test_a_fresh_ticket_passes_once(world):
     assert first["RequestId"] != second["RequestId"]
 
 
-def test_no_two_tickets_are_alike(world):
+def test_every_ticket_is_different(world):
     pairs = [world.emulator.mint() for _ in range(200)]
     assert len({pair["ticket"] for pair in pairs}) == 200
     assert all(re.fullmatch(r"tr03[\w-]{128}\*", pair["ticket"]) for pair in pairs)
@@ -143,11 +143,11 @@ TICKETS = {
     "a second older": ({"age": LIFETIME + 1}, {}, 8),
     "a fraction older": ({"age": LIFETIME + 0.25}, {}, 8),
     "a fraction younger": ({"age": LIFETIME - 0.25}, {}, 1),
-    "as old as the hills": ({"age": 10.0**9}, {}, 8),
+    "30 years old": ({"age": 10.0**9}, {}, 8),
     "made up": (typed("tr03made-up"), {}, 15),
     "empty": (typed(""), {}, 15),
     "a lone surrogate": (typed("\ud800"), {}, 15),
-    "no address": ({}, {"UserIp": "unknown"}, 15),
+    "not an IP address": ({}, {"UserIp": "unknown"}, 15),
     "an IPv6 address": ({}, {"UserIp": "2001:db8::1"}, 1),
     "another type": ({}, {"CaptchaType": 8}, 15),
     "of another captcha": ({"app_id": 1}, {}, 16),
@@ -165,9 +165,9 @@ TICKETS = {
 }
 
 
-@pytest.mark.parametrize(("told", "more", "code"), TICKETS.values(), ids=TICKETS)
-def test_tickets_are_played_by_the_documented_rules(world, told, more, code):
-    pair = told if "ticket" in told else world.emulator.mint(**told)
+@pytest.mark.parametrize(("ticket", "more", "code"), TICKETS.values(), ids=TICKETS)
+def test_web_tickets_follow_the_documented_rules(world, ticket, more, code):
+    pair = ticket if "ticket" in ticket else world.emulator.mint(**ticket)
     answer = world.call(world.parameters(pair, **more))
     assert answer["CaptchaCode"] == code
     assert isinstance(answer["CaptchaMsg"], str)
@@ -176,71 +176,71 @@ def test_tickets_are_played_by_the_documented_rules(world, told, more, code):
         assert type(answer[name]) is int
 
 
-def test_invisible_mode_passes_the_malicious_and_tells_of_it(world):
+def test_a_malicious_visitor_passes_with_an_evil_level_as_in_invisible_mode(world):
     answer = world.call(world.parameters(world.emulator.mint(evil_level=100, score=90)))
     assert (answer["CaptchaCode"], answer["EvilLevel"], answer["Score"]) == (1, 100, 90)
 
 
-def test_what_does_not_pass_is_not_told_to_be_evil_as_well(world):
+def test_a_rejected_ticket_has_no_evil_level(world):
     answer = world.call(world.parameters(world.emulator.mint(evil_level=100, code=21)))
     assert (answer["CaptchaCode"], answer["EvilLevel"]) == (21, 0)
 
 
-def test_a_ticket_expires_while_it_waits_to_the_fraction():
+def test_a_ticket_expires_after_five_minutes_to_the_fraction():
     world = World()
     world.now = NOW + 0.9
     pairs = [world.emulator.mint() for _ in range(2)]
     world.now += LIFETIME - 0.5
-    assert play(world, pairs[0]) == 1
+    assert verify(world, pairs[0]) == 1
     world.now += 1
-    assert play(world, pairs[1]) == 8
+    assert verify(world, pairs[1]) == 8
 
 
-def test_what_fails_by_its_randstr_is_not_spent(world):
+def test_a_ticket_with_a_wrong_randstr_is_not_spent(world):
     pair = world.emulator.mint()
-    assert play(world, pair, Randstr="@other") == 7
-    assert play(world, pair) == 1
+    assert verify(world, pair, Randstr="@other") == 7
+    assert verify(world, pair) == 1
 
 
-def test_the_time_of_fetching_is_told_where_it_is_asked_for(world):
+def test_the_time_of_the_captcha_is_only_returned_on_request(world):
     parameters = world.parameters()
     del parameters["NeedGetCaptchaTime"]
     assert world.call(parameters)["GetCaptchaTime"] == 0
 
 
-def test_beyond_the_rate_calls_are_throttled_until_the_second_is_over():
+def test_calls_above_the_rate_are_throttled_until_the_next_second():
     world = World(rate=2)
-    answers = [play(world) for _ in range(4)]
+    answers = [verify(world) for _ in range(4)]
     assert answers == [1, 1, "RequestLimitExceeded", "RequestLimitExceeded"]
     world.now += 1
-    assert play(world) == 1
+    assert verify(world) == 1
 
 
-def test_a_throttled_call_spends_no_ticket():
+def test_a_throttled_call_does_not_spend_the_ticket():
     world, pair = World(rate=1), None
     pair = world.emulator.mint()
-    assert [play(world), play(world, pair)] == [1, "RequestLimitExceeded"]
+    assert [verify(world), verify(world, pair)] == [1, "RequestLimitExceeded"]
     world.now += 1
-    assert play(world, pair) == 1
+    assert verify(world, pair) == 1
 
 
 def test_calls_that_are_not_authentic_do_not_count_against_the_rate():
     world = World(rate=1)
     for _ in range(3):
-        assert said(world.call(world.parameters(), secret_key="other")) == SIGNATURE
-    assert play(world) == 1
+        assert code_of(world.call(world.parameters(), secret_key="other")) == SIGNATURE
+    assert verify(world) == 1
 
 
 # Tickets of mini-programs.
 
 
 def mini(world, pair=None, **more):
-    """Return the answer to a mini-program's server."""
+    """Verify a mini-program's ticket."""
     pair = pair or world.emulator.mint(kind="mini")
     return world.call(world.parameters(pair, MINI_PROGRAM, **more), action=MINI_PROGRAM)
 
 
-def test_a_mini_program_gets_a_ticket_alone(world):
+def test_a_mini_programs_ticket_has_no_randstr(world):
     assert world.emulator.mint(kind="mini").keys() == {"ticket"}
     assert world.emulator.mint(kind="web").keys() == {"ticket", "randstr"}
 
@@ -251,9 +251,9 @@ def test_the_answer_about_a_mini_programs_ticket_has_three_fields(world):
     assert (answer["CaptchaCode"], answer["CaptchaMsg"]) == (1, "OK")
 
 
-def test_no_code_tells_that_a_mini_programs_ticket_was_used_before(world):
+def test_a_mini_programs_ticket_is_never_reported_as_reused(world):
     pair = world.emulator.mint(kind="mini")
-    assert [said(mini(world, pair)) for _ in range(3)] == [1, 1, 1]
+    assert [code_of(mini(world, pair)) for _ in range(3)] == [1, 1, 1]
 
 
 MINI_TICKETS = {
@@ -261,8 +261,8 @@ MINI_TICKETS = {
     "a fraction older": ({"age": LIFETIME + 0.25}, {}, 8),
     "made up": (typed("tr03made-up"), {}, 15),
     "empty": (typed(""), {}, 10),
-    "of odd characters": (typed("tr03~"), {}, 10),
-    "no address": ({}, {"UserIp": "unknown"}, 100),
+    "invalid characters": (typed("tr03~"), {}, 10),
+    "not an IP address": ({}, {"UserIp": "unknown"}, 100),
     "another type": ({}, {"CaptchaType": 8}, 100),
     "of another captcha": ({"app_id": 1}, {}, 7),
     "wrong AppSecretKey": ({}, {"AppSecretKey": "wrong"}, 100),
@@ -276,36 +276,36 @@ MINI_TICKETS = {
 }
 
 
-@pytest.mark.parametrize(("told", "more", "code"), MINI_TICKETS.values(), ids=MINI_TICKETS)
-def test_mini_programs_tickets_are_played_by_rules_of_their_own(world, told, more, code):
-    pair = told if "ticket" in told else world.emulator.mint(kind="mini", **told)
+@pytest.mark.parametrize(("ticket", "more", "code"), MINI_TICKETS.values(), ids=MINI_TICKETS)
+def test_mini_programs_tickets_follow_the_documented_rules(world, ticket, more, code):
+    pair = ticket if "ticket" in ticket else world.emulator.mint(kind="mini", **ticket)
     answer = mini(world, pair, **more)
     assert answer["CaptchaCode"] == code
     assert isinstance(answer["CaptchaMsg"], str)
 
 
-def test_a_script_decides_a_mini_programs_code_too(world):
+def test_steps_apply_to_mini_programs_too(world):
     world.emulator.script({"code": 26}, {"error": "InternalError"})
-    assert [said(mini(world)) for _ in range(3)] == [26, "InternalError", 1]
+    assert [code_of(mini(world)) for _ in range(3)] == [26, "InternalError", 1]
 
 
-def test_a_ticket_is_good_for_its_own_action_alone(world):
-    of_page, of_program = world.emulator.mint(), world.emulator.mint(kind="mini")
-    assert said(mini(world, of_page)) == 15
-    assert play(world, of_program, Randstr="@r") == 15
-    assert (play(world, of_page), said(mini(world, of_program))) == (1, 1)
+def test_a_ticket_is_only_valid_for_its_action(world):
+    web_ticket, mini_ticket = world.emulator.mint(), world.emulator.mint(kind="mini")
+    assert code_of(mini(world, web_ticket)) == 15
+    assert verify(world, mini_ticket, Randstr="@r") == 15
+    assert (verify(world, web_ticket), code_of(mini(world, mini_ticket))) == (1, 1)
 
 
 @pytest.mark.parametrize(("name", "value"), [("Randstr", "@r"), ("NeedGetCaptchaTime", 1)])
-def test_a_mini_programs_call_knows_fewer_parameters(world, name, value):
-    assert said(mini(world, **{name: value})) == "UnknownParameter"
+def test_a_mini_programs_call_has_fewer_parameters(world, name, value):
+    assert code_of(mini(world, **{name: value})) == "UnknownParameter"
 
 
 @pytest.mark.parametrize("name", World().parameters(action=MINI_PROGRAM))
-def test_a_mini_programs_call_needs_all_the_others(world, name):
+def test_a_mini_programs_call_needs_all_its_parameters(world, name):
     parameters = world.parameters(world.emulator.mint(kind="mini"), MINI_PROGRAM)
     del parameters[name]
-    assert said(world.call(parameters, action=MINI_PROGRAM)) == "MissingParameter"
+    assert code_of(world.call(parameters, action=MINI_PROGRAM)) == "MissingParameter"
 
 
 @pytest.mark.parametrize("word", ["evil_level", "score"])
@@ -321,24 +321,24 @@ def test_each_captcha_has_its_own_secret_and_its_own_tickets():
     world = World(captchas={7: "anotherAppSecretKey"})
     other = {"CaptchaAppId": 7, "AppSecretKey": "anotherAppSecretKey"}
     first, second = world.emulator.mint(), world.emulator.mint(app_id=7)
-    assert (play(world, first, **other), play(world, second)) == (16, 16)
-    assert play(world, second, CaptchaAppId=7) == 100
-    assert (play(world, first), play(world, second, **other)) == (1, 1)
+    assert (verify(world, first, **other), verify(world, second)) == (16, 16)
+    assert verify(world, second, CaptchaAppId=7) == 100
+    assert (verify(world, first), verify(world, second, **other)) == (1, 1)
 
 
 @pytest.mark.parametrize("captchas", [{0: "secret-key"}, {7: ""}, {"x": "secret-key"}])
-def test_a_captcha_that_is_none_is_refused(captchas):
+def test_an_invalid_captcha_is_refused(captchas):
     with pytest.raises(ConfigurationError):
         TencentEmulator(captchas=captchas)
 
 
-# How calls are read.
+# Reading calls.
 
 MINTED = World().parameters()
 PARAMETERS = {
     **{f"no {name}": ({name: ...}, "MissingParameter") for name in list(MINTED)[:6]},
-    "one unknown": ({"Extra": 1}, "UnknownParameter"),
-    "one in lower case": ({"ticket": "tr03"}, "UnknownParameter"),
+    "an unknown name": ({"Extra": 1}, "UnknownParameter"),
+    "a name in lower case": ({"ticket": "tr03"}, "UnknownParameter"),
     "an id as text": ({"CaptchaAppId": "190000000"}, "InvalidParameter"),
     "an id as a fraction": ({"CaptchaAppId": 190000000.0}, "InvalidParameter"),
     "an id below 0": ({"CaptchaAppId": -1}, "InvalidParameter"),
@@ -352,19 +352,19 @@ PARAMETERS = {
     "a secret that is an object": ({"AppSecretKey": {}}, "InvalidParameter"),
     "a scene as text": ({"SceneId": "2"}, "InvalidParameter"),
     "a device as a number": ({"Imei": 1}, "InvalidParameter"),
-    "a wish that is true": ({"NeedGetCaptchaTime": True}, "InvalidParameter"),
-    "every optional one": ({"BusinessId": 1, "SceneId": 2, "MacAddress": "", "Imei": "b"}, 1),
-    "a wish below 0": ({"NeedGetCaptchaTime": -1}, 1),
+    "a flag that is true": ({"NeedGetCaptchaTime": True}, "InvalidParameter"),
+    "all optional ones": ({"BusinessId": 1, "SceneId": 2, "MacAddress": "", "Imei": "b"}, 1),
+    "a flag below 0": ({"NeedGetCaptchaTime": -1}, 1),
 }
 
 
 @pytest.mark.parametrize(("change", "code"), PARAMETERS.values(), ids=PARAMETERS)
 def test_parameters_are_read_strictly(world, change, code):
     parameters = world.parameters() | change
-    assert said(world.call({k: v for k, v in parameters.items() if v is not ...})) == code
+    assert code_of(world.call({k: v for k, v in parameters.items() if v is not ...})) == code
 
 
-def test_of_several_missing_the_first_is_named(world):
+def test_the_first_missing_parameter_is_named(world):
     answer = world.call({"CaptchaType": 9})
     assert answer["Error"]["Message"] == "The parameter Ticket is missing."
 
@@ -377,41 +377,41 @@ HEADERS = {
     "an altered action": ({"X-TC-Action": "DescribeCaptchaMiniResult"}, SIGNATURE),
     "another version": ({"X-TC-Version": "2018-01-01"}, "NoSuchVersion"),
     "another scheme": ({"Authorization": "Basic eDp5"}, "AuthFailure.InvalidAuthorization"),
-    "a time that is none": ({"X-TC-Timestamp": "now"}, "InvalidParameter"),
-    "a time with a zero before it": ({"X-TC-Timestamp": f"0{NOW:.0f}"}, SIGNATURE),
+    "an invalid time": ({"X-TC-Timestamp": "now"}, "InvalidParameter"),
+    "a time with a leading zero": ({"X-TC-Timestamp": f"0{NOW:.0f}"}, SIGNATURE),
     "a time with a fraction": ({"X-TC-Timestamp": f"{NOW}"}, "InvalidParameter"),
-    "a time without end": ({"X-TC-Timestamp": "1" * 5000}, "InvalidParameter"),
+    "a very long time": ({"X-TC-Timestamp": "1" * 5000}, "InvalidParameter"),
     "another time": ({"X-TC-Timestamp": f"{NOW - 1:.0f}"}, SIGNATURE),
-    "a token nobody asked for": ({"X-TC-Token": "x"}, "AuthFailure.TokenFailure"),
+    "an unexpected token": ({"X-TC-Token": "x"}, "AuthFailure.TokenFailure"),
     "another media type": ({"Content-Type": "application/json"}, SIGNATURE),
-    "a media type and a blank that is none": (
+    "a media type and a non-ASCII space": (
         {"Content-Type": f"{api.CONTENT_TYPE}\xa0".encode("latin-1")},
         SIGNATURE,
     ),
     "another host": ({"Host": "captcha.tencentcloudapi.com"}, SIGNATURE),
-    "no host to speak of": ({"Host": ""}, SIGNATURE),
-    "what is not signed": ({"X-TC-Region": "ap-guangzhou", "X-TC-Language": "en-US"}, 1),
+    "an empty host": ({"Host": ""}, SIGNATURE),
+    "unsigned headers": ({"X-TC-Region": "ap-guangzhou", "X-TC-Language": "en-US"}, 1),
 }
 
 
 @pytest.mark.parametrize(("headers", "code"), HEADERS.values(), ids=HEADERS)
 def test_headers_are_read_strictly(world, headers, code):
-    assert said(world.call(world.parameters(), headers)) == code
+    assert code_of(world.call(world.parameters(), headers)) == code
 
 
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.title], ids=lambda f: f.__name__)
-def test_the_case_of_a_headers_name_is_nothing(world, case):
+def test_header_names_are_case_insensitive(world, case):
     body = json.dumps(world.parameters()).encode()
     headers = [(case(name), value) for name, value in world.signed(body).items()]
-    assert said(world.over_asgi(headers, body)) == 1
+    assert code_of(world.over_asgi(headers, body)) == 1
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Host", "Content-Type", "X-TC-Timestamp"])
-def test_a_header_that_comes_twice_is_not_authentic(world, name):
+def test_a_repeated_header_is_not_authentic(world, name):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     twice = [*headers.items(), (name, headers[name])]
-    assert isinstance(said(world.over_asgi(twice, body)), str)
+    assert isinstance(code_of(world.over_asgi(twice, body)), str)
     assert world.emulator.calls == []
 
 
@@ -424,8 +424,8 @@ def test_a_header_that_comes_twice_is_not_authentic(world, name):
         (301, "AuthFailure.SignatureExpire"),
     ],
 )
-def test_a_clock_may_be_five_minutes_off(world, skew, code):
-    assert said(world.call(world.parameters(), at=NOW + skew)) == code
+def test_clocks_may_differ_by_five_minutes(world, skew, code):
+    assert code_of(world.call(world.parameters(), at=NOW + skew)) == code
 
 
 @pytest.mark.parametrize(
@@ -436,8 +436,8 @@ def test_a_clock_may_be_five_minutes_off(world, skew, code):
     ],
     ids=["another key", "another secret"],
 )
-def test_whoever_calls_has_to_hold_the_key(world, own, code):
-    assert said(world.call(world.parameters(), **own)) == code
+def test_a_call_needs_the_right_key(world, own, code):
+    assert code_of(world.call(world.parameters(), **own)) == code
 
 
 @pytest.mark.parametrize(
@@ -446,31 +446,31 @@ def test_whoever_calls_has_to_hold_the_key(world, own, code):
 )
 def test_a_temporary_key_needs_its_token(token, code):
     world = World(token="temporary")
-    assert said(world.call(world.parameters(), token=token)) == code
+    assert code_of(world.call(world.parameters(), token=token)) == code
 
 
-def test_a_blank_token_is_none():
-    assert play(World(token="")) == 1
+def test_an_empty_token_means_no_token():
+    assert verify(World(token="")) == 1
 
 
 SIGNED = {
-    "what has to be, and no more": (("Content-Type", "Host"), 1),
-    "all that is sent": (
+    "only the required ones": (("Content-Type", "Host"), 1),
+    "all headers": (
         ("Content-Type", "Host", "X-TC-Action", "X-TC-Timestamp", "X-TC-Version"),
         1,
     ),
     "no media type": (("Host", "X-TC-Action"), SIGNATURE),
     "no host": (("Content-Type", "X-TC-Action"), SIGNATURE),
-    "nothing that counts": (("X-TC-Action",), SIGNATURE),
+    "neither of the required ones": (("X-TC-Action",), SIGNATURE),
 }
 
 
 @pytest.mark.parametrize(("names", "code"), SIGNED.values(), ids=SIGNED)
-def test_media_type_and_host_have_to_be_signed(world, names, code):
+def test_content_type_and_host_must_be_signed(world, names, code):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     proof = world.proof(body, {name: headers[name] for name in names})
-    assert said(world.send(body, headers | {"Authorization": proof})) == code
+    assert code_of(world.send(body, headers | {"Authorization": proof})) == code
 
 
 @pytest.mark.parametrize(
@@ -483,19 +483,21 @@ def test_media_type_and_host_have_to_be_signed(world, names, code):
         ("2027-01-15", "2027-01-16"),
     ],
 )
-def test_an_authorization_that_says_something_else_is_refused(world, old, new):
+def test_an_altered_authorization_is_refused(world, old, new):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     assert old in headers["Authorization"]
     altered = headers["Authorization"].replace(old, new)
-    assert said(world.send(body, headers | {"Authorization": altered})).startswith("AuthFail")
+    assert code_of(world.send(body, headers | {"Authorization": altered})).startswith(
+        "AuthFail"
+    )
 
 
-def test_blanks_between_the_parts_of_an_authorization_may_be_left_out(world):
+def test_spaces_in_an_authorization_are_optional(world):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     dense = headers["Authorization"].replace(", ", ",")
-    assert said(world.send(body, headers | {"Authorization": dense})) == 1
+    assert code_of(world.send(body, headers | {"Authorization": dense})) == 1
 
 
 @pytest.mark.parametrize(
@@ -506,73 +508,77 @@ def test_blanks_between_the_parts_of_an_authorization_may_be_left_out(world):
     ],
     ids=["text", "another action"],
 )
-def test_what_is_authentic_may_still_be_wrong(world, headers, code):
+def test_an_authentic_call_may_still_be_invalid(world, headers, code):
     body = json.dumps(world.parameters()).encode()
     sent = world.signed(body) | headers
     signed = {name: sent[name] for name in ("Content-Type", "Host", "X-TC-Action")}
     sent["Authorization"] = world.proof(body, signed)
-    assert said(world.send(body, sent)) == code
+    assert code_of(world.send(body, sent)) == code
 
 
 def altered(text, *masks):
-    """Give `text` once for each of its bytes and each mask, that byte altered."""
+    """Yield `text` with one byte altered, for each byte and each mask."""
     for place in range(len(text)):
         for mask in masks:
             yield text[:place] + bytes([text[place] ^ mask]) + text[place + 1 :]
 
 
-def test_one_altered_byte_anywhere_in_the_body_breaks_the_signature(world):
+def test_an_altered_byte_in_the_body_breaks_the_signature(world):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     others = [*altered(body, 1, 128), body + b" ", b" " + body, body[:-1], b""]
-    assert {said(it) for it in world.send_all([(b, headers) for b in others])} == {SIGNATURE}
+    assert {code_of(answer) for answer in world.send_all([(b, headers) for b in others])} == {
+        SIGNATURE
+    }
     assert world.emulator.calls == []
-    assert said(world.send(body, headers)) == 1
+    assert code_of(world.send(body, headers)) == 1
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "Host", "X-TC-Action"])
-def test_one_altered_byte_in_a_signed_header_breaks_the_signature(world, name):
+def test_an_altered_byte_in_a_signed_header_breaks_the_signature(world, name):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     others = [headers | {name: value} for value in altered(headers[name].encode(), 1, 128)]
-    assert {said(it) for it in world.send_all([(body, h) for h in others])} == {SIGNATURE}
-    assert said(world.send(body, headers)) == 1
+    assert {code_of(answer) for answer in world.send_all([(body, h) for h in others])} == {
+        SIGNATURE
+    }
+    assert code_of(world.send(body, headers)) == 1
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-TC-Timestamp"])
-def test_one_altered_byte_in_what_proves_is_no_proof(world, name):
+def test_an_altered_byte_in_the_signature_or_timestamp_is_refused(world, name):
     body = json.dumps(world.parameters()).encode()
     headers = world.signed(body)
     others = [headers | {name: value} for value in altered(headers[name].encode(), 1)]
-    codes = {said(answer) for answer in world.send_all([(body, h) for h in others])}
+    codes = {code_of(answer) for answer in world.send_all([(body, h) for h in others])}
     assert {code.partition(".")[0] for code in codes} == {"AuthFailure"}
     assert SIGNATURE in codes
-    assert said(world.send(body, headers)) == 1
+    assert code_of(world.send(body, headers)) == 1
 
 
 TEXT = json.dumps(MINTED)
 BODIES = {
-    "no JSON": (b"{", "InvalidParameter"),
-    "nothing": (b"", "InvalidParameter"),
-    "no object": (b"[]", "InvalidParameter"),
+    "not JSON": (b"{", "InvalidParameter"),
+    "empty": (b"", "InvalidParameter"),
+    "not an object": (b"[]", "InvalidParameter"),
     "too deep": (b"[" * 100_000, "InvalidParameter"),
-    "no UTF-8": (b'{"\xff": 1}', "InvalidParameter"),
+    "not UTF-8": (b'{"\xff": 1}', "InvalidParameter"),
     "UTF-16": (TEXT.encode("utf-16"), "InvalidParameter"),
     "a byte order mark": (TEXT.encode("utf-8-sig"), "InvalidParameter"),
-    "a number without end": (b'{"CaptchaType": %b}' % (b"9" * 5000), "InvalidParameter"),
-    "no number": (TEXT.replace("9", "NaN", 1).encode(), "InvalidParameter"),
-    "as long as may be": (b" " * MAX_CALL, "InvalidParameter"),
-    "longer": (b" " * (MAX_CALL + 1), "RequestSizeLimitExceeded"),
+    "a very long number": (b'{"CaptchaType": %b}' % (b"9" * 5000), "InvalidParameter"),
+    "not a number": (TEXT.replace("9", "NaN", 1).encode(), "InvalidParameter"),
+    "the maximum length": (b" " * MAX_CALL, "InvalidParameter"),
+    "too long": (b" " * (MAX_CALL + 1), "RequestSizeLimitExceeded"),
 }
 
 
 @pytest.mark.parametrize(("body", "code"), BODIES.values(), ids=BODIES)
-def test_a_body_that_makes_no_sense_is_told_so(world, body, code):
-    assert said(world.call(body)) == code
+def test_an_invalid_body_is_refused(world, body, code):
+    assert code_of(world.call(body)) == code
 
 
 VALUES = st.sampled_from([None, True, 1.5, [], {}, ["x"], "9"]) | st.integers() | st.text()
-# Timings are those of the machine, and say nothing here.
+# Timings depend on the machine.
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -581,10 +587,11 @@ FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
     st.binary() | st.dictionaries(st.sampled_from([*MINTED, "Imei", "x"]), VALUES),
     st.sampled_from([WEB, MINI_PROGRAM]),
 )
-def test_whatever_is_signed_is_answered_with_a_code(told, action):
+def test_every_signed_body_is_answered_with_a_code(content, action):
     world = World()
-    changed = told if isinstance(told, bytes) else world.parameters(action=action) | told
-    assert said(world.call(changed, action=action)) is not None
+    if not isinstance(content, bytes):
+        content = world.parameters(action=action) | content
+    assert code_of(world.call(content, action=action)) is not None
 
 
 @FUZZ
@@ -592,29 +599,29 @@ def test_whatever_is_signed_is_answered_with_a_code(told, action):
     st.sampled_from(["Authorization", "Content-Type", "X-TC-Timestamp", "X-TC-Token", "Host"]),
     st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0")),
 )
-def test_whatever_a_header_says_is_answered_with_a_code(name, text):
+def test_every_header_value_is_answered_with_a_code(name, text):
     world = World()
     answer = world.call(world.parameters(), {name: text.encode("latin-1")})
-    assert isinstance(said(answer), str)
+    assert isinstance(code_of(answer), str)
 
 
 @pytest.mark.parametrize(
     ("method", "target"),
     [("GET", "/"), ("PUT", "/"), ("POST", "/other"), ("POST", "/?x=1"), ("POST", "//")],
 )
-def test_calls_are_posted_to_the_root(world, method, target):
+def test_only_a_post_to_the_root_is_a_call(world, method, target):
     body = json.dumps(world.parameters()).encode()
-    assert said(world.send(body, world.signed(body), method, target)) == "InvalidRequest"
+    assert code_of(world.send(body, world.signed(body), method, target)) == "InvalidRequest"
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
-def test_a_body_in_pieces_is_one_body(world, size):
+def test_a_body_may_come_in_pieces(world, size):
     body = json.dumps(world.parameters()).encode()
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    assert said(world.over_asgi(world.signed(body).items(), *pieces)) == 1
+    assert code_of(world.over_asgi(world.signed(body).items(), *pieces)) == 1
 
 
-def test_of_a_body_without_end_no_more_is_kept_than_shows_that_it_is_too_long():
+def test_at_most_one_byte_more_than_the_limit_is_kept_of_a_body():
     pieces = [b"ab", b"cd", b"ef", b""]
 
     async def receive():
@@ -624,13 +631,13 @@ def test_of_a_body_without_end_no_more_is_kept_than_shows_that_it_is_too_long():
     assert pieces == []
 
 
-def test_a_client_that_goes_in_the_middle_takes_neither_answer_nor_step(world):
+def test_a_client_that_disconnects_gets_no_answer_and_takes_no_step(world):
     world.emulator.script({"code": 26})
     assert world.over_asgi([], b'{"Cap', gone=True) is None
-    assert play(world) == 26
+    assert verify(world) == 26
 
 
-def test_the_siblings_of_the_answer_say_nothing_about_the_ticket(world):
+def test_retcode_and_retmsg_do_not_depend_on_the_answer(world):
     async def main():
         transport = httpx.ASGITransport(world.emulator)
         async with httpx.AsyncClient(transport=transport) as client:
@@ -642,37 +649,37 @@ def test_the_siblings_of_the_answer_say_nothing_about_the_ticket(world):
     assert document["Response"]["Error"].keys() == {"Code", "Message"}
 
 
-# What it remembers.
+# Records.
 
 
-def test_calls_are_remembered_in_order_and_without_the_secret(world):
+def test_calls_are_recorded_in_order_without_the_secret(world):
     pairs = [world.emulator.mint() for _ in range(2)]
     for pair in pairs:
-        play(world, pair)
+        verify(world, pair)
     assert [call["Ticket"] for call in world.emulator.calls] == [p["ticket"] for p in pairs]
     secret = world.captcha.app_secret_key
     assert all(secret not in call.values() for call in world.emulator.calls)
     assert all(call.keys() == MINTED.keys() - {"AppSecretKey"} for call in world.emulator.calls)
 
 
-def test_under_load_the_last_calls_are_remembered(world, monkeypatch):
+def test_only_the_last_calls_are_kept(world, monkeypatch):
     monkeypatch.setattr("tcaptcha_middleware.testing.emulator._app._REMEMBERED", 3)
     pairs = [world.emulator.mint() for _ in range(5)]
     for pair in pairs:
-        play(world, pair)
+        verify(world, pair)
     assert [call["Ticket"] for call in world.emulator.calls] == [
         pair["ticket"] for pair in pairs[2:]
     ]
 
 
-def test_old_tickets_are_forgotten_and_the_others_are_not(world):
+def test_only_old_tickets_are_forgotten(world):
     old, *_ = [world.emulator.mint() for _ in range(50)]
     world.now += LIFETIME + 1
     late = world.emulator.mint()
-    assert (play(world, old), play(world, late)) == (8, 1)
+    assert (verify(world, old), verify(world, late)) == (8, 1)
     world.now += LIFETIME
     aged = world.emulator.mint(age=10 * LIFETIME)
-    assert (play(world, old), play(world, late), play(world, aged)) == (15, 9, 8)
+    assert (verify(world, old), verify(world, late), verify(world, aged)) == (15, 9, 8)
     world.now += 3 * LIFETIME
     world.emulator.mint()
     assert len(world.emulator._tickets._tickets) == 1

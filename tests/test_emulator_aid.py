@@ -109,12 +109,12 @@ def test_a_value_is_valid_from_its_timestamp_until_its_ttl():
         (f"1&{MADE}&300", "for captcha 1, not for 123456789"),
         (f"{APP_ID}&{MADE}&0", "must be 1 to 86400, got 0"),
         (f"{APP_ID}&{MADE}&86401", "must be 1 to 86400, got 86401"),
-        (f"{APP_ID}&{MADE}", "has no CaptchaAppId"),
-        (f"{APP_ID}&{MADE}&300&", "has no CaptchaAppId"),
-        (f"{APP_ID}& {MADE}&300", "has no CaptchaAppId"),
-        (f"{APP_ID}&-1&300", "has no CaptchaAppId"),
-        (f"{APP_ID}&{MADE}&\u0663\u0660\u0660", "has no CaptchaAppId"),
-        ("", "has no CaptchaAppId"),
+        (f"{APP_ID}&{MADE}", "must contain CaptchaAppId"),
+        (f"{APP_ID}&{MADE}&300&", "must contain CaptchaAppId"),
+        (f"{APP_ID}& {MADE}&300", "must contain CaptchaAppId"),
+        (f"{APP_ID}&-1&300", "must contain CaptchaAppId"),
+        (f"{APP_ID}&{MADE}&\u0663\u0660\u0660", "must contain CaptchaAppId"),
+        ("", "must contain CaptchaAppId"),
     ],
 )
 def test_a_wrong_plaintext_is_refused(plaintext, message):

@@ -1,4 +1,4 @@
-"""The stand-in for Tencent's script, in a real browser and under a strict policy."""
+"""The emulator's client script in a real browser, under a strict content security policy."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ APP_ID = "190000000"
 NAMES = ["TJCaptcha.js", "TCaptcha.js", "TJNCaptcha-global.js", "TCaptcha-global.js"]
 WITHOUT_ELEMENT = [name for name in NAMES if name != "TJNCaptcha-global.js"]
 
-# What the pages of these tests have to work with; no inline script, no inline style, no HTML
-# made of text.
+# The policy of all test pages: no inline script, no inline style, no HTML from text.
 POLICY = (
     "default-src 'none'; script-src {0}; connect-src {0}; base-uri 'none'; "
     "trusted-types loader; require-trusted-types-for 'script'"
@@ -30,8 +29,8 @@ POLICY = (
 SETUP = """
     window.answers = [];
     window.answered = new Promise((done, failed) => {
-      window.told = (result) => { answers.push(result); done(result); };
-      setTimeout(() => failed(new Error("nobody was called back")), 20000);
+      window.callback = (result) => { answers.push(result); done(result); };
+      setTimeout(() => failed(new Error("the callback was not called")), 20000);
     });
     window.answered.catch(() => {});
     window.violations = [];
@@ -51,11 +50,11 @@ BUTTON = '<button id="place">Order</button>'
 DIV = '<div id="place"></div>'
 
 
-# Servers and the browser's tab: once for the module.
+# Servers and the tab, once for the module.
 
 
 class Behind:
-    """What answers at an address that stays."""
+    """An app at a fixed address that tests replace."""
 
     app = None
 
@@ -86,7 +85,7 @@ def tab(browser):
 
 @pytest.fixture
 def page(tab):
-    """Give the one tab, as good as new: a new one for each test takes a second of each."""
+    """Return the module's tab, reset; a new tab for each test takes a second."""
     tab.set_viewport_size({"width": 1000, "height": 800})
     tab.emulate_media(color_scheme="light")
     yield tab
@@ -107,7 +106,7 @@ def site_address():
         yield behind, origin
 
 
-# Shorthand.
+# Fixtures.
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def code_of(emulator, emulator_address):
 
 @pytest.fixture
 def visit(page, emulator, emulator_address, site_address):
-    """Open a page with a body, load a script into it, and look for violations in the end."""
+    """Open a page, load a script into it, and finally assert that no policy was violated."""
 
     def visit(body="", name="TJCaptcha.js"):
         origin = emulator_address[1]
@@ -144,11 +143,11 @@ def visit(page, emulator, emulator_address, site_address):
 
 @pytest.fixture
 def make(page, visit):
-    """Make a captcha, and show it."""
+    """Create a captcha and show it."""
     show = "captcha.show()"
 
     def make(
-        options=None, body="", name="TJCaptcha.js", form="appId, told, options", then=show
+        options=None, body="", name="TJCaptcha.js", form="appId, callback, options", then=show
     ):
         visit(body, name)
         construct = f"""({{appId, options}}) => {{
@@ -180,61 +179,61 @@ def gone(page):
 
 @contextmanager
 def challenged(page):
-    """Wait until the emulator has said how it goes, and the page has done it."""
+    """Wait until the emulator has answered, and the page has acted on it."""
     with page.expect_response(re.compile("/__emulator__/challenge$")) as answered:
         yield
     answered.value.finished()
     page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
 
-# The three forms.
+# The three constructors.
 
 
 @pytest.mark.parametrize("name", WITHOUT_ELEMENT)
-def test_a_captcha_is_made_of_an_app_id_and_a_callback(page, make, code_of, name):
+def test_the_constructor_accepts_an_app_id_and_a_callback(page, make, code_of, name):
     make(name=name)
     assert code_of(solve(page)) == 1
     gone(page)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_captcha_is_made_of_an_element_and_an_app_id(page, make, code_of, name):
-    make(body=DIV, name=name, form="place, appId, told, options")
+def test_the_constructor_accepts_an_element_and_an_app_id(page, make, code_of, name):
+    make(body=DIV, name=name, form="place, appId, callback, options")
     assert code_of(solve(page)) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_captcha_is_made_of_an_elements_data(page, make, code_of, name):
-    data = f'data-appid="{APP_ID}" data-cbfn="told" data-biz-state="order 1"'
+def test_the_constructor_accepts_an_element_with_data_attributes(page, make, code_of, name):
+    data = f'data-appid="{APP_ID}" data-cbfn="callback" data-biz-state="order 1"'
     make(body=f'<button id="place" {data}>Order</button>', name=name, form="place", then="")
     page.get_by_role("button", name="Order").click()
     solved = solve(page)
     assert (code_of(solved), solved["bizState"]) == (1, "order 1")
 
 
-def test_the_element_named_after_the_captcha_is_bound_by_itself(page, visit, code_of):
-    data = f'data-appid="{APP_ID}" data-cbfn="told"'
+def test_the_element_with_the_documented_id_is_bound_automatically(page, visit, code_of):
+    data = f'data-appid="{APP_ID}" data-cbfn="callback"'
     visit(f'<button id="TencentCaptcha" {data}>Order</button>')
     page.get_by_role("button", name="Order").click()
     assert code_of(solve(page)) == 1
 
 
-def test_the_element_is_bound_by_a_script_in_the_head_too(page, visit, code_of):
-    data = f'data-appid="{APP_ID}" data-cbfn="told"'
+def test_a_script_in_the_head_also_binds_the_element(page, visit, code_of):
+    data = f'data-appid="{APP_ID}" data-cbfn="callback"'
     script = '<script src="EMULATOR/TJCaptcha.js"></script>'
     visit(f'{script}<button id="TencentCaptcha" {data}>Order</button>', name=None)
     page.get_by_role("button", name="Order").click()
     assert code_of(solve(page)) == 1
 
 
-def test_an_element_of_that_name_without_data_is_left_alone(page, visit):
+def test_an_element_with_that_id_without_data_is_not_bound(page, visit):
     assert visit('<button id="TencentCaptcha">Order</button>') == "function"
     page.get_by_role("button", name="Order").click()
     gone(page)
 
 
 def test_an_app_id_may_be_a_number(page, make, emulator):
-    make(form="Number(appId), told")
+    make(form="Number(appId), callback")
     solve(page)
     assert emulator.challenges[0]["appId"] == APP_ID
 
@@ -242,25 +241,25 @@ def test_an_app_id_may_be_a_number(page, make, emulator):
 @pytest.mark.parametrize(
     ("form", "name", "message"),
     [
-        ("appId, told, options", "TJNCaptcha-global.js", "needs an element"),
-        ("'x', told", "TJCaptcha.js", "CaptchaAppId is 'x'"),
+        ("appId, callback, options", "TJNCaptcha-global.js", "needs an element"),
+        ("'x', callback", "TJCaptcha.js", "CaptchaAppId is 'x'"),
         ("place", "TJCaptcha.js", "CaptchaAppId is ''"),
         ("appId", "TJCaptcha.js", "a callback is missing"),
         ("place, appId", "TJCaptcha.js", "a callback is missing"),
-        ("appId, told, { type: 'embed' }", "TJCaptcha.js", "on the page"),
+        ("appId, callback, { type: 'embed' }", "TJCaptcha.js", "on the page"),
         (
-            "document.createElement('div'), appId, told, { type: 'embed' }",
+            "document.createElement('div'), appId, callback, { type: 'embed' }",
             "TJCaptcha.js",
             "on the page",
         ),
     ],
 )
-def test_a_mistake_is_told_by_the_constructor(make, form, name, message):
+def test_the_constructor_throws_on_invalid_arguments(make, form, name, message):
     with pytest.raises(playwright.Error, match=message):
         make(body=DIV, name=name, form=form)
 
 
-# What the callback is told.
+# The result for the callback.
 
 SOLVED = {"ret", "ticket", "randstr", "bizState"}
 DURATIONS = {"verifyDuration", "actionDuration", "sid"}
@@ -273,9 +272,9 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_script_tells_of_success_in_its_own_shape(page, make, name):
+def test_each_script_reports_success_in_its_own_shape(page, make, name):
     app_id, durations = SHAPES[name]
-    make({"bizState": {"a": [1]}}, DIV, name, "place, appId, told, options")
+    make({"bizState": {"a": [1]}}, DIV, name, "place, appId, callback, options")
     solved = solve(page)
     assert solved.keys() == SOLVED | {app_id} | durations
     assert (solved["ret"], solved[app_id], solved["bizState"]) == (0, APP_ID, {"a": [1]})
@@ -291,10 +290,10 @@ def test_durations_are_whole_milliseconds(page, make):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", ["Escape", "button", "scripted"])
-def test_closing_is_told_without_a_ticket(page, make, emulator, name, way):
+def test_closing_is_reported_without_a_ticket(page, make, emulator, name, way):
     if way == "scripted":
         emulator.challenge({"close": True})
-    make({"bizState": 7}, DIV, name, "place, appId, told, options")
+    make({"bizState": 7}, DIV, name, "place, appId, callback, options")
     if way == "Escape":
         dialog(page).wait_for()
         page.keyboard.press("Escape")
@@ -308,18 +307,18 @@ def test_closing_is_told_without_a_ticket(page, make, emulator, name, way):
 
 
 def gap(page):
-    return int(page.locator(".hole").evaluate("it => it.style.getPropertyValue('--at')"))
+    return int(page.locator(".hole").evaluate("hole => hole.style.getPropertyValue('--at')"))
 
 
-def test_the_puzzle_says_what_it_is(page, make):
+def test_the_puzzle_has_a_name_and_a_description(page, make):
     make()
-    playwright.expect(dialog(page)).to_have_accessible_name("Captcha stand-in")
+    playwright.expect(dialog(page)).to_have_accessible_name("Captcha emulator")
     playwright.expect(dialog(page)).to_have_accessible_description(
         re.compile("not Tencent's captcha.*proves nothing")
     )
 
 
-def test_the_puzzle_is_solved_by_arrow_keys(page, make, code_of):
+def test_the_puzzle_can_be_solved_with_arrow_keys(page, make, code_of):
     make()
     playwright.expect(page.get_by_role("slider")).to_be_focused()
     page.keyboard.press("End")
@@ -328,7 +327,7 @@ def test_the_puzzle_is_solved_by_arrow_keys(page, make, code_of):
     assert code_of(answer(page)) == 1
 
 
-def test_the_puzzle_is_solved_by_tab_and_enter(page, make, code_of):
+def test_the_puzzle_can_be_solved_with_tab_and_enter(page, make, code_of):
     make()
     playwright.expect(page.get_by_role("slider")).to_be_focused()
     page.keyboard.press("Tab")
@@ -345,7 +344,7 @@ def drag(page, share):
     page.mouse.up()
 
 
-def test_the_puzzle_is_solved_by_dragging_and_not_by_missing(page, make, code_of):
+def test_dragging_solves_the_puzzle_only_at_the_gap(page, make, code_of):
     make()
     dialog(page).wait_for()
     drag(page, gap(page) - 20)
@@ -355,8 +354,8 @@ def test_the_puzzle_is_solved_by_dragging_and_not_by_missing(page, make, code_of
     assert code_of(answer(page)) == 1
 
 
-def test_the_focus_goes_back_to_where_it_was(page, make):
-    make(body=BUTTON, form="place, appId, told, options", then="")
+def test_the_focus_returns_after_the_challenge(page, make):
+    make(body=BUTTON, form="place, appId, callback, options", then="")
     page.get_by_role("button", name="Order").focus()
     page.keyboard.press("Enter")
     solve(page)
@@ -388,13 +387,13 @@ LIGHT, DARK = "rgb(255, 255, 255)", "rgb(29, 35, 45)"
         ("force", "dark", DARK),
     ],
 )
-def test_dark_mode_is_what_was_asked_for(page, make, asked, system, expected):
+def test_dark_mode_follows_the_option_and_the_system(page, make, asked, system, expected):
     page.emulate_media(color_scheme=system)
     make({} if asked is None else {"enableDarkMode": asked})
     playwright.expect(dialog(page)).to_have_css("background-color", expected)
 
 
-def test_a_page_cannot_restyle_it_by_accident(page, make):
+def test_styles_of_the_page_do_not_apply_to_the_puzzle(page, make):
     make(body=BUTTON)
     page.evaluate("""() => {
         const sheet = new CSSStyleSheet();
@@ -402,7 +401,7 @@ def test_a_page_cannot_restyle_it_by_accident(page, make):
         document.adoptedStyleSheets = [sheet];
     }""")
     playwright.expect(page.get_by_role("button", name="Order")).to_be_hidden()
-    inside = "it => getComputedStyle(it).opacity + getComputedStyle(it).display"
+    inside = "box => getComputedStyle(box).opacity + getComputedStyle(box).display"
     shown = page.locator("dialog").evaluate(inside)
     assert shown == "1block"
 
@@ -410,7 +409,7 @@ def test_a_page_cannot_restyle_it_by_accident(page, make):
 # Options.
 
 
-def test_the_emulator_records_what_the_page_said(page, make, emulator):
+def test_the_emulator_records_the_options_of_the_page(page, make, emulator):
     options = {
         "userLanguage": "zh-cn",
         "enableDarkMode": "force",
@@ -426,15 +425,15 @@ def test_the_emulator_records_what_the_page_said(page, make, emulator):
     ]
 
 
-def test_what_no_json_can_say_is_recorded_as_text(page, make, emulator):
-    make(form="appId, told, { bizState: 10n, needFeedBack: undefined, showFn() {} }")
+def test_options_that_are_not_json_are_recorded_as_text(page, make, emulator):
+    make(form="appId, callback, { bizState: 10n, needFeedBack: undefined, showFn() {} }")
     dialog(page).wait_for()
     assert emulator.challenges[0]["options"] == {"bizState": "10", "needFeedBack": None}
 
 
-def test_ready_and_show_fn_are_called_when_it_is_shown(page, make):
+def test_ready_and_show_fn_are_called_when_the_puzzle_is_shown(page, make):
     make(
-        form="""appId, told, {
+        form="""appId, callback, {
             ready: ({ sdkView }) => answers.push(sdkView.width, sdkView.height > 100),
             showFn: () => answers.push("shown"),
         }"""
@@ -444,16 +443,18 @@ def test_ready_and_show_fn_are_called_when_it_is_shown(page, make):
 
 
 @pytest.mark.parametrize(("options", "count"), [({}, 1), ({"loading": False}, 0)], ids=str)
-def test_loading_is_told_unless_it_is_not_wanted(page, make, emulator, options, count):
+def test_loading_is_shown_unless_the_option_is_false(page, make, emulator, options, count):
     emulator.challenge({"hang": True})
     with challenged(page):
         make(options)
     playwright.expect(page.get_by_role("status")).to_have_count(count)
 
 
-def test_an_embedded_captcha_stands_in_its_container(page, make, code_of):
+def test_an_embedded_captcha_is_inside_its_container(page, make, code_of):
     make(
-        {"type": "embed"}, f"<input autofocus>{DIV}<p>Below", form="place, appId, told, options"
+        {"type": "embed"},
+        f"<input autofocus>{DIV}<p>Below",
+        form="place, appId, callback, options",
     )
     dialog(page).wait_for()
     assert page.locator("#place").get_by_role("dialog").count() == 1
@@ -464,16 +465,16 @@ def test_an_embedded_captcha_stands_in_its_container(page, make, code_of):
     gone(page)
 
 
-def test_an_embedded_captcha_is_closed_by_escape_inside_it(page, make):
-    make({"type": "embed"}, DIV, form="place, appId, told, options")
+def test_escape_inside_an_embedded_captcha_closes_it(page, make):
+    make({"type": "embed"}, DIV, form="place, appId, callback, options")
     page.get_by_role("slider").focus()
     page.keyboard.press("Escape")
     assert answer(page)["ret"] == 2
 
 
-def test_a_click_on_what_is_embedded_starts_nothing(page, make, emulator):
-    make({"type": "embed"}, DIV, form="place, appId, told, options")
-    dialog(page).get_by_text("Captcha stand-in").click()
+def test_a_click_on_an_embedded_captcha_starts_no_challenge(page, make, emulator):
+    make({"type": "embed"}, DIV, form="place, appId, callback, options")
+    dialog(page).get_by_text("Captcha emulator").click()
     solve(page)
     page.locator("#place").dispatch_event("click")
     assert len(emulator.challenges) == 1
@@ -482,15 +483,15 @@ def test_a_click_on_what_is_embedded_starts_nothing(page, make, emulator):
 # Methods.
 
 
-def test_the_ticket_is_kept_for_get_ticket(page, make):
+def test_get_ticket_returns_the_last_ticket(page, make):
     make()
     assert page.evaluate("captcha.getTicket()") == {"CaptchaAppId": APP_ID, "ticket": ""}
     ticket = solve(page)["ticket"]
     assert page.evaluate("captcha.getTicket()") == {"CaptchaAppId": APP_ID, "ticket": ticket}
 
 
-def test_destroying_ends_it_without_a_word(page, make, emulator):
-    make(body=BUTTON, form="place, appId, told, options")
+def test_destroy_ends_the_challenge_without_a_callback(page, make, emulator):
+    make(body=BUTTON, form="place, appId, callback, options")
     dialog(page).wait_for()
     page.evaluate("captcha.destroy()")
     gone(page)
@@ -499,7 +500,7 @@ def test_destroying_ends_it_without_a_word(page, make, emulator):
     assert (page.evaluate("answers"), len(emulator.challenges)) == ([], 1)
 
 
-def test_destroying_ends_a_challenge_on_its_way(page, make, emulator):
+def test_destroy_ends_a_loading_challenge(page, make, emulator):
     emulator.challenge({"latency": 600})
     make()
     page.get_by_role("status").wait_for()
@@ -508,15 +509,15 @@ def test_destroying_ends_a_challenge_on_its_way(page, make, emulator):
     assert page.evaluate("answers") == []
 
 
-def test_showing_twice_is_one_challenge(page, make, emulator):
+def test_showing_twice_starts_one_challenge(page, make, emulator):
     make()
     page.evaluate("captcha.show()")
     solve(page)
     assert len(emulator.challenges) == 1
 
 
-def test_it_may_be_shown_again_from_its_own_callback(page, make, code_of):
-    make(form="appId, (result) => { told(result); captcha.show(); }")
+def test_it_can_be_shown_again_from_its_callback(page, make, code_of):
+    make(form="appId, (result) => { callback(result); captcha.show(); }")
     dialog(page).wait_for()
     page.keyboard.press("Escape")
     assert answer(page)["ret"] == 2
@@ -526,7 +527,7 @@ def test_it_may_be_shown_again_from_its_own_callback(page, make, code_of):
     assert (closed["ret"], code_of(solved)) == (2, 1)
 
 
-# On demand.
+# Scripted steps.
 
 
 @pytest.mark.parametrize(
@@ -534,7 +535,7 @@ def test_it_may_be_shown_again_from_its_own_callback(page, make, code_of):
     [({"code": 15}, 15), ({"code": 21}, 21), ({"age": 400}, 8), ({"app_id": 1}, 16)],
     ids=["forged", "risk", "expired", "another captcha's"],
 )
-def test_a_ticket_is_what_the_step_says(page, make, emulator, code_of, row):
+def test_a_step_sets_the_ticket(page, make, emulator, code_of, row):
     ticket, code = row
     emulator.challenge({"ticket": ticket})
     make()
@@ -543,12 +544,12 @@ def test_a_ticket_is_what_the_step_says(page, make, emulator, code_of, row):
 
 def test_a_trusted_visitor_sees_no_puzzle(page, make, emulator, code_of):
     emulator.challenge({"skip": True})
-    make(form="appId, told, { showFn: () => answers.push('shown') }")
+    make(form="appId, callback, { showFn: () => answers.push('shown') }")
     solved = answer(page)
     assert (solved["ret"], code_of(solved), page.evaluate("answers")) == (0, 1, [solved])
 
 
-def test_a_challenge_that_hangs_calls_nobody_back(page, make, emulator):
+def test_a_challenge_that_hangs_calls_no_callback(page, make, emulator):
     emulator.challenge({"hang": True})
     with challenged(page):
         make()
@@ -563,26 +564,31 @@ def test_an_error_comes_with_a_disaster_ticket_and_ret_0(page, make, emulator, c
     page.evaluate("""async () => {
         for (let code = 1001; code <= 1013; code++) {
           await new Promise((done) => {
-            new TencentCaptcha("190000000", (it) => { answers.push(it); done(); }).show();
+            const callback = (result) => { answers.push(result); done(); };
+            new TencentCaptcha("190000000", callback).show();
           });
         }
     }""")
     answers = page.evaluate("answers")
-    for found, code in zip(answers, codes, strict=True):
-        assert re.fullmatch(rf"trerror_{code}_{APP_ID}_[0-9]{{10}}", found["ticket"])
-        assert re.fullmatch(r"@[0-9a-z]+", found["randstr"])
-        assert (found["ret"], found["errorCode"]) == (0, code)
-        assert found["errorMessage"]
+    for result, code in zip(answers, codes, strict=True):
+        assert re.fullmatch(rf"trerror_{code}_{APP_ID}_[0-9]{{10}}", result["ticket"])
+        assert re.fullmatch(r"@[0-9a-z]+", result["randstr"])
+        assert (result["ret"], result["errorCode"]) == (0, code)
+        assert result["errorMessage"]
     assert code_of(answers[0]) == 21
     assert answers[0]["errorMessage"].startswith("jsload_error")
 
 
-def test_steps_are_taken_in_order_and_then_it_is_itself_again(page, make, emulator, code_of):
+def test_steps_are_taken_in_order_and_later_challenges_are_solvable(
+    page, make, emulator, code_of
+):
     emulator.challenge({"close": True}, {"error": 1002})
-    make(form="appId, (result) => { told(result); if (answers.length < 3) captcha.show(); }")
+    make(
+        form="appId, (result) => { callback(result); if (answers.length < 3) captcha.show(); }"
+    )
     dialog(page).get_by_role("button", name="Solve").click()
     gone(page)
-    assert [found.get("errorCode", found["ret"]) for found in page.evaluate("answers")] == [
+    assert [result.get("errorCode", result["ret"]) for result in page.evaluate("answers")] == [
         2,
         1002,
         0,
@@ -590,16 +596,16 @@ def test_steps_are_taken_in_order_and_then_it_is_itself_again(page, make, emulat
 
 
 @pytest.mark.parametrize("place", ["constructor", "show"])
-def test_the_script_throws_once_where_it_is_told_to(page, make, emulator, code_of, place):
+def test_the_script_throws_once_in_the_scripted_place(page, make, emulator, code_of, place):
     emulator.load({"throw": place})
     with pytest.raises(playwright.Error, match=f"throws in {place}, as scripted"):
         make()
-    page.evaluate("new TencentCaptcha('190000000', told).show()")
+    page.evaluate("new TencentCaptcha('190000000', callback).show()")
     assert code_of(solve(page)) == 1
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])
-def test_a_script_that_is_an_http_error_fails_to_load(visit, emulator, status):
+def test_a_script_with_an_http_error_fails_to_load(visit, emulator, status):
     emulator.load({"status": status})
     assert visit() == "error"
     assert visit() == "function"
@@ -613,22 +619,22 @@ def test_a_broken_script_loads_and_defines_nothing(page, visit, emulator):
     assert visit() == "function"
 
 
-def test_a_slow_script_comes_late(page, visit, emulator):
+def test_a_step_delays_the_script(page, visit, emulator):
     emulator.load({"latency": 0.3})
     visit()
     took = "performance.getEntriesByType('resource')[0].duration"
     assert page.evaluate(took) >= 290
 
 
-def test_an_emulator_out_of_reach_is_a_failed_configuration(page, make):
+def test_an_unreachable_emulator_is_a_failed_configuration(page, make):
     page.route("**/__emulator__/challenge", lambda route: route.abort())
     make()
-    found = answer(page)
-    assert (found["ret"], found["errorCode"]) == (0, 1006)
-    assert found["errorMessage"].startswith("get_captcha_config_request_error")
+    result = answer(page)
+    assert (result["ret"], result["errorCode"]) == (0, 1006)
+    assert result["errorMessage"].startswith("get_captcha_config_request_error")
 
 
-def test_an_emulator_that_answers_with_an_error_is_one_too(page, make):
+def test_an_http_error_of_the_emulator_is_a_failed_configuration(page, make):
     headers = {"access-control-allow-origin": "*"}
     page.route(
         "**/__emulator__/challenge", lambda route: route.fulfill(status=502, headers=headers)
@@ -639,11 +645,11 @@ def test_an_emulator_that_answers_with_an_error_is_one_too(page, make):
 
 def test_another_captchas_app_id_is_refused(page, make, emulator):
     emulator.challenge({"close": True})
-    make(form="'190000001', told")
-    found = answer(page)
-    assert (found["ret"], found["errorCode"]) == (0, 1006)
-    assert found["ticket"].startswith("trerror_1006_190000001_")
-    assert "captcha is 190000000, not 190000001" in found["errorMessage"]
+    make(form="'190000001', callback")
+    result = answer(page)
+    assert (result["ret"], result["errorCode"]) == (0, 1006)
+    assert result["ticket"].startswith("trerror_1006_190000001_")
+    assert "captcha is 190000000, not 190000001" in result["errorMessage"]
 
 
 # The guide.
@@ -662,19 +668,19 @@ def test_the_guides_test_passes(browser):
 # aidEncrypted.
 
 
-def sealed(key, text, aad):
+def encrypt(key, text, aad):
     aead = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead")
     iv = bytes(12)
     return b64encode(iv + aead.AESGCM(key).encrypt(iv, text.encode(), aad)).decode()
 
 
-def test_a_captcha_that_insists_takes_a_good_aid_once(page, make, emulator, emulator_address):
+def test_a_captcha_with_one_time_accepts_an_aid_once(page, make, emulator, emulator_address):
     secret = emulator.settings["app_secret_key"]
     emulator_address[0].app = TencentEmulator(
         check_app_id=True, one_time=True, clock=lambda: 60
     )
     aid = {
-        "aidEncrypted": sealed((secret * 2)[:32].encode(), f"{APP_ID}&0&300", b"alice"),
+        "aidEncrypted": encrypt((secret * 2)[:32].encode(), f"{APP_ID}&0&300", b"alice"),
         "aidEncryptedType": "gcm",
         "aidEncryptedAad": b64encode(b"alice").decode(),
     }

@@ -1,4 +1,4 @@
-"""The half of the emulator that pages see, without a browser: what it answers, and to whom."""
+"""The emulator's browser side over HTTP, without a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APP_ID = "190000000"
 ORIGIN = {"Origin": "http://shop.test:8000"}
 SCRIPTS = ["/TJCaptcha.js", "/TCaptcha.js", "/TJNCaptcha-global.js", "/TCaptcha-global.js"]
 CHALLENGE, CHALLENGES, LOADS = (
-    f"/__emulator__/{order}" for order in ("challenge", "challenges", "loads")
+    f"/__emulator__/{name}" for name in ("challenge", "challenges", "loads")
 )
 
 
@@ -58,28 +58,28 @@ def code_of(emulator, behind):
         )
 
 
-def said(app_id=APP_ID, **options):
+def request(app_id=APP_ID, **options):
     return {"script": "TJCaptcha.js", "appId": app_id, "options": options}
 
 
 # Challenges.
 
 
-def test_a_challenge_is_to_be_solved_and_its_ticket_is_good(client, code_of):
-    answer = client.post(CHALLENGE, json=said()).json()
+def test_a_challenge_is_solvable_and_its_ticket_valid(client, code_of):
+    answer = client.post(CHALLENGE, json=request()).json()
     assert answer.keys() == {"outcome", "ticket", "randstr", "sid"}
     assert answer["outcome"] == "solve"
     assert [code_of(answer) for _ in range(2)] == [1, 9]
 
 
-def test_each_captcha_has_challenges_whose_tickets_are_its_own(behind):
+def test_a_challenges_ticket_belongs_to_its_captcha(behind):
     shop = {"app_id": 190000001, "app_secret_key": "shopsOwnAppSecretKey"}
     emulator = behind.emulator = TencentEmulator(captchas={190000001: shop["app_secret_key"]})
-    answer = httpx.post(f"{behind.origin}{CHALLENGE}", json=said("190000001")).json()
+    answer = httpx.post(f"{behind.origin}{CHALLENGE}", json=request("190000001")).json()
     ticket = Submission(answer["ticket"], answer["randstr"], "203.0.113.7")
     codes = []
-    for own in (emulator.settings, emulator.settings | shop):
-        with TencentVerifier(**own, endpoint=behind.origin) as verifier:
+    for settings in (emulator.settings, emulator.settings | shop):
+        with TencentVerifier(**settings, endpoint=behind.origin) as verifier:
             codes.append(verifier.verify(ticket).code)
     assert codes == [16, 1]
 
@@ -98,16 +98,16 @@ def test_each_captcha_has_challenges_whose_tickets_are_its_own(behind):
     ],
     ids=str,
 )
-def test_a_challenge_goes_as_told_in_python_and_over_http(client, emulator, step, outcome):
+def test_steps_for_challenges_come_from_python_and_over_http(client, emulator, step, outcome):
     emulator.challenge(step)
     assert client.post(CHALLENGES, json=[step]).json() is None
-    answers = [client.post(CHALLENGE, json=said()).json() for _ in range(3)]
+    answers = [client.post(CHALLENGE, json=request()).json() for _ in range(3)]
     assert [answer["outcome"] for answer in answers] == [outcome, outcome, "solve"]
 
 
-def test_one_step_needs_no_list(client):
+def test_a_single_step_needs_no_list(client):
     client.post(CHALLENGES, json={"error": 1006})
-    answer = client.post(CHALLENGE, json=said()).json()
+    answer = client.post(CHALLENGE, json=request()).json()
     assert answer == {
         "outcome": "error",
         "errorCode": 1006,
@@ -124,57 +124,57 @@ def test_a_solved_challenge_gives_the_ticket_of_its_step(
     client, emulator, code_of, ticket, code
 ):
     emulator.challenge({"ticket": ticket})
-    assert code_of(client.post(CHALLENGE, json=said()).json()) == code
+    assert code_of(client.post(CHALLENGE, json=request()).json()) == code
 
 
-def test_a_step_is_what_it_was_when_it_was_said(client, emulator, code_of):
+def test_a_step_is_copied(client, emulator, code_of):
     step = {"ticket": {"code": 15}}
     emulator.challenge(step)
     step["ticket"]["code"] = 1
-    assert code_of(client.post(CHALLENGE, json=said()).json()) == 15
+    assert code_of(client.post(CHALLENGE, json=request()).json()) == 15
 
 
-def test_a_challenge_waits_as_long_as_its_step_says(client, emulator):
+def test_a_challenge_waits_for_the_latency_of_its_step(client, emulator):
     emulator.challenge({"latency": 600})
     with pytest.raises(httpx.ReadTimeout):
-        client.post(CHALLENGE, json=said(), timeout=0.2)
-    assert client.post(CHALLENGE, json=said()).json()["outcome"] == "solve"
+        client.post(CHALLENGE, json=request(), timeout=0.2)
+    assert client.post(CHALLENGE, json=request()).json()["outcome"] == "solve"
 
 
-def test_another_captcha_is_refused_and_uses_up_no_step(client, emulator):
+def test_another_captcha_is_refused_and_takes_no_step(client, emulator):
     emulator.challenge({"close": True})
-    refused = client.post(CHALLENGE, json=said("1")).json()
+    refused = client.post(CHALLENGE, json=request("1")).json()
     assert (refused["outcome"], refused["errorCode"]) == ("error", 1006)
     assert "captcha is 190000000, not 1" in refused["errorMessage"]
-    assert client.post(CHALLENGE, json=said()).json()["outcome"] == "close"
+    assert client.post(CHALLENGE, json=request()).json()["outcome"] == "close"
 
 
-def test_what_pages_say_is_recorded_in_order(client, emulator):
-    told = [said(userLanguage="en", bizState={"a": 1}), said("1")]
-    for one in told:
-        client.post(CHALLENGE, json=one)
-    assert emulator.challenges == told
+def test_requests_of_pages_are_recorded_in_order(client, emulator):
+    requests = [request(userLanguage="en", bizState={"a": 1}), request("1")]
+    for each in requests:
+        client.post(CHALLENGE, json=each)
+    assert emulator.challenges == requests
 
 
 def test_the_record_is_bounded(client, emulator):
-    emulator.challenges.extend([said("1")] * 10_000)
-    client.post(CHALLENGE, json=said())
+    emulator.challenges.extend([request("1")] * 10_000)
+    client.post(CHALLENGE, json=request())
     assert len(emulator.challenges) == 10_000
-    assert emulator.challenges[-1] == said()
+    assert emulator.challenges[-1] == request()
 
 
-SAID_WRONG = {
-    "nothing": ({}, "missing key script, appId, options"),
-    "half": ({"script": "", "appId": "1"}, "missing key options"),
-    "a number": (said(1), "appId must be text, got 1"),
-    "no object": (said() | {"options": []}, "options must be a JSON object"),
-    "more": (said() | {"extra": 1}, "unknown key extra"),
+INVALID_REQUESTS = {
+    "empty": ({}, "missing key script, appId, options"),
+    "incomplete": ({"script": "", "appId": "1"}, "missing key options"),
+    "a number": (request(1), "appId must be text, got 1"),
+    "not an object": (request() | {"options": []}, "options must be a JSON object"),
+    "too many keys": (request() | {"extra": 1}, "unknown key extra"),
 }
 
 
-@pytest.mark.parametrize(("told", "message"), SAID_WRONG.values(), ids=SAID_WRONG)
-def test_what_no_page_says_is_refused_and_not_recorded(client, emulator, told, message):
-    answer = client.post(CHALLENGE, json=told)
+@pytest.mark.parametrize(("body", "message"), INVALID_REQUESTS.values(), ids=INVALID_REQUESTS)
+def test_an_invalid_request_is_refused_and_not_recorded(client, emulator, body, message):
+    answer = client.post(CHALLENGE, json=body)
     assert (answer.status_code, emulator.challenges) == (400, [])
     assert message in answer.json()["error"]
 
@@ -194,7 +194,7 @@ def test_the_script_is_public_under_each_of_tencents_names(client, path):
     assert "TencentCaptcha" in answer.text
 
 
-def test_a_load_goes_as_told_in_python_and_over_http(client, emulator):
+def test_steps_for_loads_come_from_python_and_over_http(client, emulator):
     whole = client.get(SCRIPTS[0]).text
     steps = [{"status": 503}, {"broken": True}, {"throw": "show"}, {"latency": 0}]
     emulator.load(steps[0])
@@ -206,20 +206,20 @@ def test_a_load_goes_as_told_in_python_and_over_http(client, emulator):
     assert good.text == after.text == whole
 
 
-def test_a_load_waits_as_long_as_its_step_says(client, emulator):
+def test_a_load_waits_for_the_latency_of_its_step(client, emulator):
     emulator.load({"latency": 600})
     with pytest.raises(httpx.ReadTimeout):
         client.get(SCRIPTS[0], timeout=0.2)
     assert client.get(SCRIPTS[0]).status_code == 200
 
 
-def test_asking_for_the_head_is_no_load(client, emulator):
+def test_a_head_request_is_not_a_load(client, emulator):
     emulator.load({"status": 503})
     assert client.head(SCRIPTS[0]).status_code == 200
     assert client.get(SCRIPTS[0]).status_code == 503
 
 
-def test_the_script_is_only_read(client):
+def test_the_script_allows_only_get_and_head(client):
     answer = client.post(SCRIPTS[0])
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
@@ -228,33 +228,33 @@ def test_the_script_is_only_read(client):
 
 
 @pytest.mark.parametrize(
-    "order", ["tickets", "script", "challenges", "loads", "challenge", "none"]
+    "name", ["tickets", "script", "challenges", "loads", "challenge", "none"]
 )
-def test_a_page_of_any_origin_may_give_orders(client, order):
-    path = f"/__emulator__/{order}"
-    ask = {"Access-Control-Request-Method": "POST"}
-    answers = [client.options(path, headers=ask), client.post(path, json={})]
+def test_pages_of_any_origin_may_use_the_control_api(client, name):
+    path = f"/__emulator__/{name}"
+    headers = {"Access-Control-Request-Method": "POST"}
+    answers = [client.options(path, headers=headers), client.post(path, json={})]
     assert {answer.headers["access-control-allow-origin"] for answer in answers} == {"*"}
     assert answers[0].headers["access-control-allow-headers"] == "content-type"
     assert answers[0].headers["access-control-allow-methods"] == "POST"
-    assert answers[0].status_code == (404 if order == "none" else 204)
+    assert answers[0].status_code == (404 if name == "none" else 204)
 
 
-def test_no_answer_to_a_page_lets_it_send_cookies_or_shows_a_secret(client, emulator):
-    answers = [client.post(CHALLENGE, json=said()), client.get(SCRIPTS[0])]
+def test_no_answer_to_a_page_allows_cookies_or_has_a_secret(client, emulator):
+    answers = [client.post(CHALLENGE, json=request()), client.get(SCRIPTS[0])]
     secrets = [emulator.settings["app_secret_key"], emulator.settings["secret_key"]]
     for answer in answers:
         assert "access-control-allow-credentials" not in answer.headers
         assert not any(secret in answer.text for secret in secrets)
 
 
-def test_the_api_itself_is_not_for_pages(client):
+def test_pages_cannot_read_answers_of_the_api(client):
     assert "access-control-allow-origin" not in client.post("/").headers
 
 
-# Words.
+# Schema.
 
-WRONG = {
+INVALID = {
     "challenge": {
         "latency": [-1, "1", math.inf],
         "ticket": [1, None, []],
@@ -273,21 +273,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("order", "word", "value"),
+    ("method", "key", "value"),
     [
-        pytest.param(order, word, value, id=f"{order}-{word}={value!r}")
-        for order, words in WRONG.items()
-        for word, values in words.items()
+        pytest.param(method, key, value, id=f"{method}-{key}={value!r}")
+        for method, keys in INVALID.items()
+        for key, values in keys.items()
         for value in values
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_when_it_is_said(order, word, value):
-    with pytest.raises(ValueError, match=f"^{word} must be .*, got "):
-        getattr(TencentEmulator(), order)({}, {word: value})
+def test_an_invalid_value_is_refused_at_once(method, key, value):
+    with pytest.raises(ValueError, match=f"^{key} must be .*, got "):
+        getattr(TencentEmulator(), method)({}, {key: value})
 
 
 @pytest.mark.parametrize(
-    ("order", "step", "message"),
+    ("method", "step", "message"),
     [
         ("challenge", {"close": True, "hang": True}, "one way, got close and hang"),
         ("challenge", {"ticket": {}, "error": 1001}, "one way, got ticket and error"),
@@ -297,13 +297,13 @@ def test_a_value_that_does_not_fit_is_refused_when_it_is_said(order, word, value
         ("load", {"broken": True, "status": 500}, "one way, got status and broken"),
     ],
 )
-def test_a_step_that_makes_no_sense_is_refused_when_it_is_said(order, step, message):
+def test_a_contradictory_step_is_refused_at_once(method, step, message):
     with pytest.raises(ValueError, match=message):
-        getattr(TencentEmulator(), order)(step)
+        getattr(TencentEmulator(), method)(step)
 
 
 @pytest.mark.parametrize(
-    ("order", "step", "message"),
+    ("method", "step", "message"),
     [
         ("challenge", {"status": 500}, "unknown key status: use close, error"),
         ("challenge", {"ticket": {"evil": 1}}, "unknown key evil: use age"),
@@ -312,18 +312,18 @@ def test_a_step_that_makes_no_sense_is_refused_when_it_is_said(order, step, mess
         ("load", None, "a load's step must be a dict"),
     ],
 )
-def test_a_word_of_something_else_is_refused_with_the_known_ones(order, step, message):
+def test_an_unknown_key_is_refused_with_the_known_ones(method, step, message):
     with pytest.raises(TypeError, match=message):
-        getattr(TencentEmulator(), order)(step)
+        getattr(TencentEmulator(), method)(step)
 
 
-def test_of_steps_with_a_mistake_none_is_taken(client, emulator):
+def test_no_step_is_added_if_one_is_invalid(client, emulator):
     with pytest.raises(ValueError, match="error"):
         emulator.challenge({"close": True}, {"error": 1})
-    assert client.post(CHALLENGE, json=said()).json()["outcome"] == "solve"
+    assert client.post(CHALLENGE, json=request()).json()["outcome"] == "solve"
 
 
-@pytest.mark.parametrize("word", sorted(CHALLENGE_SCHEMA.keys() | LOAD_SCHEMA.keys()))
-def test_the_guide_names_every_word(word):
+@pytest.mark.parametrize("key", sorted(CHALLENGE_SCHEMA.keys() | LOAD_SCHEMA.keys()))
+def test_the_guide_lists_every_key(key):
     guide = Path(__file__).parent.parent / "docs/browser-tests.md"
-    assert f"| `{word}`" in guide.read_text()
+    assert f"| `{key}`" in guide.read_text()

@@ -1,6 +1,6 @@
-"""Tencent's official clients are content with the emulator, and it with nothing but their call.
+"""Tencent's official clients work with the emulator, and it accepts only what they send.
 
-They are the judges of its strictness: they sign, send and read without a line of this package.
+They verify the emulator independently: they sign, send and read without this package.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.emulator._calls import OPTIONAL, REQUIRED
 from tcaptcha_middleware.testing.emulator._http import serving
 
-# The clients take the day from datetime.utcfromtimestamp, deprecated since Python 3.12. What
-# they do to the filters on import, pytest undoes after collection.
+# The clients use datetime.utcfromtimestamp, deprecated since Python 3.12. They also change the
+# warning filters on import; pytest restores those after collection.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
 
 SIGNATURE = "AuthFailure.SignatureFailure"
 
 
 class Tap:
-    """Note what came over the wire, and pass it on."""
+    """Record the raw requests and forward them."""
 
     def __init__(self):
         self.emulator = None
@@ -51,10 +51,10 @@ class Tap:
             body += message["body"]
         self.calls.append((scope["headers"], body))
 
-        async def again():
+        async def receive_recorded():
             return {"type": "http.request", "body": body}
 
-        await self.emulator(scope, again, send)
+        await self.emulator(scope, receive_recorded, send)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def made(client, emulator, host, **own):
 
 def blocking(emulator, host, requests, **own):
     client = made(CaptchaClient, emulator, host, **own)
-    # Its session is nobody's to close, and an open socket would be warned of.
+    # The client never closes its session, and an open socket would be a ResourceWarning.
     with closing(client.request.conn._session):
         return [outcome_of(client, request) for request in requests]
 
@@ -143,7 +143,7 @@ async def awaited_outcome_of(client, request):
 
 @pytest.fixture(params=[blocking, awaited], ids=["the client", "the async client"])
 def ask(request, tap, served):
-    """Ask the emulator over a socket; each answer, or the client's error."""
+    """Call the emulator over a socket; return the answers, or the client's errors."""
     return lambda *requests, **own: request.param(tap.emulator, served[1], requests, **own)
 
 
@@ -151,12 +151,12 @@ def codes(outcomes):
     return [getattr(outcome, "code", None) or outcome.CaptchaCode for outcome in outcomes]
 
 
-def test_it_passes_a_ticket_once(ask, tap):
+def test_a_ticket_passes_once(ask, tap):
     pair = tap.emulator.mint()
     assert codes(ask(*[request_of(tap.emulator, pair) for _ in range(2)])) == [1, 9]
 
 
-def test_it_reads_every_field_of_the_answer(ask, tap):
+def test_the_client_reads_every_field_of_the_answer(ask, tap):
     pair = tap.emulator.mint(evil_level=100, score=90, age=100)
     (answer,) = ask(request_of(tap.emulator, pair, NeedGetCaptchaTime=1))
     assert (answer.CaptchaCode, answer.CaptchaMsg) == (1, "OK")
@@ -167,7 +167,7 @@ def test_it_reads_every_field_of_the_answer(ask, tap):
     assert len(answer.RequestId) == 36
 
 
-PLAYED = {
+CODES = {
     7: lambda emulator: request_of(emulator, Randstr="@other"),
     8: lambda emulator: request_of(emulator, emulator.mint(age=301)),
     15: lambda emulator: request_of(emulator, {"ticket": "tr03x", "randstr": "@x"}),
@@ -177,13 +177,13 @@ PLAYED = {
 }
 
 
-@pytest.mark.parametrize(("code", "request_for"), PLAYED.items(), ids=map(str, PLAYED))
-def test_it_is_told_the_code(ask, tap, code, request_for):
+@pytest.mark.parametrize(("code", "request_for"), CODES.items(), ids=map(str, CODES))
+def test_the_client_gets_the_code(ask, tap, code, request_for):
     (answer,) = ask(request_for(tap.emulator))
     assert answer.CaptchaCode == code
 
 
-MINI_PLAYED = {
+MINI_CODES = {
     1: lambda emulator: mini_request_of(emulator, BusinessId=1, SceneId=2),
     7: lambda emulator: mini_request_of(emulator, emulator.mint(kind="mini", app_id=1)),
     8: lambda emulator: mini_request_of(emulator, emulator.mint(kind="mini", age=301)),
@@ -195,10 +195,8 @@ MINI_PLAYED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("code", "request_for"), MINI_PLAYED.items(), ids=map(str, MINI_PLAYED)
-)
-def test_it_is_told_the_code_of_a_mini_programs_ticket(ask, tap, code, request_for):
+@pytest.mark.parametrize(("code", "request_for"), MINI_CODES.items(), ids=map(str, MINI_CODES))
+def test_the_client_gets_the_code_of_a_mini_programs_ticket(ask, tap, code, request_for):
     (answer,) = ask(request_for(tap.emulator))
     assert isinstance(answer, DescribeCaptchaMiniResultResponse)
     assert answer.CaptchaCode == code
@@ -209,7 +207,7 @@ def test_it_is_told_the_code_of_a_mini_programs_ticket(ask, tap, code, request_f
 FIELDS = {"_CaptchaCode", "_CaptchaMsg", "_RequestId"}
 
 
-def test_it_knows_no_more_of_the_answer_to_a_mini_program():
+def test_the_answer_to_a_mini_program_has_no_more_fields():
     assert vars(DescribeCaptchaMiniResultResponse()).keys() == FIELDS
 
 
@@ -221,7 +219,7 @@ def test_it_knows_no_more_of_the_answer_to_a_mini_program():
     ],
     ids=["pages", "mini-programs"],
 )
-def test_its_parameters_are_those_that_the_emulator_knows(request_type, action):
+def test_the_clients_parameters_are_those_of_the_emulator(request_type, action):
     known = {name for name in REQUIRED | OPTIONAL if name not in action.without}
     own = {name for name in vars(request_type()) if name[1:2].isupper()}
     assert own == {f"_{name}" for name in known}
@@ -239,20 +237,20 @@ MINI_REFUSED = {name: row for name, row in REFUSED.items() if name != "no randst
 
 
 @pytest.mark.parametrize(("more", "own", "code"), REFUSED.values(), ids=REFUSED)
-def test_it_is_told_what_is_wrong_as_its_own_error(ask, tap, more, own, code):
+def test_a_refused_call_raises_the_clients_error(ask, tap, more, own, code):
     (error,) = ask(request_of(tap.emulator, **more), **own)
     assert isinstance(error, TencentCloudSDKException)
     assert (error.code, len(error.requestId)) == (code, 36)
 
 
 @pytest.mark.parametrize(("more", "own", "code"), MINI_REFUSED.values(), ids=MINI_REFUSED)
-def test_it_is_told_what_is_wrong_with_a_mini_programs_call(ask, tap, more, own, code):
+def test_a_refused_mini_program_call_raises_the_clients_error(ask, tap, more, own, code):
     (error,) = ask(mini_request_of(tap.emulator, **more), **own)
     assert isinstance(error, TencentCloudSDKException)
     assert (error.code, len(error.requestId)) == (code, 36)
 
 
-def test_it_is_told_of_an_outage_and_of_the_rate(ask, tap):
+def test_the_client_gets_an_outage_and_the_rate_limit(ask, tap):
     now = time.time()
     tap.emulator = TencentEmulator(rate=2, clock=lambda: now)
     tap.emulator.script({"error": "InternalError"})
@@ -265,20 +263,20 @@ def test_a_temporary_key_works_with_its_token(ask, tap):
     assert codes(ask(request_of(tap.emulator))) == [1]
 
 
-def test_it_is_refused_when_its_clock_is_off(ask, tap):
+def test_a_client_with_a_wrong_clock_is_refused(ask, tap):
     tap.emulator = TencentEmulator(clock=lambda: time.time() + 400)
     assert codes(ask(request_of(tap.emulator))) == ["AuthFailure.SignatureExpire"]
 
 
 def altered(text, *masks):
-    """Give `text` once for each of its bytes and each mask, that byte altered."""
+    """Yield `text` with one byte altered, for each byte and each mask."""
     for place in range(len(text)):
         for mask in masks:
             yield text[:place] + bytes([text[place] ^ mask]) + text[place + 1 :]
 
 
 def replayed(emulator, calls):
-    """Send captured calls again, in-process; what is said of each."""
+    """Send captured calls again in-process; return the code of each answer."""
 
     async def main():
         transport = httpx.ASGITransport(emulator)
@@ -298,7 +296,7 @@ def replayed(emulator, calls):
 
 @pytest.fixture
 def captured(ask, tap):
-    """A genuine call of the client's, as it came over the wire, that was not played yet."""
+    """A genuine call of the client, as received, whose ticket is not spent."""
     request = request_of(tap.emulator)
     tap.emulator.script({"status": 503})
     ask(request)
@@ -306,11 +304,11 @@ def captured(ask, tap):
     return dict(headers), body
 
 
-def test_its_call_is_good_as_it_is(captured, tap):
+def test_the_captured_call_is_valid(captured, tap):
     assert replayed(tap.emulator, [captured, captured]) == [1, 9]
 
 
-def test_one_altered_byte_of_its_body_breaks_the_signature(captured, tap):
+def test_an_altered_byte_in_the_body_breaks_the_signature(captured, tap):
     headers, body = captured
     others = [*altered(body, 1, 128), body + b" ", b" " + body, body[1:], body[:-1]]
     assert set(replayed(tap.emulator, [(headers, other) for other in others])) == {SIGNATURE}
@@ -319,7 +317,7 @@ def test_one_altered_byte_of_its_body_breaks_the_signature(captured, tap):
 
 
 @pytest.mark.parametrize("name", [b"content-type", b"host"])
-def test_one_altered_byte_of_what_it_signs_breaks_the_signature(captured, tap, name):
+def test_an_altered_byte_in_a_signed_header_breaks_the_signature(captured, tap, name):
     headers, body = captured
     assert b"SignedHeaders=content-type;host," in headers[b"authorization"]
     others = [(headers | {name: other}, body) for other in altered(headers[name], 1, 128)]
@@ -328,10 +326,10 @@ def test_one_altered_byte_of_what_it_signs_breaks_the_signature(captured, tap, n
 
 
 @pytest.mark.parametrize("name", [b"authorization", b"x-tc-timestamp"])
-def test_one_altered_byte_of_its_proof_is_no_proof(captured, tap, name):
+def test_an_altered_byte_in_the_signature_or_timestamp_is_refused(captured, tap, name):
     headers, body = captured
     others = [(headers | {name: other}, body) for other in altered(headers[name], 1)]
-    found = set(replayed(tap.emulator, others))
-    assert {code.partition(".")[0] for code in found} == {"AuthFailure"}
-    assert SIGNATURE in found
+    codes = set(replayed(tap.emulator, others))
+    assert {code.partition(".")[0] for code in codes} == {"AuthFailure"}
+    assert SIGNATURE in codes
     assert replayed(tap.emulator, [captured]) == [1]

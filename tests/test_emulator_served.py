@@ -1,4 +1,4 @@
-"""What the emulator lets itself be told, in Python and over HTTP, and how it is served."""
+"""The emulator's control API in Python and over HTTP, scripted failures, and its server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tcaptcha_middleware.testing.emulator._http import _listening, serving
 IP = "203.0.113.7"
 TICKETS, SCRIPT = "/__emulator__/tickets", "/__emulator__/script"
 CHALLENGES, LOADS = "/__emulator__/challenges", "/__emulator__/loads"
-ORDERS = [TICKETS, SCRIPT, CHALLENGES, LOADS, "/__emulator__/challenge"]
+ENDPOINTS = [TICKETS, SCRIPT, CHALLENGES, LOADS, "/__emulator__/challenge"]
 
 
 @pytest.fixture(scope="module")
 def address():
-    """Listen once for the whole module; each test puts an emulator of its own behind it."""
+    """Listen once for the module; each test serves its own emulator there."""
 
     async def app(scope, receive, send):
-        await behind[0](scope, receive, send)
+        await current[0](scope, receive, send)
 
-    behind = [None]
+    current = [None]
     with serving(app, lifespan="off") as origin:
-        yield behind, origin
+        yield current, origin
 
 
 @pytest.fixture
@@ -59,42 +59,42 @@ def check(emulator, address):
 # Over HTTP.
 
 
-def test_a_ticket_from_over_http_is_like_any_other(client, check):
+def test_a_ticket_made_over_http_passes_once(client, check):
     pair = client.post(TICKETS).json()
     assert pair.keys() == {"ticket", "randstr"}
     assert [check(pair).code for _ in range(2)] == [1, 9]
 
 
-def test_over_http_a_ticket_is_what_it_is_told_to_be(client, check):
-    told = {"evil_level": 100, "score": 90, "age": 12.5}
-    verdict = check(client.post(TICKETS, json=told).json())
+def test_a_ticket_made_over_http_has_the_given_properties(client, check):
+    properties = {"evil_level": 100, "score": 90, "age": 12.5}
+    verdict = check(client.post(TICKETS, json=properties).json())
     assert (verdict.code, verdict.evil_level, verdict.score) == (1, 100, 90)
     assert 10 <= time.time() - verdict.fetched_at <= 60
 
 
-def test_over_http_a_script_may_have_one_step_or_many(client, emulator, check):
+def test_over_http_steps_come_alone_or_in_a_list(client, emulator, check):
     assert client.post(SCRIPT, json={"code": 8}).json() is None
     assert client.post(SCRIPT, json=[{"code": 21}, {"code": 7}]).status_code == 200
     pair = emulator.mint()
     assert [check(pair).code for _ in range(4)] == [8, 21, 7, 1]
 
 
-NO_WORDS = {
-    "no JSON": b"{",
-    "no UTF-8": b"\xff",
+INVALID_BODIES = {
+    "not JSON": b"{",
+    "not UTF-8": b"\xff",
     "too deep": b"[" * 100_000,
     "text": b'"code"',
     "a list of numbers": b"[1]",
     "null": b"null",
-    "another word": b'{"evil": 1}',
-    "a number without end": b'{"code": %b}' % (b"9" * 5000),
-    "no number": b'{"age": NaN, "latency": NaN}',
+    "an unknown key": b'{"evil": 1}',
+    "a very long number": b'{"code": %b}' % (b"9" * 5000),
+    "not a number": b'{"age": NaN, "latency": NaN}',
 }
 
 
-@pytest.mark.parametrize("body", NO_WORDS.values(), ids=NO_WORDS)
-@pytest.mark.parametrize("path", ORDERS)
-def test_over_http_bad_input_is_told_so(client, emulator, check, path, body):
+@pytest.mark.parametrize("body", INVALID_BODIES.values(), ids=INVALID_BODIES)
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_over_http_an_invalid_body_is_refused(client, emulator, check, path, body):
     answer = client.post(path, content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]
@@ -102,20 +102,20 @@ def test_over_http_bad_input_is_told_so(client, emulator, check, path, body):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ORDERS)
-def test_over_http_it_is_told_things_by_post_alone(client, path, method):
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_the_control_api_allows_only_post(client, path, method):
     answer = client.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("path", ["/__emulator__/", "/__emulator__/ticket"])
-def test_over_http_a_path_that_is_none_names_those_that_are(client, path):
+def test_an_unknown_path_is_answered_with_the_known_ones(client, path):
     answer = client.post(path)
     assert answer.status_code == 404
-    assert all(order in answer.json()["error"] for order in ORDERS)
+    assert all(endpoint in answer.json()["error"] for endpoint in ENDPOINTS)
 
 
-def test_being_told_things_uses_up_no_step_and_waits_for_nothing(client, emulator, check):
+def test_the_control_api_takes_no_step_and_has_no_latency(client, emulator, check):
     emulator.script({"code": 8})
     emulator.latency = 600
     pair = client.post(TICKETS).json()
@@ -123,9 +123,9 @@ def test_being_told_things_uses_up_no_step_and_waits_for_nothing(client, emulato
     assert check(pair).code == 8
 
 
-# Words.
+# Schema.
 
-MINTED_WRONG = {
+INVALID_TICKETS = {
     "kind": ["app", "", None, True, 1, ["web"], "MINI"],
     "code": ["1", None, True, 1.0, 2**63],
     "evil_level": [-1, 101, "100", None, True],
@@ -133,7 +133,7 @@ MINTED_WRONG = {
     "age": [-1, False, -0.5, math.nan, math.inf, 10**400, "12", None, True],
     "app_id": [0, -1, "190000000", None, True],
 }
-SCRIPTED_WRONG = {
+INVALID_STEPS = {
     "latency": [-1, False, math.nan, math.inf, 10**400, "1", None, True],
     "error": ["", None, 1, "Internal\nError"],
     "code": ["1", None, True],
@@ -145,37 +145,37 @@ SCRIPTED_WRONG = {
 
 def pairs(table):
     return [
-        pytest.param(word, value, id=f"{word}={value!r:.9}")
-        for word, values in table.items()
+        pytest.param(key, value, id=f"{key}={value!r:.9}")
+        for key, values in table.items()
         for value in values
     ]
 
 
-@pytest.mark.parametrize(("word", "value"), pairs(MINTED_WRONG))
-def test_a_ticket_is_not_minted_of_what_does_not_fit(word, value):
-    with pytest.raises(ValueError, match=f"^{word} must be .*, got "):
-        TencentEmulator().mint(**{word: value})
+@pytest.mark.parametrize(("key", "value"), pairs(INVALID_TICKETS))
+def test_an_invalid_property_of_a_ticket_is_refused(key, value):
+    with pytest.raises(ValueError, match=f"^{key} must be .*, got "):
+        TencentEmulator().mint(**{key: value})
 
 
-@pytest.mark.parametrize(("word", "value"), pairs(SCRIPTED_WRONG))
-def test_a_step_that_does_not_fit_is_refused_when_it_is_said(word, value):
-    with pytest.raises(ValueError, match=f"^{word} must be .*, got "):
-        TencentEmulator().script({}, {word: value})
+@pytest.mark.parametrize(("key", "value"), pairs(INVALID_STEPS))
+def test_an_invalid_step_is_refused_at_once(key, value):
+    with pytest.raises(ValueError, match=f"^{key} must be .*, got "):
+        TencentEmulator().script({}, {key: value})
 
 
-@pytest.mark.parametrize("word", ["evil", "ticket", 1])
-def test_an_unknown_word_is_refused_with_the_known_ones(word):
-    with pytest.raises(TypeError, match=f"unknown key {word}: use .*latency"):
-        TencentEmulator().script({word: 1})
+@pytest.mark.parametrize("key", ["evil", "ticket", 1])
+def test_an_unknown_key_of_a_step_is_refused_with_the_known_ones(key):
+    with pytest.raises(TypeError, match=f"unknown key {key}: use .*latency"):
+        TencentEmulator().script({key: 1})
 
 
-def test_an_unknown_word_about_a_ticket_is_refused_with_the_known_ones():
+def test_an_unknown_property_of_a_ticket_is_refused_with_the_known_ones():
     with pytest.raises(TypeError, match="unknown key evil: use age, app_id, code"):
         TencentEmulator().mint(evil=1)
 
 
 @pytest.mark.parametrize("step", [1, "drop", None, ["drop"]], ids=repr)
-def test_a_step_is_a_dict(step):
+def test_a_step_must_be_a_dict(step):
     with pytest.raises(TypeError, match="a call's step must be a dict"):
         TencentEmulator().script(step)
 
@@ -190,24 +190,24 @@ def test_a_call_has_one_answer(step):
         TencentEmulator().script(step)
 
 
-def test_of_a_script_with_a_mistake_no_step_is_taken(client, emulator, check):
+def test_no_step_is_added_if_one_is_invalid(client, emulator, check):
     with pytest.raises(ValueError, match="status"):
         emulator.script({"code": 8}, {"status": 0})
     assert check(emulator.mint()).code == 1
 
 
-def test_a_step_is_what_it_was_when_it_was_said(emulator, check):
+def test_a_step_is_copied(emulator, check):
     step = {"code": 8}
     emulator.script(step)
     step["code"] = 21
     assert check(emulator.mint()).code == 8
 
 
-# Breaking down.
+# Scripted failures.
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 304, 429, 500, 503, 599])
-def test_a_script_decides_the_status(client, emulator, status):
+def test_a_step_sets_the_status(client, emulator, status):
     emulator.script({"status": status})
     answer = client.post("/")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html")
@@ -215,7 +215,7 @@ def test_a_script_decides_the_status(client, emulator, status):
     assert client.post("/").status_code == 200
 
 
-def test_a_call_answered_with_a_status_is_not_played(emulator, check):
+def test_a_call_answered_with_a_status_does_not_spend_the_ticket(emulator, check):
     emulator.script({"status": 503})
     pair = emulator.mint()
     with pytest.raises(OutageError):
@@ -233,9 +233,9 @@ def test_a_call_answered_with_a_status_is_not_played(emulator, check):
         ({"status": 503, "drop": True}, VerifierError),
         ({"error": "Made.Up", "content_type": "text/plain"}, VerifierError),
     ],
-    ids=["an error", "a code", "a drop", "a status and a drop", "a type of its own"],
+    ids=["an error", "a code", "a drop", "a status and a drop", "a content type"],
 )
-def test_a_script_decides_one_call(emulator, check, step, error):
+def test_a_step_applies_to_one_call(emulator, check, step, error):
     emulator.script(step)
     if error is None:
         assert check(emulator.mint()).code == step["code"]
@@ -245,7 +245,7 @@ def test_a_script_decides_one_call(emulator, check, step, error):
     assert check(emulator.mint()).passed
 
 
-def test_what_breaks_off_was_played_all_the_same(emulator, check):
+def test_a_dropped_answer_still_spends_the_ticket(emulator, check):
     emulator.script({"drop": True})
     pair = emulator.mint()
     with pytest.raises(VerifierError):
@@ -253,7 +253,7 @@ def test_what_breaks_off_was_played_all_the_same(emulator, check):
     assert check(pair).code == 9
 
 
-def test_a_drop_is_seen_by_the_client_as_an_answer_cut_short(client, emulator):
+def test_the_client_sees_a_dropped_answer_as_incomplete(client, emulator):
     emulator.script({"drop": True}, {"drop": False})
     with pytest.raises(httpx.RemoteProtocolError):
         client.post("/")
@@ -261,31 +261,31 @@ def test_a_drop_is_seen_by_the_client_as_an_answer_cut_short(client, emulator):
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json; charset=utf-8", ""])
-def test_a_script_decides_the_media_type(client, emulator, content_type):
+def test_a_step_sets_the_content_type(client, emulator, content_type):
     emulator.script(
         {"content_type": content_type}, {"content_type": content_type, "status": 502}
     )
     assert [client.post("/").headers["content-type"] for _ in range(2)] == [content_type] * 2
 
 
-def waited(client):
+def duration(client):
     began = time.monotonic()
     client.post("/")
     return time.monotonic() - began
 
 
-def test_it_waits_before_each_answer_and_a_step_waits_for_itself(client, emulator):
+def test_the_latency_of_a_step_replaces_that_of_the_emulator(client, emulator):
     emulator.latency = 0.1
-    assert waited(client) >= 0.09
+    assert duration(client) >= 0.09
     emulator.latency = 600
     emulator.script({"latency": 0}, {"latency": 0.1})
-    assert waited(client) < 60
-    assert waited(client) >= 0.09
+    assert duration(client) < 60
+    assert duration(client) >= 0.09
     emulator.latency = 0
-    assert waited(client) < 60
+    assert duration(client) < 60
 
 
-def test_answers_that_wait_do_not_wait_for_each_other(client, emulator):
+def test_a_slow_answer_does_not_delay_others(client, emulator):
     emulator.script({"latency": 600})
     with pytest.raises(httpx.ReadTimeout):
         client.post("/", timeout=0.2)
@@ -295,29 +295,29 @@ def test_answers_that_wait_do_not_wait_for_each_other(client, emulator):
 # Threads and load.
 
 
-def test_a_ticket_is_spent_once_however_many_ask(emulator, check):
+def test_a_ticket_passes_once_under_concurrent_calls(emulator, check):
     pair = emulator.mint()
     with ThreadPoolExecutor(16) as threads:
         codes = sorted(verdict.code for verdict in threads.map(check, [pair] * 40))
     assert codes == [1] + [9] * 39
 
 
-def test_tickets_are_minted_from_any_thread_while_others_expire():
+def test_tickets_can_be_minted_from_many_threads_while_others_expire():
     turns = iter(range(10**9))
-    # Ten minutes go by every few tickets, so that there is always something to forget.
+    # Ten minutes pass every few tickets, so there are always tickets to discard.
     emulator = TencentEmulator(clock=lambda: next(turns) * 100)
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: emulator.mint()["ticket"], range(4000)))
-    assert len(set(found)) == 4000
+        tickets = list(threads.map(lambda _: emulator.mint()["ticket"], range(4000)))
+    assert len(set(tickets)) == 4000
     assert len(emulator._tickets._tickets) < 100
 
 
-def test_minting_takes_no_longer_the_more_tickets_are_out():
+def test_minting_takes_constant_time():
     emulator = TencentEmulator()
     began = time.process_time()
     for _ in range(30_000):
         emulator.mint()
-    # Looking at each ticket for every new one, this took minutes.
+    # A scan of all tickets for every new one took minutes.
     assert time.process_time() - began < 10
 
 
@@ -325,20 +325,20 @@ def test_minting_takes_no_longer_the_more_tickets_are_out():
 
 
 def run(scope, *messages):
-    left, sent = list(messages), []
+    pending, sent = list(messages), []
 
     async def receive():
-        return left.pop(0)
+        return pending.pop(0)
 
     async def send(message):
         sent.append(message)
 
     asyncio.run(TencentEmulator()(scope, receive, send))
-    assert left == []
+    assert pending == []
     return [message["type"] for message in sent]
 
 
-def test_it_lives_and_ends_with_its_server():
+def test_it_answers_the_lifespan():
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     assert run({"type": "lifespan"}, *messages) == [
         "lifespan.startup.complete",
@@ -346,19 +346,19 @@ def test_it_lives_and_ends_with_its_server():
     ]
 
 
-def test_a_websocket_is_turned_away():
+def test_a_websocket_is_rejected():
     assert run({"type": "websocket"}, {"type": "websocket.connect"}) == ["websocket.close"]
 
 
-def test_any_server_serves_it_and_starts_quietly(tmp_path):
+def test_uvicorn_serves_it_without_warnings(tmp_path):
     (tmp_path / "some.py").write_text(
         "from tcaptcha_middleware.testing import TencentEmulator as Tencent\n"
         "emulator = Tencent()\n"
     )
     command = [sys.executable, "-m", "uvicorn", "some:emulator", "--port=0", "--no-use-colors"]
-    # In Python's development mode, asyncio tells of a machine that is slow.
-    told = {"cwd": tmp_path, "env": os.environ | {"PYTHONDEVMODE": ""}, "text": True}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, **told) as process:
+    # In Python's development mode, asyncio logs warnings on a slow machine.
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONDEVMODE": ""}, "text": True}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, **options) as process:
         try:
             lines = [process.stderr.readline() for _ in range(4)]
             origin = next(word for word in lines[3].split() if word.startswith("http://"))
@@ -374,7 +374,7 @@ def test_any_server_serves_it_and_starts_quietly(tmp_path):
 # Sockets.
 
 
-def test_a_port_in_use_is_told():
+def test_a_port_in_use_raises():
     with (
         TencentEmulator().serve() as origin,
         pytest.raises(OSError, match=f"cannot listen on {origin.removeprefix('http://')}: "),
@@ -383,14 +383,14 @@ def test_a_port_in_use_is_told():
         raise AssertionError
 
 
-def test_of_two_that_take_the_same_port_before_either_serves_one_is_told():
+def test_only_one_of_two_can_take_a_port_before_either_serves():
     with _listening("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(OSError, match="in use"), _listening("127.0.0.1", port):
             raise AssertionError
 
 
-def test_an_address_of_another_machine_is_told():
+def test_an_address_of_another_machine_raises():
     with (
         pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "),
         TencentEmulator().serve("192.0.2.1"),
@@ -407,7 +407,7 @@ def test_a_port_is_free_again_when_the_context_ends():
     assert first == second
 
 
-def test_one_emulator_may_be_served_twice():
+def test_one_emulator_can_be_served_twice():
     emulator = TencentEmulator()
     with emulator.serve() as first, emulator.serve() as second:
         assert first != second
@@ -415,7 +415,7 @@ def test_one_emulator_may_be_served_twice():
         assert httpx.post(second).status_code == 418
 
 
-def speaks_ipv6():
+def has_ipv6():
     try:
         with socket.create_server(("::1", 0), family=socket.AF_INET6):
             return True
@@ -423,14 +423,14 @@ def speaks_ipv6():
         return False
 
 
-@pytest.mark.skipif(not speaks_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_it_listens_on_ipv6():
     with TencentEmulator().serve("::1") as origin:
         assert origin.startswith("http://[::1]:")
         assert httpx.post(origin).json()["Response"]["Error"]
 
 
-def test_the_context_ends_though_an_answer_still_waits():
+def test_the_context_ends_while_an_answer_is_delayed():
     emulator = TencentEmulator()
     emulator.latency = 600
     began = time.monotonic()
@@ -440,7 +440,7 @@ def test_the_context_ends_though_an_answer_still_waits():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its exit
-def test_a_server_that_does_not_start_is_told():
+def test_a_server_that_does_not_start_raises():
     async def fails(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
@@ -451,15 +451,15 @@ def test_a_server_that_does_not_start_is_told():
 
 
 def test_its_settings_are_what_a_verifier_needs():
-    told = {
+    settings = {
         "app_id": 199999164,
         "app_secret_key": "E4kwK9AcXQMHkktiItyMEyQPn",
         "secret_id": "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE",
         "secret_key": "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE",
         "token": "temporary",
     }
-    emulator = TencentEmulator(**told)
-    assert emulator.settings == told
+    emulator = TencentEmulator(**settings)
+    assert emulator.settings == settings
     assert json.dumps(emulator.settings)
     with (
         emulator.serve() as origin,

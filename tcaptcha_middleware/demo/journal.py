@@ -80,7 +80,7 @@ class Journal:
         self.after_decision: list[Callable[[], None]] = []
 
     def __getitem__(self, number: int) -> tuple[Trace, Event, Decision]:
-        """Return a trace, and the event and decision of the gate; raise KeyError if there is none."""
+        """Return a trace with its event and decision; raise KeyError for an unknown number."""
         return self._kept[number]
 
     @property

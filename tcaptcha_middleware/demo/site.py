@@ -37,6 +37,7 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_FILE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 _BACKENDS = {
     "emulator": "An emulator on this machine verifies tickets: no account, no internet.",
     "tencent": "Tencent verifies tickets, for your captcha.",
@@ -70,7 +71,10 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
         Route("/comment", pages.comment, methods=["POST"]),
         Route("/report", pages.report),
         Route("/trace/{number:int}", pages.trace),
-        *(Route(path, _file(*file)) for path, file in _FILES.items()),
+        *(
+            Route(path, Response(_text(name), media_type=kind, headers=_FILE_HEADERS))
+            for path, (name, kind) in _FILES.items()
+        ),
         *([] if failures is None else failures.routes),
     ]
     app = Starlette(routes=routes)
@@ -162,8 +166,3 @@ def _policy(sources: Mapping[str, tuple[str, ...]], backend: str) -> str:
 
 def _text(name: str) -> str:
     return files("tcaptcha_middleware.demo").joinpath(name).read_text(encoding="utf-8")
-
-
-def _file(name: str, media_type: str) -> Response:
-    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    return Response(_text(name), media_type=media_type, headers=headers)

@@ -1,4 +1,4 @@
-"""What you test your own application with: a scripted verifier, and a Tencent of your own."""
+"""Tools for tests of applications: a scripted verifier, and an emulator of Tencent."""
 
 from tcaptcha_middleware.testing.emulator import TencentEmulator
 from tcaptcha_middleware.testing.fake import FakeVerifier

@@ -1,4 +1,4 @@
-"""A verifier that says what a test wants it to say."""
+"""A verifier with scripted outcomes, for tests."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ Outcome = Verdict | int | Exception
 
 
 class FakeVerifier:
-    """Say what it was told to say, and remember what it was asked; both colours.
+    """Returns scripted outcomes and records the tickets, for sync and async code.
 
     Args:
-        outcomes: What to say, call by call; the last is said for ever after. A `Verdict`, a
-            bare `CaptchaCode`, or an exception to raise, such as `OutageError("down")`. With
-            none, every ticket passes.
-        action: Whose tickets it checks; `MINI_PROGRAM` of
-            `tcaptcha_middleware.tencent.actions` for those of mini-programs.
+        outcomes: One for each call: a `Verdict`, a `CaptchaCode`, or an exception to raise,
+            such as `OutageError("down")`. The last one repeats. Without any, every ticket
+            passes.
+        action: The kind of tickets; for mini-programs `MINI_PROGRAM` from
+            `tcaptcha_middleware.tencent.actions`.
 
     Attributes:
-        app_id: Some CaptchaAppId, and so a guard with a page takes it, too.
-        script: Tencent's own script for the domestic site.
-        tickets: Every ticket it was asked about, in order.
+        app_id: A CaptchaAppId, which a guard with a page needs.
+        script: The URL of Tencent's script for the domestic site.
+        tickets: All tickets, in order.
         is_up: If the service answers. While False, verifications and probes raise
             `OutageError`.
 
     Example:
-        ``guard = Guard(["POST /login"], FakeVerifier(1, 9))`` lets the first request through
-        and refuses the others as reused.
+        ``guard = Guard(["POST /login"], FakeVerifier(1, 9))`` lets the first request pass and
+        refuses the others as reused.
     """
 
     app_id: int = 190000000
@@ -47,21 +47,20 @@ class FakeVerifier:
         self._outcomes: list[Outcome] = list(outcomes) or [PASSED_CODE]
         for outcome in self._outcomes:
             if isinstance(outcome, bool) or not isinstance(outcome, (Verdict, int, Exception)):
-                raise TypeError(
-                    f"an outcome is a Verdict, a CaptchaCode or an exception, not {outcome!r}"
-                )
+                wanted = "a Verdict, a CaptchaCode or an exception"
+                raise TypeError(f"an outcome must be {wanted}, got {outcome!r}")
         self._turns = count()
         self.tickets: list[Submission] = []
         self.is_up: bool = True
 
     def verify(self, ticket: Submission) -> Verdict:
-        """Note `ticket`, and return or raise the next outcome."""
+        """Record `ticket`, and return or raise the next outcome."""
         self.tickets.append(ticket)
         self.probe()
-        # Counted in one step: a server's threads may ask at the same time.
+        # next() on a count is atomic: a server's threads may call at the same time.
         outcome = self._outcomes[min(next(self._turns), len(self._outcomes) - 1)]
         if isinstance(outcome, Exception):
-            # Raised again and again, it would keep every frame it ever came through.
+            # Each raise of the same exception adds to its traceback.
             raise outcome.with_traceback(None)
         return outcome if isinstance(outcome, Verdict) else Verdict(outcome)
 

@@ -1,26 +1,26 @@
-// A stand-in for Tencent's script, for tests and for work without internet: the same constructors,
-// options, callbacks and methods, and a puzzle that proves nothing. It asks the emulator that
-// serves it how each challenge goes.
+// A substitute for Tencent's script, for tests and for work without internet: the same
+// constructors, options, callbacks and methods, and a puzzle that proves nothing. It asks the
+// emulator that serves it how each challenge ends.
 //
-// Where Tencent's pages are silent, the comments say so; nothing here knows more than they do.
+// It follows Tencent's documentation only; comments mark what that does not specify.
 // https://cloud.tencent.com/document/product/1110/36841 (domestic)
 // https://www.tencentcloud.com/document/product/1159/49680 (international)
 
 (() => {
   "use strict";
 
-  // The emulator fills this in where the script that is loaded is to throw, once.
+  // The emulator writes here the name of the function that throws once.
   const THROWS_IN = "";
 
   const me = /** @type {HTMLScriptElement | null} */ (document.currentScript);
-  if (!me?.src) throw new Error("Load this as Tencent's script is loaded: <script src=…>");
+  if (!me?.src) throw new Error("Load this with <script src=…>, like Tencent's script");
   const source = new URL(me.src);
   const name = source.pathname.slice(1);
 
-  // Only the international site's current script refuses the form without an element.
+  // Only the current international script requires an element.
   const NEEDS_ELEMENT = name === "TJNCaptcha-global.js";
   const TELLS_DURATIONS = name === "TJCaptcha.js";
-  // "Some versions" name it appid, Tencent's page says; taken here for the older ones.
+  // Tencent: "some versions" name it appid. Assumed here for the older scripts.
   const APP_ID = name.startsWith("TJ") ? "CaptchaAppId" : "appid";
 
   const NO_CONFIGURATION = 1006;
@@ -88,7 +88,7 @@
   `;
 
   /**
-   * @typedef {object} Goes How a challenge goes, as the emulator tells.
+   * @typedef {object} Ending How a challenge ends, from the emulator.
    * @property {"solve" | "skip" | "close" | "hang" | "error"} outcome
    * @property {string} [ticket]
    * @property {string} [randstr]
@@ -98,7 +98,7 @@
    */
 
   /**
-   * @typedef {object} Options What a page may ask for.
+   * @typedef {object} Options The options of a page.
    * @property {*} [bizState]
    * @property {boolean | "force"} [enableDarkMode]
    * @property {{width: number, height: number}} [sdkOpts]
@@ -116,17 +116,17 @@
   let throwsIn = THROWS_IN;
 
   /**
-   * Throw, once, where the emulator was told so.
+   * Throw once, if scripted for this place.
    * @param {string} place
    */
-  function throwAsTold(place) {
+  function throwIfScripted(place) {
     if (throwsIn !== place) return;
     throwsIn = "";
-    throw new Error(`The stand-in for Tencent's script throws in ${place}, as scripted`);
+    throw new Error(`The substitute for Tencent's script throws in ${place}, as scripted`);
   }
 
   /**
-   * Return what JSON can say of a value: functions and the like go nowhere.
+   * Return a value as JSON can hold it, otherwise as text.
    * @param {*} value
    */
   function plain(value) {
@@ -151,11 +151,11 @@
   }
 
   /**
-   * Ask the emulator how a challenge goes.
+   * Ask the emulator how a challenge ends.
    * @param {string} appId
    * @param {Options} options
    * @param {AbortSignal} signal
-   * @returns {Promise<Goes>}
+   * @returns {Promise<Ending>}
    */
   async function ask(appId, options, signal) {
     const said = Object.entries(options).filter(([, value]) => typeof value !== "function");
@@ -177,7 +177,7 @@
     }
   }
 
-  /** What is on the screen during one challenge; all of it in a shadow root of its own. */
+  /** The elements of one challenge, in a shadow root. */
   class View {
     #host = make("div");
     #root = this.#host.attachShadow({ mode: "open" });
@@ -186,20 +186,20 @@
     #embedded;
 
     /**
-     * @param {Element | null} place Where it is embedded; null for a dialog over the page.
+     * @param {Element | null} place The container; null for a modal dialog.
      * @param {Options} options
      */
     constructor(place, options) {
       this.#options = options;
       this.#embedded = place !== null;
-      // A constructed sheet: a policy without unsafe-inline forbids <style>, and not this.
+      // A constructed sheet: without unsafe-inline, CSP blocks <style> but not this.
       const sheet = new CSSStyleSheet();
       sheet.replaceSync(STYLE);
       this.#root.adoptedStyleSheets = [sheet];
       (place ?? document.body).append(this.#host);
     }
 
-    /** Tell that the challenge is on its way. */
+    /** Show that the challenge is loading. */
     wait() {
       const box = { class: this.#classes("wait"), role: "status" };
       this.#put(make("div", box, "Loading the captcha…"));
@@ -208,11 +208,11 @@
     /**
      * Show the puzzle.
      * @param {string} appId
-     * @param {{solve: () => void, close: () => void, act: () => void}} on What then happens.
+     * @param {{solve: () => void, close: () => void, act: () => void}} on Callbacks.
      */
     puzzle(appId, on) {
       const goal = 40 + Math.floor(Math.random() * 50);
-      // English whatever the language, so that tests find the buttons by their names.
+      // Always English, so tests find the buttons by name.
       const slider = /** @type {HTMLInputElement} */ (
         make("input", { type: "range", min: "0", max: "100", value: "0", autofocus: "" })
       );
@@ -231,7 +231,7 @@
           "aria-labelledby": "title",
           "aria-describedby": "what",
         },
-        make("header", {}, make("h2", { id: "title" }, "Captcha stand-in"), close),
+        make("header", {}, make("h2", { id: "title" }, "Captcha emulator"), close),
         make("p", { class: "warn", id: "what" }, WARNING),
         make("div", { class: "scene", "aria-hidden": "true" }, hole, piece),
         make("label", {}, "Slide the piece into the gap, or press Solve", slider),
@@ -242,7 +242,7 @@
         on.act();
         piece.style.setProperty("--at", slider.value);
       });
-      // On change alone: a piece that is drawn across the gap has not been put there.
+      // Only on change: dragging the piece across the gap does not solve the puzzle.
       slider.addEventListener("change", () => {
         if (Math.abs(Number(slider.value) - goal) <= NEAR) on.solve();
       });
@@ -258,9 +258,9 @@
       return { width, height };
     }
 
-    /** Take everything away, and give the focus back. */
+    /** Remove everything, and return the focus. */
     remove() {
-      // It is told of its end later, when another challenge may be under way.
+      // The close event fires later, when another challenge may be running.
       this.#watching.abort();
       this.#root.querySelector("dialog")?.close();
       this.#host.remove();
@@ -272,9 +272,9 @@
      */
     #open(box, close) {
       if (!this.#embedded) return box.showModal();
-      // Not by show(), which would take the focus from the page's form.
+      // show() would take the focus from the page's form.
       box.setAttribute("open", "");
-      // A dialog that is not modal leaves Escape to its page.
+      // A non-modal dialog does not close on Escape.
       box.addEventListener("keydown", (event) => {
         if (event.key === "Escape") close();
       });
@@ -292,7 +292,7 @@
       return ["box", ...embed, ...dark, ...more].join(" ");
     }
 
-    // true is read as "like the system"; Tencent's page tells only 'force' apart.
+    // Assumed: true follows the system. Tencent documents only 'force'.
     #isDark() {
       const asked = this.#options.enableDarkMode;
       if (asked === true) return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -301,7 +301,7 @@
   }
 
   /**
-   * @typedef {object} Understood
+   * @typedef {object} Arguments
    * @property {Element | null} element
    * @property {string} appId
    * @property {(result: object) => void} callback
@@ -309,17 +309,17 @@
    */
 
   /**
-   * Return what a page means by any of the three forms.
-   * @param {unknown[]} given
-   * @returns {Understood}
+   * Parse the arguments of any of the three constructors.
+   * @param {unknown[]} args
+   * @returns {Arguments}
    */
-  function understood(given) {
-    const element = given[0] instanceof Element ? given[0] : null;
-    const [first, second, third] = /** @type {any[]} */ (element ? given.slice(1) : given);
+  function parse(args) {
+    const element = args[0] instanceof Element ? args[0] : null;
+    const [first, second, third] = /** @type {any[]} */ (element ? args.slice(1) : args);
     const data = element instanceof HTMLElement ? element.dataset : {};
     const { appid = "", cbfn = "", bizState } = data;
     const appId = String(first ?? appid);
-    refuseIf(!/^[0-9]+$/.test(appId), `CaptchaAppId is '${appId}': it has to be a number`);
+    refuseIf(!/^[0-9]+$/.test(appId), `CaptchaAppId is '${appId}': it must be a number`);
     const callback = /** @type {any} */ (second ?? named(cbfn));
     refuseIf(typeof callback !== "function", "a callback is missing, or data-cbfn with its name");
     const options = { ...(bizState === undefined ? {} : { bizState }), ...(third ?? {}) };
@@ -330,7 +330,7 @@
   }
 
   /**
-   * Throw where the page made a mistake. What Tencent's script does then is not documented.
+   * Throw if the page made a mistake. Tencent does not document what its script does then.
    * @param {boolean} mistaken
    * @param {string} message
    */
@@ -339,7 +339,7 @@
   }
 
   /**
-   * Return what calls a function of the page by its name; it may be defined later.
+   * Return a function that calls a global one by its name; that may be defined later.
    * @param {string} cbfn
    */
   function named(cbfn) {
@@ -348,7 +348,7 @@
     return cbfn ? call : undefined;
   }
 
-  /** Tencent's class, as far as its pages tell. */
+  /** Tencent's class, as far as it is documented. */
   class TencentCaptcha {
     #appId;
     #callback;
@@ -362,10 +362,10 @@
     #shownAt = 0;
     #actedAt = 0;
 
-    /** @param {unknown[]} given (CaptchaAppId, callback, options), (element), or both. */
-    constructor(...given) {
-      throwAsTold("constructor");
-      const { element, appId, callback, options } = understood(given);
+    /** @param {unknown[]} args (CaptchaAppId, callback, options), (element), or both. */
+    constructor(...args) {
+      throwIfScripted("constructor");
+      const { element, appId, callback, options } = parse(args);
       this.#element = element;
       this.#appId = appId;
       this.#callback = callback;
@@ -373,9 +373,9 @@
       if (options.type !== "embed") element?.addEventListener("click", this.#onClick);
     }
 
-    /** Start a challenge, unless one is under way. */
+    /** Start a challenge, unless one is running. */
     show() {
-      throwAsTold("show");
+      throwIfScripted("show");
       if (this.#running) return;
       this.#running = true;
       this.#round = new AbortController();
@@ -384,13 +384,13 @@
       this.#run(this.#round.signal);
     }
 
-    /** End the challenge without a word, and let go of the element. */
+    /** End the challenge without a callback, and unbind the element. */
     destroy() {
       this.#element?.removeEventListener("click", this.#onClick);
       this.#end();
     }
 
-    /** Return the last ticket; before there is one, it is empty. */
+    /** Return the last ticket; empty before the first. */
     getTicket() {
       return { CaptchaAppId: this.#appId, ticket: this.#ticket };
     }
@@ -400,8 +400,8 @@
     /** @param {AbortSignal} signal */
     async #run(signal) {
       if (this.#options.loading !== false) this.#open().wait();
-      const goes = await ask(this.#appId, this.#options, signal);
-      if (!signal.aborted) this.#go(goes);
+      const ending = await ask(this.#appId, this.#options, signal);
+      if (!signal.aborted) this.#go(ending);
     }
 
     #open() {
@@ -409,26 +409,26 @@
       return this.#view;
     }
 
-    /** @param {Goes} goes */
-    #go(goes) {
-      if (goes.outcome === "solve") this.#draw(goes);
-      else if (goes.outcome === "skip") this.#solved(goes);
-      else if (goes.outcome === "close") this.#closed();
-      else if (goes.outcome === "error") this.#failed(goes);
+    /** @param {Ending} ending */
+    #go(ending) {
+      if (ending.outcome === "solve") this.#draw(ending);
+      else if (ending.outcome === "skip") this.#solved(ending);
+      else if (ending.outcome === "close") this.#closed();
+      else if (ending.outcome === "error") this.#failed(ending);
     }
 
-    /** @param {Goes} goes */
-    #draw(goes) {
+    /** @param {Ending} ending */
+    #draw(ending) {
       const sdkView = this.#open().puzzle(this.#appId, {
         act: () => { this.#actedAt ||= performance.now(); },
-        solve: () => this.#solved(goes),
+        solve: () => this.#solved(ending),
         close: () => this.#closed(),
       });
       this.#options.ready?.({ sdkView });
       this.#options.showFn?.();
     }
 
-    /** @param {Goes} goes */
+    /** @param {Ending} ending */
     #solved({ ticket = "", randstr, sid }) {
       const now = performance.now();
       const durations = {
@@ -445,9 +445,9 @@
     }
 
     /**
-     * Make a disaster ticket, as Tencent's script does by itself; ret is 0 here, too.
+     * Make a disaster ticket, as Tencent's script does; ret is 0 here too.
      * https://cloud.tencent.com/document/product/1110/72310
-     * @param {Goes} goes
+     * @param {Ending} ending
      */
     #failed({ errorCode, errorMessage }) {
       const ticket = `trerror_${errorCode}_${this.#appId}_${Math.floor(Date.now() / 1000)}`;
@@ -470,7 +470,7 @@
     }
   }
 
-  /** Bind the element that Tencent's page names, where there is one. */
+  /** Bind the element with the documented id, if there is one. */
   function bind() {
     const element = document.getElementById("TencentCaptcha");
     if (element?.dataset.appid) new TencentCaptcha(element);

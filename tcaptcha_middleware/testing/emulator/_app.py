@@ -138,8 +138,8 @@ class TencentEmulator:
     def mint(self, **properties: Any) -> dict[str, str]:
         """Return a new `{"ticket": …, "randstr": …}`, as a solved captcha gives the page.
 
-        A mini-program's ticket has no randstr, and is never reported as reused, because Tencent
-        documents no code for a second use.
+        For a mini-program, `randstr` is missing, and the ticket is never reported as reused,
+        because Tencent documents no code for a second use.
 
         Args:
             properties: `kind` (`"web"`, or `"mini"` for a mini-program), `code` (1),
@@ -263,17 +263,17 @@ class TencentEmulator:
                 raise ApiError("InvalidRequest", "A call is a POST to / without a query.")
             call = read_call(read_headers(scope), body, self._credentials, now)
             with self._lock:
-                self._record(call.parameters, now)
+                self.calls.append(
+                    {k: v for k, v in call.parameters.items() if k != "AppSecretKey"}
+                )
+                del self.calls[:-_REMEMBERED]
+                second, count = self._second
+                self._second = (int(now), count + 1 if second == int(now) else 1)
+                if self._second[1] > self._rate:
+                    message = f"Over {self._rate} calls in one second."
+                    raise ApiError("RequestLimitExceeded", message)
                 if "error" in step:
                     raise ApiError(step["error"], "As scripted.")
                 return self._tickets.answer(call, now, step.get("code"))
         except ApiError as error:
             return error.answer
-
-    def _record(self, parameters: dict[str, Any], now: float) -> None:
-        self.calls.append({k: v for k, v in parameters.items() if k != "AppSecretKey"})
-        del self.calls[:-_REMEMBERED]
-        second, calls = self._second
-        self._second = (int(now), calls + 1 if second == int(now) else 1)
-        if self._second[1] > self._rate:
-            raise ApiError("RequestLimitExceeded", f"Over {self._rate} calls in one second.")

@@ -46,7 +46,7 @@ _REMEMBERED = 10_000
 # Tencent's own script reports this if it cannot get its configuration.
 _NO_CONFIGURATION = 1006
 
-# https://cloud.tencent.com/document/product/1110/72310; it has no text for the other codes.
+# https://cloud.tencent.com/document/product/1110/72310; the texts of other codes are unknown.
 _MESSAGES = {1001: "jsload_error", _NO_CONFIGURATION: "get_captcha_config_request_error"}
 
 _MAX_TTL = 86400
@@ -108,7 +108,7 @@ class Challenges:
         one_time: bool,
     ) -> None:
         self._checks = {
-            str(captcha.app_id): _AidEncryptedCheck(captcha, once=one_time)
+            str(captcha.app_id): AidEncryptedCheck(captcha, once=one_time)
             if check_app_id
             else None
             for captcha in captchas
@@ -164,7 +164,7 @@ def _failure(code: int, reason: str) -> dict[str, Any]:
     return {"outcome": "error", "errorCode": code, "errorMessage": f"{message} ({reason})"}
 
 
-class _AidEncryptedCheck:
+class AidEncryptedCheck:
     """Validates `aidEncrypted`.
 
     Args:
@@ -216,7 +216,7 @@ class _AidEncryptedCheck:
     def _read_expiry(self, plaintext: bytes, now: float) -> int:
         match = _PLAINTEXT.fullmatch(plaintext)
         if match is None:
-            raise ValueError("aidEncrypted has no CaptchaAppId&timestamp&ttl: another key?")
+            raise ValueError("aidEncrypted must contain CaptchaAppId&timestamp&ttl: wrong key?")
         app_id, made_at, ttl = map(int, match.groups())
         if app_id != self._app_id:
             raise ValueError(f"aidEncrypted is for captcha {app_id}, not for {self._app_id}")

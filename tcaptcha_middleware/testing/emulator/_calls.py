@@ -95,7 +95,7 @@ def read_call(
         raise ApiError("RequestSizeLimitExceeded", f"The body is over {MAX_CALL} bytes.")
     for name in ("x-tc-action", "x-tc-version", "x-tc-timestamp", "authorization"):
         if name not in headers:
-            raise ApiError("MissingParameter", f"The request has no header {name}.")
+            raise ApiError("MissingParameter", f"The header {name} is missing.")
     # Before the action: an altered action is a wrong signature, not another action.
     signed = _check_key(headers, credentials, now)
     _check_signature(signed, headers, body, credentials)

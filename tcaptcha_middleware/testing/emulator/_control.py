@@ -45,16 +45,15 @@ def _is_percentage(value: object) -> bool:
     return type(value) is int and value in range(101)
 
 
-def _is_duration(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 _TRUE = _Value("True, or left out", lambda v: v is True)
-_LATENCY = _Value("a number of seconds, 0 or more", _is_duration)
+_SECONDS = _Value(
+    "a number of seconds, 0 or more",
+    lambda v: type(v) in (int, float) and 0 <= v <= sys.float_info.max,
+)
 _STATUS = _Value(
     "an integer from 200 to 599", lambda v: _is_integer(v) and v in range(200, 600)
 )
@@ -65,11 +64,11 @@ _TICKET = {
     "score": _Value(
         "an integer from 0 to 100, or None", lambda v: v is None or _is_percentage(v)
     ),
-    "age": _LATENCY,
+    "age": _SECONDS,
     "app_id": _Value("an integer above 0", lambda v: _is_integer(v) and v > 0),
 }
 _CALL = {
-    "latency": _LATENCY,
+    "latency": _SECONDS,
     "error": _Value(
         'the code of an API error, such as "InternalError"', lambda v: v and _is_text(v)
     ),
@@ -79,7 +78,7 @@ _CALL = {
     "content_type": _Value("printable ASCII text", _is_text),
 }
 CHALLENGE = {
-    "latency": _LATENCY,
+    "latency": _SECONDS,
     "ticket": _Value("a dict of the ticket's properties", lambda v: isinstance(v, dict)),
     "skip": _TRUE,
     "close": _TRUE,
@@ -89,7 +88,7 @@ CHALLENGE = {
     ),
 }
 LOAD = {
-    "latency": _LATENCY,
+    "latency": _SECONDS,
     "status": _STATUS,
     "broken": _TRUE,
     "throw": _Value('"constructor" or "show"', lambda v: v in ("constructor", "show")),

@@ -71,6 +71,19 @@ class _Ticket:
     score: int | None
     spent: bool = False
 
+    def use(self, parameters: Mapping[str, Any], now: float) -> int:
+        """Spend a web ticket if nothing is wrong with it; return its CaptchaCode."""
+        if self.app_id != parameters["CaptchaAppId"]:
+            return 16
+        if self.randstr != parameters["Randstr"]:
+            return 7
+        if now - self.fetched_at > _LIFETIME:
+            return 8
+        if self.spent:
+            return 9
+        self.spent = True
+        return self.code
+
 
 class Tickets:
     """All valid and recently expired tickets. Not thread-safe.
@@ -97,7 +110,12 @@ class Tickets:
         app_id: int | None = None,
     ) -> dict[str, str]:
         """Make a ticket; see `TencentEmulator.mint`."""
-        self._discard_expired(now)
+        # Oldest first. A ticket is kept after it expires, to be answered as expired.
+        while self._tickets:
+            oldest = next(iter(self._tickets.values()))
+            if oldest.minted_at >= now - 2 * _LIFETIME:
+                break
+            self._tickets.popitem(last=False)
         ticket = f"tr03{secrets.token_urlsafe(96)}*"
         randstr = f"@{secrets.token_hex(2)[:3]}"
         action = _KINDS[kind]
@@ -126,20 +144,22 @@ class Tickets:
         ticket = self._tickets.get(parameters["Ticket"])
         if ticket is not None and ticket.action is not call.action:
             ticket = None
-        if call.action is WEB:
-            code = self._web_code(parameters, ticket, now) if code is None else code
-            return _web_answer(code, ticket, parameters)
-        code = self._mini_code(parameters, ticket, now) if code is None else code
-        return {"CaptchaCode": code, "CaptchaMsg": _MINI_MESSAGES.get(code, "not valid")}
-
-    def _discard_expired(self, now: float) -> None:
-        # Oldest first. A ticket is kept after it expires, to be answered as expired.
-        while self._tickets:
-            ticket, kept = self._tickets.popitem(last=False)
-            if kept.minted_at >= now - 2 * _LIFETIME:
-                self._tickets[ticket] = kept
-                self._tickets.move_to_end(ticket, last=False)
-                return
+        if code is None:
+            get_code = self._web_code if call.action is WEB else self._mini_code
+            code = get_code(parameters, ticket, now)
+        if call.action is MINI_PROGRAM:
+            return {"CaptchaCode": code, "CaptchaMsg": _MINI_MESSAGES.get(code, "not valid")}
+        fetched_at = int(ticket.fetched_at) if ticket else 0
+        answer = {
+            "CaptchaCode": code,
+            "CaptchaMsg": _MESSAGES.get(code, "not valid"),
+            "EvilLevel": ticket.evil_level if ticket and code == PASSED_CODE else 0,
+            "GetCaptchaTime": fetched_at if parameters.get("NeedGetCaptchaTime") else 0,
+            "EvilBitmap": 0,
+            "SubmitCaptchaTime": fetched_at,
+            "DeviceRiskCategory": None,
+        }
+        return answer | ({"Score": ticket.score} if ticket and ticket.score is not None else {})
 
     def _web_code(
         self, parameters: Mapping[str, Any], ticket: _Ticket | None, now: float
@@ -151,7 +171,7 @@ class Tickets:
         if is_disaster(parameters["Ticket"]):
             standard = _STANDARD_DISASTER.fullmatch(parameters["Ticket"])
             return 21 if standard and int(standard[1]) == parameters["CaptchaAppId"] else 16
-        return 15 if ticket is None else _use(ticket, parameters, now)
+        return 15 if ticket is None else ticket.use(parameters, now)
 
     def _mini_code(
         self, parameters: Mapping[str, Any], ticket: _Ticket | None, now: float
@@ -173,38 +193,6 @@ class Tickets:
     def _has_secret(self, parameters: Mapping[str, Any]) -> bool:
         secret = self._secrets.get(parameters["CaptchaAppId"])
         return bool(secret == parameters["AppSecretKey"])
-
-
-def _use(ticket: _Ticket, parameters: Mapping[str, Any], now: float) -> int:
-    """Spend a web ticket if nothing is wrong with it; return its CaptchaCode."""
-    if ticket.app_id != parameters["CaptchaAppId"]:
-        return 16
-    if ticket.randstr != parameters["Randstr"]:
-        return 7
-    if now - ticket.fetched_at > _LIFETIME:
-        return 8
-    if ticket.spent:
-        return 9
-    ticket.spent = True
-    return ticket.code
-
-
-def _web_answer(
-    code: int, ticket: _Ticket | None, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    fetched_at = int(ticket.fetched_at) if ticket else 0
-    answer: dict[str, Any] = {
-        "CaptchaCode": code,
-        "CaptchaMsg": _MESSAGES.get(code, "not valid"),
-        "EvilLevel": ticket.evil_level if ticket and code == PASSED_CODE else 0,
-        "GetCaptchaTime": fetched_at if parameters.get("NeedGetCaptchaTime") else 0,
-        "EvilBitmap": 0,
-        "SubmitCaptchaTime": fetched_at,
-        "DeviceRiskCategory": None,
-    }
-    if ticket and ticket.score is not None:
-        answer["Score"] = ticket.score
-    return answer
 
 
 def _is_plausible(parameters: Mapping[str, Any]) -> bool:
