@@ -140,7 +140,6 @@ def serving(
     """
     with needs("demo"):
         import uvicorn
-
     with _listening(host, port) as listener:
         config = uvicorn.Config(
             app,
