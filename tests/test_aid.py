@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given
 from hypothesis import strategies as st
-from tcaptcha_middleware.testing.emulator._browser import AidEncryptedCheck
 
 from tcaptcha_middleware import ConfigurationError, Page
 from tcaptcha_middleware.tencent import aid_encrypted as aid
 from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.testing.emulator._browser import AidEncryptedCheck
 
 SECRET = "1234567891011121314151516"
 PLAIN = aid.plaintext(123456789, timestamp=1710144972, ttl=86400)
