@@ -31,9 +31,12 @@ with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipar
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.extraction.extractor import Extractor
     from tcaptcha_middleware.extraction.sources import body_kind
-    from tcaptcha_middleware.matching.patterns import Matcher, parse
+    from tcaptcha_middleware.matching.matcher import Matcher
+    from tcaptcha_middleware.matching.patterns import parse
     from tcaptcha_middleware.operations.log import RateLimit
     from tcaptcha_middleware.tencent.api import read_answer
+
+from slow_oracle import touched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,6 +249,8 @@ _TARGET_WORDS = [
 _EVERYTHING = Matcher([parse("/**")])
 _LOGIN = Matcher([parse("POST /login")])
 _EXEMPT = Matcher([parse("/**")], [parse("/public")])
+# The first rule judges, or refuses a target with too many oddities.
+_FIRST = (0, (0,))
 _ROOTS = ["", "", "/", "/x", "/x/", "/public", "/login"]
 
 
@@ -258,17 +263,56 @@ def target(data: bytes) -> None:
     raw = written.partition(b"?")[0]
     path = unquote_to_bytes(raw).decode("utf-8", "replace" if blank else "ignore")
     shown = raw if with_raw else b""
-    assert _EVERYTHING.match("POST", path, shown, root) == 0
+    assert _EVERYTHING.match("POST", path, shown, root) in _FIRST
     readings = _readings(path, root)
     if "/login" in readings:
-        assert _LOGIN.match("post ", path, shown, root) == 0
-        assert _LOGIN.match("POST", path, shown, root) == 0
+        assert _LOGIN.match("post ", path, shown, root) in _FIRST
+        assert _LOGIN.match("POST", path, shown, root) in _FIRST
     if _EXEMPT.match("POST", path, shown, root) is None:
         assert {reading.rstrip("/") or "/" for reading in readings} == {"/public"}
     if not root:
         for matcher in (_LOGIN, _EXEMPT):
             short = matcher.match("POST", path, shown, "")
             assert short == matcher.match("POST", path, shown, "/")
+
+
+_RULES = [
+    parse(text)
+    for text in (
+        "/public/**",
+        "POST /login",
+        "/x/{a}",
+        "UNSAFE /x",
+        "/{a}/{b}",
+        "GET /login/**",
+    )
+]
+
+
+def strictness(data: bytes) -> None:
+    """A target is judged at least as strictly as by each rule that the slow oracle touches.
+
+    Of two rules, the one with the higher weight suffices for the other; rules of one weight do
+    not suffice for each other.
+    """
+    given = _Bytes(data)
+    weights = [given.byte() % 4 for _ in _RULES]
+    root, method = _ROOTS[given.byte() % len(_ROOTS)], ["POST", "GET", "put"][given.byte() % 3]
+    with_raw = given.byte() % 2
+    written = b"/" + given.written(given.rest()[:80], _TARGET_WORDS)
+    raw = written.partition(b"?")[0]
+    path = unquote_to_bytes(raw).decode("utf-8", "replace")
+    shown = written if with_raw else b""
+
+    def suffices(first: int, second: int) -> bool:
+        return first == second or weights[first] > weights[second]
+
+    expected = touched(_RULES, method.upper(), path, raw if with_raw else b"", root)
+    match = Matcher(_RULES, suffices=suffices).match(method, path, shown, root)
+    assert match is not None or not expected
+    odd = unquote(path) != path or set(path) & set(";?#\\") or "//" in path or "/." in path
+    if isinstance(match, int) and odd:
+        assert all(suffices(match, number) for number in expected), (match, expected)
 
 
 def _readings(path: str, root: str) -> set[str]:
@@ -478,7 +522,7 @@ def _windows(given: _Bytes) -> list[tuple[float, float]]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (extraction, head, target, address, answer, delay)
+    one.__name__: one for one in (extraction, head, target, strictness, address, answer, delay)
 }
 
 

@@ -48,7 +48,8 @@ class Guard(Settings):
 
     Args:
         rules: Rule texts, or `Rule` for one with different settings. The first matching rule
-            applies.
+            applies. A target that can be read in several ways is judged by a rule that
+            suffices for all that it touches, or refused with 400.
         verifier: Verifies tickets.
         exempt: Rule texts of what no rule applies to, as paths of the application itself.
             Compared exactly: other letter case, an extension or an odd form is not exempt.

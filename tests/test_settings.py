@@ -68,8 +68,11 @@ BAD_GUARDS = {
     "rules as one rule": (lambda: Guard(Rule("/login"), V), "rules has to be a list"),
     "rules as None": (lambda: Guard(None, V), "rules has to be a list"),
     "a rule that is a number": (lambda: Guard([1], V), "is no rule"),
-    "a rule of a number": (lambda: Guard([Rule(1)], V), "1 is no text of a rule"),
-    "an exemption that is a rule": (lambda: Guard(["/a"], V, exempt=[Rule("/b")]), "no text"),
+    "a rule of a number": (lambda: Guard([Rule(1)], V), "1 is not the text of a rule"),
+    "an exemption that is a rule": (
+        lambda: Guard(["/a"], V, exempt=[Rule("/b")]),
+        "not the text",
+    ),
     "an exemption of everything": (lambda: Guard(["/a"], V, exempt=["/**"]), "name less"),
     "one bad rule of two": (lambda: Guard(["/a", Rule("/b", percent=101)], V), "/b: percent"),
     "a method that is none": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
@@ -80,7 +83,7 @@ BAD_GUARDS = {
     "exempt as None": (lambda: Guard(["/a"], V, exempt=None), "exempt has to be a list, such"),
     "a bad exemption": (
         lambda: Guard(["/a"], V, exempt=["b"]),
-        "exempt: rule 'b' cannot work: its path stands last and begins with a slash",
+        "exempt: rule 'b' cannot work: its path comes last and begins with a slash",
     ),
     "the same rule twice": (lambda: Guard(["/a", "/a"], V), "/a is listed twice"),
     "the same rule in other words": (

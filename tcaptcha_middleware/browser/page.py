@@ -70,7 +70,7 @@ class Page:
 
 
 def _check_path(path: object) -> None:
-    good = isinstance(path, str) and path != "/" and is_plain(path)
+    good = isinstance(path, str) and is_plain(path) and path and not path.endswith("/")
     if not good or any(mark in str(path) for mark in "*$&'"):
         raise ConfigurationError(
             f"page is {path!r}: write a plain path without a slash at its end, such as "
