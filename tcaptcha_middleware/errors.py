@@ -80,20 +80,15 @@ class OutageError(VerifierError):
         message: What happened, for the operator's log; without ticket or keys.
         request_id: Tencent's `RequestId`, which its support asks for.
         sent: False if no byte of the call left this machine, so the ticket is unspent.
-        connected: Whether a connection was accepted, and no answer came on it: the other end
-            may only be busy. None if that is not known.
+        connected: Whether a connection was accepted, or this is not known. Then the other end
+            may only be busy.
     """
 
     answered: bool = False
-    connected: bool | None = None
+    connected: bool = True
 
     def __init__(
-        self,
-        message: str,
-        *,
-        request_id: str = "",
-        sent: bool = True,
-        connected: bool | None = None,
+        self, message: str, *, request_id: str = "", sent: bool = True, connected: bool = True
     ) -> None:
         super().__init__(message, request_id=request_id, answered=False, sent=sent)
         self.connected = connected

@@ -195,8 +195,8 @@ def test_with_an_async_client_only_there_is_no_probe(tencent):  # noqa: F811
     both = {"client": object(), "async_client": object()}
     for name, settings in (("async", {"async_client": object()}), ("both", both)):
         verifier = TencentVerifier(**tencent.arguments(), **settings)
-        assert bool(getattr(verifier, "probe", None)) is (name == "both")
-    assert not getattr(in_thread(Unprobed()), "probe", None)
+        assert hasattr(verifier, "probe") is (name == "both")
+    assert not hasattr(in_thread(Unprobed()), "probe")
 
 
 def test_the_official_client_probes_as_it_verifies(tencent):  # noqa: F811

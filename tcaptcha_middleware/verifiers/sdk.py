@@ -117,7 +117,7 @@ class TencentSDKVerifier:
         return self._within(ticket, self._timeout)
 
     async def _averify(self, ticket: Submission) -> Verdict:
-        return await self._awithin(ticket, self._timeout)
+        return await self._awithin(ticket, self._timeout, self._client)
 
     def _probe(self, limit: float) -> None:
         submission = probe_submission(self.app_id)
@@ -125,9 +125,12 @@ class TencentSDKVerifier:
             judge(self._within(submission, limit), submission, WEB.codes)
 
     async def _aprobe(self, limit: float) -> None:
-        submission = probe_submission(self.app_id)
+        submission, client = probe_submission(self.app_id), self._client
         with answer_expected():
-            judge(await self._awithin(submission, limit), submission, WEB.codes)
+            # The client's connections belong to the event loop of the verifications.
+            async with type(client)(client.credential, client.region, client.profile) as own:
+                verdict = await self._awithin(submission, limit, own)
+            judge(verdict, submission, WEB.codes)
 
     def _within(self, ticket: Submission, seconds: float) -> Verdict:
         try:
@@ -136,9 +139,9 @@ class TencentSDKVerifier:
             failure = without_secrets(_translated(error))
         raise failure
 
-    async def _awithin(self, ticket: Submission, seconds: float) -> Verdict:
+    async def _awithin(self, ticket: Submission, seconds: float, client: Any) -> Verdict:
         try:
-            return await self._acall(ticket, seconds)
+            return await self._acall(ticket, seconds, client)
         except Exception as error:
             failure = without_secrets(_translated(error))
         raise failure
@@ -151,10 +154,10 @@ class TencentSDKVerifier:
             raise DeadlineError
         return api.read_answer(200, call.result())
 
-    async def _acall(self, ticket: Submission, seconds: float) -> Verdict:
+    async def _acall(self, ticket: Submission, seconds: float, client: Any) -> Verdict:
         parameters = api.parameters(self.captcha, ticket, WEB)
         with anyio.move_on_after(seconds) as limit:
-            document = await self._client.call_and_deserialize(WEB.name, parameters)
+            document = await client.call_and_deserialize(WEB.name, parameters)
         if limit.cancelled_caught:
             raise DeadlineError
         return api.read_document(document)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ from tcaptcha_middleware.verifiers.transports import HttpTransport
 from tcaptcha_middleware.waiting import arun, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx
 
@@ -135,18 +135,17 @@ class TencentVerifier:
         self._client = HttpClient(*route)
         self._transport: Transport = HttpTransport(self._client)
         self._async_transport: Transport = self._transport
-        self._probe_transport: Transport = HttpTransport(HttpClient(*route, keeps=False))
+        self._probe_transport: Transport | None = HttpTransport(HttpClient(*route, keeps=False))
         if has_client:
             from tcaptcha_middleware.verifiers.httpx_transport import HttpxTransport
 
             theirs = HttpxTransport(f"{self._origin}/", client, async_client)
             if async_client is not None:
                 self._async_transport = theirs
+            # A probe has to take the way of the verifications, and cannot await.
+            self._probe_transport = None if client is None else theirs
             if client is not None:
-                self._transport = self._probe_transport = theirs
-            else:
-                # A probe has to take the way of the verifications, and cannot await.
-                vars(self)["probe"] = None
+                self._transport = theirs
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **settings: Any) -> Self:
@@ -191,29 +190,20 @@ class TencentVerifier:
             failure = self._failure(error)
         raise failure
 
-    def probe(self, limit: float) -> None:
-        """Find out if Tencent is up, with a ticket that cannot pass, over a new connection.
+    @property
+    def probe(self) -> Callable[[float], None]:
+        """Find out if Tencent is up: `probe(seconds)` verifies a ticket that cannot pass.
 
-        Returning means that Tencent answered. A user's `client` is used as for `verify`; with
-        only an `async_client`, this is None.
-
-        Args:
-            limit: Seconds.
+        It takes a new connection, or a user's `client` as `verify` does; with only an
+        `async_client` there is no such attribute. Returning means that Tencent answered.
 
         Raises:
             OutageError: If Tencent is down.
-            VerifierError: If this cannot be said, for another reason.
+            VerifierError: If this is unclear, for any other reason.
         """
-        submission = probe_submission(self.app_id)
-        with answer_expected():
-            try:
-                verdict = self._verify(submission, limit, self._probe_transport)
-            except Exception as error:
-                failure = self._failure(error)
-            else:
-                judge(verdict, submission, self.action.codes)
-                return
-            raise failure
+        if self._probe_transport is None:
+            raise AttributeError("an async_client cannot probe: use proxy= and ssl_context=")
+        return partial(self._probe, self._probe_transport)
 
     def close(self) -> None:
         """Close the idle connections of this process; a user's own client stays open."""
@@ -250,6 +240,18 @@ class TencentVerifier:
         key = await arun(api_key(self._credentials, self._timeout), deadline)
         answer = await self._async_transport.asend(*self._call(key, ticket), deadline)
         return api.read_answer(answer.status, answer.body, resent=answer.resent)
+
+    def _probe(self, transport: Transport, limit: float) -> None:
+        submission = probe_submission(self.app_id)
+        with answer_expected():
+            try:
+                verdict = self._verify(submission, limit, transport)
+            except Exception as error:
+                failure = self._failure(error)
+            else:
+                judge(verdict, submission, self.action.codes)
+                return
+            raise failure
 
     def _call(self, key: Key, ticket: Submission) -> tuple[dict[str, str], bytes]:
         body = api.call(self.captcha, ticket, self.action)
