@@ -605,7 +605,7 @@ def test_a_kept_connection_may_be_silent_for_three_times_the_usual(pool, clock):
 def test_a_connection_is_quiet_until_there_is_something_to_read():
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection = Connection(ours, 0.0)
+        connection = Connection(ours)
         assert connection.is_quiet()
         theirs.send(b"x")
         assert not connection.is_quiet()

@@ -159,7 +159,7 @@ def test_an_authority_of_the_users_own_is_trusted(run, speaks_tls, certificate):
 PROXIES = {
     "http://proxy.example:3128": ("proxy.example", 3128, ""),
     "HTTP://[::1]:8080/": ("::1", 8080, ""),
-    "http://a@h:1": ("h", 1, "Basic YTo="),
+    "http://a@h:1": ("h", 1, "Proxy-Authorization: Basic YTo=\r\n"),
 }
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from tcaptcha_middleware._http.codec import ResponseReader
@@ -30,29 +30,19 @@ if TYPE_CHECKING:
     from tcaptcha_middleware._http.codec import Answer
     from tcaptcha_middleware.waiting import Steps
 
+    Clock = Callable[[], float]
+    LoadContext = Callable[[], ssl.SSLContext]  # run in a thread, because it reads files
     Address = tuple[int, Any]  # the family, and where to connect to
+    Proxy = tuple[str, int, str]  # host, port, and further fields for CONNECT
 
 _PIECE = 65536
 HEAD_START = 0.25  # seconds that an address is tried alone (RFC 8305, section 8)
 FRESH = 60.0  # seconds that addresses are used without asking again
-RETRY = 5.0  # the same after a failure, if there are older ones
-STALE = 1.0  # seconds to wait for a name if there are older addresses
+STALE = 1.0  # seconds to wait for a name, and between attempts, if there are older addresses
 
 
 class ProxyError(Exception):
-    """The proxy refused to connect us."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the proxy answered HTTP {status} to CONNECT")
-        self.status = status
-
-
-class Proxy(NamedTuple):
-    """An HTTP proxy, and what to send as `Proxy-Authorization`, if anything."""
-
-    host: str
-    port: int
-    authorization: str = ""
+    """The proxy refused to connect us; the argument is its HTTP status."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,17 +56,10 @@ class Progress:
     resent: bool = False
 
 
-class SilenceError(OSError):
-    """Nothing came within the time that was set."""
-
-
 class Resolver:
-    """Resolves one name in a daemon thread, and remembers the addresses.
+    """Resolves one name in a daemon thread, because no look-up can be ended, with a cache."""
 
-    Only the end of a look-up ends it, which may take half a minute.
-    """
-
-    def __init__(self, host: str, port: int, clock: Callable[[], float]) -> None:
+    def __init__(self, host: str, port: int, clock: Clock = time.monotonic) -> None:
         self._host, self._port, self._clock = host, port, clock
         self._known: list[Address] = []
         self._fresh_until = float("-inf")
@@ -90,7 +73,7 @@ class Resolver:
             if not self._known:
                 look_up.result()  # raises what went wrong
             elif not is_done or look_up.exception():
-                self._fresh_until = self._clock() + RETRY
+                self._fresh_until = self._clock() + STALE
         return self._known
 
     def _resolve(self) -> None:
@@ -99,8 +82,7 @@ class Resolver:
         # Alternate between IPv6 and IPv4 (RFC 8305, section 4).
         first = [each for each in addresses if each[0] == addresses[0][0]]
         others = [each for each in addresses if each[0] != addresses[0][0]]
-        pairs = zip_longest(first, others)
-        self._known = [each for pair in pairs for each in pair if each is not None]
+        self._known = [each for pair in zip_longest(first, others) for each in pair if each]
         self._fresh_until = self._clock() + FRESH
 
 
@@ -138,25 +120,22 @@ def _begin(family: int, target: Any) -> socket.socket:
     try:
         sock.setblocking(False)  # noqa: FBT003
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.connect(target)
-    except BlockingIOError:
-        pass
-    except BaseException:
+        with suppress(BlockingIOError):
+            sock.connect(target)
+    except OSError:
         sock.close()
         raise
     return sock
 
 
 class Connection:
-    """A connected socket; `born` and `used` are times by the pool's clock."""
+    """A connected socket, new or kept in a pool."""
 
-    def __init__(self, sock: socket.socket, now: float) -> None:
-        self.born = self.used = now
-        self.is_kept = False
+    def __init__(self, sock: socket.socket) -> None:
+        self.born = self.used = time.monotonic()
         self._socket = sock
         self._tls: ssl.SSLObject | None = None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
 
     def start_tls(self, context: ssl.SSLContext, host: str) -> Steps[None]:
         """Shake hands; ssl.SSLCertVerificationError if the certificate is not trusted."""
@@ -165,19 +144,28 @@ class Connection:
         self._tls = tls
 
     def exchange(
-        self, request: bytes, reader: ResponseReader, progress: Progress, patience: float
+        self, request: bytes, progress: Progress, patience: float, *, has_body: bool = True
     ) -> Steps[Answer]:
         """Send `request` and read the response; wait `patience` seconds for its first byte."""
-        # The other end may respond and close early; ignore the write error and read.
-        with suppress(OSError):
-            yield from self._send(request)
-        while True:
-            data = yield from self._receive(FOREVER if progress.answering else patience)
-            if not data and not progress.answering:
-                raise ConnectionResetError("the connection ended without a response")
-            progress.answering = True
-            if answer := reader.feed(data):
-                return answer
+        tls, reader = self._tls, ResponseReader(has_body=has_body)
+        try:
+            send = self._send if tls is None else partial(self._call_tls, tls.write)
+            receive = (
+                self._receive if tls is None else partial(self._call_tls, tls.read, _PIECE)
+            )
+            # The other end may respond and close early; ignore the write error and read.
+            with suppress(OSError):
+                yield from send(request)
+            while True:
+                data = yield from receive(seconds=patience)
+                if not data and not progress.answering:
+                    raise ConnectionResetError("the connection ended without a response")
+                progress.answering, patience = True, FOREVER
+                if answer := reader.feed(data):
+                    return answer
+        except BaseException:
+            self.close()
+            raise
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to read: no bytes, and no end."""
@@ -190,16 +178,6 @@ class Connection:
         self._socket.close()
 
     def _send(self, data: bytes) -> Steps[None]:
-        if self._tls is None:
-            return self._send_bytes(data)
-        return self._call_tls(self._tls.write, data)
-
-    def _receive(self, seconds: float) -> Steps[bytes]:
-        if self._tls is None:
-            return self._receive_bytes(seconds)
-        return self._call_tls(self._tls.read, _PIECE, seconds=seconds)
-
-    def _send_bytes(self, data: bytes) -> Steps[None]:
         rest = memoryview(data)
         while rest:
             try:
@@ -207,10 +185,10 @@ class Connection:
             except BlockingIOError:
                 yield Ready([self._socket], writing=True)
 
-    def _receive_bytes(self, seconds: float) -> Steps[bytes]:
+    def _receive(self, seconds: float) -> Steps[bytes]:
         while True:
             if not (yield Ready([self._socket], seconds=seconds)):
-                raise SilenceError("nothing came in time")
+                raise TimeoutError("nothing came in time")
             with suppress(BlockingIOError):  # spurious readiness, see select(2)
                 return self._socket.recv(_PIECE)
 
@@ -221,57 +199,48 @@ class Connection:
             try:
                 result = call(*args)
             except ssl.SSLWantReadError:
-                yield from self._send_bytes(self._outgoing.read())
-                if data := (yield from self._receive_bytes(seconds)):
+                yield from self._send(self._outgoing.read())
+                if data := (yield from self._receive(seconds)):
                     self._incoming.write(data)
                 else:
                     self._incoming.write_eof()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 if self._tls is None:
                     raise
-                return b""  # servers close without a TLS farewell; the reader misses nothing
+                return b""  # servers close without a TLS farewell; the reader knows the length
             else:
-                yield from self._send_bytes(self._outgoing.read())
+                yield from self._send(self._outgoing.read())
                 return result
 
 
 class Connector:
     """Opens connections to one origin, with TLS if there is a `context` to load."""
 
-    def __init__(
-        self,
-        origin: str,
-        context: Callable[[], ssl.SSLContext],
-        proxy: Proxy | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, origin: str, context: LoadContext, proxy: Proxy | None) -> None:
         parts = urlsplit(origin)
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
-        self._proxy, self._clock = proxy, clock
-        target = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
-        self._resolver = PerProcess(partial(Resolver, *target, clock))
+        self._proxy = proxy
+        host, port = (self._host, self._port) if proxy is None else proxy[:2]
+        self._resolver = PerProcess(partial(Resolver, host, port))
         self._context: ssl.SSLContext | None = None
-        # In a thread, because reading the authorities takes longer than a verification.
         self._loading = PerProcess(partial(SingleFlight, "tcaptcha-tls", context))
 
     def connect(self, progress: Progress) -> Steps[Connection]:
         """Open a connection."""
         progress.stage, progress.connected = "resolve", False
-        loading = None
-        if self._tls and self._context is None:
-            loading = self._loading.get().start()
+        loading = self._loading.get().start() if self._tls and self._context is None else None
         addresses = yield from self._resolver.get().addresses()
         if loading is not None:
             yield Done(loading)
             self._context = loading.result()
         progress.stage = "connect" if self._proxy is None else "proxy"
-        connection = Connection((yield from race(addresses)), self._clock())
+        connection = Connection((yield from race(addresses)))
         progress.connected = True
         try:
             if self._proxy is not None:
-                yield from self._tunnel(connection, self._proxy.authorization)
+                yield from self._tunnel(connection, self._proxy[2])
             progress.stage = "exchange"
             if self._context is not None:
                 yield from connection.start_tls(self._context, self._host)
@@ -280,12 +249,10 @@ class Connector:
             raise
         return connection
 
-    def _tunnel(self, connection: Connection, authorization: str) -> Steps[None]:
+    def _tunnel(self, connection: Connection, fields: str) -> Steps[None]:
         host = f"[{self._host}]" if ":" in self._host else self._host
         head = f"CONNECT {host}:{self._port} HTTP/1.1\r\nHost: {host}:{self._port}\r\n"
-        if authorization:
-            head += f"Proxy-Authorization: {authorization}\r\n"
-        reader, request = ResponseReader(has_body=False), f"{head}\r\n".encode()
-        answer = yield from connection.exchange(request, reader, Progress(), FOREVER)
-        if answer.status // 100 != HTTPStatus.OK // 100:
+        request = f"{head}{fields}\r\n".encode()
+        answer = yield from connection.exchange(request, Progress(), FOREVER, has_body=False)
+        if answer.status not in range(200, 300):
             raise ProxyError(answer.status)

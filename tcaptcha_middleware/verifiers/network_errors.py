@@ -108,10 +108,11 @@ def _untrusted(error: ssl.SSLCertVerificationError, progress: Progress) -> Verif
 
 
 def _refused_by_proxy(error: ProxyError, progress: Progress) -> VerifierError:
-    if error.status in _REFUSALS:
-        message = f"{error}: check the proxy's user, password and permissions"
+    message = f"the proxy answered HTTP {error.args[0]} to CONNECT"
+    if error.args[0] in _REFUSALS:
+        message += ": check the proxy's user, password and permissions"
         return MisconfiguredError(message, answered=False, sent=progress.sent)
-    return _unclear(str(error), progress)
+    return _unclear(message, progress)
 
 
 def _unresolved(error: socket.gaierror, progress: Progress) -> VerifierError:

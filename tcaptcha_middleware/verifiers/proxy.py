@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from tcaptcha_middleware._http.connection import Proxy
 from tcaptcha_middleware.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware._http.connection import Proxy
 
 _URL = re.compile(
     r"http://(?:(?P<user>[^\s:/?#@]+)(?::(?P<password>[^\s/?#@]*))?@)?"
@@ -18,7 +21,7 @@ _MAX_PORT = 0xFFFF
 
 
 def parse_proxy(url: str) -> Proxy:
-    """Return the proxy at `url`, such as `"http://user:password@proxy.example:3128"`.
+    """Return host, port and authorization from the URL of a proxy, such as `"http://user:password@proxy.example:3128"`.
 
     Raises:
         ConfigurationError: If this is not the URL of an HTTP proxy. The message does not repeat
@@ -31,8 +34,9 @@ def parse_proxy(url: str) -> Proxy:
             '"http://user:password@proxy.example:3128", with special characters '
             "percent-encoded. Proxies with https:// or socks:// need an httpx client="
         )
-    authorization = ""
+    fields = ""
     if parts["user"] is not None:
         user, password = (unquote_to_bytes(parts[name] or "") for name in ("user", "password"))
-        authorization = f"Basic {b64encode(user + b':' + password).decode()}"
-    return Proxy(parts["host"].strip("[]"), int(parts["port"]), authorization)
+        credentials = b64encode(user + b":" + password).decode()
+        fields = f"Proxy-Authorization: Basic {credentials}\r\n"
+    return parts["host"].strip("[]"), int(parts["port"]), fields
