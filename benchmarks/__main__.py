@@ -25,7 +25,6 @@ _PACKAGES = (
     "anyio",
     "asgi-csrf",
     "granian",
-    "httpcore",
     "httptools",
     "httpx",
     "httpx-aiohttp",

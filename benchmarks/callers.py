@@ -11,17 +11,14 @@ import http.client
 import json
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tcaptcha_middleware import Submission, TencentVerifier
-from tcaptcha_middleware.verifiers import lines
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
     from contextlib import AsyncExitStack, ExitStack
 
 AsyncCall = Callable[[], Awaitable[object]]
@@ -64,19 +61,8 @@ async def ours(
     origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
 ) -> AsyncCall:
     """Ours, as it comes."""
-    stack.enter_context(_trusting(tls))
-    verifier = await stack.enter_async_context(_verifier(origin))
+    verifier = await stack.enter_async_context(_verifier(origin, ssl_context=tls))
     return lambda: verifier.averify(_ticket())
-
-
-@contextmanager
-def _trusting(tls: ssl.SSLContext | None) -> Iterator[None]:
-    """Let our verifier trust the benchmark's own certificate, which no setting of its does."""
-    kept = lines.tls
-    if tls is not None:
-        lines.tls = lambda: tls
-    yield
-    lines.tls = kept
 
 
 async def ours_over_client(origin: str, stack: AsyncExitStack) -> AsyncCall:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
 import atheris
+import h11
 
 sys.path.append(str(Path(__file__).parent.parent / "tests/support"))
 
@@ -28,6 +29,7 @@ with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipar
     from health_simulation import Service, Simulation
 
     from tcaptcha_middleware import RequestInfo, TrustedProxies, sources
+    from tcaptcha_middleware._http.codec import ProtocolError, ResponseReader
     from tcaptcha_middleware.errors import RequestBodyError, VerifierError
     from tcaptcha_middleware.extraction.extractor import Extractor
     from tcaptcha_middleware.extraction.sources import body_kind
@@ -521,8 +523,69 @@ def _windows(given: _Bytes) -> list[tuple[float, float]]:
     return [(begin, begin + (given.byte() + 1) / 32) for begin in begins]
 
 
+# -- The response as bytes ------
+
+_RESPONSE_WORDS = [
+    *("HTTP/1.1 200 OK\r\n", "HTTP/1.0 ", "204", "304", "100 x\r\n\r\n", "502", "\r\n"),
+    *("Content-Length: ", "2", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n"),
+    *(
+        "\r\n\r\n",
+        "2\r\n{}\r\n",
+        "0\r\n\r\n",
+        "{}",
+        "X: y\r\n",
+        ";x",
+        "\0",
+        "\x0b",
+        "\xff",
+        "\n",
+    ),
+]
+
+
+def response(data: bytes) -> None:
+    """Our reader accepts nothing that h11 rejects, and reads the same in what both accept."""
+    given = _Bytes(data)
+    cuts = given.take(given.byte() % 8)
+    content = given.written(given.rest(), _RESPONSE_WORDS)
+    ours = _read_by_us([content])
+    in_pieces = _read_by_us(_pieces(content, cuts))
+    assert in_pieces == ours, (ours, in_pieces)
+    if ours is not None:
+        status, body, is_framed = _read_by_h11(content)
+        assert ours == (status, body) or (ours == (status, b"") and not is_framed), ours
+
+
+def _read_by_us(pieces: list[bytes]) -> tuple[int, bytes] | None:
+    reader = ResponseReader()
+    try:
+        for piece in filter(None, pieces):
+            if complete := reader.feed(piece):
+                return complete.status, complete.body
+    except ProtocolError:
+        pass
+    return None
+
+
+def _read_by_h11(content: bytes) -> tuple[int, bytes, bool]:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="POST", target="/", headers=[("Host", "a")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(content)
+    connection.receive_data(b"")
+    status, body, names = 0, b"", set()
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            status, names = event.status_code, {name for name, _ in event.headers}
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+    return status, body, bool(names & {b"content-length", b"transfer-encoding"})
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (extraction, head, target, strictness, address, answer, delay)
+    one.__name__: one for one in (
+        extraction, head, target, strictness, address, answer, delay, response
+    )
 }
 
 
