@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
 import re
 import sys
 from collections import Counter
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import fastapi
 import httpx
@@ -392,3 +393,22 @@ def test_a_ticket_of_another_captcha_is_code_16():
     ):
         ticket = tc.Submission(**emulator.mint(app_id=190000009), user_ip="192.0.2.1")
         assert verifier.verify(ticket).code == 16
+
+
+def test_a_function_reads_one_field_and_refuses_a_batch(emulator):
+    guard = run(block("operating.md", "sources.Body"))["guard"]
+    pair = emulator.mint()
+    operation = {"query": "…", "extensions": pair}
+    json_type = (("Content-Type", "application/json"),)
+    form_type = (("Content-Type", "application/x-www-form-urlencoded"),)
+
+    def code(target, headers, body):
+        exchange = Exchange(target=target, headers=headers, pieces=(body.encode(),))
+        return RUNNERS["wsgi"](guard, exchange).code
+
+    assert code("/graphql", json_type, json.dumps([operation] * 50)) == "ticket_missing"
+    assert code("/graphql", json_type, json.dumps(operation)) == ALLOWED
+    fields = urlencode({"captcha": "___".join(emulator.mint().values())})
+    assert code("/comments", form_type, fields) == ALLOWED
+    assert code("/comments", form_type, "captcha=") == "ticket_missing"
+    guard.close()
