@@ -1,10 +1,10 @@
-"""A deadline for a read that blocks in a connection, and an end for that connection.
+"""A deadline for a read that blocks in a connection, and a way to close that connection.
 
-A timeout of the socket would not do: servers read on until they have as much as was asked for,
-so that a byte now and then would keep them reading. When time is up, a thread of ours shuts the
-connection's reading half: the read ends as if the client had gone, and it can be answered yet.
-(Not where gunicorn's sync and threaded workers speak TLS themselves: OpenSSL takes no end but
-a farewell, so that the client sees the connection end instead.)
+A socket timeout is not enough: servers read until they have as much as was asked for, so a byte
+now and then keeps them reading. At the deadline a thread shuts down the connection for reading:
+the read ends as if the client had gone, and a response can still be sent. (If gunicorn's sync
+and threaded workers terminate TLS themselves, the client sees the connection end instead,
+because OpenSSL accepts no end without a close_notify.)
 """
 
 from __future__ import annotations
@@ -21,106 +21,106 @@ from tcaptcha_middleware.scoped import PerProcess
 if TYPE_CHECKING:
     from types import TracebackType
 
-# The longest that the thread sleeps, in seconds; it has to be woken for whatever is sooner.
+# The longest sleep of the thread, in seconds; an earlier deadline wakes it.
 _NAP = 3600.0
 _PIECE = 64 * 1024
 
 
 class ReadTimeoutError(TimeoutError):
-    """Time was up, and nothing more is read from the connection."""
+    """The deadline is over, and nothing more is read from the connection."""
 
 
 class ReadDeadline:
-    """Hang up on a client that takes too long: `with Hangup(connection, seconds):` to read.
+    """End a read that takes too long: `with ReadDeadline(connection, seconds):`.
 
     Args:
-        connection: What the read blocks in. It must carry one request at a time.
+        connection: The connection that is read. It must carry one request at a time.
         seconds: How long the read may take.
 
     Raises:
-        HungUpError: It took longer, however it ended.
+        ReadTimeoutError: If the read takes longer, even if it succeeds.
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
         self.deadline: float = time.monotonic() + seconds
         self._connection = connection
-        self._watch = _watches.get()
-        self._happened = False
+        self._watchdog = _watchdogs.get()
+        self._ended = False
 
     def __enter__(self) -> None:
-        """Let the time run."""
-        self._watch.begin(self)
+        """Start the time."""
+        self._watchdog.begin(self)
 
     def __exit__(
         self, _: object, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Leave the connection alone from here on."""
-        self._watch.end(self)
-        # A server that stops its worker raises what is no Exception, and means it.
-        if self._happened and (error is None or isinstance(error, Exception)):
+        """Stop the time."""
+        self._watchdog.end(self)
+        # A server stops its worker with other exceptions, which must not be replaced.
+        if self._ended and (error is None or isinstance(error, Exception)):
             raise ReadTimeoutError("the client took too long") from error
 
-    def happen(self) -> None:
-        """Shut the reading half, so that the read ends."""
-        self._happened = True
+    def end_read(self) -> None:
+        """Shut the connection down for reading, which ends the read."""
+        self._ended = True
         _shut(self._connection, socket.SHUT_RD)
 
 
 class Watchdog:
-    """Who is reading until when, and the thread that hangs up on those who are late."""
+    """The reads in progress, and the thread that ends those past their deadline."""
 
     def __init__(self) -> None:
-        # Whoever holds it is in a read that has not ended, so that no connection of another
-        # request, nor a descriptor that was given away again, is ever shut.
+        # Held while a connection is shut down, and the read cannot end meanwhile. So it is
+        # never the connection of another request, nor a descriptor that is in use again.
         self._changed = threading.Condition()
         self._reading: set[ReadDeadline] = set()
         self._runs = False
         self._wakes_at = 0.0
 
-    def begin(self, hangup: ReadDeadline) -> None:
-        """Hang up when its time is up."""
+    def begin(self, read: ReadDeadline) -> None:
+        """End the read at its deadline."""
         with self._changed:
             if not self._runs:
-                threading.Thread(target=self._run, name="tcaptcha hangups", daemon=True).start()
+                threading.Thread(target=self._run, name="tcaptcha reads", daemon=True).start()
                 self._runs = True
-            self._reading.add(hangup)
-            # Later ones are seen when it wakes; of many reads, hardly one has to wake it.
-            if hangup.deadline < self._wakes_at:
-                self._wakes_at = hangup.deadline
+            self._reading.add(read)
+            # Later deadlines are seen when it wakes, so few reads have to wake it.
+            if read.deadline < self._wakes_at:
+                self._wakes_at = read.deadline
                 self._changed.notify()
 
-    def end(self, hangup: ReadDeadline) -> None:
-        """Hang up no more."""
+    def end(self, read: ReadDeadline) -> None:
+        """Forget a read that has ended."""
         with self._changed:
-            self._reading.discard(hangup)
+            self._reading.discard(read)
 
     def _run(self) -> None:
         with self._changed:
             while True:
                 now = time.monotonic()
-                self._hang_up(now)
-                deadlines = [hangup.deadline for hangup in self._reading]
+                self._end_late(now)
+                deadlines = [read.deadline for read in self._reading]
                 self._wakes_at = min([now + _NAP, *deadlines])
                 self._changed.wait(self._wakes_at - now)
 
-    def _hang_up(self, now: float) -> None:
-        late = {hangup for hangup in self._reading if hangup.deadline <= now}
+    def _end_late(self, now: float) -> None:
+        late = {read for read in self._reading if read.deadline <= now}
         self._reading -= late
-        for hangup in late:
-            hangup.happen()
+        for read in late:
+            read.end_read()
 
 
-_watches = PerProcess(Watchdog)
+_watchdogs = PerProcess(Watchdog)
 
 
 def cut(connection: socket.socket) -> None:
-    """End a connection that was hung up on: nothing more is read from it, nor written to it.
+    """Shut a connection down for reading and writing, and discard what has arrived.
+
+    Linux still returns data that arrives after a shutdown for reading. A server that considers
+    the body as ended would read it as the next request, which anybody could smuggle in.
 
     Args:
-        connection: The one that was hung up on.
-
-    Linux hands out what arrives behind a shut reading half. A server that takes the body for
-    ended would take that for the next request, and anybody could put one there.
+        connection: A connection whose read was ended.
     """
     _shut(connection, socket.SHUT_RDWR)
     with suppress(OSError):
@@ -130,11 +130,11 @@ def cut(connection: socket.socket) -> None:
 
 def _shut(connection: socket.socket, how: int) -> None:
     try:
-        # Not its own method: that of TLS would forget its keys, and the answer go out in the
-        # clear.
+        # Not its own method: that of a TLS socket drops its keys, and the response would be
+        # sent in the clear.
         socket.socket.shutdown(connection, how)
     except OSError:
         return  # the client has gone
     except Exception as error:
-        # Whoever patched sockets in another way must not take the deadline from all others.
+        # Sockets may be patched; an error here must not end the thread for all others.
         log.connection_not_cut(error)

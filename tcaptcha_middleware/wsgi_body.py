@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 
-# Most inputs wait until they have as much as was asked for, so that little is asked for: a
-# form whose ticket stands first is not waited for to its end, and the deadline is looked at
-# between the pieces. gunicorn reads no less at once; a pair is shorter.
+# Most inputs block until they have as much as was asked for, so pieces are small: a form that
+# begins with its ticket is not read to its end, and the deadline is checked between pieces.
+# gunicorn reads no less at once, and a pair is shorter.
 _PIECE = 1024
-# Of a length that can be meant; int() raises where there are thousands.
+# Longer ones are not a length, and int() raises for thousands of digits.
 _DIGITS = 18
 # Where servers hand over the connection that their input reads from.
 _CONNECTIONS = ("gunicorn.socket", "werkzeug.socket")
@@ -37,10 +37,10 @@ class Body:
 
     def __init__(self, environ: Environ) -> None:
         self._input = environ["wsgi.input"]
-        # Returns what is there, where a server's input knows how.
+        # read1 returns what has arrived; few inputs have it.
         self._read: Callable[[int], bytes] = getattr(self._input, "read1", self._input.read)
         self._connection = _connection(environ)
-        self._hung_up = False
+        self._timed_out = False
         self._kept: list[bytes] = []
         self._start: int | None = None
         self._left = _length(environ)
@@ -49,13 +49,13 @@ class Body:
         """Return the next piece, and whether there is more.
 
         Args:
-            timeout: How long the client may take, in seconds; kept to only where the server
+            timeout: How long the client may take, in seconds; enforced only if the server
                 hands over its connection.
-            may_disconnect: Whether the connection may be cut for that.
+            may_disconnect: Whether the client may be disconnected after that.
 
         Raises:
-            HungUpError: It came too slowly.
-            RequestBodyError: The body broke off, or is shorter than it was said to be.
+            ReadTimeoutError: If the client takes longer.
+            RequestBodyError: If the body breaks off or is shorter than its `Content-Length`.
         """
         if self._left == 0:
             return b"", False
@@ -79,11 +79,11 @@ class Body:
             with ReadDeadline(self._connection, timeout):
                 return self._read(size)
         except ReadTimeoutError:
-            self._hung_up = True
+            self._timed_out = True
             raise
         except Exception as error:
-            # Whatever it is, the client made it: servers parse chunks and trailers here, and
-            # have errors of their own for what is wrong with them.
+            # The client has caused it: servers parse chunks and trailers here, and raise
+            # exceptions of many types for invalid ones.
             raise RequestBodyError("the client went away, or broke the framing") from error
 
     def replay(self, environ: Environ) -> None:
@@ -105,18 +105,18 @@ class Body:
             return False
 
     def behind(self, answer: Iterable[bytes]) -> Iterable[bytes]:
-        """Return a refusal that ends the connection, if that was hung up on, behind itself."""
-        if self._connection is None or not self._hung_up:
+        """Return a refusal that closes the connection after it, if reading was ended."""
+        if self._connection is None or not self._timed_out:
             return answer
         return ClosingIterator(answer, self._connection)
 
 
 class ClosingIterator:
-    """An answer behind which its connection ends.
+    """A response after which its connection is closed.
 
     Args:
-        answer: What is sent.
-        connection: What it is sent on.
+        answer: The response's body.
+        connection: The connection that it is sent on.
     """
 
     def __init__(self, answer: Iterable[bytes], connection: socket.socket) -> None:
@@ -124,11 +124,11 @@ class ClosingIterator:
         self._connection = connection
 
     def __iter__(self) -> Iterator[bytes]:
-        """Iterate over the answer."""
+        """Iterate over the body."""
         return iter(self._answer)
 
     def close(self) -> None:
-        """Close what PEP 3333 wants closed, and the connection."""
+        """Close the response, as PEP 3333 requires, and the connection."""
         try:
             if hasattr(self._answer, "close"):
                 self._answer.close()
@@ -174,7 +174,7 @@ class _Input:
 
 
 def _position(stream: Any) -> int | None:
-    """Return where a stream is, or None if it cannot seek; few servers have one that can."""
+    """Return a stream's position, or None if it cannot seek, as in most servers."""
     try:
         return stream.tell() if stream.seekable() else None
     except Exception:
@@ -182,11 +182,11 @@ def _position(stream: Any) -> int | None:
 
 
 def _length(environ: Environ) -> int | None:
-    """Return the body's length in bytes, or None where only its end tells."""
+    """Return the body's length in bytes, or None if it is read until it ends."""
     text = environ.get("CONTENT_LENGTH") or ""
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return int(text)
-    # Without a length a server may block for ever at the body's end, unless it says not to:
+    # Without a length a server may block at the body's end, unless it declares otherwise:
     # https://gist.github.com/mitsuhiko/5721547
     return None if environ.get("wsgi.input_terminated") and not text else 0
 
@@ -194,7 +194,7 @@ def _length(environ: Environ) -> int | None:
 def _connection(environ: Environ) -> socket.socket | None:
     """Return the connection that the input reads from, if it is this request's alone."""
     # In HTTP/2 it is shared with other requests, and maybe with other visitors behind a proxy.
-    # Told by what is excluded: some servers pass on whatever version a client wrote.
+    # A list of exclusions, because some servers pass on any version that a client wrote.
     if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None
     found = (environ.get(name) for name in _CONNECTIONS)

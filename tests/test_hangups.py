@@ -140,16 +140,16 @@ def test_a_connection_that_is_gone_hurts_nobody_else(pair):
 
 
 def test_a_read_that_goes_on_all_the_same_is_hung_up_on_once(pair):
-    happened = []
+    ended = []
 
     class Counted(ReadDeadline):
-        def happen(self):
-            happened.append(self)
-            super().happen()
+        def end_read(self):
+            ended.append(self)
+            super().end_read()
 
     with pytest.raises(ReadTimeoutError), Counted(pair[0], SOON):
         time.sleep(4 * SOON)
-    assert len(happened) == 1
+    assert len(ended) == 1
 
 
 def test_tls_keeps_its_keys_when_it_is_hung_up_on():
@@ -197,7 +197,7 @@ def test_one_thread_hangs_up_on_everybody():
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(hang_up_once, range(40)))
     assert time.monotonic() - began < PATIENCE
-    threads = [one for one in threading.enumerate() if one.name == "tcaptcha hangups"]
+    threads = [one for one in threading.enumerate() if one.name == "tcaptcha reads"]
     assert [one.daemon for one in threads] == [True]
 
 

@@ -215,9 +215,9 @@ def redis_evicts() -> None:
     )
 
 
-def cannot_hang_up(error: Exception) -> None:
-    """Tell of a connection that cannot be shut, so that a slow client keeps its thread."""
-    logger.error("a slow client cannot be hung up on: %r", error)
+def cannot_end_read(error: Exception) -> None:
+    """Log a connection that cannot be shut down, so a slow client keeps a thread."""
+    logger.error("the connection of a slow client cannot be shut down: %r", error)
 
 
 def budget_spent(rule: Origin, per_minute: int) -> None:
