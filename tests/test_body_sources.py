@@ -7,6 +7,8 @@ import logging
 import math
 import re
 import string
+import sys
+from contextlib import suppress
 from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
@@ -23,6 +25,7 @@ from tcaptcha_middleware.extraction.parsers import (
     MAX_OBJECTS,
     MultipartForm,
     all_fields,
+    decode_json,
     decode_plain_json,
     fields_named,
 )
@@ -391,6 +394,36 @@ JSON_VALUES = st.recursive(
 @given(JSON_VALUES)
 def test_what_was_encoded_is_decoded(value):
     assert decode_plain_json(json.dumps(value).encode()) == value
+
+
+HOSTILE_JSON = {
+    "integers": b"[" + b"1," * 30_000 + b"1]",
+    "floats": b"[" + b"1.0," * 15_000 + b"1]",
+    "objects": b"[" + b"{}," * 20_000 + b"1]",
+    "objects in an object": b"{" + b'"":{},' * 10_000 + b'"":1}',
+    "lists": b"[" + b"[]," * 20_000 + b"1]",
+    "a list that is too deep": b"[" * 60_000,
+    "an object that is too deep": b'{"":' * 15_000,
+    "repeated tickets": b"{" + b'"ticket":1,' * 5_000 + b'"a":1}',
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE_JSON.values(), ids=HOSTILE_JSON)
+def test_hostile_json_is_decoded_without_calling_python(body):
+    calls = []
+
+    def note(frame, event, argument):
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        with suppress(RequestBodyError):
+            WEB.find(None, decode_json(body))
+    finally:
+        sys.setprofile(None)
+    # Beside one for each value of the field, which are compared.
+    assert len(calls) - calls.count("_agreed") < 30
 
 
 # -- Urlencoded forms ------
