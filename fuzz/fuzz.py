@@ -583,9 +583,8 @@ def _read_by_h11(content: bytes) -> tuple[int, bytes, bool]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (
-        extraction, head, target, strictness, address, answer, delay, response
-    )
+    one.__name__: one
+    for one in (extraction, head, target, strictness, address, answer, delay, response)
 }
 
 

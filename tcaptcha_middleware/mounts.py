@@ -73,7 +73,9 @@ def forced_script_name(app: object) -> str:
     """
     if _inner(app, _DJANGO) is None:
         return ""
-    setting = sys.modules["django.conf"].settings.FORCE_SCRIPT_NAME
+    settings = sys.modules["django.conf"].settings
+    # An application that has not been configured yet cannot have been mounted.
+    setting = settings.FORCE_SCRIPT_NAME if settings.configured else ""
     return (setting or "").rstrip("/")
 
 

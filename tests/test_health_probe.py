@@ -15,14 +15,6 @@ from tcaptcha_middleware.health.slots import Slots
 UP, SUSPECT, DOWN = State
 
 
-class RefusedError(OutageError):
-    connected = False
-
-
-class UnansweredError(OutageError):
-    connected = True
-
-
 class Verifier:
     """Answers probes, or raises an error."""
 
@@ -84,8 +76,8 @@ class Bench:
 
 OUTCOMES = {
     "an answer": (None, UP, None),
-    "no connection": (RefusedError("refused"), SUSPECT, 0.95),
-    "no answer": (UnansweredError("took too long"), SUSPECT, 0.95),
+    "no connection": (OutageError("refused", connected=False), SUSPECT, 0.95),
+    "no answer": (OutageError("took too long"), SUSPECT, 0.95),
     "another outage": (OutageError("down"), SUSPECT, 0.95),
     "DNS": (VerifierError("no such name", answered=False), UP, 0.95),
     "a timeout of another kind": (TimeoutError(), UP, 0.95),
@@ -106,8 +98,8 @@ def test_a_probe_is_answered_or_fails_or_proves_nothing(error, state, wait, veri
 @pytest.mark.parametrize(
     ("error", "state"),
     [
-        (RefusedError("refused"), SUSPECT),
-        (UnansweredError("took too long"), UP),
+        (OutageError("refused", connected=False), SUSPECT),
+        (OutageError("took too long", connected=True), UP),
         (OutageError("down"), UP),
     ],
 )
@@ -127,7 +119,7 @@ def test_a_thread_that_is_stopped_proves_nothing():
 
 
 def test_two_failed_probes_establish_an_outage_and_an_answered_one_ends_it():
-    bench = Bench(Verifier(RefusedError("refused")))
+    bench = Bench(Verifier(OutageError("refused", connected=False)))
     wait = bench.probe(0.05)
     bench.now += wait + 0.001
     wait = bench.probe(0.05)
@@ -152,13 +144,13 @@ STALLS = {
 
 @pytest.mark.parametrize(("seconds", "state"), STALLS.values(), ids=STALLS)
 def test_a_probe_that_fails_while_this_process_is_stopped_proves_nothing(seconds, state):
-    bench = Bench(Verifier(RefusedError("took too long")))
+    bench = Bench(Verifier(OutageError("took too long", connected=False)))
     bench.probe(*seconds)
     assert bench.monitor.state is state
 
 
 def test_an_answer_counts_although_this_process_was_stopped():
-    bench = Bench(Verifier(RefusedError("refused")))
+    bench = Bench(Verifier(OutageError("refused", connected=False)))
     wait = bench.probe(0.05)
     bench.now += wait + 0.001
     bench.prober._verifier.error = None
@@ -167,7 +159,7 @@ def test_an_answer_counts_although_this_process_was_stopped():
 
 
 def test_a_probe_that_hangs_is_left_behind_and_proves_nothing():
-    bench = Bench(Verifier(RefusedError("took too long")))
+    bench = Bench(Verifier(OutageError("took too long", connected=False)))
     waits = []
     while (wait := bench.sleep(waits[-1] if waits else 0)) == 0.05 and len(bench.runs) == 1:
         waits.append(wait)
@@ -202,7 +194,7 @@ def no_thread(run):
 
 
 def test_without_a_thread_nothing_is_established():
-    bench = Bench(Verifier(RefusedError("refused")), no_thread)
+    bench = Bench(Verifier(OutageError("refused", connected=False)), no_thread)
     assert bench.sleep(0) == 1.0
     assert bench.sleep(1) == pytest.approx(2.0)
     assert bench.monitor.state is UP
@@ -219,7 +211,7 @@ def test_a_thread_that_died_is_replaced(monkeypatch):
         raise Died
 
     monkeypatch.setattr(probe_module.time, "sleep", sleep)
-    bench = Bench(Verifier(RefusedError("refused")))
+    bench = Bench(Verifier(OutageError("refused", connected=False)))
     assert bench.monitor.claim_thread()
     with pytest.raises(Died):
         bench.prober.run()

@@ -22,8 +22,9 @@ ROOT = Path(__file__).parent.parent
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
     {"deadlines", "errors", "extras", "models", "scoped", "timeouts"},
-    {"matching", "operations", "responses", "types", "validation"},
-    {"client_ip", "health", "mounts", "replay", "tencent", "watchdog"},
+    {"matching", "operations", "responses", "threadpool", "types", "validation"},
+    {"client_ip", "health", "mounts", "replay", "tencent", "waiting", "watchdog"},
+    {"_http"},
     {"effects", "wsgi_body"},
     {"extraction", "verifiers"},
     {"settings"},

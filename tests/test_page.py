@@ -94,7 +94,10 @@ def test_a_path_stands_for_a_page():
 
 
 def test_without_a_page_nothing_is_served():
-    assert Guard(["/a"], FakeVerifier()).served == ()
+    guard = Guard(["POST /a"], FakeVerifier())
+    for file in ("tcaptcha.js", "settings.json"):
+        target = ("GET", f"/tcaptcha/{file}", b"", "", "")
+        assert guard.route(target, {}, "tcaptcha") is None
 
 
 UNSHOWN = {

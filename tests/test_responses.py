@@ -59,6 +59,7 @@ CONTRACT = [
     ("disaster_ticket", 403, False),
     ("ticket_malformed", 400, False),
     ("ticket_ambiguous", 400, False),
+    ("target_ambiguous", 400, False),
     ("request_malformed", 400, False),
     ("body_too_large", 413, False),
     ("verifier_unavailable", 503, True),

@@ -67,7 +67,7 @@ BAD_GUARDS = {
     "rules as a text": (lambda: Guard("POST /login", V), "rules has to be a list"),
     "rules as one rule": (lambda: Guard(Rule("/login"), V), "rules has to be a list"),
     "rules as None": (lambda: Guard(None, V), "rules has to be a list"),
-    "a rule that is a number": (lambda: Guard([1], V), "is no rule"),
+    "a rule that is a number": (lambda: Guard([1], V), "is not a rule"),
     "a rule of a number": (lambda: Guard([Rule(1)], V), "1 is not the text of a rule"),
     "an exemption that is a rule": (
         lambda: Guard(["/a"], V, exempt=[Rule("/b")]),
@@ -85,10 +85,10 @@ BAD_GUARDS = {
         lambda: Guard(["/a"], V, exempt=["b"]),
         "exempt: rule 'b' cannot work: its path comes last and begins with a slash",
     ),
-    "the same rule twice": (lambda: Guard(["/a", "/a"], V), "/a is listed twice"),
+    "the same rule twice": (lambda: Guard(["/a", "/a"], V), "/a: listed twice"),
     "the same rule in other words": (
         lambda: Guard(["POST,PUT /a", Rule("PUT,POST /a/", name="again")], V),
-        "again is listed twice: the second could never hold",
+        "again: listed twice: the second rule could never apply",
     ),
     "two rules of one name": (
         lambda: Guard([Rule("/a", name="x"), Rule("/b", name="x")], V),

@@ -37,6 +37,9 @@ class Forever:
     async def when(self, request):
         return await self._wait()
 
+    async def aprobe(self, limit):
+        """Return, as a service that is up does."""
+
     async def _wait(self):
         self.asked += 1
         try:
@@ -84,7 +87,11 @@ def hanging_when(forever, **settings):
 
 HANGING = {
     "a verifier": (hanging_verifier, {}, "verifier_unavailable"),
-    "a verifier, allowed": (hanging_verifier, {"on_unavailable": "allow"}, "unavailable"),
+    "a verifier, allowed": (
+        hanging_verifier,
+        {"on_unavailable": "allow"},
+        "verifier_unavailable",
+    ),
     "a store": (hanging_replay_store, {}, None),
     "a store, denied": (
         hanging_replay_store,

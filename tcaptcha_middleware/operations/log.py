@@ -215,11 +215,6 @@ def redis_evicts() -> None:
     )
 
 
-def cannot_end_read(error: Exception) -> None:
-    """Log a connection that cannot be shut down, so a slow client keeps a thread."""
-    logger.error("the connection of a slow client cannot be shut down: %r", error)
-
-
 def budget_spent(rule: Origin, per_minute: int) -> None:
     """Report that the fail-open budget is spent."""
     rule.rate_limit.log(
