@@ -11,6 +11,7 @@ import logging
 import pytest
 import sentry_sdk
 from adapters import RUNNERS, Exchange
+from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
 from tcaptcha_middleware import Guard, MemoryReplayStore, TencentVerifier, sources
@@ -58,15 +59,18 @@ class Collecting(Transport):
 
 @pytest.fixture
 def events():
+    """Collect the events of sentry-sdk; without what patches servers and frameworks."""
+    settings = {"default_integrations": False, "auto_enabling_integrations": False}
     transport = Collecting()
     with sentry_sdk.isolation_scope():
         sentry_sdk.init(
             dsn="http://key@127.0.0.1:1/1",
             transport=transport,
-            auto_enabling_integrations=False,
+            integrations=[LoggingIntegration()],
+            **settings,
         )
         yield transport.events
-        sentry_sdk.init(dsn=None)
+        sentry_sdk.init(**settings)
 
 
 def failing(*_):

@@ -203,6 +203,13 @@ def through_asgi(guard: Guard, exchange: Exchange) -> Outcome:
     return _refused(sent[0]["status"], sent[1]["body"]) if sent else Outcome("unanswered")
 
 
+class Input(io.BytesIO):
+    """An input that cannot seek, as most servers have it."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def environ_of(exchange: Exchange, **more: Any) -> dict[str, Any]:
     """Return the WSGI environ of an exchange, its body with a length."""
     missing = 1 if exchange.broken_off else 0
@@ -222,7 +229,7 @@ def environ_of(exchange: Exchange, **more: Any) -> dict[str, Any]:
         "REMOTE_ADDR": exchange.peer,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(exchange.body),
+        "wsgi.input": Input(exchange.body),
         "wsgi.errors": io.StringIO(),
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
