@@ -1,7 +1,7 @@
-"""Find out where an application is mounted that knows its mount by itself.
+"""Read the mount of an application that knows it without the server.
 
-FastAPI and Django can be told the path before their own, and then cut it off themselves, so
-servers do not report it. Flask's and Quart's `root_path` is a folder, and Starlette has none.
+FastAPI and Django have a setting for the path before their own, and cut it off themselves.
+Flask's and Quart's `root_path` is a folder, and Starlette has no such attribute.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def validate_mount(what: str, mount: object) -> None:
 
 
 def mount_of(app: object, mounted_at: str) -> str:
-    """Return where `app` is mounted, apart from what its server reports.
+    """Return the mount of `app` that its server does not report; empty if there is none.
 
     Args:
         app: An ASGI or WSGI application, with or without middlewares around it.
@@ -48,8 +48,10 @@ def mount_of(app: object, mounted_at: str) -> str:
     Raises:
         ConfigurationError: If the application says otherwise, or something impossible.
     """
+    framework = _inner(app, _FASTAPI)
+    root_path = str(getattr(framework, "root_path", "")).rstrip("/")
     for what, mount in (
-        ("FastAPI's root_path", _fastapi_root_path(app)),
+        ("FastAPI's root_path", root_path),
         ("Django's FORCE_SCRIPT_NAME", forced_script_name(app)),
     ):
         validate_mount(what, mount)
@@ -59,11 +61,6 @@ def mount_of(app: object, mounted_at: str) -> str:
             )
         mounted_at = mounted_at or mount
     return mounted_at
-
-
-def _fastapi_root_path(app: object) -> str:
-    framework = _inner(app, _FASTAPI)
-    return str(getattr(framework, "root_path", "")).rstrip("/")
 
 
 def forced_script_name(app: object) -> str:

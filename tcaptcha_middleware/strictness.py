@@ -1,7 +1,7 @@
 """Compare rules by how strict their settings are.
 
 A request target with several readings is judged by a rule that suffices for all that it
-touches. What a rule matches is no business of this module.
+touches. This module compares settings only, not what the rules match.
 """
 
 from __future__ import annotations
@@ -47,22 +47,20 @@ def _enforces(first: CompiledRule, second: CompiledRule) -> bool:
     return _percent(first) >= _percent(second)
 
 
-def _asks(first: CompiledRule, second: CompiledRule) -> bool:
-    return first.settings.when is None or first.settings.when == second.settings.when
-
-
-def _knows_address(first: CompiledRule, second: CompiledRule) -> bool:
-    return first.settings.fallback_ip in (None, second.settings.fallback_ip)
+def _none_or_same(name: str) -> Order:
+    return lambda first, second: (
+        getattr(first.settings, name) in (None, getattr(second.settings, name))
+    )
 
 
 ORDER: dict[str, Order] = {
     "verifier": lambda first, second: first.verifier is second.verifier,
     "sources": _same("sources"),
     "client_ip": _same("client_ip"),
-    "fallback_ip": _knows_address,
+    "fallback_ip": _none_or_same("fallback_ip"),
     "mode": _enforces,
     "percent": _enforces,
-    "when": _asks,
+    "when": _none_or_same("when"),
     "on_unavailable": _denies("on_unavailable"),
     "disaster_tickets": _denies("disaster_tickets"),
     "allow_per_minute": lambda first, second: _budget(first) <= _budget(second),

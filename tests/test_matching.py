@@ -356,6 +356,12 @@ def test_a_mount_that_a_client_names_does_not_choose_the_rule():
     assert matcher(*rules).match("POST", "/acme/login", b"", "/acme") == 1
 
 
+@pytest.mark.parametrize("path", ["/api%00", "/api\x00", "/api/\x00", "/API%00"], ids=ascii)
+def test_behind_a_mount_an_invisible_character_may_be_a_segment(path):
+    # Quart cuts the mount off without looking for a slash.
+    assert matcher("POST /{x}/y", "POST /{x}").match("POST", path, b"", "/api") == 1
+
+
 @pytest.mark.parametrize("mount", ["/a%2e", "/a;x", "/a//b", "a", "/a\x00", "\x00"], ids=ascii)
 def test_a_mount_in_an_odd_form_touches_every_reading(mount):
     rules = matcher("POST /login", "/a/**", exempt=["/login"])

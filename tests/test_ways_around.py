@@ -11,7 +11,15 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from gated_sites import pair, pool, serve, site
 from h2_client import H2Client
-from target_forms import EMPTY_SEGMENTS, MOUNTED_AT_API, Form, forms, pairs, touching
+from target_forms import (
+    EMPTY_SEGMENTS,
+    MOUNTED_AT_API,
+    WEAKER_RULES,
+    Form,
+    forms,
+    pairs,
+    touching,
+)
 
 from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
@@ -61,6 +69,7 @@ CORPUS = [
     *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 35)),
     *EMPTY_SEGMENTS,
     *MOUNTED_AT_API,
+    *WEAKER_RULES,
 ]
 
 

@@ -1,1 +1,1 @@
-"""Match: which rule covers a request, in whatever form its target came."""
+"""Matching of request targets, in any form, against rules."""

@@ -1,6 +1,6 @@
-"""Decide which rule judges a request, whatever form its target has.
+"""Decide which rule judges a request, in any form of its target.
 
-Knows patterns, paths and methods. What a rule's settings are worth, the caller says.
+Knows patterns, paths and methods, but no settings: the caller compares those.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tcaptcha_middleware.matching.patterns import METHODS, SAFE_METHODS
 from tcaptcha_middleware.matching.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from tcaptcha_middleware.matching.patterns import Pattern
 
@@ -123,8 +123,9 @@ class Matcher:
             method: The method as it came; case and blanks do not matter.
             path: The decoded path.
             raw_path: The path's bytes before decoding, if the server passes them on.
-            root_path: Where the server says that the application is mounted.
-            mount: Where the application itself says so.
+            root_path: The mount that the server reports.
+            mount: The mount that the application itself knows, which replaces the server's
+                for exemptions.
         """
         method = method.strip().upper()
         raw_path = raw_path.partition(b"?")[0]  # Some servers leave the query in it.
@@ -150,8 +151,8 @@ class Matcher:
         """Return the rules that judge a target of one reading; usually one.
 
         With a mount, the rules are ordered by their matches with the application's own path,
-        which comes first. A rule for the full path counts too, unless it matches the own path
-        as well: or a final `/**` would have a say about what other rules except from it.
+        which comes first. A rule for the full path judges too, but only if it does not match
+        the own path as well. Otherwise a final `/**` would judge beside every rule before it.
         """
         own, *others = readings
         judges, matching = self._look_up(method, own)
@@ -162,9 +163,9 @@ class Matcher:
     def _look_up(self, method: str, path: str) -> tuple[set[int], dict[int, Pattern]]:
         """Return which rules judge one path, and all that match it.
 
-        These are the first that matches as written, the first in lower case, and the first
-        without the last extension: routers may ignore both. A rule that names the extension
-        itself was written for this path, so rules behind it that match either way have no say.
+        The first that matches as written judges, the first in lower case, and the first that
+        matches only without the last extension: routers may ignore both. Without the "only",
+        a final `/**` would judge `/search.do` beside the rule that was written for it.
         """
         folded = _parts(fold(path))
         matching = self._rules.find(method, folded)
@@ -193,15 +194,14 @@ class Matcher:
         self, method: str, path: str, raw_path: bytes, mounts: Sequence[str]
     ) -> set[int] | None:
         """Return the rules that any reading of the target touches; None if it is too odd."""
-        texts = set[str]()
-        for spelling in spellings(path, raw_path):
-            for text in cleaned(spelling):
-                texts.add(fold(text))
-                if is_too_odd(text) or sum(map(len, texts)) > _MOST_TEXT:
-                    return None
         prefixes = {fold(INVISIBLE.sub("", mount)) for mount in mounts} - {""}
-        for prefix in prefixes:
-            texts |= {text.partition(prefix)[2] for text in texts if prefix in text}
+        texts = set[str]()
+        for spelling in map(fold, spellings(path, raw_path)):
+            for part in (spelling, *_behind(spelling, prefixes)):
+                for text in cleaned(part):
+                    texts |= {text, *_behind(text, prefixes)}
+                    if is_too_odd(text) or sum(map(len, texts)) > _MOST_TEXT:
+                        return None
         stems = any(map(has_extension, texts))
         # Only the few rules for which it matters need two searches.
         twice = stems and method in SAFE_METHODS
@@ -251,6 +251,11 @@ class Matcher:
 def _parts(path: str) -> list[str]:
     parts = path.split("/")[1:]
     return parts[:-1] if parts and not parts[-1] else parts
+
+
+def _behind(text: str, mounts: Iterable[str]) -> list[str]:
+    # Litestar cuts at the first occurrence anywhere; Quart needs no slash behind it.
+    return [text.partition(mount)[2] for mount in mounts if mount in text]
 
 
 def _only_by_stem(

@@ -64,8 +64,8 @@ def is_plain(path: str) -> bool:
 def is_tame(path: str, raw_path: bytes = b"") -> bool:
     """Return whether the target has one reading, up to letter case and a last extension.
 
-    It has no empty, dotted or blank segment, parameter, backslash or invisible character,
-    begins with one slash, and is the same however often it is decoded.
+    Such a target begins with one slash and is the same however often it is decoded. Empty,
+    dotted and blank segments, parameters, backslashes and invisible characters do not occur.
 
     Args:
         path: The decoded path, as in an ASGI scope.

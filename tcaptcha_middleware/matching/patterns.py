@@ -31,7 +31,7 @@ class Pattern(NamedTuple):
     Attributes:
         methods: The methods that it names, `HEAD` beside `GET`; empty for every method, or
             for every one but `SAFE_METHODS` if it is `unsafe`.
-        path: Its segments as written; None stands for `{x}`, which is any one segment.
+        path: Its segments as written; None for `{x}`, which is any one segment.
         below: Whether everything below the path is included (`/**`).
         unsafe: Whether it names every method but `SAFE_METHODS`, unknown ones too.
     """

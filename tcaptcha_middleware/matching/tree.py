@@ -26,7 +26,7 @@ class Node:
     """One segment's place in the tree.
 
     Attributes:
-        children: The next segments; None stands for `{x}`, which is any segment.
+        children: The next segments; None for `{x}`, which is any segment.
         here: Patterns that end here, by their number.
         below: Patterns that end here and include everything below, by their number.
     """

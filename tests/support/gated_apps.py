@@ -49,6 +49,9 @@ class OwnTickets(FakeVerifier):
 
 GUARD = Guard(
     [
+        # Weaker than the rules behind it: no target may be judged by it that they match.
+        Rule("/comments", mode="observe"),
+        Rule("UNSAFE /weak/**", when=lambda _: False),
         "POST /login",
         "GET /page",
         "/admin/**",

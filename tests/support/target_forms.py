@@ -128,6 +128,28 @@ _AT_API = [
 ]  # fmt: skip
 MOUNTED_AT_API = [Form(b"POST", target, headers=(b"X-Root: /api",)) for target in _AT_API]
 
+# Each touches the weaker rules that come first in `gated_apps`.
+WEAKER_RULES = [
+    Form(method, target)
+    for method, path in ((b"POST", b"login"), (b"GET", b"page"), (b"POST", b"users/1/code"))
+    for target in (
+        *(b"http://comments;x/" + path, b"//comments;/" + path, b"/" * 2100 + path),
+        *(b"/comments/..;/" + path, b"/comments;/../" + path, b"/comments%3f/../" + path),
+        *(b"/comments//../" + path, b"/comments/%2e%2e/" + path, b"//weak/" + path),
+        *(
+            b"/weak/../" + path,
+            b"/weak/..%2f" + path,
+            b"http://weak/" + path,
+            b"x:weak/../" + path,
+        ),
+        *(
+            b"/weak;/..\\" + path,
+            b"/%77eak/%2e%2e/" + path,
+            b"//" + path + b"?" + b"/weak/" * 900,
+        ),
+    )
+]
+
 
 def forms(method: bytes, path: bytes) -> list[Form]:
     """Return the plain form first, then all that differ from it in one way."""
