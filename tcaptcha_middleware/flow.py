@@ -23,12 +23,18 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.extraction.pairs import screen
-from tcaptcha_middleware.health.monitor import State
-from tcaptcha_middleware.models import Allow, Reason, Refuse, Submission, Unchecked, Verdict
+from tcaptcha_middleware.extraction.pairs import ORDINARY, screen
+from tcaptcha_middleware.models import (
+    FINGERPRINT,
+    Allow,
+    Reason,
+    Refuse,
+    Submission,
+    Unchecked,
+    Verdict,
+)
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.operations.events import Event
-from tcaptcha_middleware.replay.fingerprint import fingerprint, replay_key
 from tcaptcha_middleware.rules import AmbiguousTarget
 from tcaptcha_middleware.tencent.codes import judge
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
@@ -60,7 +66,7 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
     """
     gate, name = rule.gate, rule.name
     began = gate.clock()
-    enforced = rule.enforces(request)
+    enforced = rule.always_enforces or rule.enforces(request)
     try:
         decision = yield from _judge(rule, request, enforced)
     except RequestBodyError as error:
@@ -117,35 +123,44 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)
     submission = Submission(*pair, _user_ip(rule, request))
-    key = replay_key(submission)
-    reason = screen(submission)
+    key = submission.key
+    reason = None if ORDINARY("\n".join(pair)) else screen(pair)
     if reason is None:
         return (yield from _verify(rule, submission, key))
     if reason is Reason.DISASTER_TICKET and _accepts_disaster(rule, submission, key):
         return Allow(name, unchecked=Unchecked.DISASTER_TICKET)
-    return Refuse(reason, name, fingerprint=fingerprint(key))
+    return Refuse(reason, name, fingerprint=key[:FINGERPRINT])
 
 
 def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
     """Claim the ticket, call the verifier once, and decide."""
-    name, gate, health, mark = rule.name, rule.gate, rule.health, fingerprint(key)
+    name, gate, health, mark = rule.name, rule.gate, rule.health, key[:FINGERPRINT]
     verdict: Verdict | None = None
-    token = os.urandom(8).hex()
+    token, verification = os.urandom(8).hex(), health.verification
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
-        if health.state is State.DOWN:
+        if health.is_down:
             return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
         if not (yield WaitForSlot(health.slots, _SLOT_WAIT)):
             return _unavailable(rule, Reason.OVERLOADED, mark)
     try:
-        if health.state is State.DOWN:
+        # `is_up` is an attribute, and nearly always true.
+        if not verification.is_up and health.is_down:
             return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
         deadline = gate.clock() + rule.settings.check_timeout
         if not (yield from _claim(rule, key, token)):
             return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
-        with health.verification:
-            verdict = yield from _call(rule, submission, deadline)
-            reason = judge(verdict, submission, rule.action.codes)
+        with verification:
+            try:
+                timeout = max(0.0, deadline - gate.clock())
+                verdict = yield Verify(rule.verifier, submission, timeout)
+            except TimeoutError as error:
+                raise OutageError("the verifier took too long") from error
+            if not isinstance(verdict, Verdict):
+                kind = type(verdict).__name__
+                raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
+            codes = rule.action.codes
+            reason = None if verdict.passed else judge(verdict, submission, codes)
         if reason in _FINAL and not rule.action.refuses_reuse:
             yield from _release(rule, key, token)
     except VerifierError as error:
@@ -165,41 +180,35 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
     return Refuse(reason, name, verdict, mark, health.retry_after)
 
 
-def _call(rule: CompiledRule, submission: Submission, deadline: float) -> Flow[Verdict]:
-    try:
-        verdict = yield Verify(
-            rule.verifier, submission, max(0.0, deadline - rule.gate.clock())
-        )
-    except TimeoutError as error:
-        raise OutageError("the verifier took too long") from error
-    if not isinstance(verdict, Verdict):
-        raise MisconfiguredError(
-            f"the verifier returned {type(verdict).__name__}, not a Verdict"
-        )
-    return verdict
-
-
 def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
-    gate, timeout = rule.gate, rule.settings.check_timeout / 2
+    gate, monitor, timeout = (
+        rule.gate,
+        rule.gate.replay_monitor,
+        rule.settings.check_timeout / 2,
+    )
     began = gate.clock()
     try:
-        if not gate.replay_monitor.may_ask(began):
+        if monitor.failures and not monitor.may_ask(began):
             raise ReplayStoreError("skipped after several timeouts")
-        claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
+        if gate.claims_at_once:
+            claimed = gate.replay_store.claim(key, token, _CLAIM_SECONDS)
+        else:
+            claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
         # Looked at after the claim, because a store may find out while it is called.
         if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("it may have lost claims")
     except Exception as error:
         failed_at = gate.clock()
         if failed_at - began >= _SLOW_STORE:  # one that fails at once delays no request
-            gate.replay_monitor.failed(failed_at)
+            monitor.failed(failed_at)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
         goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
         log.replay_store_failed(rule, error, goes_on=goes_on)
         if goes_on:
             return True
         raise VerifierError("the replay store failed", answered=False) from error
-    gate.replay_monitor.succeeded()
+    if monitor.failures:
+        monitor.succeeded()
     return claimed is True
 
 
@@ -224,7 +233,7 @@ def _unavailable(
 def _fails_open(rule: CompiledRule) -> bool:
     # Only an outage that the gate has established by its own probes opens it, so no client
     # can, and no failed verification lets its own visitor in.
-    if rule.settings.on_unavailable != "allow" or rule.health.state is not State.DOWN:
+    if rule.settings.on_unavailable != "allow" or not rule.health.is_down:
         return False
     return rule.affords("the captcha service is down")
 
@@ -240,7 +249,7 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
         return False
     # In a total outage only disaster tickets arrive, so they have to lead to a probe.
     rule.health.request_probe()
-    if rule.health.state is not State.DOWN:
+    if not rule.health.is_down:
         return False
     try:
         first = rule.disaster_per_ip.claim(submission.user_ip, "", _DISASTER_PER_IP)

@@ -158,7 +158,7 @@ class Guard(Settings):
         earlier = holder.get(key)
         if method not in self.unmatched_methods:
             rule = self._matches[target]
-            if rule is not None and not _is_allowed(earlier, rule, target):
+            if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
                 return rule
         if earlier is not None and not isinstance(earlier, Allow):
             del holder[key]

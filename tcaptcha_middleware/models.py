@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +29,9 @@ _NOT_IN_PREFLIGHTS = {
     b"x-http-method-override",
     b"x-method-override",
 }
+
+FINGERPRINT = 12
+"""How much of a submission's key identifies its ticket in decisions and logs."""
 
 MALICIOUS_LEVEL = 100
 """The `EvilLevel` that marks a malicious request, even beside code 1 (invisible mode)."""
@@ -219,6 +223,13 @@ class Submission:
     ticket: str = field(repr=False)
     randstr: str = field(repr=False)
     user_ip: str
+
+    @property
+    def key(self) -> str:
+        """The hash that identifies the pair in a replay store; it begins with a fingerprint."""
+        # A lone surrogate is not a ticket, and not an error either.
+        text = f"{self.ticket}\n{self.randstr}".encode("utf-8", "surrogatepass")
+        return sha256(text).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

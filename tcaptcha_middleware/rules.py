@@ -123,6 +123,7 @@ class Gate:
         on_event: Receives an `Event` for each decision and each change of health.
         clock: A monotonic clock, in seconds.
         replay_monitor: Skips a store that hangs.
+        claims_at_once: If the store is in memory, so a claim never waits.
         rate_limit: Limits the log lines that requests cause.
 
     Raises:
@@ -136,6 +137,7 @@ class Gate:
     on_event: Callable[[Event], object] | None
     clock: Callable[[], float] = time.monotonic
     replay_monitor: StoreMonitor = field(init=False)
+    claims_at_once: bool = field(init=False)
     rate_limit: log.RateLimit = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +145,8 @@ class Gate:
         validate_replay_store(self.replay_store)
         check_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
         check_count("max_checks", self.max_checks)
+        at_once = type(self.replay_store) is MemoryReplayStore
+        object.__setattr__(self, "claims_at_once", at_once)
         object.__setattr__(self, "replay_monitor", StoreMonitor())
         object.__setattr__(self, "rate_limit", log.RateLimit(self.clock))
 
@@ -163,6 +167,7 @@ class CompiledRule:
         disaster_per_ip: Addresses that were let through with a disaster ticket.
         disaster_seen: Disaster tickets that were let through.
         passes_preflight: If CORS preflights pass unchecked: not if the rule names a method.
+        always_enforces: If a refusal applies to every visitor.
         extractor: Finds the pair in a request.
     """
 
@@ -177,6 +182,7 @@ class CompiledRule:
     disaster_per_ip: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
     disaster_seen: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
     passes_preflight: bool = field(init=False, repr=False)
+    always_enforces: bool = field(init=False, repr=False)
     extractor: Extractor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -189,6 +195,8 @@ class CompiledRule:
             rule=self,
         )
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
+        enforces = self.settings.mode == "enforce" and self.settings.percent == _EVERYONE
+        object.__setattr__(self, "always_enforces", enforces)
         object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
         object.__setattr__(self, "extractor", extractor)
 
@@ -204,9 +212,8 @@ class CompiledRule:
 
     def enforces(self, request: RequestInfo) -> bool:
         """Decide whether a refusal applies to this visitor (rollout by `mode`, `percent`)."""
-        percent = self.settings.percent
-        if self.settings.mode == "observe" or percent == _EVERYONE:
-            return self.settings.mode != "observe"
+        if self.settings.mode == "observe" or self.always_enforces:
+            return self.always_enforces
         try:
             address = self.settings.client_ip(request)
             # The address, not its text: each spelling of an address is the same visitor.
@@ -215,7 +222,7 @@ class CompiledRule:
         except Exception as error:
             log.broken_hook(self, "client_ip", error)
             bucket = 0
-        return percent > bucket
+        return self.settings.percent > bucket
 
     def affords(self, reason: str) -> bool:
         """Take one request from the fail-open budget, and report if it may pass.
@@ -264,6 +271,11 @@ class AmbiguousTarget:
     def passes_preflight(self) -> bool:
         """If CORS preflights pass unchecked at all of the rules."""
         return all(rule.passes_preflight for rule in self.rules)
+
+    @property
+    def always_enforces(self) -> bool:
+        """If a refusal applies to every visitor."""
+        return any(rule.always_enforces for rule in self.rules)
 
     def enforces(self, request: RequestInfo) -> bool:
         """Decide whether a refusal applies to this visitor: if it does at any of the rules."""

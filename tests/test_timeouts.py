@@ -12,8 +12,8 @@ import pytest
 from adapters import Exchange, scope_of
 
 from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware, Verdict, get_decision
+from tcaptcha_middleware.asgi import within
 from tcaptcha_middleware.testing import FakeVerifier
-from tcaptcha_middleware.timeouts import within
 
 PAIR = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
 BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])

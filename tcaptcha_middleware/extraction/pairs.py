@@ -15,7 +15,6 @@ from tcaptcha_middleware.tencent.disaster import is_disaster
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tcaptcha_middleware.models import Submission
 
 Pair = tuple[str, str]
 
@@ -24,6 +23,8 @@ Pair = tuple[str, str]
 _TICKET = re.compile(r"[!-~]{1,8192}")
 # Empty if the ticket needs none; if it needs one, an empty one counts as missing.
 _RANDSTR = re.compile(r"[!-~]{0,1024}")
+# One pattern for what nearly every pair is, with a line break between its two values.
+ORDINARY = re.compile(r"(?!(?i:tr?error))[!-~]{1,8192}\n[!-~]{0,1024}").fullmatch
 
 
 class Invalid(Enum):
@@ -104,8 +105,9 @@ class PartialPair(NamedTuple):
 NOTHING = PartialPair()
 
 
-def screen(ticket: Submission) -> Reason | None:
-    """Return why the ticket is not worth a call, or None."""
-    if not (_TICKET.fullmatch(ticket.ticket) and _RANDSTR.fullmatch(ticket.randstr)):
+def screen(pair: Pair) -> Reason | None:
+    """Return why a pair is not worth a call, or None."""
+    ticket, randstr = pair
+    if not (_TICKET.fullmatch(ticket) and _RANDSTR.fullmatch(randstr)):
         return Reason.TICKET_MALFORMED
-    return Reason.DISASTER_TICKET if is_disaster(ticket.ticket) else None
+    return Reason.DISASTER_TICKET if is_disaster(ticket) else None

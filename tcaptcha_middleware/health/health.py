@@ -19,7 +19,6 @@ from tcaptcha_middleware.operations import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from tcaptcha_middleware.health.monitor import Notice
 
@@ -67,7 +66,7 @@ class Health:
         self._on_change = on_change
         self._start_thread = start_thread
         self._monitor = Monitor(self.slots, self._react, clock)
-        self.verification: AbstractContextManager[None] = self._monitor
+        self.verification: Monitor = self._monitor
         self._begin()
         _instances.add(self)
 
@@ -83,6 +82,11 @@ class Health:
     def state(self) -> State:
         """The state; to read it takes no lock. Only `down` is an established outage."""
         return State.UP if self._monitor.is_up else self._monitor.state
+
+    @property
+    def is_down(self) -> bool:
+        """If an outage is established."""
+        return not self._monitor.is_up and self._monitor.state is State.DOWN
 
     @property
     def retry_after(self) -> int:

@@ -1,4 +1,4 @@
-"""The kill switch: lets everyone through at once, and never quietly."""
+"""The kill switch: lets everyone through at once, and logs it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ class Switch:
 
     A guard has one as `guard.switch`; one may be shared by several guards. Whatever is let
     through meanwhile is marked and counted as `switched_off`.
+
+    Attributes:
+        is_off: Whether everyone is let through; set by `off` and `on`.
     """
 
     def __init__(self) -> None:
-        self._off = False
-
-    @property
-    def is_off(self) -> bool:
-        """Whether everyone is let through."""
-        return self._off
+        self.is_off: bool = False
 
     def off(self, why: str) -> None:
         """Let everyone through from now on.
@@ -26,10 +24,10 @@ class Switch:
         Args:
             why: For the log.
         """
-        self._off = True
+        self.is_off = True
         logger.critical("the captcha is switched OFF, nothing is checked: %s", why)
 
     def on(self) -> None:
         """Check again."""
-        self._off = False
+        self.is_off = False
         logger.critical("the captcha is switched on again")

@@ -17,17 +17,20 @@ class StoreMonitor:
     """Decide whether a request may ask the replay store; thread-safe, one for each guard.
 
     The time is an argument, in seconds of a clock that never goes back.
+
+    Attributes:
+        failures: How many failures in a row there were.
     """
 
     def __init__(self) -> None:
         # A lock held during fork() is never released in the child.
         self._lock = PerProcess(threading.Lock)
-        self._in_a_row = 0
+        self.failures: int = 0
         self._try_at = 0.0
 
     def may_ask(self, now: float) -> bool:
         """Return whether to ask the store; while it is skipped, True once in each pause."""
-        if self._in_a_row < FAILURES:
+        if self.failures < FAILURES:
             return True
         with self._lock.get():
             if now < self._try_at:
@@ -38,19 +41,19 @@ class StoreMonitor:
 
     def succeeded(self) -> None:
         """Note that the store answered, whether the claim was granted or not."""
-        if self._in_a_row == 0:
+        if self.failures == 0:
             return
         with self._lock.get():
-            was_skipped = self._in_a_row >= FAILURES
-            self._in_a_row = 0
+            was_skipped = self.failures >= FAILURES
+            self.failures = 0
         if was_skipped:
             log.replay_store_answers()
 
     def failed(self, now: float) -> None:
         """Note that the store failed or did not answer in time."""
         with self._lock.get():
-            self._in_a_row += 1
-            is_skipped = self._in_a_row == FAILURES
+            self.failures += 1
+            is_skipped = self.failures == FAILURES
             if is_skipped:
                 self._try_at = now + PAUSE
         if is_skipped:
