@@ -8,6 +8,7 @@ import select
 import socket
 import struct
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,9 +35,11 @@ from tcaptcha_middleware import (
     VerifierError,
 )
 from tcaptcha_middleware._http.client import SILENCE, ConnectionPool
-from tcaptcha_middleware._http.connection import Connection
+from tcaptcha_middleware._http.connection import Connection, Progress
 from tcaptcha_middleware.scoped import PerLoop, PerProcess
 from tcaptcha_middleware.verifiers.tencent import default_context
+from tcaptcha_middleware.waiting import arun
+from tcaptcha_middleware.waiting import run as run_steps
 
 TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
 AT_ONCE, ROUNDS = 16, 4
@@ -609,6 +612,43 @@ def test_a_connection_is_quiet_until_there_is_something_to_read():
         assert connection.is_quiet()
         theirs.send(b"x")
         assert not connection.is_quiet()
+
+
+@pytest.mark.parametrize("backend", ["sync", "asyncio", "trio"])
+def test_a_request_is_sent_whole_to_an_end_that_reads_slowly(backend):
+    ours, theirs = socket.socketpair()
+    request, received = b"x" * 5_000_000, []
+
+    def read():
+        while (size := sum(map(len, received))) < len(request):
+            received.append(theirs.recv(len(request) - size))
+        theirs.sendall(http())
+
+    async def main():
+        return await arun(steps, time.monotonic() + 10)
+
+    with ours, theirs, ThreadPoolExecutor(1) as threads:
+        ours.setblocking(False)
+        steps = Connection(ours).exchange(request, Progress(), 5.0)
+        threads.submit(read)
+        if backend == "sync":
+            answer = run_steps(steps, time.monotonic() + 10)
+        else:
+            answer = anyio.run(main, backend=backend)
+    assert (answer.status, b"".join(received) == request) == (200, True)
+
+
+def test_a_socket_that_only_seemed_readable_is_waited_for_again():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        steps = Connection(ours).exchange(b"{}", Progress(), 5.0)
+        next(steps)
+        assert steps.send(True).sockets == [ours]
+        theirs.sendall(http())
+        with pytest.raises(StopIteration) as end:
+            steps.send(True)
+    assert end.value.value.status == 200
 
 
 def test_each_event_loop_has_a_value_of_its_own():

@@ -700,6 +700,20 @@ def test_a_tls_handshake_that_stalls_is_an_outage(run):
     gc.collect()  # a socket that is left open would warn
 
 
+@every_colour
+def test_a_tls_handshake_that_is_hung_up_on_is_an_outage(run):
+    with answering(lambda connection: connection.recv(65536)) as origin:
+        error = within(5, run, origin.replace("http:", "https:"))
+    assert (type(error), error.sent, error.connected) == (OutageError, False, True)
+
+
+@every_colour
+def test_an_end_that_speaks_no_tls_is_unclear(run):
+    with answering(lambda connection: connection.sendall(b"220 ESMTP ready\r\n")) as origin:
+        error = within(5, run, origin.replace("http:", "https:"))
+    assert (type(error), error.sent) == (VerifierError, False)
+
+
 LONG = {
     "a length": http(b" " * 33_000 + VERDICT),
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
