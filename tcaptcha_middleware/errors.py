@@ -21,7 +21,7 @@ class TCaptchaError(Exception):
 
 
 class ConfigurationError(TCaptchaError, ValueError):
-    """A setting cannot work; the message says what is wrong and how to mend it."""
+    """A setting cannot work; the message says what is wrong and how to fix it."""
 
 
 class CaptchaRequired(TCaptchaError):  # noqa: N818  it reads like an answer, as in `raise Http404`
@@ -95,12 +95,12 @@ class OutageError(VerifierError):
 
 
 class ThrottledError(VerifierError):
-    """No more checks can be made just now, and no outage is proved by it.
+    """Too many verifications at once; this does not prove an outage.
 
-    Tencent grants none (`RequestLimitExceeded`), or this machine has no place, thread,
-    connection or file left for one.
+    Tencent's quota is used up (`RequestLimitExceeded`), or this machine is short of slots,
+    threads, ports, files or memory.
     """
 
 
 class MisconfiguredError(VerifierError):
-    """Credentials, account or settings are wrong; only the operator can mend it."""
+    """Credentials, account or settings are wrong; only the operator can fix it."""

@@ -37,7 +37,7 @@ class BoundedThreadPool:
     """
 
     def __init__(self, name: str, limit: int = MAX_THREADS) -> None:
-        # A forked child has none of its parent's threads.
+        # The parent's threads do not exist in a forked child.
         self._threads = PerProcess(partial(_Threads, name, limit))
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

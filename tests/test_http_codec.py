@@ -124,7 +124,7 @@ REJECTED = {
     "a length with a sign": (OK + b"Content-Length: +1\r\n\r\na", "invalid Content"),
     "a list of lengths": (OK + b"Content-Length: 1, 1\r\n\r\na", "invalid Content"),
     "an empty length": (OK + b"Content-Length:\r\n\r\n", "invalid Content"),
-    "no length": (OK + b"\r\n{}", "no length"),
+    "no length": (OK + b"\r\n{}", "does not give its length"),
     "a body too long": (OK + b"Content-Length: 32769\r\n\r\n", "body of the response is too"),
     "chunks too long": (chunked(b" " * 20_000, b" " * 12_769), "body of the response is too"),
     "a head too long": (OK + b"X: a\r\n" * 3000, "head of the response is too"),

@@ -285,7 +285,7 @@ BAD = {
     "an unencrypted endpoint": ({"endpoint": "http://captcha.example"}, "use https"),
     "credentials of another kind": (
         {"secret_id": None, "secret_key": None, "credentials": object()},
-        "no get_credential_info",
+        "without get_credential_info",
     ),
 }
 

@@ -1,7 +1,7 @@
 """A client that sends one POST over a kept connection, or a new one.
 
 A kept connection that fails before a byte of the answer proves nothing about the other end, so
-the request is sent once more. The answer says so, because both may have been handled.
+the request is sent a second time. The answer says so, because both may have been handled.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def _framing(status: int, fields: bytes, *, is_old: bool) -> tuple[int | None, b
         _limit(length, MAX_BODY, "body")
         return length, closes
     if status == HTTPStatus.OK:
-        raise ProtocolError("the response has no length")
+        raise ProtocolError("the response does not give its length")
     # Some proxies send error pages without a length; their status is enough.
     return 0, closes or status not in _WITHOUT_BODY
 

@@ -89,7 +89,7 @@ class Resolver:
 def race(addresses: list[Address]) -> Steps[socket.socket]:
     """Connect to the first address that accepts; try the next if one fails or is slow."""
     waiting, connecting = deque(addresses), list[socket.socket]()
-    failure = OSError("the name has no address")
+    failure = OSError("the name resolves to nothing")
     try:
         while waiting or connecting:
             if waiting:

@@ -1,6 +1,6 @@
-"""Tencent's wire: the call as bytes, and the answer as a `Verdict`.
+"""Tencent's API: the call as bytes, and the answer as a `Verdict`.
 
-No I/O; the time is an argument. What the codes mean stands in `codes`.
+No I/O; the time is an argument. `codes` has the meanings of the codes.
 
 https://www.tencentcloud.com/document/product/1159/50367
 https://cloud.tencent.com/document/product/1110/36926
@@ -193,7 +193,7 @@ def read_document(document: object, *, resent: bool = False) -> Verdict:
     """Same as `read_answer`, for JSON that is parsed already."""
     answer = document.get("Response") if isinstance(document, dict) else None
     if not isinstance(answer, dict):
-        raise VerifierError("Tencent's answer has no Response", answered=False)
+        raise VerifierError("Tencent's answer lacks a Response", answered=False)
     if "Error" in answer:
         raise api_error(answer["Error"], _text(answer, "RequestId"))
     return Verdict(

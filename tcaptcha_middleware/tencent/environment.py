@@ -21,15 +21,15 @@ VARIABLES = {
     "TCAPTCHA_ENDPOINT": "endpoint",
     "TCAPTCHA_SCRIPT": "script",
 }
-"""Each with the verifier's argument that it stands for."""
+"""Each variable, and the verifier's argument that it sets."""
 
 _API_KEY = {"secret_id", "secret_key", "token"}
 _NEEDED = {"app_id", "app_secret_key", "secret_id", "secret_key"}
 ACCOUNT = tuple(name for name, argument in VARIABLES.items() if argument in _NEEDED)
-"""Those without which there is no account."""
+"""The variables that every account needs."""
 
 
-# What Tencent's serverless functions (SCF) set, anew for each instance; the key is temporary.
+# What Tencent's serverless functions (SCF) set; the key is temporary.
 _FUNCTION = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
 
 

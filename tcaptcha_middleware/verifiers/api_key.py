@@ -1,4 +1,4 @@
-"""Where the API key comes from: set once, or asked of a provider at each verification."""
+"""The source of the API key: set once, or asked of a provider at each verification."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def provider(
     token: str | Secret | None,
     credentials: CredentialProvider | None,
 ) -> CredentialProvider:
-    """Return where the API key comes from.
+    """Return the source of the API key.
 
     Raises:
         ConfigurationError: If neither a key nor a provider is set, or both, or the key cannot
@@ -41,7 +41,7 @@ def provider(
         callable(getattr(credentials, name, None)) for name in names
     ):
         raise ConfigurationError(
-            f"credentials is {type(credentials).__name__}, which has no get_credential_info(); "
+            f"credentials is {type(credentials).__name__}, without get_credential_info(); "
             "pass an object like those of tencentcloud.common.credential"
         )
     return credentials
@@ -51,7 +51,7 @@ def api_key(credentials: CredentialProvider, timeout: float) -> Steps[Key]:
     """Return the current API key.
 
     Args:
-        credentials: Where it comes from.
+        credentials: Its source.
         timeout: Seconds for the whole verification, of which this may take half.
 
     Raises:
@@ -66,7 +66,7 @@ def api_key(credentials: CredentialProvider, timeout: float) -> Steps[Key]:
     try:
         key = asking.result()
     except Exception as error:
-        # Not Tencent's captcha, whatever it is: a missing file must not open the gate.
+        # A missing file, for example, says nothing about Tencent and must not open the gate.
         message = f"the API key cannot be had ({type(error).__name__})"
         raise VerifierError(message, answered=False, sent=False) from error
     return validate_key(key)

@@ -158,7 +158,7 @@ class TencentVerifier:
         `TENCENTCLOUD_SECRETKEY` and `TENCENTCLOUD_SESSIONTOKEN` is read at each verification.
 
         Args:
-            environ: Where they are read; `os.environ` by default.
+            environ: The variables; `os.environ` by default.
             settings: Any other argument of the class; takes precedence over the environment.
 
         Raises:
@@ -174,7 +174,7 @@ class TencentVerifier:
         """Verify `ticket` with Tencent, once.
 
         Raises:
-            VerifierError: If there is no verdict; its subclasses say why.
+            VerifierError: If a verdict cannot be had; its subclasses say why.
         """
         try:
             return self._verify(ticket, self._timeout, self._transport)
@@ -290,9 +290,9 @@ def default_context() -> ssl.SSLContext:
 class TencentMiniProgramVerifier(TencentVerifier):
     """Verify tickets of WeChat mini-programs with Tencent's DescribeCaptchaMiniResult.
 
-    Same as `TencentVerifier`, but its tickets have no randstr, and there is no code for a
-    ticket that was used before, so only the guard's replay store stops a second use. It exists
-    on the domestic site only. Tickets of web pages are not valid here, and the other way round.
+    Same as `TencentVerifier`, but its tickets lack a randstr, and Tencent does not report
+    a ticket that was used before, so only the guard's replay store stops a second use. It exists
+    on the domestic site only. Tickets of web pages are not valid here, and vice versa.
 
     https://cloud.tencent.com/document/product/1302/48499
     """

@@ -22,7 +22,7 @@ def in_thread(verifier: SyncVerifier) -> InThread:
         verifier: Any object with a sync `verify`.
 
     Raises:
-        ConfigurationError: If it has none.
+        ConfigurationError: If it lacks one.
     """
     return InThread(verifier)
 

@@ -27,7 +27,7 @@ class Transport(Protocol):
             deadline: When to give up, by `time.monotonic`.
 
         Raises:
-            VerifierError: If there is no answer.
+            VerifierError: If it is not answered.
         """
         ...
 
