@@ -190,8 +190,8 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     try:
         if monitor.failures and not monitor.may_ask(began):
             raise ReplayStoreError("skipped after several timeouts")
-        if gate.claims_at_once:
-            claimed = gate.replay_store.claim(key, token, _CLAIM_SECONDS)
+        if gate.memory is not None:  # it never waits
+            claimed = gate.memory.claim(key, token, _CLAIM_SECONDS)
         else:
             claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
         # Looked at after the claim, because a store may find out while it is called.

@@ -123,7 +123,7 @@ class Gate:
         on_event: Receives an `Event` for each decision and each change of health.
         clock: A monotonic clock, in seconds.
         replay_monitor: Skips a store that hangs.
-        claims_at_once: If the store is in memory, so a claim never waits.
+        memory: The store, if it is in memory, so a claim never waits.
         rate_limit: Limits the log lines that requests cause.
 
     Raises:
@@ -137,7 +137,7 @@ class Gate:
     on_event: Callable[[Event], object] | None
     clock: Callable[[], float] = time.monotonic
     replay_monitor: StoreMonitor = field(init=False)
-    claims_at_once: bool = field(init=False)
+    memory: MemoryReplayStore | None = field(init=False)
     rate_limit: log.RateLimit = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,8 +145,9 @@ class Gate:
         validate_replay_store(self.replay_store)
         check_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
         check_count("max_checks", self.max_checks)
-        at_once = type(self.replay_store) is MemoryReplayStore
-        object.__setattr__(self, "claims_at_once", at_once)
+        store = self.replay_store
+        memory = store if type(store) is MemoryReplayStore else None
+        object.__setattr__(self, "memory", memory)
         object.__setattr__(self, "replay_monitor", StoreMonitor())
         object.__setattr__(self, "rate_limit", log.RateLimit(self.clock))
 

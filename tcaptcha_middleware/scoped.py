@@ -6,13 +6,38 @@ A socket of one loop is of no use to another, and one that a fork shares mixes u
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+
+class Forkable(Protocol):
+    """Holds something that a forked process must not share."""
+
+    def after_fork(self) -> None:
+        """Replace it, in the child."""
+        ...
+
+
+_forkable: WeakSet[Forkable] = WeakSet()
+
+
+def renew_after_fork(instance: Forkable) -> None:
+    """Have `instance.after_fork` called in each process that this one forks."""
+    _forkable.add(instance)
+
+
+def _after_fork() -> None:
+    for instance in _forkable:
+        instance.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class PerLoop(Generic[T]):

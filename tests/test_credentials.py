@@ -10,7 +10,7 @@ import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.api import headers
+from tcaptcha_middleware.tencent.api import CallWriter
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials
 from tcaptcha_middleware.verifiers.api_key import api_key
 from tcaptcha_middleware.waiting import run
@@ -276,7 +276,8 @@ class Rotating:
 
 def sent(provider: CredentialProvider) -> dict[str, str]:
     key = provider.get_credential_info()
-    return headers(key, host="h", body=b"", timestamp=1551113065, action=WEB)
+    captcha = Captcha(123456789, "1234567891011121314151516")
+    return CallWriter(captcha, WEB, "h").headers(key, b"", 1551113065)
 
 
 def test_anything_that_hands_out_a_key_signs():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tcaptcha_middleware import ConfigurationError, Submission
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
+from tcaptcha_middleware.tencent.api import authorization
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.signing import authorization
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.emulator._http import read_body
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tcaptcha_middleware import ConfigurationError, TencentVerifier
-from tcaptcha_middleware.tencent.scripts import origin_of
+from tcaptcha_middleware.tencent.sites import origin_of
 from tcaptcha_middleware.testing import TencentEmulator
 
 CN, INTL = "https://turing.captcha.qcloud.com", "https://ca.turing.captcha.qcloud.com"
@@ -30,20 +30,20 @@ GOOD = [
     ),
 ]
 BAD = {
-    "of the international site": ("cn", "TCaptcha-global.js", "write TJCaptcha.js or"),
-    "of the Chinese site": ("intl", "TJCaptcha.js", "write TJNCaptcha-global.js or"),
-    "an unknown name": ("cn", "Captcha.js", "write a whole URL"),
-    "blank": ("cn", "", "write a whole URL"),
-    "without a path": ("cn", "https://example.com", "write a whole URL"),
-    "another scheme": ("cn", "data:text/javascript,1", "write a whole URL"),
-    "no scheme": ("cn", "//example.com/a.js", "write a whole URL"),
-    "a user": ("cn", "https://user@example.com/a.js", "write a whole URL"),
-    "what ends a source": ("cn", "https://example.com/a;b.js", "write a whole URL"),
-    "a blank within": ("cn", "https://example.com/a b.js", "write a whole URL"),
-    "a line break": ("cn", "https://example.com/a.js\n", "write a whole URL"),
-    "a number": ("cn", 1, "write a whole URL"),
-    "open to whoever is on the way": ("cn", "http://example.com/a.js", "write https"),
-    "nearly loopback": ("cn", "http://127.0.0.1.example.com/a.js", "write https"),
+    "of the international site": ("cn", "TCaptcha-global.js", "use TJCaptcha.js or"),
+    "of the Chinese site": ("intl", "TJCaptcha.js", "use TJNCaptcha-global.js or"),
+    "an unknown name": ("cn", "Captcha.js", "use a whole URL"),
+    "blank": ("cn", "", "use a whole URL"),
+    "without a path": ("cn", "https://example.com", "use a whole URL"),
+    "another scheme": ("cn", "data:text/javascript,1", "use a whole URL"),
+    "no scheme": ("cn", "//example.com/a.js", "use a whole URL"),
+    "a user": ("cn", "https://user@example.com/a.js", "use a whole URL"),
+    "what ends a source": ("cn", "https://example.com/a;b.js", "use a whole URL"),
+    "a blank within": ("cn", "https://example.com/a b.js", "use a whole URL"),
+    "a line break": ("cn", "https://example.com/a.js\n", "use a whole URL"),
+    "a number": ("cn", 1, "use a whole URL"),
+    "open to whoever is on the way": ("cn", "http://example.com/a.js", "use https"),
+    "nearly loopback": ("cn", "http://127.0.0.1.example.com/a.js", "use https"),
     "no such site": ("eu", None, 'it is "cn" or "intl"'),
 }
 

@@ -149,7 +149,7 @@ BAD = {
     "an app_id that is no number": ({"app_id": "abc"}, "app_id"),
     "a blank app_secret_key": ({"app_secret_key": ""}, "app_secret_key"),
     "an unknown site": ({"site": "us"}, "site is 'us'"),
-    "the other site's script": ({"script": "TCaptcha-global.js"}, "write TJCaptcha.js"),
+    "the other site's script": ({"script": "TCaptcha-global.js"}, "use TJCaptcha.js"),
     "a timeout of 0": ({"timeout": 0}, "timeout is 0"),
     "an infinite timeout": ({"timeout": float("inf")}, "timeout is inf"),
     "no timeout": ({"timeout": None}, "timeout is None"),

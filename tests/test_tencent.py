@@ -19,19 +19,27 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.api import (
-    SITES,
-    call,
-    endpoint,
-    headers,
+    CallWriter,
+    authorization,
     parameters,
     read_answer,
     read_document,
 )
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.signing import authorization
+from tcaptcha_middleware.tencent.sites import SITES, api_origin
 
 CAPTCHA = Captcha(123456789, "1234567891011121314151516")
 TICKET = Submission("ticket-ok", "@abc", "203.0.113.8")
+
+
+def call(captcha, ticket, action):
+    return CallWriter(captcha, action, "h").body(ticket)
+
+
+def headers(key, *, host, body, timestamp, action):
+    return CallWriter(CAPTCHA, action, host).headers(key, body, timestamp)
+
+
 KEY = ("AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", None)
 NOON = 1551113065
 
@@ -139,21 +147,21 @@ HOSTS = {
 
 @pytest.mark.parametrize(("site", "places"), HOSTS.items(), ids=HOSTS)
 def test_a_site_has_its_endpoint_and_its_script(site, places):
-    assert endpoint(site, None, WEB) == f"https://{places[0]}"
+    assert api_origin(site, None, WEB) == f"https://{places[0]}"
     assert SITES[site].script == f"https://{places[1]}"
 
 
 @pytest.mark.parametrize("site", ["", "CN", "international", "us", None, 1, True], ids=repr)
 def test_there_is_no_other_site(site):
     with pytest.raises(ConfigurationError, match='"cn" or "intl"'):
-        endpoint(site, None, WEB)
+        api_origin(site, None, WEB)
 
 
 @pytest.mark.parametrize("site", ["intl", "CN", None], ids=repr)
 def test_mini_programs_have_one_site(site):
-    assert endpoint("cn", None, MINI_PROGRAM) == "https://captcha.tencentcloudapi.com"
+    assert api_origin("cn", None, MINI_PROGRAM) == "https://captcha.tencentcloudapi.com"
     with pytest.raises(ConfigurationError, match='for DescribeCaptchaMiniResult it is "cn"'):
-        endpoint(site, None, MINI_PROGRAM)
+        api_origin(site, None, MINI_PROGRAM)
 
 
 ORIGINS = {
@@ -173,7 +181,7 @@ ORIGINS = {
 @pytest.mark.parametrize(("given_origin", "origin"), ORIGINS.items(), ids=ORIGINS)
 @pytest.mark.parametrize("site", SITES)
 def test_another_origin_is_taken_instead_of_the_sites(site, given_origin, origin):
-    assert endpoint(site, given_origin, WEB) == origin
+    assert api_origin(site, given_origin, WEB) == origin
 
 
 UNENCRYPTED = [
@@ -189,7 +197,7 @@ UNENCRYPTED = [
 @pytest.mark.parametrize("origin", UNENCRYPTED)
 def test_secrets_leave_this_machine_only_encrypted(origin):
     with pytest.raises(ConfigurationError, match="use https"):
-        endpoint("cn", origin, WEB)
+        api_origin("cn", origin, WEB)
 
 
 NO_ORIGINS = [
@@ -225,7 +233,7 @@ NO_ORIGINS = [
 @pytest.mark.parametrize("origin", NO_ORIGINS, ids=ascii)
 def test_what_is_no_origin_is_refused_with_an_example(origin):
     with pytest.raises(ConfigurationError, match="write a whole origin"):
-        endpoint("cn", origin, WEB)
+        api_origin("cn", origin, WEB)
 
 
 SAMPLE = {

@@ -12,15 +12,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware._http.codec import encode_request
-from tcaptcha_middleware._http.connection import Connector
-from tcaptcha_middleware.scoped import PerProcess
-from tcaptcha_middleware.waiting import FOREVER
+from tcaptcha_middleware._http.connection import Connector, Progress
+from tcaptcha_middleware.scoped import renew_after_fork
+from tcaptcha_middleware.waiting import FOREVER, arun, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tcaptcha_middleware._http.codec import Answer
-    from tcaptcha_middleware._http.connection import Connection, LoadContext, Progress, Proxy
+    from tcaptcha_middleware._http.connection import Connection, LoadContext, Proxy
     from tcaptcha_middleware.waiting import Steps
 
 IDLE = 60.0  # seconds that a connection may wait for its next request
@@ -90,17 +90,40 @@ class HttpClient:
         context: LoadContext,
         proxy: Proxy | None = None,
         *,
+        translate: Callable[[Exception, Progress], Exception],
         keeps: bool = True,
     ) -> None:
         self._connector = Connector(origin, context, proxy)
+        self._translate = translate
         self._keeps = keeps
-        self._pools = PerProcess(ConnectionPool)
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Share no connection with the parent process: answers would get mixed up."""
+        self._pool = ConnectionPool()
+
+    def send(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
+        """Send a POST and return the answer; errors are those of `translate`."""
+        progress = Progress()
+        try:
+            return run(self.exchange(headers, body, progress), deadline)
+        except Exception as error:
+            raise self._translate(error, progress) from error
+
+    async def asend(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
+        """Same as `send`, but awaited."""
+        progress = Progress()
+        try:
+            return await arun(self.exchange(headers, body, progress), deadline)
+        except Exception as error:
+            raise self._translate(error, progress) from error
 
     def exchange(
         self, headers: Mapping[str, str], body: bytes, progress: Progress
     ) -> Steps[Answer]:
         """Send a POST and return the answer."""
-        pool, request = self._pools.get(), encode_request(headers, body)
+        pool, request = self._pool, encode_request(headers, body)
         connection, patience = pool.take(), pool.patience
         try:
             while True:
@@ -129,5 +152,5 @@ class HttpClient:
 
     def close(self) -> None:
         """Close all connections of this process; the next request opens a new one."""
-        if (pool := self._pools.take()) is not None:
-            pool.close()
+        self._pool.close()
+        self._pool = ConnectionPool()

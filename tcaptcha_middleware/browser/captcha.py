@@ -10,9 +10,8 @@ from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.tencent.actions import WEB, action_of
 from tcaptcha_middleware.tencent.aid_encrypted import fresh
-from tcaptcha_middleware.tencent.api import SITES
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.scripts import origin_of
+from tcaptcha_middleware.tencent.sites import SITES, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.browser.captcha import BrowserCaptcha
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.tencent.api import SITES
-from tcaptcha_middleware.tencent.scripts import origin_of
+from tcaptcha_middleware.tencent.sites import SITES, origin_of
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.types import Verifier

@@ -5,17 +5,16 @@ Connects the state machine, the thread that probes, the concurrency limit and th
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.monitor import Monitor, State, Warn
 from tcaptcha_middleware.health.probe import Prober, start_daemon
 from tcaptcha_middleware.health.slots import Slots
 from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.scoped import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +67,7 @@ class Health:
         self._monitor = Monitor(self.slots, self._react, clock)
         self.verification: Monitor = self._monitor
         self._begin()
-        _instances.add(self)
+        renew_after_fork(self)
 
     def _begin(self) -> None:
         self._prober = Prober(self._verifier, self._monitor, self._clock, self._start_thread)
@@ -146,15 +145,3 @@ class Health:
             self._is_logged, self._unlogged = new is not State.UP, 0
         else:
             self._unlogged += 1
-
-
-_instances: WeakSet[Health] = WeakSet()
-
-
-def _after_fork() -> None:
-    for health in _instances:
-        health.after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)

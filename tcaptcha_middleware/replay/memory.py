@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from tcaptcha_middleware.errors import ReplayStoreError
+from tcaptcha_middleware.scoped import renew_after_fork
 from tcaptcha_middleware.validation import check_count
 
 if TYPE_CHECKING:
@@ -29,14 +28,18 @@ class _Claims:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        _all_claims.add(self)
+        self.after_fork()
+        renew_after_fork(self)
         self._by_key: dict[str, tuple[float, str]] = {}
         self._by_second: dict[int, dict[str, None]] = {}
         self._seconds: list[int] = []
 
+    def after_fork(self) -> None:
+        # A lock held during fork() is never released in the child.
+        self._lock = threading.Lock()
+
     def claim(self, key: str, token: str, now: float, until: float, capacity: int) -> bool:
-        with self.lock:
+        with self._lock:
             self._remove_expired(now)
             claim = self._by_key.get(key)
             if claim is not None:
@@ -55,13 +58,13 @@ class _Claims:
             return True
 
     def release(self, key: str, token: str) -> None:
-        with self.lock:
+        with self._lock:
             claim = self._by_key.get(key)
             if claim is not None and claim[1] == token:
                 self._remove(key, claim[0])
 
     def clear(self) -> None:
-        with self.lock:
+        with self._lock:
             self._by_key.clear()
             self._by_second.clear()
             self._seconds.clear()
@@ -87,18 +90,7 @@ class _Claims:
                 del self._by_key[key]
 
 
-_all_claims: WeakSet[_Claims] = WeakSet()
 _PROCESS_CLAIMS = _Claims()
-
-
-def _after_fork() -> None:
-    # A lock held during fork() is never released in the child.
-    for claims in _all_claims:
-        claims.lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class MemoryReplayStore:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.errors import OutageError
 from tcaptcha_middleware.models import PASSED_CODE, Verdict
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.api import SITES
+from tcaptcha_middleware.tencent.sites import SITES
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Submission

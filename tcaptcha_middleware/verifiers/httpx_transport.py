@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import httpx
@@ -23,6 +23,27 @@ if TYPE_CHECKING:
 _AS_IS: dict[str, Any] = {"auth": None, "follow_redirects": False, "stream": True}
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _TOO_LONG = "the body of the response is too long"
+
+
+class Transport(Protocol):
+    """Sends a POST and returns the answer."""
+
+    def send(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
+        """Send one POST.
+
+        Args:
+            headers: The headers, except `Content-Length`.
+            body: The body.
+            deadline: When to give up, by `time.monotonic`.
+
+        Raises:
+            VerifierError: If it is not answered.
+        """
+        ...
+
+    async def asend(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
+        """Same as `send`, but awaited."""
+        ...
 
 
 class HttpxTransport:

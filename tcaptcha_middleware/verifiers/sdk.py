@@ -26,8 +26,8 @@ from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.codes import api_error, judge
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.probe import answer_expected, probe_submission
-from tcaptcha_middleware.tencent.scripts import script_url
+from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
+from tcaptcha_middleware.tencent.sites import script_url
 from tcaptcha_middleware.threadpool import BoundedThreadPool
 from tcaptcha_middleware.validation import check_timeout
 from tcaptcha_middleware.verifiers.httpx_transport import httpx_error

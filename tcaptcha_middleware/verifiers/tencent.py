@@ -1,7 +1,7 @@
 """The default verifier: calls DescribeCaptchaResult, sync and async.
 
 Holds the settings, the deadline, and the border that keeps secrets out of errors. The call as
-bytes is in `tencent.api`, the way to Tencent in `transports`.
+bytes is in `tencent.api`, the way to Tencent in `_http`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.codes import judge
-from tcaptcha_middleware.tencent.credentials import Captcha, check_apart
+from tcaptcha_middleware.tencent.credentials import Captcha, Credentials, check_apart
+from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.environment import settings_in
-from tcaptcha_middleware.tencent.probe import answer_expected, probe_submission
-from tcaptcha_middleware.tencent.scripts import script_url
+from tcaptcha_middleware.tencent.sites import api_origin, is_tencents, script_url
 from tcaptcha_middleware.validation import check_timeout
 from tcaptcha_middleware.verifiers.api_key import api_key, provider
-from tcaptcha_middleware.verifiers.network_errors import without_secrets
+from tcaptcha_middleware.verifiers.network_errors import network_error, without_secrets
 from tcaptcha_middleware.verifiers.proxy import parse_proxy
-from tcaptcha_middleware.verifiers.transports import HttpTransport
 from tcaptcha_middleware.waiting import arun, run
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Submission, Verdict
     from tcaptcha_middleware.tencent.actions import Action
     from tcaptcha_middleware.tencent.credentials import CredentialProvider, Key, Secret
-    from tcaptcha_middleware.verifiers.transports import Transport
+    from tcaptcha_middleware.verifiers.httpx_transport import Transport
 
 _PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
@@ -110,12 +109,15 @@ class TencentVerifier:
         self.app_id: int = self.captcha.app_id
         check_apart(app_secret_key, secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
-        self._origin = api.endpoint(site, endpoint, self.action)
-        self._host = urlsplit(self._origin).netloc
+        lasting = isinstance(self._credentials, Credentials)
+        self._key: Key | None = self._credentials.get_credential_info() if lasting else None
+        self._origin = api_origin(site, endpoint, self.action)
+        host = urlsplit(self._origin).netloc
+        self._writer = api.CallWriter(self.captcha, self.action, host)
         self._timeout = check_timeout(timeout)
         self.site = site
         self.script: str = script_url(site, script)
-        if not api.is_tencents(self._origin):
+        if not is_tencents(self._origin):
             log.foreign_endpoint(self._origin)
         has_client = client is not None or async_client is not None
         if has_client and (proxy is not None or ssl_context is not None):
@@ -132,10 +134,12 @@ class TencentVerifier:
             None if proxy is None else parse_proxy(proxy),
         )
         self._is_direct = proxy is None and not has_client
-        self._client = HttpClient(*route)
-        self._transport: Transport = HttpTransport(self._client)
+        self._client = HttpClient(*route, translate=network_error)
+        self._transport: Transport = self._client
         self._async_transport: Transport = self._transport
-        self._probe_transport: Transport | None = HttpTransport(HttpClient(*route, keeps=False))
+        self._probe_transport: Transport | None = HttpClient(
+            *route, translate=network_error, keeps=False
+        )
         if has_client:
             from tcaptcha_middleware.verifiers.httpx_transport import HttpxTransport
 
@@ -231,14 +235,18 @@ class TencentVerifier:
 
     def _verify(self, ticket: Submission, seconds: float, transport: Transport) -> Verdict:
         deadline = time.monotonic() + seconds
-        key = run(api_key(self._credentials, seconds), deadline)
-        answer = transport.send(*self._call(key, ticket), deadline)
+        key = self._key or run(api_key(self._credentials, seconds), deadline)
+        body = self._writer.body(ticket)
+        headers = self._writer.headers(key, body, int(time.time()))
+        answer = transport.send(headers, body, deadline)
         return api.read_answer(answer.status, answer.body, resent=answer.resent)
 
     async def _averify(self, ticket: Submission) -> Verdict:
         deadline = time.monotonic() + self._timeout
-        key = await arun(api_key(self._credentials, self._timeout), deadline)
-        answer = await self._async_transport.asend(*self._call(key, ticket), deadline)
+        key = self._key or await arun(api_key(self._credentials, self._timeout), deadline)
+        body = self._writer.body(ticket)
+        headers = self._writer.headers(key, body, int(time.time()))
+        answer = await self._async_transport.asend(headers, body, deadline)
         return api.read_answer(answer.status, answer.body, resent=answer.resent)
 
     def _probe(self, transport: Transport, limit: float) -> None:
@@ -252,13 +260,6 @@ class TencentVerifier:
                 judge(verdict, submission, self.action.codes)
                 return
             raise failure
-
-    def _call(self, key: Key, ticket: Submission) -> tuple[dict[str, str], bytes]:
-        body = api.call(self.captcha, ticket, self.action)
-        now = int(time.time())
-        return api.headers(
-            key, host=self._host, body=body, timestamp=now, action=self.action
-        ), body
 
     def _failure(self, error: Exception) -> VerifierError:
         failure = without_secrets(error)

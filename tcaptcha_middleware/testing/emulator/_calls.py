@@ -14,8 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.tencent.api import VERSION
-from tcaptcha_middleware.tencent.signing import authorization
+from tcaptcha_middleware.tencent.api import VERSION, authorization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
