@@ -291,8 +291,8 @@ def default_context() -> ssl.SSLContext:
 class TencentMiniProgramVerifier(TencentVerifier):
     """Verify tickets of WeChat mini-programs with Tencent's DescribeCaptchaMiniResult.
 
-    Same as `TencentVerifier`, but its tickets lack a randstr, and Tencent does not report
-    a ticket that was used before, so only the guard's replay store stops a second use. It exists
+    Same as `TencentVerifier`, but its tickets lack a randstr, and Tencent does not report a
+    ticket that was used before, so only the guard's replay store stops a second use. It exists
     on the domestic site only. Tickets of web pages are not valid here, and vice versa.
 
     https://cloud.tencent.com/document/product/1302/48499
