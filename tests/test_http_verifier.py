@@ -526,6 +526,7 @@ def test_a_fork_opens_a_connection_of_its_own(tencent):  # noqa: F811
         check=True,
         timeout=30,
     )
+    assert len(run.stderr.splitlines()) == 1, run.stderr
     [line] = run.stderr.splitlines()
     assert "which is not Tencent's" in line
     assert sorted(run.stdout.splitlines()) == ["1 OK", "15 decrypt fail", "21 diff"]

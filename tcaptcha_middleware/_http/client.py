@@ -96,12 +96,12 @@ class HttpClient:
         self._connector = Connector(origin, context, proxy)
         self._translate = translate
         self._keeps = keeps
-        self.after_fork()
+        self._pool = ConnectionPool()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """Share no connection with the parent process: answers would get mixed up."""
-        self._pool = ConnectionPool()
+        self.close()
 
     def send(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
         """Send a POST and return the answer; errors are those of `translate`."""

@@ -235,7 +235,9 @@ class TencentVerifier:
 
     def _verify(self, ticket: Submission, seconds: float, transport: Transport) -> Verdict:
         deadline = time.monotonic() + seconds
-        key = self._key or run(api_key(self._credentials, seconds), deadline)
+        key = self._key
+        if key is None:
+            key = run(api_key(self._credentials, seconds), deadline)
         body = self._writer.body(ticket)
         headers = self._writer.headers(key, body, int(time.time()))
         answer = transport.send(headers, body, deadline)
@@ -243,7 +245,9 @@ class TencentVerifier:
 
     async def _averify(self, ticket: Submission) -> Verdict:
         deadline = time.monotonic() + self._timeout
-        key = self._key or await arun(api_key(self._credentials, self._timeout), deadline)
+        key = self._key
+        if key is None:
+            key = await arun(api_key(self._credentials, self._timeout), deadline)
         body = self._writer.body(ticket)
         headers = self._writer.headers(key, body, int(time.time()))
         answer = await self._async_transport.asend(headers, body, deadline)
