@@ -134,13 +134,10 @@ def is_too_odd(text: str) -> bool:
 def tame_prefix(spelling: str) -> str | None:
     """Return the segments before the first odd one; None if these need not come first.
 
-    Dots, backslashes, invisible characters, a scheme or a host may lead anywhere.
+    Dots, backslashes and invisible characters may lead anywhere.
     """
     anywhere = (
-        spelling.startswith("//")
-        or "\\" in spelling
-        or INVISIBLE.search(spelling)
-        or _DOTTED_SEGMENT.search(spelling)
+        "\\" in spelling or INVISIBLE.search(spelling) or _DOTTED_SEGMENT.search(spelling)
     )
     prefix = _TAME.match(spelling)
     return None if anywhere or prefix is None else prefix.group()
