@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIM_SECONDS = 330.0
 _SLOT_WAIT = 0.5
-_PREFLIGHT_TIMEOUT = 10.0
 _DISASTER_PER_IP = 60.0
 _SLOW_STORE = 0.05
 # Answers after which a ticket can never pass.
@@ -102,7 +101,7 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
         return Allow(name, unchecked=Unchecked.SWITCHED_OFF)
     if rule.passes_preflight and request.is_preflight:
         # HTTP/2 and chunked requests may have a body that no header announces.
-        piece, more = yield ReadBody(_PREFLIGHT_TIMEOUT, enforced)
+        piece, more = yield ReadBody(rule.settings.body_timeout, enforced)
         if not piece and not more:
             return Allow(name, unchecked=Unchecked.PREFLIGHT)
     if isinstance(rule, AmbiguousTarget):
@@ -181,12 +180,8 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
 
 
 def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
-    gate, monitor, timeout = (
-        rule.gate,
-        rule.gate.replay_monitor,
-        rule.settings.check_timeout / 2,
-    )
-    began = gate.clock()
+    gate, timeout = rule.gate, rule.settings.check_timeout / 2
+    monitor, began = gate.replay_monitor, gate.clock()
     try:
         if monitor.failures and not monitor.may_ask(began):
             raise ReplayStoreError("skipped after several timeouts")

@@ -265,7 +265,7 @@ class AmbiguousTarget:
 
     @property
     def settings(self) -> Settings:
-        """The first rule's settings; only their `responder` is used."""
+        """The first rule's settings, for the body's deadline and the responder."""
         return self.rules[0].settings
 
     @property

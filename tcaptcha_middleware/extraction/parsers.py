@@ -271,7 +271,7 @@ class MultipartForm:
         boundary = _unquoted(header["boundary"] or b"") if header else b""
         if not 1 <= len(boundary) <= _MAX_BOUNDARY:
             raise RequestBodyError("the multipart boundary is missing or too long")
-        self.whole = False
+        self.whole: bool = False
         self._names, self._enough, self._every = names, enough, every
         self._fields: FormFields = []
         self._candidates: FormFields = []

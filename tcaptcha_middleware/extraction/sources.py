@@ -219,7 +219,7 @@ class Form(_Fields, BodySource):
         randstr: The field that holds the randstr.
     """
 
-    kinds = frozenset(("urlencoded", "multipart"))
+    kinds: ClassVar[frozenset[str]] = frozenset(("urlencoded", "multipart"))
 
     def find(self, request: RequestInfo, body: FormFields) -> PartialPair:  # noqa: ARG002  the fields are all that it needs
         """Return every value of both fields."""
@@ -238,7 +238,7 @@ class Json(_Fields, BodySource):
         ConfigurationError: If a key is empty, both are the same, or one is a JSONPath.
     """
 
-    kinds = frozenset(("json",))
+    kinds: ClassVar[frozenset[str]] = frozenset(("json",))
 
     def __post_init__(self) -> None:
         """Check both keys."""
@@ -290,7 +290,7 @@ class Body(BodySource):
     """
 
     function: Callable[[RequestInfo, Any], Pair | None]
-    kinds = KINDS
+    kinds: ClassVar[frozenset[str]] = KINDS
 
     def __post_init__(self) -> None:
         """Check the function."""

@@ -116,6 +116,9 @@ class Monitor:
 
     def reset(self) -> None:
         """Return to the first state, with a new lock: a fork may copy one that is held."""
+        self.is_up: bool
+        self.under_way: int
+        self.failure: str
         # Reentrant, because garbage collection may end a request at any point.
         self._lock = threading.RLock()
         self.notices: deque[Notice] = deque()

@@ -131,8 +131,8 @@ class Attempt:
         self._verifier = verifier
         self._monitor = monitor
         self.limit: float = monitor.probe_began()
-        self.is_running = True
-        self.is_answered = False
+        self.is_running: bool = True
+        self.is_answered: bool = False
         self.failure: OutageError | None = None
 
     def run(self) -> None:

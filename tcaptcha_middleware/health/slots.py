@@ -54,6 +54,8 @@ class Slots:
 
     def reset(self) -> None:
         """Return to the first state, with a new lock: a fork may copy one that is held."""
+        self.limit: int
+        self.is_cut: bool
         # Reentrant, because garbage collection may end a request at any point.
         self._lock = threading.RLock()
         self._taken = 0

@@ -45,7 +45,7 @@ class Tree:
     """
 
     def __init__(self, patterns: Iterable[Pattern], spelled: Callable[[str], str]) -> None:
-        self.root = Node()
+        self.root: Node = Node()
         for number, pattern in enumerate(patterns):
             node = self.root
             for part in pattern.path:

@@ -80,8 +80,8 @@ class RedisReplayStore:
         self,
         url: str | None = None,
         *,
-        client: Redis | RedisCluster | None = None,
-        async_client: redis_asyncio.Redis | redis_asyncio.RedisCluster | None = None,
+        client: Any = None,
+        async_client: Any = None,
         timeout: float = 0.5,
         prefix: str = "tcaptcha:claim:",
     ) -> None:
