@@ -42,12 +42,14 @@ from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.models import Decision, RequestInfo
-    from tcaptcha_middleware.rules import CompiledRule, MatchedRule
+    from tcaptcha_middleware.rules import CompiledRule, Gate, MatchedRule
 
 # A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
 _CLAIM_SECONDS = 330.0
 _SLOT_WAIT = 0.5
 _DISASTER_PER_IP = 60.0
+# One that a fast clock made is fresh for twice as long, up to and including that second.
+_DISASTER_SEEN = 2 * FRESH + 1.0
 _SLOW_STORE = 0.05
 # Answers after which a ticket can never pass.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED, Reason.DISASTER_TICKET)
@@ -101,7 +103,10 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
         return Allow(name, unchecked=Unchecked.SWITCHED_OFF)
     if rule.passes_preflight and request.is_preflight:
         # HTTP/2 and chunked requests may have a body that no header announces.
-        piece, more = yield ReadBody(rule.settings.body_timeout, enforced)
+        try:
+            piece, more = yield ReadBody(rule.settings.body_timeout, enforced)
+        except TimeoutError as error:
+            raise RequestBodyError("the body came too slowly") from error
         if not piece and not more:
             return Allow(name, unchecked=Unchecked.PREFLIGHT)
     if isinstance(rule, AmbiguousTarget):
@@ -193,9 +198,7 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("it may have lost claims")
     except Exception as error:
-        failed_at = gate.clock()
-        if failed_at - began >= _SLOW_STORE:  # one that fails at once delays no request
-            monitor.failed(failed_at)
+        _note_store_failure(gate, began)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
         goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
         log.replay_store_failed(rule, error, goes_on=goes_on)
@@ -207,13 +210,25 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     return claimed is True
 
 
+def _note_store_failure(gate: Gate, began: float) -> None:
+    now = gate.clock()
+    if now - began >= _SLOW_STORE:  # one that fails at once delays no request
+        gate.replay_monitor.failed(now)
+
+
 def _release(rule: CompiledRule, key: str, token: str) -> Flow[None]:
-    store, timeout = rule.gate.replay_store, rule.settings.check_timeout / 2
+    gate, timeout = rule.gate, rule.settings.check_timeout / 2
+    began = gate.clock()
+    # A claim that stays expires by itself; until then the visitor has to solve again.
+    if not gate.replay_monitor.may_ask(began):
+        return
     try:
-        yield Release(store, key, token, timeout)
+        yield Release(gate.replay_store, key, token, timeout)
     except Exception as error:
-        # The claim expires by itself; until then the visitor has to solve again.
+        _note_store_failure(gate, began)
         log.release_failed(rule, error)
+    else:
+        gate.replay_monitor.succeeded()
 
 
 def _unavailable(
@@ -248,7 +263,7 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
         return False
     try:
         first = rule.disaster_per_ip.claim(submission.user_ip, "", _DISASTER_PER_IP)
-        accepted = first and rule.disaster_seen.claim(key, "", 2 * FRESH)
+        accepted = first and rule.disaster_seen.claim(key, "", _DISASTER_SEEN)
     except ReplayStoreError:
         return False
     return accepted and rule.affords("a disaster ticket while the captcha service is down")

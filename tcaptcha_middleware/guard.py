@@ -149,19 +149,19 @@ class Guard(Settings):
             holder: The ASGI scope or WSGI environ. A forged decision is removed from it.
             key: Where it holds the decision of an outer instance.
         """
+        earlier = holder.get(key)
+        if earlier is not None and not isinstance(earlier, Allow):
+            del holder[key]
         method, path, _, root_path, mount = target
         # A websocket has no page.
         if path.endswith(self._browser.paths) and holder.get("type") != "websocket":
             page = self._browser.find(path, mount or root_path)
             if page is not None:
                 return page
-        earlier = holder.get(key)
         if method not in self.unmatched_methods:
             rule = self._matches[target]
             if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
                 return rule
-        if earlier is not None and not isinstance(earlier, Allow):
-            del holder[key]
         return None
 
     def match(

@@ -120,7 +120,7 @@ def _request(environ: Environ, mount: str) -> RequestInfo:
         path=_raw(environ, "PATH_INFO").decode("utf-8", "replace"),
         query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         headers=EnvironHeaders(environ),
-        peer=environ.get("REMOTE_ADDR", ""),
+        peer=environ.get("REMOTE_ADDR") or "",
         root_path=mount or _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
         raw=environ,
     )

@@ -217,7 +217,8 @@ def environ_of(exchange: Exchange, **more: Any) -> dict[str, Any]:
     headers: dict[str, list[str]] = {}
     for name, value in exchange.headers:
         key = name.upper().replace("-", "_")
-        headers.setdefault(key if key == "CONTENT_TYPE" else f"HTTP_{key}", []).append(value)
+        prefix = "" if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_"
+        headers.setdefault(prefix + key, []).append(value)
     return {
         "REQUEST_METHOD": exchange.method,
         "SCRIPT_NAME": "",
