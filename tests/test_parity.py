@@ -215,10 +215,33 @@ CASES = {
         Exchange(headers=(("Content-Type", "multipart/form-data"),), pieces=(PAIR_PARTS,)),
         "request_malformed",
     ),
+    "JSON with a tail": (
+        document(None, raw=json.dumps(PAIR).encode() + b"x"),
+        "request_malformed",
+    ),
+    "JSON with another document behind it": (
+        document(None, raw=json.dumps(PAIR).encode() + b"\n{}"),
+        "request_malformed",
+    ),
+    "JSON with a NUL behind it": (
+        document(None, raw=json.dumps(PAIR).encode() + b"\0"),
+        "request_malformed",
+    ),
+    "JSON with blanks around it": (
+        document(None, raw=b" \t\r\n" + json.dumps(PAIR).encode() + b" \t\r\n"),
+        ALLOWED,
+    ),
+    "multipart boundary of 70 characters": (
+        Exchange(
+            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 70),),
+            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 70),),
+        ),
+        ALLOWED,
+    ),
     "multipart boundary of 71 characters": (
         Exchange(
             headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 71),),
-            pieces=(PAIR_PARTS,),
+            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 71),),
         ),
         "request_malformed",
     ),

@@ -1,4 +1,4 @@
-"""Several guards around one application, and decisions that nobody made."""
+"""Several guards around one application, and decisions that no guard made."""
 
 from __future__ import annotations
 
