@@ -109,7 +109,7 @@ class TCaptchaWSGIMiddleware:
 
 def _raw(environ: Environ, name: str) -> bytes:
     # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
-    wrapped: str = environ.get(name, "")
+    wrapped: str = environ.get(name) or ""
     return wrapped.encode("latin-1", "replace")
 
 

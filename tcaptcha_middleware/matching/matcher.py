@@ -194,7 +194,9 @@ class Matcher:
         self, method: str, path: str, raw_path: bytes, mounts: Sequence[str]
     ) -> set[int] | None:
         """Return the rules that any reading of the target touches; None if it is too odd."""
-        prefixes = {fold(INVISIBLE.sub("", mount)) for mount in mounts} - {""}
+        # Decoded as often as the texts: a mount that the client names may be escaped, too.
+        names = (name for mount in mounts for name in spellings(mount))
+        prefixes = {fold(INVISIBLE.sub("", name)) for name in names} - {""}
         texts = set[str]()
         for spelling in map(fold, spellings(path, raw_path)):
             for part in (spelling, *_behind(spelling, prefixes)):
