@@ -319,14 +319,18 @@ def test_a_client_that_sends_a_byte_at_a_time_is_answered_after_body_timeout(sit
     assert 0.9 < time.monotonic() - began < 10
 
 
-def test_a_connection_outlives_the_deadline_of_a_body_that_came_in_time(serve):
-    site = serve("gunicorn with threads")
-    with closing(HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)) as connection:
+def test_a_connection_outlives_the_deadline_of_a_body_that_came_in_time(tmp_path):
+    with (
+        serving(
+            "gunicorn with threads", "body_apps", tmp_path / "log", BODY_TIMEOUT="0.3"
+        ) as site,
+        closing(HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)) as connection,
+    ):
         for _ in range(2):
             connection.request("POST", target(), form(), {"Content-Type": FORM.split()[1]})
             assert connection.getresponse().read()
             kept = connection.sock
-            time.sleep(1.2)
+            time.sleep(0.5)
         assert connection.sock is kept is not None
 
 

@@ -161,7 +161,7 @@ def test_no_answer_holds_a_secret(face, kind):
 
 
 @every_face
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(query=st.text(max_size=60) | st.text("for=&%20/POSTlogin+", max_size=40))
 def test_no_query_raises(face, query):
     query = quote(query.encode("utf-8", "replace").decode(), safe="&=%+/")

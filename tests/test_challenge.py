@@ -311,7 +311,7 @@ MARKUP = st.sampled_from(
 
 
 @every_face
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(more=MARKUP | st.text(st.characters(min_codepoint=33, max_codepoint=255), min_size=8))
 def test_nothing_of_the_request_is_echoed(face, more):
     def shown(path, query, value):

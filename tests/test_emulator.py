@@ -579,7 +579,7 @@ def test_an_invalid_body_is_refused(world, body, code):
 
 VALUES = st.sampled_from([None, True, 1.5, [], {}, ["x"], "9"]) | st.integers() | st.text()
 # Timings depend on the machine.
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FUZZ

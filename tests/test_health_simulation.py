@@ -167,7 +167,7 @@ SERVICES = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     service=SERVICES,
     stops=WINDOWS,
@@ -184,7 +184,7 @@ def test_no_delay_that_a_client_causes_is_an_outage(service, stops, blocks, arri
     assert run.count("let in") == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     begin=st.floats(5, 6),
     length=st.floats(12, 30),

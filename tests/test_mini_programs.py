@@ -11,6 +11,7 @@ import httpx
 import pytest
 from adapters import ALLOWED, RUNNERS, Exchange
 from fastapi.testclient import TestClient
+from outages import bring
 from replay_stores import isolated_store
 from tencents import (  # noqa: F401  fixtures
     Tencent,
@@ -24,6 +25,7 @@ from tcaptcha_middleware import (
     ConfigurationError,
     Guard,
     MemoryReplayStore,
+    OutageError,
     ReplayStoreError,
     Rule,
     Submission,
@@ -283,6 +285,53 @@ def test_a_full_store_refuses_mini_program_tickets_alone(runner):
     store.clear()
     assert runner(guard, Exchange(headers=(HEAD,))).code == ALLOWED
     store.clear()
+
+
+def mini(ticket: str) -> Exchange:
+    return Exchange(headers=(("X-Captcha-Ticket", ticket),))
+
+
+def codes(guard: Guard, runner, tickets) -> list[str]:
+    return [runner(guard, mini(ticket)).code for ticket in tickets]
+
+
+@every_face
+def test_made_up_tickets_leave_a_used_ticket_refused(runner):
+    # More than the store keeps: each is rejected, and so it is dropped. `test_memory_store`
+    # does the same with the default capacity.
+    store = MemoryReplayStore(3, clock=lambda: 0.0, single_process=True)
+    guard = guard_of(FakeVerifier(1, 15, action=MINI_PROGRAM), replay_store=store)
+    assert codes(guard, runner, ["used"]) == [ALLOWED]
+    made_up = codes(guard, runner, [f"made-up-{n}" for n in range(20)])
+    assert made_up == ["ticket_rejected"] * 20
+    assert codes(guard, runner, ["used", "used"]) == ["ticket_reused"] * 2
+
+
+@every_face
+def test_made_up_tickets_that_may_pass_fill_the_store_and_leave_a_used_ticket_refused(runner):
+    # The vendor says nothing of them, so each may have been accepted and stays claimed.
+    store = MemoryReplayStore(3, clock=lambda: 0.0, single_process=True)
+    verifier = FakeVerifier(1, OutageError("down"), OutageError("down"), 1, action=MINI_PROGRAM)
+    guard = guard_of(verifier, replay_store=store)
+    bring(guard, "up")  # its probes do not run
+    assert codes(guard, runner, ["used"]) == [ALLOWED]
+    # While the store is full, a new ticket is neither verified nor let in.
+    made_up = codes(guard, runner, [f"made-up-{n}" for n in range(20)])
+    assert made_up == ["verifier_unavailable"] * 20
+    assert len(verifier.tickets) == 3
+    assert codes(guard, runner, ["used"]) == ["ticket_reused"]
+
+
+@every_face
+def test_a_store_that_evicts_refuses_mini_program_tickets_alone(runner):
+    store = isolated_store()
+    guard = guard_of(FakeVerifier(action=MINI_PROGRAM), replay_store=store)
+    store.loses_claims = True
+    assert codes(guard, runner, ["new"]) == ["verifier_unavailable"]
+    web = Exchange(target="/web", headers=(HEAD, *randstr(R)))
+    assert runner(guard, web).code == ALLOWED
+    store.loses_claims = False
+    assert codes(guard, runner, ["newer", "newer"]) == [ALLOWED, "ticket_reused"]
 
 
 # -- Against the emulator ------

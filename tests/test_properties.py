@@ -345,7 +345,7 @@ def run(runner, exchange, said):
     return outcome, watched.verifier.asked
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(exchanges(), SAID)
 @example(Exchange(headers=(("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R))), Verdict(1))
 @example(Exchange(method="OPTIONS", target="/login"), Verdict(1))
@@ -358,7 +358,7 @@ def test_only_proof_opens_the_gate_and_all_three_agree(exchange, said):
 HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R), ("T", T), ("R", R))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(COOKIES | VISIBLE, st.sampled_from(["GET", "HEAD", "POST"]))
 @example(f"ticket={T}; randstr={R}", "GET")
 def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value, method):
@@ -371,7 +371,7 @@ def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value
     assert method != "POST" or outcomes[0][0].code == "ticket_missing"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(COVERED, SAID)
 def test_whatever_a_verifier_does_only_proof_opens_the_gate(target, said):
     exchange = Exchange(target=target, headers=(*HEAD, ("X-Ask", "1")), pieces=(b"a", b"b"))
@@ -379,7 +379,7 @@ def test_whatever_a_verifier_does_only_proof_opens_the_gate(target, said):
     assert outcomes == outcomes[:1] * len(RUNNERS)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(exchanges(), SAID, st.lists(VISIBLE, max_size=3))
 def test_no_randstr_changes_what_becomes_of_a_mini_programs_ticket(exchange, said, randstrs):
     exchange = replace(exchange, target="/mini", method="POST")
@@ -394,7 +394,7 @@ FILL = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), ticket=GOOD, randstr=GOOD, fill=FILL)
 def test_an_honest_pair_is_let_through_and_its_body_is_untouched(
     kind, data, ticket, randstr, fill
@@ -409,7 +409,7 @@ def test_an_honest_pair_is_let_through_and_its_body_is_untouched(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), limit=st.integers(1, 400))
 def test_a_limit_holds_at_the_same_byte_however_the_body_is_cut(kind, data, limit):
     body = WRITERS[kind]([("ticket", T), ("randstr", R), ("user", "x" * 100)])
@@ -439,7 +439,7 @@ ACCEPTED = st.text("*/;q=.,019 texhmlapiconj+", max_size=40) | st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(exchanges(), SAID, ACCEPTED, st.sampled_from(["HEAD", "POST", "GET"]))
 def test_both_faces_answer_alike_in_every_media_type(exchange, said, accept, method):
     exchange = replace(
@@ -463,7 +463,7 @@ RAW_PATHS = st.binary(max_size=20) | st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(RAW_PATHS, st.text(max_size=12), METHODS, st.text("/loginé", max_size=8))
 def test_no_target_of_any_form_makes_asgi_raise(raw_path, path, method, root):
     watched = Watched(Verdict(1))

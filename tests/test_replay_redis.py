@@ -69,8 +69,6 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 # -- A claim on the wire ------
 
-REPLIES = {"lost": None, "an error": b"-ERR hunter2 tr03secretticket\r\n", "odd": b"?\r\n"}
-
 
 @both_adapters
 @pytest.mark.parametrize(
@@ -93,6 +91,22 @@ def test_a_claim_is_one_set_with_an_expiry_and_what_redis_says_is_not_logged(
     assert server.received.count(b"\r\nPX\r\n$6\r\n330000\r\n") == 1
     assert "the replay store failed (Redis: " in caplog.text
     assert all(secret not in caplog.text for secret in ("hunter2", "secretticket", "127.0.0.1"))
+
+
+@both_adapters
+def test_a_redis_that_hangs_costs_three_requests_its_timeout(adapter, caplog):
+    with scripted_redis(None) as server:
+        store = RedisReplayStore(f"redis://127.0.0.1:{server.port}", timeout=TIMEOUT)
+        guard = Guard(["POST /login"], FakeVerifier(), replay_store=store)
+        codes = []
+        for number in range(20):
+            pair = (("X-Captcha-Ticket", f"tr03{number}"), ("X-Captcha-Randstr", "@r"))
+            codes.append(adapter(guard, Exchange(headers=pair)).code)
+        store.close()
+    assert codes == ["allowed"] * 20
+    assert server.received.count(b"SET") == 3
+    skipped = [line for line in caplog.messages if "skipping it" in line]
+    assert len(skipped) == 1
 
 
 @each_call

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import ConfigurationError, Reason, RequestInfo, sources
@@ -139,7 +139,6 @@ KINDS = {URLENCODED: "urlencoded", JSON: "json", MULTIPART: "multipart"}
 
 @pytest.mark.parametrize("alone", [False, True], ids=["pair", "ticket alone"])
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
-@settings(deadline=None)
 @given(data=st.data(), places=PLACES)
 def test_no_bytes_raise_and_no_cut_changes_what_is_read(kind, alone, data, places):
     body, source = data.draw(BODIES[kind]), SOURCES[kind]
@@ -173,7 +172,6 @@ def test_a_ticket_alone_is_found_wherever_the_body_is_cut(kind, body):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
-@settings(deadline=None)
 @given(
     text=st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1),
     places=PLACES,
@@ -262,7 +260,6 @@ def test_a_multipart_form_needs_a_boundary(content_type):
         reader(sources.Form(), content_type, needs_randstr=True)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(max_codepoint=255)), st.binary())
 @example('boundary="\\', b"")
 @example("boundary=B; boundary=C", END)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from wsgiref.simple_server import make_server
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
 
-GUARD = Guard(["POST /**"], FakeVerifier(), body_timeout=1)
+BODY_TIMEOUT = float(os.environ.get("BODY_TIMEOUT", "1"))
+GUARD = Guard(["POST /**"], FakeVerifier(), body_timeout=BODY_TIMEOUT)
 PIECE = 64 * 1024
 ran: list[str] = []
 

@@ -1,0 +1,31 @@
+"""The tests themselves: none waits longer than a second, and none has a deadline that load
+breaks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hypothesis import settings
+
+TESTS = Path(__file__).parent
+SLEEP = re.compile(r"\b(?:time|asyncio|anyio|trio)\.sleep\(([0-9.]+)\)")
+# Programs of other processes, which hang until they are ended.
+HANGING = {"test_health.py", "test_threadpool.py", "support/forking_health.py"}
+
+
+def test_no_test_sleeps_longer_than_a_second():
+    long = {
+        str(file.relative_to(TESTS))
+        for file in TESTS.rglob("*.py")
+        for seconds in SLEEP.findall(file.read_text())
+        if float(seconds) > 1
+    }
+    assert long == HANGING
+
+
+def test_examples_of_hypothesis_have_no_deadline():
+    assert settings.default.deadline is None
+    own = [file.name for file in TESTS.glob("test_*.py") if "deadline=" in file.read_text()]
+    assert own == [Path(__file__).name]
