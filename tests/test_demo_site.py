@@ -10,14 +10,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from tcaptcha_middleware import TencentVerifier
+from tcaptcha_middleware.demo import failures
 from tcaptcha_middleware.demo.site import require_decision, site
+from tcaptcha_middleware.health import monitor
 from tcaptcha_middleware.testing import TencentEmulator
 
 HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture
-def emulator():
+def emulator(monkeypatch):
+    # Probes follow each other at once, so no test waits for an outage.
+    monkeypatch.setattr(monitor, "INTERVAL", 0.02)
+    monkeypatch.setattr(monitor, "APART", 0.01)
     emulator = TencentEmulator()
     with emulator.serve() as emulator.endpoint:
         yield emulator
@@ -119,7 +124,8 @@ FAILURES = {
     "foreign": (500, "misconfigured", "ok ok refused refused skipped"),
     "malicious": (403, "risk_denied", "ok ok refused refused skipped"),
     "risky": (403, "risk_denied", "ok ok refused refused skipped"),
-    "down": (503, "verifier_unavailable", "ok ok refused refused skipped"),
+    "unanswered": (503, "verifier_unavailable", "ok ok refused refused skipped"),
+    "down": (503, "verifier_unavailable", "ok refused skipped skipped skipped"),
     "throttled": (503, "overloaded", "ok ok refused refused skipped"),
 }
 
@@ -133,6 +139,7 @@ def test_a_failure_is_answered_and_shown(demo, emulator, name, expected):
         *expected[:2],
         "refused",
     )
+    assert demo.post("/failures/over").status_code == 204
     assert demo.post("/login", headers=in_headers(challenge(emulator))).status_code == 200
 
 
@@ -151,26 +158,34 @@ def test_a_ticket_sent_twice_is_refused_by_the_gate(demo, emulator):
     assert facts["Claim"] == "used before, so refused here"
 
 
-def test_comments_are_let_in_unchecked_while_tencent_is_down(demo, emulator):
+def test_one_failed_call_lets_no_comment_in(demo, emulator):
+    answer = fail(demo, emulator, "unanswered", "/comment")
+    assert (answer.status_code, answer.json()["code"]) == (503, "verifier_unavailable")
+    title, facts = step(trace(demo, answer), "Tencent")
+    assert (title, facts["Call"]) == ("No verdict", "not read by Tencent")
+    assert facts["Failure"] == "OutageError: Tencent answered HTTP 503"
+
+
+def test_comments_are_let_in_unchecked_during_an_outage(demo, emulator):
     answer = fail(demo, emulator, "down", "/comment")
     assert (answer.status_code, answer.json()["unchecked"]) == (200, "unavailable")
     timeline = trace(demo, answer)
-    assert states(timeline) == "ok ok warn refused warn"
-    assert step(timeline, "Tencent")[1]["Call"] == "not read by Tencent"
-    assert step(timeline, "Tencent")[1]["Failure"] == "OutageError: Tencent answered HTTP 503"
+    assert states(timeline) == "ok warn skipped skipped warn"
+    title, _ = step(timeline, "Verifier")
+    assert title == "Not called: probes found that Tencent is down"
 
 
-def test_after_five_outages_tencent_is_not_called_and_no_failure_remains(demo, emulator):
-    for _ in range(5):
-        fail(demo, emulator, "down")
-    refused, let_in = fail(demo, emulator, "down"), fail(demo, emulator, "down", "/comment")
-    assert (refused.status_code, let_in.status_code) == (503, 200)
-    assert states(trace(demo, refused)) == "ok refused skipped skipped skipped"
-    assert states(trace(demo, let_in)) == "ok warn skipped skipped warn"
-    for answer in (refused, let_in):
-        assert "five calls in a row failed" in step(trace(demo, answer), "Verifier")[0]
+def test_an_outage_ends_with_the_request_that_met_it(demo, emulator):
+    fail(demo, emulator, "down")
+    demo.post("/failures/over")
     call = httpx.post(emulator.endpoint).json()
     assert call["Response"]["Error"]["Code"] == "MissingParameter"
+
+
+def test_the_wait_for_an_outage_is_bounded(demo, emulator, monkeypatch):
+    monkeypatch.setattr(failures, "_PATIENCE", 0.1)
+    monkeypatch.setattr(monitor, "INTERVAL", 10.0)
+    assert fail(demo, emulator, "down").json()["code"] == "verifier_unavailable"
 
 
 def test_a_challenge_or_a_load_can_fail_without_a_call(demo, emulator):

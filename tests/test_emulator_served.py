@@ -224,6 +224,15 @@ def test_a_call_answered_with_a_status_does_not_spend_the_ticket(emulator, check
     assert check(pair).passed
 
 
+def test_an_emulator_that_is_not_up_answers_503_and_keeps_its_steps(client, emulator, check):
+    emulator.script({"code": 8})
+    emulator.is_up = False
+    assert client.post("/").status_code == 503
+    assert client.post("/__emulator__/tickets").status_code == 200
+    emulator.is_up = True
+    assert check(emulator.mint()).code == 8
+
+
 @pytest.mark.parametrize(
     ("step", "error"),
     [

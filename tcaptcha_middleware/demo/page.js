@@ -160,19 +160,33 @@ function stepShown({ who, state, title, facts }) {
   );
 }
 
+/**
+ * @param {State} state
+ * @param {string} title
+ * @param {string} text
+ */
+function announce(state, title, text) {
+  const verdict = find("verdict");
+  verdict.dataset.state = state;
+  verdict.replaceChildren(make("strong", {}, title), make("span", {}, text));
+}
+
+/** @param {string} text */
+function wait(text) {
+  announce("skipped", "Waiting for the gate’s probes", text);
+}
+
 function show(shown = entries.length - 1) {
   entries.splice(0, entries.length - KEPT);
   sessionStorage.setItem("entries", JSON.stringify(entries));
   const at = Math.min(shown, entries.length - 1);
   const { state, title, text, steps } = entries[at];
-  const verdict = find("verdict");
-  verdict.dataset.state = state;
-  verdict.replaceChildren(make("strong", {}, title), make("span", {}, text));
+  announce(state, title, text);
   find("steps").classList.add("filled");
   find("steps").replaceChildren(...steps.map(stepShown));
   showHistory(at);
   find("panel").scrollTop = 0;
-  const { top, bottom } = verdict.getBoundingClientRect();
+  const { top, bottom } = find("verdict").getBoundingClientRect();
   if (top < 0 || bottom > innerHeight) find("panel").scrollIntoView();
 }
 
@@ -201,14 +215,22 @@ function bodyFor(path) {
 
 /**
  * @param {string} path
+ * @param {Pair} [pair]
+ */
+function post(path, pair) {
+  const headers = /** @type {Record<string, string>} */ (
+    pair ? { "X-Captcha-Ticket": pair.ticket, "X-Captcha-Randstr": pair.randstr } : {}
+  );
+  return fetch(path, { method: "POST", headers, body: bodyFor(path) });
+}
+
+/**
+ * @param {string} path
  * @param {Step} first
  * @param {Pair} [pair]
  */
 async function send(path, first, pair) {
-  const headers = /** @type {Record<string, string>} */ (
-    pair ? { "X-Captcha-Ticket": pair.ticket, "X-Captcha-Randstr": pair.randstr } : {}
-  );
-  await follow(await fetch(path, { method: "POST", headers, body: bodyFor(path) }), first);
+  await follow(await post(path, pair), first);
 }
 
 async function comment() {
@@ -254,8 +276,23 @@ async function failInEmulator(name, path) {
   await send(path, solved(pair), pair);
 }
 
+/**
+ * Sends a request during an outage, and returns after it.
+ * @param {string} path
+ */
+async function failInOutage(path) {
+  wait("Tencent does not answer. Two failed probes of the gate establish the outage.");
+  await fetch("/failures/down", { method: "POST" });
+  const pair = await captcha.solve({ for: `POST ${path}` });
+  const answer = await post(path, pair);
+  wait("Tencent answers again, and the gate’s next probe finds out.");
+  await fetch("/failures/over", { method: "POST" });
+  await follow(answer, solved(pair));
+}
+
 /** @type {Record<string, (path: string) => Promise<void>>} */
 const FAIL_IN_PAGE = {
+  down: failInOutage,
   missing: (path) => send(path, step("Page", "warn", "Sent without a ticket")),
   async invented(path) {
     const random = crypto.getRandomValues(new Uint8Array(24));

@@ -53,10 +53,6 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
             Tencent.
     """
     journal = Journal(emulator)
-    failures = None if emulator is None else Failures(emulator)
-    if failures is not None:
-        journal.before_call.append(failures.apply)
-        journal.after_decision.append(failures.clear)
     guard = Guard(
         ["POST /login", Rule("POST /comment", on_unavailable="allow"), "GET /report"],
         journal.wrap(verifier),
@@ -64,6 +60,10 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
         on_event=journal.on_event,
         page="/tcaptcha",
     )
+    failures = None if emulator is None else Failures(emulator, guard)
+    if failures is not None:
+        journal.before_call.append(failures.apply)
+        journal.after_decision.append(failures.clear)
     pages = _Pages(journal, verifier, "tencent" if emulator is None else "emulator")
     routes = [
         Route("/", pages.index),

@@ -94,7 +94,7 @@ def _verifier(trace: Trace, event: Event, decision: Decision) -> Step:
     if not trace.asked:
         title = "Not called"
         if decision.fingerprint and event.reason in _NOT_CALLED:
-            title = "Not called: two probes failed, so none is made until one is answered"
+            title = "Not called: probes found that Tencent is down"
         return _step("Verifier", "skipped", title)
     facts: list[tuple[str, object]] = []
     if (verdict := decision.verdict) is not None:

@@ -80,6 +80,7 @@ class TencentEmulator:
 
     Attributes:
         latency: Seconds to wait before each answer to a call.
+        is_up: False answers each call with HTTP 503, probes of the gate too. Steps remain.
         calls: The parameters of the last 10,000 authentic calls, in order, without the
             AppSecretKey.
         challenges: The last 10,000 requests of pages for a challenge, in order, with `script`
@@ -122,6 +123,7 @@ class TencentEmulator:
             all_captchas, self._mint, check_app_id=check_app_id, one_time=one_time
         )
         self.latency: float = 0.0
+        self.is_up: bool = True
         self.calls: list[dict[str, Any]] = []
         self.challenges: list[dict[str, Any]] = self._challenges.requests
 
@@ -225,7 +227,8 @@ class TencentEmulator:
             return dispatch(self._endpoints(), scope["method"], scope["path"], body)
         if scope["path"] in SCRIPTS:
             return self._script.answer(scope["method"])
-        step = self._steps.take()
+        down: dict[str, Any] = {"status": 503}
+        step = self._steps.take() if self.is_up else down
         await anyio.sleep(step.get("latency", self.latency))
         if "status" in step:
             response = Response(step["status"], b"<html>", "text/html")
