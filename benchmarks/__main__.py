@@ -79,7 +79,7 @@ def _print(row: Row) -> None:
 def _budget(budget: Budget, figures: Figures) -> str:
     word = "met" if budget.is_met_by(figures) else "missed"
     bound = "at least" if budget.more else "at most"
-    set_at = f"{_number(budget.limit)} where that is {_number(budget.was)}"
+    set_at = f"{_number(budget.limit)} if that is {_number(budget.was)}"
     share = figures.over(budget.peer)
     return f"{bound} {budget.share:.2f} of {budget.who} ({set_at}): {share:.2f}, {word}"
 

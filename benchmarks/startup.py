@@ -17,7 +17,7 @@ _MILLI = 1000
 _CODE = {
     "bare": "pass",
     "ours, the package": "import tcaptcha_middleware",
-    "ours, guard and ASGI face": "from tcaptcha_middleware import Guard, TCaptchaMiddleware",
+    "ours, guard and ASGI adapter": "from tcaptcha_middleware import Guard, TCaptchaMiddleware",
     "ours, with TencentVerifier": "from tcaptcha_middleware import "
     "Guard, TCaptchaMiddleware, TencentVerifier",
     "httpx": "import httpx",
