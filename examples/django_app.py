@@ -29,20 +29,20 @@ settings.configure(
 
 
 def home(_: HttpRequest) -> HttpResponse:
-    """Stay open: GET is a safe method."""
+    """Answer everyone: GET is a safe method."""
     return HttpResponse("POST a user to /login, with a captcha.")
 
 
 @require_POST
 def login(request: HttpRequest) -> HttpResponse:
-    """Greet the visitor; the form's fields `ticket` and `randstr` were checked already."""
-    found = get_decision(request)
-    code = found.code if found else None
+    """Greet the visitor, whose ticket the gate has verified."""
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return JsonResponse({"hello": request.POST.get("user", "stranger"), "captchaCode": code})
 
 
 def webhook(_: HttpRequest) -> HttpResponse:
-    """Take news from a machine, which cannot solve a captcha."""
+    """Accept a message from a machine, which cannot solve a captcha."""
     return HttpResponse("Thanks.")
 
 

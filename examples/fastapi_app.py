@@ -19,7 +19,7 @@ app.add_middleware(TCaptchaMiddleware, guard=guard)
 
 @app.get("/")
 async def home() -> str:
-    """Stay open: no rule covers it."""
+    """Answer everyone: no rule matches."""
     return "POST a user to /login, with a captcha."
 
 
@@ -27,7 +27,7 @@ async def home() -> str:
 async def login(
     request: Request, user: Annotated[str, Form()] = "stranger"
 ) -> dict[str, str | int | None]:
-    """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = get_decision(request)
-    code = found.code if found else None
+    """Greet the visitor, and return Tencent's code for the ticket."""
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return {"hello": user, "captchaCode": code}

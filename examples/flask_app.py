@@ -1,4 +1,4 @@
-"""Flask: a rule with settings of its own, here for uploads.
+"""Flask: a rule with other settings, here for uploads.
 
 Run it in this folder:
 
@@ -20,7 +20,7 @@ from tcaptcha_middleware import (
 guard = Guard(
     [
         "POST /login",
-        # Only the headers are looked at, so that no upload is read in search of a ticket.
+        # Only the headers are read, so uploads are not buffered.
         Rule("POST /avatar", name="avatar", sources=[sources.Header()]),
     ],
     TencentVerifier.from_env(),
@@ -32,15 +32,15 @@ app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, guard)  # type: ignore[metho
 
 @app.get("/")
 def home() -> str:
-    """Stay open: no rule covers it."""
+    """Answer everyone: no rule matches."""
     return "POST a user to /login, with a captcha."
 
 
 @app.post("/login")
 def login() -> dict[str, str | int | None]:
-    """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = get_decision(request)
-    code = found.code if found else None
+    """Greet the visitor, and return Tencent's code for the ticket."""
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return {"hello": request.form.get("user", "stranger"), "captchaCode": code}
 
 

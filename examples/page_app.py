@@ -1,4 +1,4 @@
-"""FastAPI with both halves: a login form that shows the captcha, and a page behind one.
+"""FastAPI with `page=`: a login form that shows the captcha, and a protected page.
 
 Run it in this folder, and open it in a browser:
 
@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, get_decision
 
-# `page` serves tcaptcha.js, and shows the challenge to whoever opens /report.
+# `page` serves tcaptcha.js, and shows the challenge to visitors of /report.
 guard = Guard(["POST /login", "GET /report"], TencentVerifier.from_env(), page="/tcaptcha")
 
 app = FastAPI()
@@ -34,7 +34,7 @@ HOME = """\
 
 @app.get("/", response_class=HTMLResponse)
 async def home() -> str:
-    """Show the form; the module does the rest."""
+    """Show the form; `tcaptcha.js` shows the captcha."""
     return HOME
 
 
@@ -42,13 +42,13 @@ async def home() -> str:
 async def login(
     request: Request, user: Annotated[str, Form()] = "stranger"
 ) -> dict[str, str | int | None]:
-    """Greet the visitor, and tell what Tencent said of the ticket."""
-    found = get_decision(request)
-    code = found.code if found else None
+    """Greet the visitor, and return Tencent's code for the ticket."""
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return {"hello": user, "captchaCode": code}
 
 
 @app.get("/report")
 async def report() -> dict[str, int]:
-    """Be costly to make, and so only for those who solved a captcha."""
+    """Return a report, which is expensive to make."""
     return {"visitors": 7}

@@ -27,14 +27,14 @@ app.asgi_app = TCaptchaMiddleware(app.asgi_app, guard)  # type: ignore[assignmen
 
 @app.get("/")
 async def home() -> str:
-    """Stay open: no rule covers it."""
+    """Answer everyone: no rule matches."""
     return "POST a user to /login, with a captcha."
 
 
 @app.post("/login")
 async def login() -> dict[str, str | int | None]:
-    """Greet the visitor, and tell what Tencent said of the ticket."""
+    """Greet the visitor, and return Tencent's code for the ticket."""
     sent = await request.get_json()
-    found = get_decision(request)
-    code = found.code if found else None
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return {"hello": sent.get("user", "stranger"), "captchaCode": code}

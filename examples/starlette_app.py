@@ -1,4 +1,4 @@
-"""Starlette: refusals answered in your own way, with a Starlette response.
+"""Starlette: refusals answered by a `responder`, with a Starlette response.
 
 Run it in this folder:
 
@@ -22,23 +22,23 @@ from tcaptcha_middleware import (
 
 
 def refused(_: object, refuse: Refuse) -> Response:
-    """Tell the page's script whether to show the captcha, for the first time or again."""
+    """Answer in the application's own format: show the captcha, or show it again."""
     show = "first" if refuse.reason is Reason.TICKET_MISSING else "again"
     answer = {"error": refuse.reason, "captcha": show}
     return JSONResponse(answer, refuse.reason.status, headers={"Cache-Control": "no-store"})
 
 
 async def home(_: Request) -> Response:
-    """Stay open: no rule covers it."""
+    """Answer everyone: no rule matches."""
     return PlainTextResponse("POST a user to /login, with a captcha.")
 
 
 async def login(request: Request) -> Response:
-    """Greet the visitor, and tell what Tencent said of the ticket."""
+    """Greet the visitor, and return Tencent's code for the ticket."""
     async with request.form() as form:
         user = str(form.get("user", "stranger"))
-    found = get_decision(request)
-    code = found.code if found else None
+    decision = get_decision(request)
+    code = decision.code if decision else None
     return JSONResponse({"hello": user, "captchaCode": code})
 
 

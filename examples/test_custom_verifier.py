@@ -1,4 +1,4 @@
-"""Test your application: a verifier of your own, or a scripted one, in Tencent's place.
+"""Test your application with a custom verifier, or with `FakeVerifier`.
 
 Run it in this folder:
 
@@ -25,14 +25,14 @@ RULES = ["POST /login"]
 
 
 class Password:
-    """A verifier of your own: code 1 lets a request in, 15 is said of a forged ticket."""
+    """A custom verifier: code 1 passes, code 15 means a forged ticket."""
 
     def verify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket == "open-sesame" else 15)
 
 
 class AsyncPassword:
-    """The same for asyncio."""
+    """Same as `Password`, but awaited."""
 
     async def averify(self, ticket: Submission) -> Verdict:
         return Verdict(1 if ticket.ticket == "open-sesame" else 15)
@@ -56,7 +56,7 @@ def fastapi_client(guard: Guard) -> TestClient:
     return TestClient(app)
 
 
-def test_flask_asks_a_verifier_of_your_own() -> None:
+def test_flask_calls_a_custom_verifier() -> None:
     client = flask_client(Guard(RULES, Password()))
     assert (
         client.post("/login", headers=pair("open-barley")).get_json()["code"]
@@ -65,7 +65,7 @@ def test_flask_asks_a_verifier_of_your_own() -> None:
     assert client.post("/login", headers=pair("open-sesame")).get_json() == {"hello": "human"}
 
 
-def test_fastapi_awaits_a_verifier_of_your_own() -> None:
+def test_fastapi_awaits_a_custom_verifier() -> None:
     client = fastapi_client(Guard(RULES, AsyncPassword()))
     assert (
         client.post("/login", headers=pair("open-barley")).json()["code"] == "ticket_rejected"
@@ -73,7 +73,7 @@ def test_fastapi_awaits_a_verifier_of_your_own() -> None:
     assert client.post("/login", headers=pair("open-sesame")).json() == {"hello": "human"}
 
 
-def test_fastapi_takes_a_blocking_verifier_in_a_thread() -> None:
+def test_fastapi_calls_a_sync_verifier_in_a_thread() -> None:
     client = fastapi_client(Guard(RULES, in_thread(Password())))
     assert client.post("/login", headers=pair("open-sesame")).json() == {"hello": "human"}
 
@@ -86,7 +86,7 @@ def test_flask_lets_the_first_request_in_and_refuses_the_second_as_expired() -> 
     assert [ticket.ticket for ticket in verifier.tickets] == ["one", "two"]
 
 
-def test_fastapi_lets_nobody_in_while_tencent_is_down() -> None:
+def test_fastapi_refuses_a_request_that_cannot_be_verified() -> None:
     client = fastapi_client(Guard(RULES, FakeVerifier(OutageError("down"), 1)))
     assert client.post("/login", headers=pair("one")).json()["code"] == "verifier_unavailable"
     assert client.post("/login", headers=pair("two")).json() == {"hello": "human"}

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def site(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """Greet who logs in, and tell what Tencent said of the ticket; all else stays open."""
+    """Greet the visitor at /login, and return Tencent's code for the ticket."""
     answer = "POST a user to /login, with a captcha."
     if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == ("POST", "/login"):
         length = int(environ.get("CONTENT_LENGTH") or 0)
         form = parse_qs(environ["wsgi.input"].read(length).decode())
-        found = get_decision(environ)
-        code = found.code if found else None
+        decision = get_decision(environ)
+        code = decision.code if decision else None
         answer = json.dumps({"hello": form.get("user", ["stranger"])[0], "captchaCode": code})
     start_response("200 OK", [("Content-Type", "application/json")])
     return [answer.encode()]

@@ -1,23 +1,31 @@
-"""The README is true: its code runs, its tables are the package's own."""
+"""The README is true: its code runs, its links lead somewhere, its figures are right."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
+import django.core.asgi
+import django.core.wsgi
 import pytest
+from django.conf import settings as django_settings
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask
+from quart import Quart
 
-from tcaptcha_middleware import Reason, Verdict
-from tcaptcha_middleware.models import Allow
-from tcaptcha_middleware.tencent.environment import VARIABLES
+import tcaptcha_middleware as tc
 from tcaptcha_middleware.testing import TencentEmulator
-from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+# The parameters of a call that say nothing about the visitor.
+OWN = {"CaptchaAppId", "CaptchaType", "NeedGetCaptchaTime"}
+LINKS = re.findall(r"\]\(([^)]*)\)", README)
 
 
 @pytest.fixture
@@ -33,71 +41,148 @@ def emulator(monkeypatch):
         yield emulator
 
 
-def block(marker):
-    (found,) = [text for text in BLOCKS if marker in text]
-    return found
+@pytest.fixture
+def names(emulator):
+    """What the README's first block defines, and what its reader has imported."""
+    if not django_settings.configured:
+        django_settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+    names = {
+        "__name__": "main",
+        "FastAPI": FastAPI,
+        "Flask": Flask,
+        "Quart": Quart,
+        "TestClient": TestClient,
+        "get_asgi_application": django.core.asgi.get_asgi_application,
+        "get_wsgi_application": django.core.wsgi.get_wsgi_application,
+        "Verdict": tc.Verdict,
+    }
+    run("guard = Guard", names)
+    yield names
+    names["guard"].close()
 
 
-def run(marker, **names):
-    names["__name__"] = "main"
-    exec(compile(block(marker), "README.md", "exec"), names)
-    return names
-
-
-@pytest.mark.parametrize("text", BLOCKS, ids=range(1, len(BLOCKS) + 1))
-def test_every_block_runs(emulator, text):
-    exec(compile(text, "README.md", "exec"), {"__name__": "main"})
+def run(marker, names):
+    (block,) = [text for text in BLOCKS if marker in text]
+    exec(compile(block, "README.md", "exec"), names)
 
 
 def headers(pair):
     return {"X-Captcha-Ticket": pair["ticket"], "X-Captcha-Randstr": pair["randstr"]}
 
 
-def test_the_fastapi_lines_protect(emulator):
-    pair = emulator.mint()
-    with TestClient(run("app = FastAPI()\n\nguard")["app"]) as client:
-        refused, accepted = client.post("/login"), client.post("/login", headers=headers(pair))
-        again = client.post("/login", headers=headers(pair))
-    assert refused.text in README
-    assert (accepted.status_code, accepted.json()) == (200, {"hello": "human"})
-    assert again.json()["code"] == "ticket_reused"
+def test_every_block_runs_after_the_first(names):
+    for block in BLOCKS[1:]:
+        exec(compile(block, "README.md", "exec"), names)
 
 
-def test_the_flask_lines_protect(emulator):
-    names = run("Flask(__name__)")
-    app, pair = names["app"], emulator.mint()
-    assert isinstance(app, Flask)
-    client = app.test_client()
-    assert client.post("/login").text in README
-    assert client.post("/login", headers=headers(pair)).json == {"hello": "human"}
-    assert client.post("/login", headers=headers(pair)).status_code == 403
-    names["guard"].close()
+def test_the_fastapi_lines_protect(names, emulator):
+    run("app = FastAPI()\napp.add_middleware(TCaptchaMiddleware, guard=guard)", names)
+    names["app"].post("/login")(lambda: None)
+    client, pair = TestClient(names["app"]), emulator.mint()
+    statuses = [client.post("/login", headers=h).status_code for h in ({}, headers(pair))]
+    again = client.post("/login", headers=headers(pair))
+    assert (statuses, again.json()["code"]) == ([403, 200], "ticket_reused")
 
 
-def test_the_handlers_lines_read_the_decision():
-    handler = run("def handler")["handler"]
-    environ = {ENVIRON_KEY: Allow("POST /login", Verdict(1))}
-    assert handler(environ) == ("POST /login", 1, None)
+def test_the_flask_lines_protect(names, emulator):
+    run("app = Flask(__name__)", names)
+    names["app"].post("/login")(lambda: "")
+    client, pair = names["app"].test_client(), emulator.mint()
+    assert client.post("/login").status_code == 403
+    assert client.post("/login", headers=headers(pair)).status_code == 200
 
 
-def test_the_test_lines_pass():
-    run("def test_a_captcha")["test_a_captcha_is_needed_once_per_login"]()
+def test_the_quart_lines_protect(names, emulator):
+    run("app = Quart(__name__)", names)
+
+    @names["app"].post("/login")
+    async def login():
+        return ""
+
+    client, pair = TestClient(names["app"]), emulator.mint()
+    assert client.post("/login").status_code == 403
+    assert client.post("/login", headers=headers(pair)).status_code == 200
 
 
-def test_the_table_of_refusals_is_the_packages_own():
-    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (\d{3})", README, re.MULTILINE)
-    told = {code: int(status) for codes, status in rows for code in re.findall(r"\w+", codes)}
-    assert told == {reason.value: reason.status for reason in Reason}
+def test_the_django_lines_wrap_both_applications(names):
+    run("get_wsgi_application()", names)
+    client = TestClient(names["application"], base_url="http://localhost")
+    assert client.post("/login").json()["code"] == "ticket_missing"
+    assert client.post("/admin/x").json()["code"] == "ticket_missing"
 
 
-def test_every_variable_is_told():
-    assert all(f"`{name}`" in README for name in VARIABLES)
+def test_the_line_of_the_page_loads_the_module(names):
+    run("app = FastAPI()\napp.add_middleware(TCaptchaMiddleware, guard=guard)", names)
+    (path,) = re.findall(r'<script type="module" src="([^"]+)">', README)
+    assert TestClient(names["app"]).get(path).status_code == 200
 
 
-def test_the_deadline_and_the_limit_are_told():
-    from tcaptcha_middleware import Guard, TencentVerifier
+def test_no_other_personal_data_is_sent_than_the_readme_says(names, emulator):
+    run("app = FastAPI()\napp.add_middleware(TCaptchaMiddleware, guard=guard)", names)
+    sent = headers(emulator.mint()) | {"User-Agent": "x", "Cookie": "a=b", "X-Secret": "y"}
+    TestClient(names["app"]).post("/login", headers=sent)
+    assert emulator.calls[0].keys() - OWN == {
+        "Ticket",
+        "Randstr",
+        "UserIp",
+    }
 
-    timeout = inspect.signature(TencentVerifier).parameters["timeout"].default
-    limit = inspect.signature(Guard).parameters["body_limit"].default
-    assert f"one deadline ({timeout:.0f} seconds)" in README
-    assert f"at most {limit // 1024} KiB" in README
+
+def test_the_lines_of_the_test_pass(names):
+    run("def test_a_login", names)
+    names["test_a_login_needs_a_captcha"]()
+
+
+def test_the_lines_of_the_verifier_work(names):
+    run("class MyVerifier", names)
+    app = FastAPI()
+    app.post("/login")(lambda: None)
+    app.add_middleware(
+        tc.TCaptchaMiddleware, guard=tc.Guard(["POST /login"], names["MyVerifier"]())
+    )
+    tickets = ("open-sesame", "open-barley")
+    sent = [headers({"ticket": ticket, "randstr": "x"}) for ticket in tickets]
+    statuses = [TestClient(app).post("/login", headers=each).status_code for each in sent]
+    assert statuses == [200, 403]
+
+
+def test_the_figures_are_the_packages():
+    timeout = inspect.signature(tc.TencentVerifier).parameters["timeout"].default
+    budget = inspect.signature(tc.Guard).parameters["allow_per_minute"].default
+    assert f"one signed call to Tencent, {timeout:.0f} seconds at most" in README
+    assert f"let in unchecked, {budget} a minute for each rule" in README
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_commands_on_top_start_from_nothing():
+    commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+    assert [command.rpartition("&& ")[2] for command in commands] == [
+        ".venv/bin/tcaptcha demo",
+        ".venv/bin/tox run-parallel -o",
+    ]
+    assert "'.[demo]'" in commands[0]
+    assert "demo" in PROJECT["optional-dependencies"]
+    assert "tcaptcha" in PROJECT["scripts"]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_every_link_is_absolute_and_leads_somewhere(link):
+    source = f"{PROJECT['urls']['Source']}/blob/main/"
+    assert link.startswith("https://")
+    if link.startswith(PROJECT["urls"]["Source"]):
+        assert (ROOT / link.removeprefix(source)).is_file()
+
+
+def test_the_readme_names_every_page_of_the_documentation():
+    named = {link.rpartition("/")[2] for link in LINKS}
+    pages = {file.name for file in (ROOT / "docs").glob("*.md")}
+    assert pages <= named
+
+
+def test_the_projects_urls_lead_somewhere():
+    source = f"{PROJECT['urls']['Source']}/blob/main/"
+    for name in ("Documentation", "Changelog"):
+        assert (ROOT / PROJECT["urls"][name].removeprefix(source)).is_file()
