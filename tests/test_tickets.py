@@ -721,3 +721,11 @@ ALONE = {name: row for name, row in SHAPES.items() if "randstr" not in name}
 @pytest.mark.parametrize(("pair", "reason"), ALONE.values(), ids=ALONE)
 def test_a_ticket_alone_is_screened_like_any_other(pair, reason):
     assert screen((pair[0], "")) is reason
+
+
+def test_a_malformed_multipart_form_is_not_logged_by_the_parser(caplog):
+    caplog.set_level("DEBUG")
+    malformed = b"--B\r\nno header\x00line\r\n\r\n"
+    kind = "multipart/form-data; boundary=B"
+    assert read(sources.Form(), kind, malformed) is RequestBodyError
+    assert [r for r in caplog.records if r.name.startswith("python_multipart")] == []

@@ -7,6 +7,7 @@ know about tickets. Invalid bytes raise `RequestBodyError` and nothing else.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from codecs import BOM_UTF8
@@ -243,6 +244,10 @@ class _EnoughError(Exception):
     """Ends the parser's work on a piece."""
 
 
+_SILENT = logging.getLogger(f"{__name__}.multipart")
+_SILENT.disabled = True
+
+
 class MultipartForm:
     """Reads the fields of a multipart form, without its files (RFC 7578).
 
@@ -290,6 +295,8 @@ class MultipartForm:
                 "on_end": self._finish,
             },
         )
+        # It warns of each malformed form, so a client could flood the log.
+        self._parser.logger = _SILENT
 
     def feed(self, piece: bytes) -> bool:
         """Take the next piece; return whether the rest of the body is not needed."""
