@@ -181,7 +181,7 @@ class RequestInfo:
 
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
-        if isinstance(self.headers, EnvironHeaders):
+        if type(self.headers) is EnvironHeaders:
             return self.headers.values_of(name)
         wanted = raw_name(name)
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]

@@ -107,16 +107,20 @@ class Extractor:
         Raises:
             RequestBodyError: If the body cannot be read.
         """
+        heads = self._heads
         if self._first is not None:
-            # Two headers with one value each, as nearly always; the loop finds the same.
+            # Two headers with one value each, or none, as nearly always; the loop would find
+            # the same.
             ticket = request.header(self._first.ticket)
             randstr = request.header(self._first.randstr)
-            if len(ticket) == len(randstr) == 1:
+            if not ticket and not randstr:
+                heads = heads[1:]
+            elif len(ticket) == len(randstr) == 1:
                 pair = ticket[0].strip(), randstr[0].strip()
                 if all(pair) and "," not in pair[0] and "," not in pair[1]:
                     return pair
         seen, reason = NOTHING, Reason.TICKET_MISSING
-        for source in self._heads:
+        for source in heads:
             found = self._needed(source.find(request))
             seen = seen.combined(found)
             if found.complete:
