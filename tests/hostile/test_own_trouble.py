@@ -101,8 +101,7 @@ async def test_a_process_that_is_stopped_with_verifications_in_flight(adapter):
     async with opening_site("stopped 6 s, 20 in flight", adapter) as (gated, up):
         await up.tune(latency=1)
         visits = asyncio.create_task(gated.together(20))
-        while len(await up.calls()) < 20:
-            await asyncio.sleep(0.02)
+        await up.received(20)
         os.kill(gated.pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(6)
@@ -121,8 +120,7 @@ async def test_an_untrusted_certificate(adapter):
         subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
         kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         line = ["openssl", "req", *kind, *subject, "-keyout", certificate, "-out", certificate]
-        with certificate.open("ab"):
-            await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
+        await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
         async with opening_site("untrusted certificate", adapter, certificate=certificate) as (
             gated,
             up,
@@ -153,7 +151,7 @@ async def test_single_bad_answers(adapter):
 async def test_a_process_without_free_files(adapter):
     # localhost, because getaddrinfo needs a file to resolve it.
     settings = {"host": "localhost", "has_tracebacks": True}
-    async with opening_site("no free file", adapter, **settings) as (gated, up):
+    async with opening_site("no free file", adapter, **settings) as (gated, _):
         connections = [await gated.connect() for _ in range(30)]
         for reader, writer in connections:
             # Accepted only once it is read from.

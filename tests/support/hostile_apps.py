@@ -7,6 +7,7 @@ its time.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -23,6 +24,8 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.replay.redis import RedisReplayStore
 from tcaptcha_middleware.verifiers.threads import in_thread
+
+logging.basicConfig(level=logging.INFO)
 
 APP_ID = 190000000
 _FILES_LEFT = 3
@@ -43,6 +46,16 @@ class _Stuck:
 
     def verify(self, ticket):
         time.sleep(60)
+
+
+_look_up = socket.getaddrinfo
+
+
+def _stuck_look_up(host, *args, **kwargs):
+    """Resolve addresses at once, and names when it is too late."""
+    if host == "localhost":
+        time.sleep(60)
+    return _look_up(host, *args, **kwargs)
 
 
 def _official(settings):
@@ -76,7 +89,7 @@ def _verifier():
     if kind == "official client":
         return in_thread(_official(settings))
     if kind == "stuck name":
-        socket.getaddrinfo = lambda *_, **__: time.sleep(60)
+        socket.getaddrinfo = _stuck_look_up
     return TencentVerifier(**settings)
 
 

@@ -69,6 +69,11 @@ class Upstream:
     async def connections(self) -> int:
         return (await self._command("report"))[1]
 
+    async def received(self, number: int) -> None:
+        """Wait until so many verifications were read."""
+        while len(await self.calls()) < number:  # noqa: ASYNC110  of another process
+            await asyncio.sleep(0.02)
+
     async def calls(self, fault: str | None = None) -> list[tuple[float, str]]:
         """Return the time and the ticket of each verification that was read, without probes."""
         calls = (await self._command("report"))[0]
@@ -303,8 +308,9 @@ async def site(
     redis: RedisServer | None = None,
     certificate: Path | None = None,
     host: str = "127.0.0.1",
-    server: str = "",
+    server: str | None = None,
     has_tracebacks: bool = False,
+    knows_what_is_sent: bool = True,
     **settings: str,
 ) -> AsyncIterator[tuple[Site, Upstream]]:
     """Serve the gated application in front of an upstream; then compare claims with calls."""
@@ -334,7 +340,8 @@ async def site(
         )
         gated.pid = int(await gated.act("/pid"))
         yield gated, up
-        await check_claims(gated, up, redis, prefix)
+        if knows_what_is_sent:
+            await check_claims(gated, up, redis, prefix)
         if not has_tracebacks:
             assert "Traceback" not in gated.log.read_text()
 
@@ -347,4 +354,4 @@ async def check_claims(gated: Site, up: Upstream, redis: RedisServer, prefix: st
     lost = [
         visit for visit in gated.visits if visit.key in spent and visit.ticket not in received
     ]
-    assert lost == []
+    assert lost == [], f"{len(lost)} tickets are lost:\n{gated.log.read_text()[-4000:]}"

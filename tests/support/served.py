@@ -31,6 +31,7 @@ COMMANDS = {
     "granian with websockets": _GRANIAN_WS + "=asgi {module}:asgi",
     "gunicorn": _GUNICORN,
     "gunicorn with threads": _GUNICORN + " --threads=4",
+    "gunicorn with eight threads": _GUNICORN + " --threads=8",
     "gunicorn with 64 threads": _GUNICORN + " --threads=64",
     "gunicorn with gevent": _GUNICORN + " --worker-class=gevent",
     "gunicorn of four, forked late": _GUNICORN + " --workers=4 --preload",
