@@ -461,7 +461,7 @@ def test_a_script_over_http_is_accepted_from_the_browsers_own_machine_only():
     assert verifier.script == script
     for host in ("0.0.0.0", "emulator"):
         other = urlsplit(script)._replace(netloc=f"{host}:9000").geturl()
-        with pytest.raises(tc.ConfigurationError, match="write https"):
+        with pytest.raises(tc.ConfigurationError, match="use https"):
             tc.TencentVerifier(**settings, script=other)
 
 
