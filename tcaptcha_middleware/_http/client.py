@@ -1,7 +1,7 @@
 """A client that sends one POST over a kept connection, or a new one.
 
-A kept connection that fails before a byte of the answer proves nothing about the other end, so
-the request is sent a second time. The answer says so, because both may have been handled.
+A kept connection that fails before a byte of the answer proves nothing, so the request is sent
+a second time. The answer says so, because both may have been handled.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from tcaptcha_middleware._http.connection import Connection, LoadContext, Proxy
     from tcaptcha_middleware.waiting import Steps
 
+    Headers = Mapping[str, str]
+    Translate = Callable[[Exception, Progress], Exception]
+
 IDLE = 60.0  # seconds that a connection may wait for its next request
 MAX_AGE = 300.0  # seconds that a connection is used; so a name that moves is followed
 SILENCE = 1.0  # seconds that a kept connection may be silent before a new one is tried
 
 
 class ConnectionPool:
-    """Idle connections, the most recently used first, so no more are used than needed.
-
-    Without a lock, which a fork could copy while it is held; each step is safe in threads.
-    """
+    """Idle connections, the most recently used first. Safe in threads, without a lock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,8 +59,7 @@ class ConnectionPool:
         self._idle.append(connection)
         if not self._is_open:
             self.drop()
-        with suppress(IndexError, ValueError):  # taken by another thread
-            # Those at the bottom may never be taken again.
+        with suppress(IndexError, ValueError):  # the oldest may never be taken again
             if not self._is_fresh(oldest := self._idle[0]):
                 self._idle.remove(oldest)
                 oldest.close()
@@ -82,47 +81,30 @@ class ConnectionPool:
 
 
 class HttpClient:
-    """Sends requests to one origin, through an HTTP proxy if there is one."""
+    """Sends requests to one origin, through a proxy if there is one; `translate`s errors."""
 
     def __init__(
         self,
         origin: str,
         context: LoadContext,
+        translate: Translate,
         proxy: Proxy | None = None,
-        *,
-        translate: Callable[[Exception, Progress], Exception],
-        keeps: bool = True,
     ) -> None:
         self._connector = Connector(origin, context, proxy)
         self._translate = translate
-        self._keeps = keeps
         self._pool = ConnectionPool()
         renew_after_fork(self)
 
-    def after_fork(self) -> None:
-        """Share no connection with the parent process: answers would get mixed up."""
-        self.close()
-
-    def send(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
-        """Send a POST and return the answer; errors are those of `translate`."""
-        progress = Progress()
-        try:
-            return run(self.exchange(headers, body, progress), deadline)
-        except Exception as error:
-            raise self._translate(error, progress) from error
-
-    async def asend(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
-        """Same as `send`, but awaited."""
-        progress = Progress()
-        try:
-            return await arun(self.exchange(headers, body, progress), deadline)
-        except Exception as error:
-            raise self._translate(error, progress) from error
-
-    def exchange(
-        self, headers: Mapping[str, str], body: bytes, progress: Progress
-    ) -> Steps[Answer]:
+    def send(self, headers: Headers, body: bytes, deadline: float) -> Answer:
         """Send a POST and return the answer."""
+        return run(self._exchange(headers, body), deadline)
+
+    async def asend(self, headers: Headers, body: bytes, deadline: float) -> Answer:
+        """Same as `send`, but awaited."""
+        return await arun(self._exchange(headers, body), deadline)
+
+    def _exchange(self, headers: Headers, body: bytes) -> Steps[Answer]:
+        progress = Progress()
         pool, request = self._pool, encode_request(headers, body)
         connection, patience = pool.take(), pool.patience
         try:
@@ -140,11 +122,11 @@ class HttpClient:
                         raise
                     pool.drop()
                     connection, progress.resent = None, True
-        except Exception:
+        except Exception as error:
             pool.drop()
-            raise
+            raise self._translate(error, progress) from error
         answer.resent = progress.resent
-        if answer.is_reusable and self._keeps:
+        if answer.is_reusable:
             pool.keep(connection, time.monotonic() - began)
         else:
             connection.close()
@@ -154,3 +136,5 @@ class HttpClient:
         """Close all connections of this process; the next request opens a new one."""
         self._pool.close()
         self._pool = ConnectionPool()
+
+    after_fork = close  # two processes on one connection would mix up their answers

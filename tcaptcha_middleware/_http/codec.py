@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
 MAX_HEAD = 16 * 1024
 MAX_BODY = 32 * 1024  # Tencent's are below 1 KiB
@@ -68,14 +68,9 @@ class ResponseReader:
         if not data:
             raise ProtocolError("the connection ended before the response was complete")
         self._buffer += data
-        try:
-            next(self._reading)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
-        return None
+        return next(self._reading)
 
-    def _read(self, *, has_body: bool) -> Generator[None, None, Answer]:
+    def _read(self, *, has_body: bool) -> Iterator[Answer | None]:
         skipped, status = 0, 0
         while status < HTTPStatus.OK:  # interim responses come first
             while (end := self._buffer.find(b"\r\n\r\n")) < 0:
@@ -84,7 +79,7 @@ class ResponseReader:
                 if not is_http or _BARE_LINE_FEED.search(self._buffer):
                     raise ProtocolError("the other end does not speak HTTP/1.1")
                 _limit(skipped + len(self._buffer), MAX_HEAD, "head")
-                yield
+                yield None
             skipped += end + 4
             _limit(skipped, MAX_HEAD, "head")
             head = _HEAD.fullmatch((yield from self._take(end + 4)))
@@ -92,11 +87,11 @@ class ResponseReader:
                 raise ProtocolError("the head of the response is malformed")
             status, is_old, fields = int(head["status"]), head["minor"] == b"0", head["fields"]
         if not has_body:
-            return Answer(status, b"")
+            yield Answer(status, b"")
         length, closes = _framing(status, fields, is_old=is_old)
         body = yield from (self._take_chunks() if length is None else self._take(length))
         # Bytes after the response would be read as the response to the next request.
-        return Answer(status, body, is_reusable=not closes and not self._buffer)
+        yield Answer(status, body, is_reusable=not closes and not self._buffer)
 
     def _take(self, length: int) -> Generator[None, None, bytes]:
         while len(self._buffer) < length:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tcaptcha_middleware._http.codec import Answer
     from tcaptcha_middleware.waiting import Steps
 
-    Clock = Callable[[], float]
     LoadContext = Callable[[], ssl.SSLContext]  # run in a thread, because it reads files
     Address = tuple[int, Any]  # the family, and where to connect to
     Proxy = tuple[str, int, str]  # host, port, and further fields for CONNECT
@@ -59,7 +58,9 @@ class Progress:
 class Resolver:
     """Resolves one name in a daemon thread, because no look-up can be ended, with a cache."""
 
-    def __init__(self, host: str, port: int, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, host: str, port: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._host, self._port, self._clock = host, port, clock
         self._known: list[Address] = []
         self._fresh_until = float("-inf")
@@ -150,14 +151,12 @@ class Connection:
         tls, reader = self._tls, ResponseReader(has_body=has_body)
         try:
             send = self._send if tls is None else partial(self._call_tls, tls.write)
-            receive = (
-                self._receive if tls is None else partial(self._call_tls, tls.read, _PIECE)
-            )
+            read = self._receive if tls is None else partial(self._call_tls, tls.read, _PIECE)
             # The other end may respond and close early; ignore the write error and read.
             with suppress(OSError):
                 yield from send(request)
             while True:
-                data = yield from receive(seconds=patience)
+                data = yield from read(seconds=patience)
                 if not data and not progress.answering:
                     raise ConnectionResetError("the connection ended without a response")
                 progress.answering, patience = True, FOREVER
@@ -221,6 +220,8 @@ class Connector:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        self._target = f"{name}:{self._port} HTTP/1.1\r\nHost: {name}:{self._port}\r\n"
         self._proxy = proxy
         host, port = (self._host, self._port) if proxy is None else proxy[:2]
         self._resolver = PerProcess(partial(Resolver, host, port))
@@ -240,7 +241,10 @@ class Connector:
         progress.connected = True
         try:
             if self._proxy is not None:
-                yield from self._tunnel(connection, self._proxy[2])
+                request = f"CONNECT {self._target}{self._proxy[2]}\r\n".encode()
+                asking = connection.exchange(request, Progress(), FOREVER, has_body=False)
+                if (status := (yield from asking).status) not in range(200, 300):
+                    raise ProxyError(status)
             progress.stage = "exchange"
             if self._context is not None:
                 yield from connection.start_tls(self._context, self._host)
@@ -248,11 +252,3 @@ class Connector:
             connection.close()
             raise
         return connection
-
-    def _tunnel(self, connection: Connection, fields: str) -> Steps[None]:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        head = f"CONNECT {host}:{self._port} HTTP/1.1\r\nHost: {host}:{self._port}\r\n"
-        request = f"{head}{fields}\r\n".encode()
-        answer = yield from connection.exchange(request, Progress(), FOREVER, has_body=False)
-        if answer.status not in range(200, 300):
-            raise ProxyError(answer.status)

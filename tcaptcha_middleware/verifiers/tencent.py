@@ -131,15 +131,15 @@ class TencentVerifier:
         route = (
             self._origin,
             default_context if ssl_context is None else lambda: ssl_context,
+            network_error,
             None if proxy is None else parse_proxy(proxy),
         )
         self._is_direct = proxy is None and not has_client
-        self._client = HttpClient(*route, translate=network_error)
+        self._client = HttpClient(*route)
         self._transport: Transport = self._client
         self._async_transport: Transport = self._transport
-        self._probe_transport: Transport | None = HttpClient(
-            *route, translate=network_error, keeps=False
-        )
+        self._probe_client = HttpClient(*route)
+        self._probe_transport: Transport | None = self._probe_client
         if has_client:
             from tcaptcha_middleware.verifiers.httpx_transport import HttpxTransport
 
@@ -263,6 +263,8 @@ class TencentVerifier:
             else:
                 judge(verdict, submission, self.action.codes)
                 return
+            finally:
+                self._probe_client.close()  # the next probe takes a new connection
             raise failure
 
     def _failure(self, error: Exception) -> VerifierError:
