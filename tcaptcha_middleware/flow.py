@@ -227,8 +227,6 @@ def _release(rule: CompiledRule, key: str, token: str) -> Flow[None]:
     except Exception as error:
         _note_store_failure(gate, began)
         log.release_failed(rule, error)
-    else:
-        gate.replay_monitor.succeeded()
 
 
 def _unavailable(

@@ -55,8 +55,12 @@ RESULTS = {
 }
 
 
+class Remote(MemoryReplayStore):
+    """A store that is asked by effects, as one that is not in memory is."""
+
+
 def guard_of(*outcomes, action=WEB, **settings):
-    settings = {"replay_store": isolated_store()} | settings
+    settings = {"replay_store": Remote(clock=lambda: 0.0, single_process=True)} | settings
     return Guard(["POST /login"], FakeVerifier(*outcomes, action=action), **settings)
 
 
@@ -107,6 +111,16 @@ def free(rule):
 
 
 # -- The order of the steps ------
+
+
+@every_action
+def test_a_store_in_memory_is_asked_without_an_effect(action):
+    guard = guard_of(action=action, replay_store=isolated_store())
+    decision, effects = run(rule_of(guard))
+    assert isinstance(decision, Allow)
+    assert kinds(effects) == [Verify]
+    decision, effects = run(rule_of(guard))
+    assert (decision.reason, effects) == (Reason.TICKET_REUSED, [])
 
 
 def test_the_ticket_is_claimed_and_then_verified():
@@ -456,19 +470,6 @@ def test_a_store_that_hangs_costs_no_request_more_by_its_releases():
     for _ in range(10):
         run(rule, results)
     assert store.clock.now - began == FAILURES * 2
-
-
-def test_a_release_that_is_answered_ends_the_pause():
-    rule = rule_of(guard_of())
-    store = Store(rule, seconds=2)
-    claims(rule, store, FAILURES - 1)
-    run(rule, {Claim: store.fail, Verify: UNSENT["no verdict"]})  # skipped from here on
-    store.clock.now += PAUSE
-    _, effects = run(rule, {Claim: store.fail, Verify: UNSENT["no verdict"]})
-    assert kinds(effects) == [Claim, Verify]  # the only try was the claim
-    store.clock.now += PAUSE
-    run(rule, {Verify: UNSENT["no verdict"]})
-    assert claims(rule, store, 1) == [True]
 
 
 # -- `when` ------
