@@ -40,15 +40,16 @@ async def assert_recovers(gated):
 @pytest.mark.load(2)
 @event_loops
 async def test_an_event_loop_blocked_on_the_first_calls(adapter):
-    async with opening_site("blocked 0.3 s, cold", adapter, timeout="0.25") as (gated, up):
+    async with opening_site("blocked 0.35 s, cold", adapter, timeout="0.25") as (gated, up):
         await up.tune(latency=0.2)
-        for _ in range(4):
+        for number in range(6):
             visits = asyncio.create_task(gated.together(10))
-            await asyncio.sleep(0.1)
+            if number % 2:  # blocked while it is answered, or else while it connects
+                await up.received(len(await up.calls()) + 1)
             await gated.act("/block?0.35")
             await visits
             await up.drop()
-        assert len(gated.visits.refused) > 0
+        gated.measure(f"{gated.visits.outcomes}", "")
         await up.tune()
         await assert_recovers(gated)
 
@@ -61,9 +62,10 @@ async def test_an_event_loop_blocked_on_kept_connections(adapter):
         await gated.together(10)
         for _ in range(2):
             visits = asyncio.create_task(gated.together(10))
-            await asyncio.sleep(0.2)
+            await up.received(len(await up.calls()) + 10)
             await gated.act("/block?2")
             await visits
+        gated.measure(f"{gated.visits.outcomes}", "")
         await up.tune()
         await assert_recovers(gated)
 

@@ -26,7 +26,8 @@ COMMANDS = {
     "uvicorn with h11": "uvicorn --port={port} --http=h11 {module}:asgi",
     "uvicorn with httptools": "uvicorn --port={port} --http=httptools {module}:asgi",
     "hypercorn": "hypercorn --bind=127.0.0.1:{port} {module}:asgi",
-    "hypercorn on trio": "hypercorn --worker-class=trio --bind=127.0.0.1:{port} {module}:asgi",
+    "hypercorn on trio": "hypercorn --worker-class=trio --backlog=2048 "
+    "--bind=127.0.0.1:{port} {module}:asgi",
     "granian for ASGI": _GRANIAN + "=asgi {module}:asgi",
     "granian with websockets": _GRANIAN_WS + "=asgi {module}:asgi",
     "gunicorn": _GUNICORN,
