@@ -3,7 +3,7 @@
     guard = Guard(["POST /login"], TencentVerifier.from_env())
     app.add_middleware(TCaptchaMiddleware, guard=guard)
 
-Names are loaded when they are first used, so that importing the package costs next to nothing.
+Names are loaded when they are first used, so importing the package costs next to nothing.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def get_decision(request: Any) -> Allow | None:
             a WSGI environ.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If it is not one of these.
     """
     decisions = _decisions(request)
     return decisions[-1] if decisions else None

@@ -32,7 +32,7 @@ class CaptchaRequired(TCaptchaError):  # noqa: N818  it reads like an answer, as
 
 
 class RequestBodyError(TCaptchaError):
-    """The request's body could not be read to the point where its ticket stands."""
+    """The request's body could not be read as far as its ticket."""
 
 
 class ReplayStoreError(TCaptchaError):

@@ -1,4 +1,4 @@
-"""Extras: which of them brings what is not installed."""
+"""Name the extra that installs a missing module."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Say how to mend it where the imports inside find something not installed.
+    """Add the fix to the error if an import inside finds that a module is not installed.
 
     Args:
-        extra: The extra that brings it.
+        extra: The extra that installs it.
 
     Raises:
-        ModuleNotFoundError: With the command that installs it.
+        ModuleNotFoundError: If a module is missing; with the command that installs it.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        mend = f"{error}: pip install 'tcaptcha-middleware[{extra}]'"
-        raise ModuleNotFoundError(mend, name=error.name) from error
+        message = f"{error}: pip install 'tcaptcha-middleware[{extra}]'"
+        raise ModuleNotFoundError(message, name=error.name) from error

@@ -1,6 +1,6 @@
-"""The values that pass between the parts: what came, what was found, what was decided.
+"""The values that pass between the parts: requests, submissions, verdicts, decisions.
 
-Holds values only: no I/O, no policy, and nothing from a framework.
+Values only: no I/O, no policy, and nothing from a framework.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
 
 # Credentials and bodies, which preflights do not have (https://fetch.spec.whatwg.org/), and the
-# headers by which method overrides learn of another method.
+# headers in which method overrides find another method.
 _NOT_IN_PREFLIGHTS = {
     b"authorization",
     b"cookie",
@@ -82,11 +82,11 @@ class Reason(StrEnum):
 
 @lru_cache(maxsize=128)
 def raw_name(name: str) -> bytes:
-    """Return a header's name as it stands in an ASGI message: bytes, in lower case."""
+    """Return a header's name as in an ASGI message: bytes, in lower case."""
     return name.lower().encode("latin-1")
 
 
-# PEP 3333, "environ Variables": these two have no prefix, and may be empty.
+# PEP 3333, "environ Variables": these two lack the prefix, and may be empty.
 _NO_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PREFIX = "HTTP_"
 _PREFIXED = frozenset(f"{_PREFIX}{key}" for key in _NO_PREFIX)
@@ -94,7 +94,7 @@ _PREFIXED = frozenset(f"{_PREFIX}{key}" for key in _NO_PREFIX)
 
 @lru_cache(maxsize=128)
 def _environ_key(name: str) -> str:
-    # A header whose name has an underscore cannot be told apart from one with a dash.
+    # A header whose name has an underscore looks like one with a dash.
     key = "" if "_" in name else name.upper().replace("-", "_")
     return key if key in _NO_PREFIX else _PREFIX + key
 
@@ -163,8 +163,8 @@ class RequestInfo:
         headers: Raw pairs of name and value, in the order they came, with names in lower case.
             Under WSGI the server has joined headers of one name with commas, and dashes and
             underscores in names are the same.
-        peer: The host of the connection's other end; `""` if there is none.
-        root_path: Where the application is mounted; `""` at the top.
+        peer: The host of the connection's other end; `""` if it is unknown.
+        root_path: The application's mount; `""` at the top.
         raw: The ASGI scope or the WSGI environ, for a hook that needs a session or a user that
             a middleware further out has put there. It holds the visitor's cookies, so keep it
             out of logs; do not change it.
@@ -214,9 +214,9 @@ class Submission:
     """What a solved captcha gave the browser, and who sent it.
 
     Attributes:
-        ticket: The callback's `ticket`; spendable once, so kept out of `repr`.
-        randstr: The callback's `randstr`, kept out of `repr` likewise; `""` where the ticket
-            needs none.
+        ticket: The callback's `ticket`; valid once, so kept out of `repr`.
+        randstr: The callback's `randstr`, kept out of `repr` too; `""` for a ticket without
+            one.
         user_ip: The visitor's address, a valid IPv4 or IPv6 text.
     """
 
@@ -234,16 +234,16 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What Tencent said of a ticket. Not a bool: ask `.passed`.
+    """Tencent's answer about a ticket. Not a bool: use `.passed`.
 
     Attributes:
         code: `CaptchaCode`; 1 is a solved captcha.
         evil_level: `EvilLevel`, 0 to 100; 100 is malicious, even beside code 1.
-        score: `Score`, 0 to 100, higher is riskier; None where Tencent sent none.
+        score: `Score`, 0 to 100, higher is riskier; None if Tencent sent none.
         message: `CaptchaMsg`, free text for logs; its wording changes, never compare it.
         request_id: `RequestId`, which Tencent's support asks for.
-        fetched_at: `GetCaptchaTime`, Unix seconds; 0 where unknown.
-        submitted_at: `SubmitCaptchaTime`, Unix seconds; 0 where unknown.
+        fetched_at: `GetCaptchaTime`, Unix seconds; 0 if unknown.
+        submitted_at: `SubmitCaptchaTime`, Unix seconds; 0 if unknown.
         resent: Whether the call was sent twice, because its first connection failed without an
             answer. Tencent may have handled it twice.
     """
@@ -264,12 +264,12 @@ class Verdict:
         return solved and type(self.evil_level) is int and self.evil_level < MALICIOUS_LEVEL
 
     def __bool__(self) -> NoReturn:
-        """Refuse a truth value, so that `if verify(ticket):` cannot pass everyone.
+        """Refuse a truth value: `if verify(ticket):` would let everyone pass.
 
         Raises:
             TypeError: Always.
         """
-        msg = "a Verdict has no truth value: ask verdict.passed"
+        msg = "a Verdict has no truth value: use verdict.passed"
         raise TypeError(msg)
 
 
@@ -296,10 +296,10 @@ class Allow:
 
     Attributes:
         rule: The name of the rule that covered it.
-        verdict: What the verifier said; None where it said nothing.
-        unchecked: Why it goes on without a passed verdict; None where one passed.
-        refused: What it would have been refused for, where the rule only observes.
-        fingerprint: A short hash of the ticket; `""` if there was none.
+        verdict: What the verifier returned; None if it returned nothing.
+        unchecked: Why it goes on without a passed verdict; None if there is one.
+        refused: Why it would have been refused, if the rule only observes.
+        fingerprint: A short hash of the ticket; `""` without a ticket.
         target: The rule, method and path that it is for, so a second instance of the same guard
             on one stack does not verify again.
         outer: The decision of another guard further out on the same stack.
@@ -315,7 +315,7 @@ class Allow:
 
     @property
     def code(self) -> int | None:
-        """CaptchaCode, as the verifier said it; None where it said nothing."""
+        """CaptchaCode of the verdict; None without a verdict."""
         return None if self.verdict is None else self.verdict.code
 
 
@@ -326,8 +326,8 @@ class Refuse:
     Attributes:
         reason: Why, with the status and advice that belong to it.
         rule: The name of the rule that covered it.
-        verdict: What the verifier said, if it said something.
-        fingerprint: A short hash of the ticket; `""` if there was none.
+        verdict: What the verifier returned, if anything.
+        fingerprint: A short hash of the ticket; `""` without a ticket.
         retry_after: How long a client should wait after a 503, in seconds.
     """
 

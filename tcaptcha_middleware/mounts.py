@@ -39,7 +39,7 @@ def validate_mount(what: str, mount: object) -> None:
 
 
 def mount_of(app: object, mounted_at: str) -> str:
-    """Return the mount of `app` that its server does not report; empty if there is none.
+    """Return the mount of `app` that its server does not report; empty if unknown.
 
     Args:
         app: An ASGI or WSGI application, with or without middlewares around it.

@@ -1,6 +1,6 @@
-"""Respond: a refusal as status, headers and body, in the media type that the client prefers.
+"""Denial responses: status, headers and body, in the media type that the client prefers.
 
-Pure, and the same for both faces. Nothing of the request is echoed.
+Pure, and the same for both adapters. Nothing of the request is echoed.
 
 https://www.rfc-editor.org/rfc/rfc9457
 """
@@ -30,7 +30,7 @@ _STATUSES = range(200, 600)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # RFC 9110, sections 15.3.5 and 15.4.5.
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-# In the order that wins where a client likes several the same. Each with the ranges that
+# In the order that decides if a client prefers several equally. Each with the ranges that
 # accept it, the most specific first (RFC 9110, section 12.5.1).
 _OFFERS = {
     _PROBLEM: (_PROBLEM, "application/json", "application/*", "*/*"),
@@ -46,16 +46,16 @@ _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 
 @dataclass(frozen=True, slots=True)
 class PlainResponse:
-    """A small answer, for a `responder` that needs no framework.
+    """A small response, for a `responder` without a framework.
 
     Attributes:
         status: The HTTP status, 200 to 599.
-        headers: Pairs of name and value; `Content-Length` is added by the faces.
+        headers: Pairs of name and value; the adapters add `Content-Length`.
         body: The body's bytes.
 
     Raises:
-        ValueError: No server could send it: no such status, or a header that is none.
-        TypeError: Nor could it send a body that is no bytes.
+        ValueError: If the status or a header is not valid.
+        TypeError: If the body is not bytes.
     """
 
     status: int
@@ -63,14 +63,14 @@ class PlainResponse:
     body: bytes = b""
 
     def __post_init__(self) -> None:
-        """Check that every server can send it."""
+        """Validate that every server can send it."""
         if self.status not in _STATUSES:
-            raise ValueError(f"{self.status!r} is no status of an answer: use 200 to 599")
+            raise ValueError(f"{self.status!r} is not the status of a response: use 200 to 599")
         for name, value in self.headers:
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-                raise ValueError(f"{name!r} is no header: use latin-1, one line")
+                raise ValueError(f"{name!r} is not a valid header: use latin-1, one line")
         if not isinstance(self.body, bytes):
-            raise TypeError("a body is bytes: encode it")
+            raise TypeError("a body must be bytes: encode it")
 
     @property
     def line(self) -> str:
@@ -83,7 +83,7 @@ def framed(answer: PlainResponse, method: str) -> tuple[list[tuple[str, str]], b
 
     Args:
         answer: The answer.
-        method: The request's method; a `HEAD` is told the length, and gets no body.
+        method: The request's method; a `HEAD` gets the length without the body.
     """
     if answer.status in _BODILESS:
         return [*answer.headers], b""
@@ -105,15 +105,15 @@ def respond(
 
 
 def problem(status: int, detail: str, *headers: tuple[str, str]) -> PlainResponse:
-    """Return a problem document that has nothing to do with a refusal."""
+    """Return a problem document for anything but a refusal."""
     every = [("Content-Type", _PROBLEM), ("Cache-Control", "no-store"), *headers]
     return PlainResponse(status, every, json.dumps(_document(status, detail)).encode())
 
 
 def preferred(request: RequestInfo) -> str:
-    """Return the media type that the client likes best of those that there are."""
+    """Return the offered media type that the client prefers."""
     accept = ",".join(request.header("accept"))
-    # Browsers send a few texts. A long one is not kept, so that memory is bounded.
+    # Browsers send few different texts. A long one is not kept, so memory is bounded.
     return _preferred(accept) if len(accept) > _LONG else _remembered(accept)
 
 
@@ -160,7 +160,7 @@ _BODIES = {_PROBLEM: _problem, HTML: _html, _TEXT: _text}
 
 
 def _preferred(accept: str) -> str:
-    """Return the offer that `accept` likes best; problem+json where it likes none."""
+    """Return the offer that `accept` prefers; problem+json if it accepts none."""
     liked = _qualities(accept)
     scores = {
         offer: next((liked[name] for name in ranges if name in liked), 0.0)
@@ -177,7 +177,7 @@ def _qualities(accept: str) -> dict[str, float]:
     for part in accept.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
         quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        # RFC 9110, section 12.4.2; whatever is no number accepts nothing.
+        # RFC 9110, section 12.4.2; anything but a number accepts nothing.
         valid = quality.replace(".", "", 1).isdecimal() and quality.isascii()
         found[name] = min(float(quality), 1.0) if valid else 0.0
     return found

@@ -1,6 +1,6 @@
-"""Values that live as long as an event loop, or as a process: what holds sockets open.
+"""Values of one event loop, or of one process, such as connections.
 
-A socket of one loop is of no use to another, and one that a fork shares mixes up answers.
+A socket of one loop does not work in another, and one that a fork shares mixes up answers.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class PerLoop(Generic[T]):
         return self._kept.pop(running_loop(), None)
 
     def _fill(self, loop: object) -> T:
-        # A socket of asyncio's holds on to its loop, which would keep both for ever.
+        # A socket of asyncio refers to its loop, so without this both would be kept.
         for key in self._kept.keyrefs():
             other = key()
             if _is_over(other):
@@ -73,7 +73,7 @@ class PerLoop(Generic[T]):
 
 def running_loop() -> Any:
     """Return the running event loop of asyncio, or trio's token for its own."""
-    # The WSGI face keeps values of a process, and has no use for loops.
+    # Imported late, because the WSGI adapter works without event loops.
     from anyio.lowlevel import current_token
 
     token = current_token()
@@ -95,7 +95,7 @@ class PerProcess(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        # No lock: a fork may copy one that a thread holds, which nobody gives back there.
+        # Without a lock: one held during fork() is never released in the child.
         self._kept: dict[int, T] = {}
 
     def get(self) -> T:

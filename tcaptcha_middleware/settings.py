@@ -1,7 +1,4 @@
-"""What can be set, for a whole guard or for one rule.
-
-Holds values; the checks stand in `checks`, the walk that they steer stands in `guard`.
-"""
+"""Settings of a guard or of a single rule: values only, validated at construction."""
 
 from __future__ import annotations
 
@@ -31,35 +28,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What holds for a rule's requests, whether the rule says so or the guard does.
+    """Settings that a guard has for all its rules, and a rule for its own requests.
 
     Args:
-        sources: Where the pair is looked for, in this order; the body comes last. Pages are
-            told the first `Header` and the first `Form` of them.
-        client_ip: Tells the visitor's address from the `RequestInfo`; the peer's by default.
-        fallback_ip: Sent to Tencent where no valid address is known; None refuses instead.
+        sources: The places that may contain the pair, in this order; the body comes last.
+            `tcaptcha.js` uses the first `Header` and the first `Form` of them.
+        client_ip: Returns the visitor's address from the `RequestInfo`; the peer by default.
+        fallback_ip: Sent to Tencent if no valid address is known; None refuses instead.
         responder: Makes the denial response from the `RequestInfo` and the `Refuse`:
             an ASGI or WSGI application, or a `PlainResponse`. None for problem+json.
         body_limit: How much of a body is read in search of the pair, in bytes.
         body_timeout: How long a client may take to send that much, in seconds. Some WSGI
-            servers block in a read that nobody can end; there, and under WSGI where a rule only
-            observes, it is looked at between the pieces.
-        check_timeout: How long a claim and a check may take together, in seconds; the claim
-            takes half of it at most. `when` may take as long again. Nobody can end a blocking
-            call, so that under WSGI it is theirs to keep.
-        mode: `"observe"` checks and reports, and lets everyone through.
-        percent: For how many of a hundred visitors `"enforce"` holds; the others are
+            servers block in a read that cannot be interrupted; there, and under WSGI if a rule
+            only observes, it is checked between the pieces.
+        check_timeout: How long a claim and a verification may take together, in seconds; the
+            claim takes half of it at most. `when` may take as long again. A blocking call
+            cannot be interrupted, so under WSGI verifier and store need their own timeouts.
+        mode: `"observe"` verifies and reports, and refuses no request.
+        percent: For how many of a hundred visitors `"enforce"` applies; the others are
             observed. One visitor's address is always treated the same.
-        when: Tells from the `RequestInfo` whether it has to be checked at all; may be async
-            under ASGI. What it looks at must not be the client's to choose. If it fails, the
+        when: Decides from the `RequestInfo` if a ticket is needed: True or False; may be async
+            under ASGI. What it looks at must not be the client's choice. If it fails, the
             request is refused.
-        on_unavailable: `"allow"` lets requests through while Tencent is down, and only then.
-        disaster_tickets: `"allow"` accepts them while our own calls say that Tencent is down,
-            one a minute from an address, if they are fresh and of the verifier's captcha.
-        allow_per_minute: How many requests these two may let through in a minute.
+        on_unavailable: `"allow"` lets requests in during an established outage, and only then.
+        disaster_tickets: `"allow"` accepts them during an established outage, one a minute
+            from an address, if they are fresh and of the verifier's captcha.
+        allow_per_minute: How many requests these two may let in per minute.
 
     Raises:
-        ConfigurationError: One of them cannot work; says which, and how to mend it.
+        ConfigurationError: If a value is not valid; the message says which, and the fix.
     """
 
     sources: Sequence[Source] = DEFAULT_SOURCES
@@ -77,7 +74,7 @@ class Settings:
     allow_per_minute: int = 60
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate every value."""
         object.__setattr__(self, "sources", as_sources(self.sources))
         check_instance("client_ip", self.client_ip)
         check_plain_function("client_ip", self.client_ip)
@@ -94,7 +91,7 @@ class Settings:
         check_percent("percent", self.percent)
         if self.fallback_ip is not None and usable(self.fallback_ip) is None:
             raise ConfigurationError(
-                f"fallback_ip is {self.fallback_ip!r}, which is no address: "
+                f"fallback_ip is {self.fallback_ip!r}, which is not an address: "
                 "write one, or None to refuse"
             )
 

@@ -1,4 +1,4 @@
-"""What cannot work, found on construction: each check says what is wrong and how to mend it."""
+"""Validate settings at construction; each error says what is wrong, and the fix."""
 
 from __future__ import annotations
 
@@ -21,60 +21,63 @@ _CALLERS: dict[CallStyle, str] = {
     "sync": "TCaptchaWSGIMiddleware and in_thread call",
     "async": "TCaptchaMiddleware calls",
 }
-_MEND: dict[CallStyle, str] = {
+_FIX: dict[CallStyle, str] = {
     "sync": "use a synchronous one",
     "async": "wrap it in in_thread(…), or use an async one",
 }
-_MEND_REPLAY_STORE: dict[CallStyle, str] = _MEND | {"async": "use an async one"}
+_FIX_REPLAY_STORE: dict[CallStyle, str] = _FIX | {"async": "use an async one"}
 _WHOLE = 100
 _MINUTE = 60
 
 
 def require(style: CallStyle, verifier: object) -> None:
-    """Check that `verifier` can serve a face.
+    """Validate that an adapter can call `verifier`.
 
     Raises:
-        ConfigurationError: It is of the other colour, or a class.
+        ConfigurationError: If it is sync and has to be async, or the reverse, or a class.
     """
     check_instance("verifier", verifier)
-    _require(style, verifier, _METHODS[style], _MEND[style])
+    _require(style, verifier, _METHODS[style], _FIX[style])
 
 
 def require_replay_store(style: CallStyle, replay_store: object) -> None:
-    """Check that a replay store can serve a face.
+    """Validate that an adapter can call a replay store.
 
     Raises:
-        ConfigurationError: It is of the other colour.
+        ConfigurationError: If it is sync and has to be async, or the reverse.
     """
     for name in (_REPLAY_STORE[style], _RELEASE[style]):
-        _require(style, replay_store, name, _MEND_REPLAY_STORE[style])
+        _require(style, replay_store, name, _FIX_REPLAY_STORE[style])
 
 
-def _require(style: CallStyle, given: object, name: str, mend: str) -> None:
-    method, kind = getattr(given, name, None), type(given).__name__
+def _require(style: CallStyle, instance: object, name: str, fix: str) -> None:
+    method, kind = getattr(instance, name, None), type(instance).__name__
     if not callable(method):
-        raise ConfigurationError(f"{kind} has no {name}, which {_CALLERS[style]}: {mend}")
+        raise ConfigurationError(f"{kind} has no {name}, which {_CALLERS[style]}: {fix}")
     if style == "sync" and inspect.iscoroutinefunction(method):
         raise ConfigurationError(f"{kind}.{name} is async: call it a{name}")
 
 
 def check_verifier(verifier: object) -> None:
-    """Check that `verifier` can serve at least one face.
+    """Validate that some adapter can call `verifier`.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: If it defines neither method.
     """
     _check_methods("verifier", verifier, _METHODS, "TencentVerifier.from_env()")
 
 
 def validate_replay_store(replay_store: object) -> None:
-    """Check that a replay store can serve at least one face.
+    """Validate that some adapter can call a replay store.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: If it defines neither method.
     """
     _check_methods(
-        "claims", replay_store, _REPLAY_STORE, 'RedisReplayStore("redis://127.0.0.1:6379/0")'
+        "replay_store",
+        replay_store,
+        _REPLAY_STORE,
+        'RedisReplayStore("redis://127.0.0.1:6379/0")',
     )
 
 
@@ -95,57 +98,56 @@ def validate_single_process(replay_store: object) -> None:
 
 
 def _check_methods(
-    what: str, given: object, methods: dict[CallStyle, str], example: str
+    what: str, instance: object, methods: dict[CallStyle, str], example: str
 ) -> None:
-    check_instance(what, given)
-    if not any(callable(getattr(given, name, None)) for name in methods.values()):
+    check_instance(what, instance)
+    if not any(callable(getattr(instance, name, None)) for name in methods.values()):
         neither = " nor ".join(methods.values())
         raise ConfigurationError(
-            f"{what} is {type(given).__name__}, which has neither {neither}: hand in what has "
-            f"one, such as {example}, parentheses included"
+            f"{what} is {type(instance).__name__}, which has neither {neither}: pass an object "
+            f"with one, such as {example}, parentheses included"
         )
 
 
-def check_instance(what: str, given: object) -> None:
-    """Check what is called on an instance, and would be called on its class without a word.
+def check_instance(what: str, value: object) -> None:
+    """Validate that a value is not a class, whose methods could be called by mistake.
 
     Raises:
-        ConfigurationError: It is a class.
+        ConfigurationError: If it is a class.
     """
-    if isinstance(given, type):
+    if isinstance(value, type):
         raise ConfigurationError(
-            f"{what} is the class {given.__name__}: hand in an instance of it, "
-            f"{given.__name__}(…)"
+            f"{what} is the class {value.__name__}: pass an instance of it, {value.__name__}(…)"
         )
 
 
 def check_wsgi(app: object) -> None:
-    """Check that an application is none for ASGI, which nothing would await.
+    """Validate that an application is not an ASGI application, which is never awaited here.
 
     Raises:
-        ConfigurationError: It is one.
+        ConfigurationError: If it is one.
     """
     if is_async(app):
         raise ConfigurationError("this is an ASGI application: use TCaptchaMiddleware")
 
 
 def is_async(value: object) -> bool:
-    """Tell whether a call has to be awaited, be it of a function or of an object."""
-    calls = value, getattr(type(value), "__call__", None)  # noqa: B004  it may be no callable at all
+    """Return whether a call of a function or an object has to be awaited."""
+    calls = value, getattr(type(value), "__call__", None)  # noqa: B004  it may not be callable
     return any(map(inspect.iscoroutinefunction, calls))
 
 
 def check_asgi(app: Callable[..., object]) -> None:
-    """Check that an application can be called as ASGI has it, which none for WSGI can.
+    """Validate that an application can be called as ASGI demands, unlike a WSGI application.
 
     Raises:
-        ConfigurationError: It cannot.
+        ConfigurationError: If it cannot.
     """
     try:
-        # What a decorator wraps may well be called in another way.
+        # A function that a decorator wraps may have other parameters.
         takes = inspect.signature(app, follow_wrapped=False)
     except Exception:
-        # C tells nothing; and Python 3.14 looks up here what types annotations name.
+        # Functions in C have no signature; Python 3.14 evaluates annotations here.
         return
     try:
         takes.bind("scope", "receive", "send")
@@ -157,20 +159,20 @@ def check_asgi(app: Callable[..., object]) -> None:
 
 
 def check_word(name: str, value: object, words: Sequence[str]) -> None:
-    """Check a setting that is one of a few words.
+    """Validate a setting with few possible words.
 
     Raises:
-        ConfigurationError: It is none of them.
+        ConfigurationError: If it is another word.
     """
     if value not in words:
-        raise ConfigurationError(f"{name} is {value!r}: it is one of {', '.join(words)}")
+        raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(words)}")
 
 
 def check_plain_function(name: str, value: object) -> None:
-    """Check a hook that may not be async.
+    """Validate a hook that must not be async.
 
     Raises:
-        ConfigurationError: It is no function, or async.
+        ConfigurationError: If it is not a function, or async.
     """
     check_function(name, value)
     if is_async(value):
@@ -178,51 +180,51 @@ def check_plain_function(name: str, value: object) -> None:
 
 
 def check_function(name: str, value: object) -> None:
-    """Check a hook.
+    """Validate a hook.
 
     Raises:
-        ConfigurationError: It is no function.
+        ConfigurationError: If it is not a function.
     """
     if not callable(value):
         raise ConfigurationError(f"{name} has to be a function, not {value!r}")
 
 
 def check_count(name: str, value: object) -> None:
-    """Check a count.
+    """Validate a count.
 
     Raises:
-        ConfigurationError: It is no whole number above 0.
+        ConfigurationError: If it is not an integer above 0.
     """
     if type(value) is not int or value < 1:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a whole number above 0")
 
 
 def check_percent(name: str, value: object) -> None:
-    """Check a share of a hundred.
+    """Validate a percentage.
 
     Raises:
-        ConfigurationError: It is no whole number from 0 to 100.
+        ConfigurationError: If it is not an integer from 0 to 100.
     """
     if type(value) is not int or not 0 <= value <= _WHOLE:
         raise ConfigurationError(f"{name} is {value!r}: it has to be 0 to 100")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Check an amount.
+    """Validate an amount.
 
     Raises:
-        ConfigurationError: It is no number above 0.
+        ConfigurationError: If it is not a number above 0.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
 
 
 def check_timeout(seconds: float, name: str = "timeout") -> float:
-    """Return a deadline that can be kept.
+    """Return a timeout in seconds.
 
     Raises:
-        ConfigurationError: It is no number above 0, or longer than a minute, as where
-            milliseconds were meant; infinity no socket takes.
+        ConfigurationError: If it is not a number above 0, or longer than a minute, such as
+            milliseconds by mistake. Sockets do not accept infinity.
     """
     check_positive(name, seconds)
     if seconds > _MINUTE:
@@ -233,10 +235,10 @@ def check_timeout(seconds: float, name: str = "timeout") -> float:
 
 
 def check_list(name: str, value: object) -> None:
-    """Check a list of rules.
+    """Validate a list of rules.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: If it is not a list.
     """
     if isinstance(value, str):
         raise ConfigurationError(f"{name} has to be a list: write [{value!r}]")
@@ -245,10 +247,10 @@ def check_list(name: str, value: object) -> None:
 
 
 def check_some(name: str, value: Sequence[object]) -> None:
-    """Check that a list of rules has one.
+    """Validate that a list of rules has at least one.
 
     Raises:
-        ConfigurationError: It is empty.
+        ConfigurationError: If it is empty.
     """
     if not value:
         raise ConfigurationError(
@@ -257,13 +259,11 @@ def check_some(name: str, value: Sequence[object]) -> None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Check that every rule can be told from the others.
+    """Validate that all rules have different names.
 
     Raises:
-        ConfigurationError: Two have one name.
+        ConfigurationError: If two have the same name.
     """
     for name, times in Counter(names).items():
         if times > 1:
-            raise ConfigurationError(
-                f"two rules are called {name!r}: give one a name= of its own"
-            )
+            raise ConfigurationError(f"two rules are called {name!r}: give one another name=")

@@ -156,10 +156,10 @@ def test_a_missing_extra_is_told_with_the_way_to_mend_it(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x", ""])
-def test_what_is_no_port_is_told(capsys, port):
+def test_an_invalid_port_is_reported(capsys, port):
     with pytest.raises(SystemExit):
         main(["demo", "--port", port])
-    assert "is no port" in capsys.readouterr().err
+    assert "is not a port" in capsys.readouterr().err
 
 
 def test_without_a_command_the_usage_is_shown(capsys):

@@ -111,21 +111,21 @@ UNSHOWN = {
 
 @pytest.mark.parametrize("verifier", UNSHOWN.values(), ids=UNSHOWN)
 def test_a_page_needs_a_captcha_that_browsers_can_show(verifier):
-    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
         Guard(["/a"], verifier, page="/tcaptcha", replay_store=isolated_store())
-    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
         Guard(["/a"], verifier, replay_store=isolated_store()).public_settings()
-    with pytest.raises(ConfigurationError, match="has no app_id and script"):
+    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
         csp_sources(verifier)
 
 
 def test_a_verifier_of_ones_own_has_to_name_a_site_that_there_is():
-    with pytest.raises(ConfigurationError, match=r'it is "cn" or "intl"'):
+    with pytest.raises(ConfigurationError, match=r'use "cn" or "intl"'):
         Guard(["/a"], Shown(site="eu"), page="/tcaptcha")
 
 
 def test_a_verifier_of_ones_own_has_to_name_a_script_that_there_is():
-    with pytest.raises(ConfigurationError, match="write a whole URL"):
+    with pytest.raises(ConfigurationError, match="use a whole URL"):
         Guard(["/a"], Shown(script="TJCaptcha.js"), page="/tcaptcha")
 
 

@@ -17,7 +17,7 @@ LIMIT = 30
 # Words that make readers stop, and what a plain sentence has instead.
 MARKED = {
     "if, when": r"where (?:it|there|that|nothing|no|none|they|each|an?|the)",
-    "not a, without, does not have": r"(?:is|are|was|be|has|have) (?:none|no (?!longer|need|more)\w+)",
+    "not a, without": r"(?:is|are|was|be|has|have) (?:none|no (?!longer|need|more)\w+)",
     "no one, anyone, all, any": r"nobody|everybody|whoever|whatever|whom",
     "so, or a new sentence": r"so that|lest",
     "fix, report, return, say": r"mend\w*|told|tells? (?:of|whether|what|why|how|who)",

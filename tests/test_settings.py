@@ -92,7 +92,7 @@ BAD_GUARDS = {
     ),
     "two rules of one name": (
         lambda: Guard([Rule("/a", name="x"), Rule("/b", name="x")], V),
-        "two rules are called 'x': give one a name=",
+        "two rules are called 'x': give one another name=",
     ),
     "no verifier": (lambda: Guard(["/a"], None), "neither verify nor averify"),
     "a verifier's maker": (
@@ -135,7 +135,7 @@ BAD_GUARDS = {
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
     "a client_ip's class": (
         lambda: Guard(["/a"], V, client_ip=TrustedProxies),
-        "client_ip is the class TrustedProxies: hand in an instance of it, TrustedProxies(…)",
+        "client_ip is the class TrustedProxies: pass an instance of it, TrustedProxies(…)",
     ),
     "an object with an async call": (
         lambda: Guard(["/a"], V, client_ip=AsyncCall()),

@@ -1,4 +1,1 @@
-"""The browser's half: `tcaptcha.js`, an ES module, with its types, and what serves it.
-
-The module is served as it is: it has no dependencies and no build.
-"""
+"""`tcaptcha.js`, an ES module without dependencies, with its types, and what serves it."""

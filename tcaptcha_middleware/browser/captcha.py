@@ -1,4 +1,4 @@
-"""A captcha as a browser sees it, and the settings that it is told."""
+"""A captcha as a browser sees it, and the settings for `tcaptcha.js`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BrowserCaptcha:
         app_id: CaptchaAppId.
         site: `"cn"` or `"intl"`.
         script: The URL of the client script.
-        secret: The whole pair, where the verifier tells; no browser may see it.
+        secret: CaptchaAppId and AppSecretKey, if the verifier has them; never sent.
     """
 
     app_id: int
@@ -39,17 +39,17 @@ class BrowserCaptcha:
 
     @classmethod
     def of(cls, verifier: Verifier) -> BrowserCaptcha | None:
-        """Return the captcha of a verifier; None where no browser can show it.
+        """Return the captcha of a verifier, or None if no browser can show it.
 
         Raises:
-            ConfigurationError: The verifier's site or script is none.
+            ConfigurationError: If the verifier's site or script is not valid.
         """
         app_id, script = getattr(verifier, "app_id", 0), getattr(verifier, "script", "")
         if not app_id or not script or action_of(verifier) is not WEB:
             return None
         site, secret = getattr(verifier, "site", "cn"), getattr(verifier, "captcha", None)
         if site not in SITES:
-            raise ConfigurationError(f'the verifier\'s site is {site!r}: it is "cn" or "intl"')
+            raise ConfigurationError(f'the verifier\'s site is {site!r}: use "cn" or "intl"')
         origin_of(script)
         return cls(app_id, site, script, secret if isinstance(secret, Captcha) else None)
 
@@ -57,29 +57,29 @@ class BrowserCaptcha:
 def static_settings(
     captcha: BrowserCaptcha, page: Page, sources: Sequence[Source]
 ) -> dict[str, Any]:
-    """Return what the browser is told of a captcha, but for what is fresh each time.
+    """Return the settings for a captcha, except those that are new for each answer.
 
     Args:
         captcha: The captcha.
         page: The page's settings.
-        sources: Where the pair is looked for.
+        sources: The places that may contain the pair.
 
     Raises:
-        ConfigurationError: The page asks for `aidEncrypted`, and nobody tells the secret.
+        ConfigurationError: If the page needs `aidEncrypted` and the secret is unknown.
     """
     if page.aid is not None and captcha.secret is None:
         raise ConfigurationError(
             f"aid needs the AppSecretKey of {captcha.app_id}, which its verifier does not "
-            "tell: give it an attribute captcha, as TencentVerifier has"
+            "have: give it an attribute captcha, as TencentVerifier has"
         )
-    found = {
+    settings = {
         "appId": str(captcha.app_id),
         "site": captcha.site,
         "script": captcha.script,
         "headers": _names(sources, Header),
         "fields": _names(sources, Form),
     }
-    return found if page.language is None else found | {"language": page.language}
+    return settings if page.language is None else settings | {"language": page.language}
 
 
 def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, str] | None:
@@ -88,12 +88,12 @@ def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, st
 
 
 def fresh_settings(captcha: BrowserCaptcha, page: Page) -> dict[str, str]:
-    """Return what may be good for one use, made anew."""
+    """Return the settings that may be valid for one use."""
     if page.aid is None or captcha.secret is None:
         return {}
-    found = {
+    settings = {
         "aidEncrypted": fresh(captcha.secret, page.aid, page.aid_ttl, page.aid_aad),
         "aidEncryptedType": page.aid,
     }
     aad = b64encode(page.aid_aad).decode("ascii")
-    return found | {"aidEncryptedAad": aad} if aad else found
+    return settings | {"aidEncryptedAad": aad} if aad else settings

@@ -1,6 +1,6 @@
-"""The challenge on a page of its own, in the place of the page that was asked for.
+"""A page that shows the challenge instead of a protected page.
 
-It writes the pair into two cookies and loads the page again, so that no target is ever built.
+It writes the pair into two cookies and loads the page again, so no target is ever built.
 Nothing of the request is echoed: it only chooses between two languages.
 """
 
@@ -52,14 +52,14 @@ _WORDS = {
         "failed": "验证码加载失败。请点击按钮重试。",
     },
 }
-# A ticket that is missing, old or spent is nobody's failure: the cookies outlive their use.
+# A missing, old or used ticket is not the visitor's failure: the cookies outlive their use.
 _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
 _IN_PAGE = ("title", "button", "noscript")
 _SAID = ("working", "solved", "closed", "cookies", "failed")
 
 
 class Challenge:
-    """Makes the page; read once, before there is an event loop.
+    """Makes the page. Its file is read once, before there is an event loop.
 
     Args:
         page: The page's settings.
@@ -76,7 +76,7 @@ class Challenge:
         """Return the page.
 
         Args:
-            request: Tells the language, and where the application is mounted.
+            request: Has the preferred language, and the application's mount.
             reason: Why the request was refused.
             captcha: The captcha that is shown.
             cookie: Which cookies are read.
@@ -116,5 +116,5 @@ def _language(request: RequestInfo) -> str:
 
 
 def _script_data(**values: object) -> str:
-    # A script ends at "</script", whatever it holds there.
+    # A script ends at "</script", even within a string.
     return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")

@@ -1,7 +1,7 @@
-"""What a page's Content-Security-Policy has to allow, so that the captcha works there.
+"""What the Content-Security-Policy of a page with the captcha has to allow.
 
-Tencent publishes no such list. These are what others have found to work, put together; a
-page that is stricter than it should be shows no captcha, and reports what it blocked.
+Tencent does not publish such a list. Third parties have found these sources to work; a page
+with a stricter policy shows no captcha, and reports what it blocked.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _RISK = "https://rce.tencentrio.com"
 
 
 def csp_sources(verifier: Verifier) -> Policy:
-    """Return the sources that a page with the captcha needs beside its own, by directive.
+    """Return the additional sources that a page with the captcha needs, by directive.
 
-    Third parties found them; Tencent promises none. Scripts need no `'unsafe-inline'`, styles
-    do.
+    Third parties found them; Tencent does not guarantee them. Scripts do not need
+    `'unsafe-inline'`, styles do.
 
     Args:
-        verifier: Who checks the tickets; it knows the site and the script.
+        verifier: Verifies the tickets; it has the site and the script.
 
     Raises:
-        ConfigurationError: Its captcha is none that a browser can show.
+        ConfigurationError: If a browser cannot show its captcha.
     """
     captcha = BrowserCaptcha.of(verifier)
     if captcha is None:
         raise ConfigurationError(
-            f"{type(verifier).__name__} has no app_id and script, which a page "
+            f"{type(verifier).__name__} lacks app_id and script, which a page "
             "needs, or is for mini-programs"
         )
     return sources_of(captcha)
@@ -65,11 +65,11 @@ def policy_of(captcha: BrowserCaptcha, nonce: str) -> str:
 
     Args:
         captcha: The captcha.
-        nonce: What the page's own script is marked with, fresh for each answer.
+        nonce: Marks the page's own script; new for each answer.
     """
     sources = sources_of(captcha)
     own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
     allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
     nothing = ("default-src", "base-uri", "form-action", "frame-ancestors")
     every = dict.fromkeys(nothing, ("'none'",)) | allowed
-    return "; ".join(f"{name} {' '.join(found)}" for name, found in every.items())
+    return "; ".join(f"{name} {' '.join(values)}" for name, values in every.items())

@@ -1,7 +1,7 @@
-"""The browser half of a guard: who asks for what, and what they are told. No I/O.
+"""What a guard serves to browsers: `tcaptcha.js`, its settings, and the challenge. No I/O.
 
-Whatever is asked for below the page's path is answered here and never reaches the
-application, so that nothing can be walked around by asking for it.
+Every request for one of these paths is answered here and never reaches the application, so the
+paths are not a way around the gate.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _LONGEST = 2048
 _METHODS = ("GET", "HEAD")
 
 
-def with_cookie(coverage: CompiledRule) -> CompiledRule:
+def with_cookie(rule: CompiledRule) -> CompiledRule:
     """Return the rule with the challenge's cookies as its last source, or with its own."""
-    sources = coverage.settings.sources
+    sources = rule.settings.sources
     if any(isinstance(source, Cookie) for source in sources):
-        return coverage
-    settings = replace(coverage.settings, sources=(*sources, NavigationCookie()))
-    return replace(coverage, settings=settings)
+        return rule
+    settings = replace(rule.settings, sources=(*sources, NavigationCookie()))
+    return replace(rule, settings=settings)
 
 
 class BrowserEndpoints:
@@ -52,14 +52,14 @@ class BrowserEndpoints:
 
     Args:
         page: The page's settings; None serves nothing.
-        verifier: The guard's own.
-        sources: The guard's own.
-        coverages: The rules at work.
-        match: Tells which of them covers a request.
+        verifier: The guard's verifier.
+        sources: The guard's sources.
+        compiled_rules: The guard's rules.
+        match: Returns the rule that judges a request.
 
     Raises:
-        ConfigurationError: There is a page, and no browser can show the verifier's captcha;
-            or it asks for what a verifier does not tell.
+        ConfigurationError: If there is a page and no browser can show the verifier's captcha,
+            or if the page needs a secret that a verifier does not have.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class BrowserEndpoints:
         self._match = match
         self._own = self._shown(verifier, sources)
         self._by_rule = {
-            coverage.name: self._shown(coverage.verifier, coverage.settings.sources)
-            for coverage in compiled_rules
+            rule.name: self._shown(rule.verifier, rule.settings.sources)
+            for rule in compiled_rules
         }
         if page is not None and self._own is None:
             raise ConfigurationError(
                 f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
-                "has no app_id and script, or is for mini-programs"
+                "lacks app_id and script, or is for mini-programs"
             )
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
@@ -108,7 +108,7 @@ class BrowserEndpoints:
 
         Args:
             path: The decoded path, with or without the mount before it.
-            root_path: Where the application is mounted.
+            root_path: The application's mount.
         """
         inner = path.removeprefix(root_path.rstrip("/"))
         return self._served.get(path) or self._served.get(inner)
@@ -130,13 +130,13 @@ class BrowserEndpoints:
         return PlainResponse(200, headers, json.dumps(settings).encode())
 
     def settings(self, for_: str, root_path: str) -> dict[str, Any]:
-        """Return what `tcaptcha.js` has to know; see `Guard.public_settings`."""
-        coverage = self._covering(for_, root_path)
-        shown = self._own if coverage is None else self._by_rule[coverage.name]
+        """Return the settings for `tcaptcha.js`; see `Guard.public_settings`."""
+        rule = self._covering(for_, root_path)
+        shown = self._own if rule is None else self._by_rule[rule.name]
         if shown is None:
-            of = "the guard" if coverage is None else coverage.name
+            of = "the guard" if rule is None else rule.name
             raise ConfigurationError(
-                f"no browser can show the captcha of {of}: its verifier has no app_id and "
+                f"no browser can show the captcha of {of}: its verifier lacks app_id and "
                 "script, or is for mini-programs"
             )
         captcha, settings = shown
@@ -149,20 +149,20 @@ class BrowserEndpoints:
         return self._match(method, path, b"", root_path)
 
     def challenge(
-        self, coverage: MatchedRule, request: RequestInfo, reason: Reason
+        self, rule: MatchedRule, request: RequestInfo, reason: Reason
     ) -> PlainResponse | None:
-        """Return the page that shows the challenge at once, or None where it had better not.
+        """Return the page that shows the challenge, or None if it is not wanted.
 
         Args:
-            coverage: The rule that covers the request.
+            rule: The rule that refused the request.
             request: The refused request.
             reason: Why it was refused.
         """
-        shown = self._by_rule[coverage.name]
+        shown = self._by_rule[rule.name]
         wanted = reason.status == HTTPStatus.FORBIDDEN and request.method.upper() == "GET"
         if not (self._challenge and shown and wanted and is_navigation(request)):
             return None
-        sources = coverage.settings.sources
+        sources = rule.settings.sources
         cookie = next(source for source in sources if isinstance(source, Cookie))
         return self._challenge.answer(request, reason, shown[0], cookie)
 

@@ -1,4 +1,4 @@
-"""The module that browsers import: its file, and the answer that serves it."""
+"""`tcaptcha.js`: its file, and the response that serves it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 MODULE = "tcaptcha.js"
 
-# The URL has no version, so that a new one has to come through soon: an hour, and a day in
-# which the old one is shown once more while the new one is fetched (RFC 5861, section 3).
+# The URL is the same for all versions, so a new one has to arrive soon: after an hour, and a
+# day in which the old one is used while the new one is fetched (RFC 5861, section 3).
 _CACHED = "public, max-age=3600, stale-while-revalidate=86400"
 
 
@@ -25,7 +25,7 @@ def module_path() -> Path:
 
 
 class Module:
-    """The answer to whoever asks for the module; read once, before there is an event loop."""
+    """Serves the module. The file is read once, before there is an event loop."""
 
     def __init__(self) -> None:
         self._content = module_path().read_bytes()
@@ -33,7 +33,7 @@ class Module:
         self._headers = [
             ("ETag", self._tag),
             ("Cache-Control", _CACHED),
-            # The module is the same for everybody, and knows no secret.
+            # The module is the same for all, and contains no secret.
             ("Access-Control-Allow-Origin", "*"),
             ("X-Content-Type-Options", "nosniff"),
         ]
@@ -46,7 +46,7 @@ class Module:
         return PlainResponse(200, [kind, *self._headers], self._content)
 
 
-def _is_known(tag: str, given: list[str]) -> bool:
+def _is_known(tag: str, values: list[str]) -> bool:
     # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
-    tags = re.findall(r'"[^"]*"|\*', ",".join(given))
+    tags = re.findall(r'"[^"]*"|\*', ",".join(values))
     return tag in tags or "*" in tags

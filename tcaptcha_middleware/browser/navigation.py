@@ -1,4 +1,4 @@
-"""Visitors who open a page, told from scripts and pictures, and the cookies they bring."""
+"""Recognize visitors who open a page, and read the cookies of the challenge."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def is_navigation(request: RequestInfo) -> bool:
-    """Tell whether a browser opens a page; scripts, pictures and frames want no challenge.
+    """Return whether a browser opens a page, and not a script, a picture or a frame.
 
     https://www.w3.org/TR/fetch-metadata/#sec-fetch-dest-header
     """
-    # Older browsers, and pages without https, send no such header.
+    # Older browsers, and pages without https, do not send this header.
     place = request.header("Sec-Fetch-Dest")
     return request.kind == "http" and place in ([], ["document"]) and preferred(request) == HTML
 
 
 class NavigationCookie(Cookie):
-    """The cookies that the challenge wrote, for the very page that it stood on.
+    """The cookies that the challenge wrote, for the page that it replaced.
 
-    Whatever else the browser sends meanwhile would spend the ticket for nothing.
+    Any other request that the browser sends meanwhile would waste the ticket.
     """
 
     __slots__ = ()
 
     def find(self, request: RequestInfo) -> PartialPair:
-        """Return every value of both cookies, where a page is opened."""
+        """Return every value of both cookies, if a page is opened."""
         return super().find(request) if is_navigation(request) else NOTHING

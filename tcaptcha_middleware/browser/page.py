@@ -1,4 +1,4 @@
-"""`Page`: that and how a guard serves the browser half."""
+"""`Page`: what a guard serves to browsers, and how."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What browsers are served: the module, its settings, and the challenge on a page.
+    """What browsers are served: `tcaptcha.js`, its settings, and the challenge page.
 
     Args:
-        path: Below which path they are served, as the application itself sees it.
-        language: The captcha's language, such as `"zh-cn"`; None for that of the page.
-        aid: Sends `aidEncrypted` with the settings, as `"cbc"` or `"gcm"`, for captchas whose
+        path: The path below which they are served, as the application itself sees it.
+        language: The captcha's language, such as `"zh-cn"`; None for the page's language.
+        aid: `"cbc"` or `"gcm"` sends `aidEncrypted` with the settings, for captchas whose
             console demands it. Needs the extra `aid`.
-        aid_ttl: How long such a value is good, in seconds.
+        aid_ttl: How long such a value is valid, in seconds.
         aid_aad: Additional data of a `"gcm"` value, at most 96 bytes.
 
     Raises:
-        ConfigurationError: One of them cannot work; says which, and how to mend it.
+        ConfigurationError: If a value is not valid; the message says which, and the fix.
     """
 
     path: str = "/tcaptcha"
@@ -47,7 +47,7 @@ class Page:
     aid_aad: bytes = b""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Validate every value."""
         _check_path(self.path)
         if self.language is not None and not _LANGUAGE.fullmatch(str(self.language)):
             raise ConfigurationError(
@@ -63,7 +63,7 @@ class Page:
             )
         _check_aad(self.aid_aad)
         if self.aid_aad and self.aid != "gcm":
-            raise ConfigurationError('aid_aad needs aid="gcm", which alone knows such data')
+            raise ConfigurationError('aid_aad needs aid="gcm"')
         if self.aid is not None:
             check_word("aid", self.aid, tuple(KINDS))
             require_cryptography()
@@ -85,14 +85,14 @@ def _check_aad(data: object) -> None:
         )
 
 
-def as_page(given: object) -> Page | None:
+def as_page(value: object) -> Page | None:
     """Return a page from its path, or as it is.
 
     Raises:
-        ConfigurationError: It is neither, nor None.
+        ConfigurationError: If it is neither, and not None.
     """
-    if given is None or isinstance(given, Page):
-        return given
-    if isinstance(given, str):
-        return Page(given)
-    raise ConfigurationError(f'page is {given!r}: write "/tcaptcha", or Page("/tcaptcha")')
+    if value is None or isinstance(value, Page):
+        return value
+    if isinstance(value, str):
+        return Page(value)
+    raise ConfigurationError(f'page is {value!r}: write "/tcaptcha", or Page("/tcaptcha")')

@@ -1,6 +1,6 @@
-"""Tencent's two actions that check a ticket, and all that differs between them.
+"""Tencent's two actions that verify a ticket, and how they differ.
 
-Tickets of the one are no good to the other. No I/O; what the codes mean stands in `codes`.
+Tickets of one are not valid for the other. No I/O; `codes` has the meaning of the codes.
 
 https://cloud.tencent.com/document/product/1110/36926
 https://cloud.tencent.com/document/product/1302/48499
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Action:
-    """How tickets of one kind are checked.
+    """How tickets of one kind are verified.
 
     Attributes:
-        name: What Tencent calls it.
-        without: Parameters of DescribeCaptchaResult that it does not know.
-        sites: On which of Tencent's two services it exists.
-        needs_randstr: Whether a ticket is good only with its randstr.
-        refuses_reuse: Whether Tencent is known to refuse a ticket's second use; where it is
-            not, claims alone stop it.
-        codes: What the answer's `CaptchaCode` means.
+        name: Tencent's name for it.
+        without: Parameters of DescribeCaptchaResult that it rejects.
+        sites: Which of Tencent's two services have it.
+        needs_randstr: Whether a ticket is valid only with its randstr.
+        refuses_reuse: Whether Tencent is known to refuse a ticket's second use; if not, only
+            the replay store stops it.
+        codes: The meaning of the answer's `CaptchaCode`.
     """
 
     name: str
@@ -62,15 +62,15 @@ MINI_PROGRAM = Action(
 
 
 def action_of(verifier: object) -> Action:
-    """Return the action whose tickets `verifier` checks; `WEB` where it does not say.
+    """Return the action whose tickets `verifier` verifies; `WEB` by default.
 
     Raises:
-        ConfigurationError: Its `action` is none.
+        ConfigurationError: If its `action` is not an `Action`.
     """
     action = getattr(verifier, "action", WEB)
     if not isinstance(action, Action):
         raise ConfigurationError(
-            f"{type(verifier).__name__}.action is {action!r}: it is WEB or MINI_PROGRAM of "
+            f"{type(verifier).__name__}.action is {action!r}: use WEB or MINI_PROGRAM of "
             "tcaptcha_middleware.tencent.actions"
         )
     return action

@@ -1,6 +1,4 @@
-"""Tencent's codes: what each means for the visitor, and whose fault it is.
-
-Tables and their look-ups; no I/O, and nothing of how the codes are sent.
+"""Tencent's codes: what each means for the visitor, and whose fault it is. No I/O.
 
 https://cloud.tencent.com/document/product/1110/84005
 https://www.tencentcloud.com/document/product/1159/50367
@@ -32,18 +30,18 @@ _OUTAGE = 26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes:
-    """What each `CaptchaCode` of one action means, beside 1 and 26, which mean the same in all.
+    """The meaning of each `CaptchaCode` of one action, except 1 and 26, which all share.
 
     Attributes:
-        reasons: Those that are the visitor's fault, and what he is told.
-        misconfigured: Those that only the operator can mend, and what to look at.
+        reasons: Codes that are the visitor's fault, and why the request is refused.
+        misconfigured: Codes that only the operator can fix, and what to look at.
     """
 
     reasons: Mapping[int, Reason]
     misconfigured: Mapping[int, str]
 
 
-# Some are of older lists and may still be met.
+# Some are from older lists and may still occur.
 _WEB_REASONS = {
     6: Reason.TICKET_REJECTED,
     7: Reason.TICKET_REJECTED,  # captcha no match: randstr is not this ticket's
@@ -58,7 +56,7 @@ _WEB_REASONS = {
     18: Reason.TICKET_REJECTED,
     19: Reason.TICKET_REJECTED,
     20: Reason.TICKET_REJECTED,
-    21: Reason.RISK_DENIED,  # the risk engine, where the ticket is no disaster ticket
+    21: Reason.RISK_DENIED,  # the risk engine, except for disaster tickets
     22: Reason.TICKET_REJECTED,
     23: Reason.TICKET_REJECTED,
     24: Reason.TICKET_REJECTED,
@@ -71,13 +69,13 @@ _WEB_MISCONFIGURED = {
     100: "app_id and app_secret_key do not belong together, or not to the ticket",
 }
 WEB = Codes(MappingProxyType(_WEB_REASONS), MappingProxyType(_WEB_MISCONFIGURED))
-"""Those of DescribeCaptchaResult."""
+"""The codes of DescribeCaptchaResult."""
 
 _MINI_REASONS = {
     8: Reason.TICKET_EXPIRED,
     10: Reason.TICKET_REJECTED,  # format error
     15: Reason.TICKET_REJECTED,  # decrypt failed
-    21: Reason.TICKET_REJECTED,  # ticket error, where it is no disaster ticket
+    21: Reason.TICKET_REJECTED,  # ticket error, except for disaster tickets
     25: Reason.TICKET_REJECTED,  # invalid ticket
 }
 _MINI_MISCONFIGURED = {
@@ -87,11 +85,11 @@ _MINI_MISCONFIGURED = {
     100: "a parameter is wrong; check app_id and app_secret_key",
 }
 MINI_PROGRAM = Codes(MappingProxyType(_MINI_REASONS), MappingProxyType(_MINI_MISCONFIGURED))
-"""Those of DescribeCaptchaMiniResult; 7 means something else there, and none means reused."""
+"""The codes of DescribeCaptchaMiniResult; 7 differs there, and a code for reuse is missing."""
 
 _CODE = re.compile(r"[A-Za-z0-9.]{1,128}")
-# By the API error's first word; what is not here is no verdict and opens nothing. Tencent's
-# own disaster page (1110/72310) counts InternalError alone as its fault.
+# By the first word of the API error's code. Unlisted errors are not verdicts and never fail
+# open. Tencent's page on disasters (1110/72310) counts only InternalError as its own fault.
 _API_ERRORS: dict[str, type[VerifierError]] = {
     "InternalError": OutageError,
     "RequestLimitExceeded": ThrottledError,
@@ -116,17 +114,17 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
 
 
 def judge(verdict: Verdict, ticket: Submission, codes: Codes) -> Reason | None:
-    """Return why `verdict` refuses `ticket`, or None where there is positive proof.
+    """Return why `verdict` refuses `ticket`, or None if it proves a pass.
 
     Args:
-        verdict: What Tencent said.
-        ticket: Of which ticket.
-        codes: Those of the action that was called.
+        verdict: Tencent's verdict.
+        ticket: The submission that it is about.
+        codes: The codes of the action that was called.
 
     Raises:
-        OutageError: Code 26, Tencent's own failure.
-        MisconfiguredError: A code that only the operator can mend.
-        VerifierError: A code in no table, which is no verdict.
+        OutageError: If the code is 26, Tencent's own failure.
+        MisconfiguredError: If only the operator can fix what the code means.
+        VerifierError: If the code is unknown, so it is not a verdict.
     """
     if verdict.passed:
         return None
@@ -153,9 +151,9 @@ def _no_verdict(code: int, codes: Codes, request_id: str) -> VerifierError:
 
 
 def api_error(error: object, request_id: str) -> VerifierError:
-    """Return the error that an API failure `{"Code": …, "Message": …}` stands for."""
+    """Return the error for an API failure `{"Code": …, "Message": …}`."""
     code = error.get("Code") if isinstance(error, dict) else None
-    # It goes into the log, where another kind of text could pass for lines of its own.
+    # It is logged, and other text could imitate log lines.
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return VerifierError(
             "Tencent's error has no code", request_id=request_id, answered=False
@@ -168,7 +166,7 @@ _FORBIDDEN = (
     "the API key may not call captcha:DescribeCaptchaResult (for mini-programs "
     "captcha:DescribeCaptchaMiniResult)"
 )
-# What to look at first, by the longest beginning of the code that is known.
+# What to look at first, by the longest known prefix of the code.
 _ADVICE = {
     "AuthFailure.SecretIdNotFound": "secret_id is unknown there; is site= the right one, and "
     "is it the API key's SecretId rather than the captcha's id?",

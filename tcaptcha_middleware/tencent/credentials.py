@@ -1,7 +1,7 @@
-"""The two pairs of secrets, and the checks that tell them apart before anything is sent.
+"""The two pairs of secrets, and the validation that finds swapped ones.
 
 An API key (SecretId, SecretKey) signs the call; a captcha's pair (CaptchaAppId,
-AppSecretKey) says which captcha was solved. Mixing them up is the commonest mistake of all.
+AppSecretKey) names the captcha that was solved. Swapping them is the most common mistake.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Key = tuple[str, str, str | None]
 
 
 class Secret(Protocol):
-    """A text that is not printed by mistake, such as pydantic's `SecretStr`."""
+    """Text that is not printed by mistake, such as pydantic's `SecretStr`."""
 
     def get_secret_value(self) -> str:
         """Return the text."""
@@ -74,7 +74,7 @@ class CredentialProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An API key of Tencent Cloud, checked.
+    """A validated API key of Tencent Cloud.
 
     Args:
         secret_id: SecretId; begins `AKID` (`IKID` on the international site).
@@ -82,7 +82,7 @@ class Credentials:
         token: The token of a temporary key, or None; never printed.
 
     Raises:
-        ConfigurationError: A value is blank, a placeholder, or one of the captcha's pair.
+        ConfigurationError: If a value is blank, a placeholder, or one of the captcha's pair.
     """
 
     secret_id: str
@@ -90,7 +90,7 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check both halves."""
+        """Validate both values."""
         _require_text("secret_id", self.secret_id)
         _require_text("secret_key", self.secret_key)
         if self.token:
@@ -102,10 +102,10 @@ class Credentials:
             )
         if not self.secret_id.startswith(_API_KEY_ID):
             raise ConfigurationError(
-                "secret_id is no SecretId, which begins AKID (IKID on the international "
+                "secret_id is not a SecretId, which begins AKID (IKID on the international "
                 "site). Is it the captcha's app_id or app_secret_key? Those two are "
                 "separate; the API key is made in the CAM console. A key of another shape "
-                "can be handed in with credentials="
+                "can be passed with credentials="
             )
 
     def get_credential_info(self) -> Key:
@@ -115,22 +115,22 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Captcha:
-    """A captcha's pair, checked.
+    """A captcha's validated pair of id and secret.
 
     Args:
         app_id: CaptchaAppId, a number.
         app_secret_key: AppSecretKey; never printed.
 
     Raises:
-        ConfigurationError: The id is no number, or a value is blank, a placeholder, or one of
-            the API key's pair.
+        ConfigurationError: If the id is not a number, or a value is blank, a placeholder, or
+            one of the API key's pair.
     """
 
     app_id: int
     app_secret_key: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Check both halves."""
+        """Validate both values."""
         object.__setattr__(self, "app_id", _app_id(self.app_id))
         _require_text("app_secret_key", self.app_secret_key)
         if self.app_secret_key.startswith(_API_KEY_ID):
@@ -142,15 +142,15 @@ class Captcha:
 
     @classmethod
     def of(cls, app_id: int | str, app_secret_key: str | Secret) -> Captcha:
-        """Make one from an id that may be text; Tencent wants it as a number."""
+        """Make a captcha from an id that may be text; Tencent wants a number."""
         return cls(_app_id(app_id), plain(app_secret_key))
 
 
 def check_apart(app_secret_key: str | Secret, secret_key: str | Secret | None) -> None:
-    """Check that the captcha's secret is not the API key's.
+    """Validate that the captcha's secret is not the API key's.
 
     Raises:
-        ConfigurationError: One stands in both places.
+        ConfigurationError: If both are the same.
     """
     if plain(app_secret_key) == plain(secret_key):
         raise ConfigurationError(
@@ -176,7 +176,7 @@ def _app_id(value: object) -> int:
 
 def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name} is blank: there is no default, set it")
+        raise ConfigurationError(f"{name} is blank: set it, because it lacks a default")
     if _QUOTED.fullmatch(value):
         raise ConfigurationError(f"{name} is in quotes: remove them")
     if not _PRINTABLE.fullmatch(value):

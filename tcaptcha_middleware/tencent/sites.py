@@ -1,4 +1,4 @@
-"""Tencent's two captcha services: where the API and the client script of each are.
+"""Tencent's two captcha services: the addresses of their APIs and client scripts.
 
 https://cloud.tencent.com/document/product/1110/36841
 https://www.tencentcloud.com/document/product/1159/73397
