@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.verifiers.threads import in_thread
     from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
+# Read from the installed distribution when it is first used.
+__version__: str
+
 _HOMES = {
     "Allow": "models",
     "AsyncReplayStore": "types",
@@ -146,6 +149,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load a public name on first use (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tcaptcha-middleware")
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

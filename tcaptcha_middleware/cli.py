@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tcaptcha", description="Try the captcha gate on this machine."
     )
+    release = f"tcaptcha-middleware {version('tcaptcha-middleware')}"
+    parser.add_argument("--version", action="version", version=release)
     commands = parser.add_subparsers(required=True, metavar="demo|emulator")
     for name, start, port, text in (
         ("demo", _demo, 8000, "serve a small protected site; without an account, offline"),

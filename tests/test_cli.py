@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+import tcaptcha_middleware
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.cli import main
 from tcaptcha_middleware.testing import TencentEmulator
@@ -188,3 +190,12 @@ def test_the_module_is_the_command(capsys, monkeypatch):
         runpy.run_module("tcaptcha_middleware", run_name="__main__")
     assert caught.value.code == 2
     assert "usage: tcaptcha" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_distribution(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    installed = version("tcaptcha-middleware")
+    assert capsys.readouterr().out == f"tcaptcha-middleware {installed}\n"
+    assert tcaptcha_middleware.__version__ == installed
