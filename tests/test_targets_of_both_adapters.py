@@ -77,10 +77,18 @@ EXEMPT = Guard(["/**"], FakeVerifier(), exempt=["/health", "/static/**"])
 @pytest.mark.parametrize("mount", ["", "/api", "/été"])
 @pytest.mark.parametrize("path", ["/health", "/static/a.css", "/static/a/b"])
 def test_an_exempt_path_passes_below_each_mount(mount, path):
-    assert not asgi(EXEMPT, mount + path, root_path=mount)
-    assert not wsgi(EXEMPT, path, mount.encode().decode("latin-1"))
+    for final_slash in ("", "/"):
+        assert not asgi(EXEMPT, mount + path, root_path=mount + final_slash)
+        assert not wsgi(EXEMPT, path, mount.encode().decode("latin-1") + final_slash)
     assert asgi(EXEMPT, mount + "/login", root_path=mount)
     assert wsgi(EXEMPT, "/login", mount.encode().decode("latin-1"))
+
+
+@pytest.mark.parametrize("mount", ["/api", "/api/"])
+def test_a_mount_is_removed_once(mount):
+    # Below the mount, this is a path of the application that begins like the mount.
+    assert asgi(EXEMPT, "/api/api/health", root_path=mount)
+    assert wsgi(EXEMPT, "/api/health", mount)
 
 
 # An exempt path, and what makes a protected one of it in some reading.
