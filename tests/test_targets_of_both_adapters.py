@@ -202,6 +202,11 @@ def test_no_script_name_opens_a_path_or_raises(script_name):
         assert wsgi(EXEMPT, path, script_name), path
 
 
+def test_a_mount_and_a_path_without_a_slash_between_them_are_not_one_path():
+    assert wsgi(LOGIN, "..login", ".")
+    assert wsgi(LOGIN, "loginlogin", "login")
+
+
 @pytest.mark.parametrize("script_name", SCRIPT_NAMES.values(), ids=SCRIPT_NAMES)
 def test_a_path_that_no_rule_is_for_passes_with_any_usual_script_name(script_name):
     gated = wsgi(LOGIN, "/free", script_name)
