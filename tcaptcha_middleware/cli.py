@@ -1,7 +1,4 @@
-"""The command `tcaptcha`: a demo to click through, and an emulator to point an app at.
-
-Serves what other modules make, and prints what its user needs to go on. Needs the extra `demo`.
-"""
+"""The command `tcaptcha`: serves the demo or the emulator. Needs the extra `demo`."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ def main(
     """Run the command; returns its exit status.
 
     Args:
-        arguments: Its words; those of the process by default.
+        arguments: Its arguments; those of the process by default.
         environ: The variables with the settings of a real account for the demo; those of the
             process by default.
         wait: Returns when serving has to end; by default on Ctrl-C or SIGTERM.
@@ -74,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="demo|emulator")
     for name, start, port, text in (
         ("demo", _demo, 8000, "serve a small protected site; without an account, offline"),
-        ("emulator", _emulator, 9000, "serve a stand-in for Tencent, to point an app at"),
+        ("emulator", _emulator, 9000, "serve an emulator of Tencent, to test an app with"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--host", default="127.0.0.1", help="the address to listen on")
@@ -119,18 +116,18 @@ def _emulator(asked: argparse.Namespace, _: Mapping[str, str], running: ExitStac
 
 
 _INSTRUCTIONS = """\
-# A stand-in for Tencent's captcha API at {origin}. Point an application at it:
+# An emulator of Tencent's captcha API at {origin}. Settings for an application:
 {exports}
-# Its stand-in for Tencent's script, for pages: {origin}{script}
-# A fresh ticket and randstr:
+# Its substitute for Tencent's script, for pages: {origin}{script}
+# A new ticket and randstr:
 #   curl -X POST {origin}/__emulator__/tickets"""
 
 
 def _exports(emulator: TencentEmulator, origin: str) -> str:
-    told = emulator.settings | {"endpoint": origin, "script": f"{origin}{_SCRIPT}"}
+    settings = emulator.settings | {"endpoint": origin, "script": f"{origin}{_SCRIPT}"}
     lines = [
-        f"export {name}={shlex.quote(str(told[argument]))}"
+        f"export {name}={shlex.quote(str(settings[argument]))}"
         for name, argument in VARIABLES.items()
-        if told.get(argument)
+        if settings.get(argument)
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""`aidEncrypted`: the proof, sent along by the page, that a captcha is shown by its owner.
+"""`aidEncrypted`: proof that a captcha is shown by its owner, which the page sends to Tencent.
 
-Pure arithmetic but for `fresh`: the time and the random bytes are arguments. Needs the extra
+Pure arithmetic except `fresh`: the time and the random bytes are arguments. Needs the extra
 `aid`: https://cryptography.io/
 
 https://cloud.tencent.com/document/product/1110/128489
@@ -25,22 +25,22 @@ KINDS: dict[Kind, int] = {"cbc": 16, "gcm": 12}
 """Both kinds, with the length of their random bytes."""
 
 MAX_TTL = 86_400
-"""How long a value may be good, in seconds."""
+"""How long a value may be valid, in seconds."""
 
 MAX_AAD = 96
 """How long additional data may be, in bytes: 128 characters in base64."""
 
 _KEY = 32
 # Tencent refuses a timestamp in the future. A clock that is not synchronised may be ahead by
-# some seconds, and then no visitor would be shown a captcha.
+# some seconds, and then visitors would see no captcha.
 _BACKDATED = 60
 
 
 def require_cryptography() -> None:
-    """Check that the extra is installed.
+    """Validate that the extra is installed.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: If it is not.
     """
     if find_spec("cryptography") is None:
         raise ConfigurationError(
@@ -74,7 +74,7 @@ def plaintext(app_id: int, *, timestamp: int, ttl: int) -> bytes:
     Args:
         app_id: CaptchaAppId.
         timestamp: Unix seconds, not in the future.
-        ttl: How long the value is good, in seconds.
+        ttl: How long the value is valid, in seconds.
     """
     return f"{app_id}&{timestamp}&{ttl}".encode("ascii")
 

@@ -49,8 +49,8 @@ class FunctionCredentials:
         return secret_id, secret_key, token or None
 
 
-def settings_in(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a verifier's arguments: those in `given`, then the environment's.
+def settings_in(environ: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a verifier's arguments: those in `arguments`, then the environment's.
 
     `credentials` replaces the environment's API key. Whitespace and quotes around a value are
     dropped, because `docker run --env-file` and others keep those of the file.
@@ -59,12 +59,12 @@ def settings_in(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[st
         ConfigurationError: If one is missing; the message names its variable.
     """
     texts = {argument: _unquoted(environ.get(name, "")) for name, argument in VARIABLES.items()}
-    values: dict[str, Any] = {name: text for name, text in texts.items() if text} | dict(given)
+    values: dict[str, Any] = {name: text for name, text in texts.items() if text} | dict(arguments)
     is_function = environ.get(_FUNCTION[0]) and environ.get(_FUNCTION[1])
     if is_function and not values.keys() & {"secret_id", "secret_key", "credentials"}:
         values["credentials"] = FunctionCredentials(environ)
     replaced = _API_KEY if values.get("credentials") is not None else set()
-    for name in replaced - given.keys():
+    for name in replaced - arguments.keys():
         values.pop(name, None)
     missing = [
         name for name in ACCOUNT if VARIABLES[name] in _NEEDED - replaced - values.keys()
