@@ -44,7 +44,8 @@ class World:
         settings = self.emulator.settings | own
         key = settings["secret_id"], settings["secret_key"], token
         at = int(self.now if at is None else at)
-        return api.headers(key, host=HOST, body=body, timestamp=at, action=action)
+        writer = api.CallWriter(Captcha(1, "any"), action, HOST)
+        return writer.headers(key, body, at)
 
     def proof(self, body, headers, **own):
         """Return an `Authorization` that signs only these headers."""
