@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +13,6 @@ from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
 _HOLDERS = (("scope", SCOPE_KEY), ("environ", ENVIRON_KEY), ("env", ENVIRON_KEY))
-_LOG_INTERVAL = 60.0
-_logged_at: dict[tuple[str, int, str | None], float] = {}
 
 
 def get_decision(request: Any) -> Allow | None:
@@ -60,10 +56,7 @@ def require_captcha(request: Any, rule: str | None = None, *, strict: bool = Fal
             return decision
     error = CaptchaRequired(_problem(decisions, rule))
     caller = sys._getframe(1)  # noqa: SLF001  the place that the log names
-    place, now = (caller.f_code.co_filename, caller.f_lineno, rule), time.monotonic()
-    if now - _logged_at.get(place, -math.inf) >= _LOG_INTERVAL:
-        _logged_at[place] = now
-        log.captcha_required(f"{place[0]}:{place[1]}", error)
+    log.captcha_required(f"{caller.f_code.co_filename}:{caller.f_lineno}", rule, error)
     raise error
 
 

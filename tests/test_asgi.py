@@ -460,6 +460,33 @@ def test_a_cancelled_check_is_cancelled():
     assert asyncio.run(main())
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancelled_request_gives_its_slot_back_at_once(backend):
+    class Slow:
+        async def averify(self, ticket):
+            try:
+                await anyio.sleep_forever()
+            except BaseException as error:
+                kept.append(error)  # with its frames, so the flow is not collected
+                raise
+
+    kept, guard = [], Guard(["/login"], Slow(), max_checks=1)
+    slots = guard.match("POST", "/login").health.slots
+
+    async def main():
+        with anyio.move_on_after(0.02):
+            try:
+                await TCaptchaMiddleware(Recorder(), guard)(
+                    scope_of(Exchange(headers=HEAD)), None, None
+                )
+            finally:
+                free.append(slots.enter())
+
+    free = []
+    anyio.run(main, backend=backend)
+    assert (len(kept), free) == (1, [True])
+
+
 def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
     class Slow(FakeVerifier):
         def verify(self, ticket):

@@ -438,6 +438,19 @@ def test_a_connection_that_is_not_the_requests_alone_is_not_cut(ends, environ):
     assert ours.recv(4) == b"next"
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_worker_that_is_stopped_gives_its_slot_back_at_once(error):
+    class Stopped(FakeVerifier):
+        def verify(self, ticket):
+            raise error
+
+    guard = Guard(["/login"], Stopped(), max_checks=1)
+    with pytest.raises(error) as caught:
+        send(Exchange(headers=HEAD), guard)
+    assert guard.match("POST", "/login").health.slots.enter()
+    assert caught.tb is not None  # its frames are kept, so the flow is not collected
+
+
 RESPONDERS = {
     "a WSGI application": lambda request, refuse: WerkzeugResponse(refuse.reason, 429),
     "a Response": lambda request, refuse: PlainResponse(

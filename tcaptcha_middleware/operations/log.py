@@ -146,9 +146,18 @@ def _first(key: str) -> bool:
     return True
 
 
-def captcha_required(place: str, error: CaptchaRequired) -> None:
-    """Log a request that reached a handler around the gate."""
-    logger.error("require_captcha at %s: refused: %s", place, error)
+_handlers = RateLimit()  # for handlers, which belong to no guard
+
+
+def captcha_required(place: str, rule: str | None, error: CaptchaRequired) -> None:
+    """Report a request that reached a handler around the gate."""
+    _handlers.log(
+        logging.ERROR,
+        "require_captcha at %s: refused: %s",
+        place,
+        error,
+        kind=(place, rule),
+    )
 
 
 def broken_hook(rule: Origin, hook: str, error: Exception) -> None:

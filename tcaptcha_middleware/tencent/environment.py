@@ -59,7 +59,9 @@ def settings_in(environ: Mapping[str, str], arguments: Mapping[str, Any]) -> dic
         ConfigurationError: If one is missing; the message names its variable.
     """
     texts = {argument: _unquoted(environ.get(name, "")) for name, argument in VARIABLES.items()}
-    values: dict[str, Any] = {name: text for name, text in texts.items() if text} | dict(arguments)
+    values: dict[str, Any] = {name: text for name, text in texts.items() if text} | dict(
+        arguments
+    )
     is_function = environ.get(_FUNCTION[0]) and environ.get(_FUNCTION[1])
     if is_function and not values.keys() & {"secret_id", "secret_key", "credentials"}:
         values["credentials"] = FunctionCredentials(environ)
