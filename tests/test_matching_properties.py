@@ -176,8 +176,13 @@ def is_as_strict(judge, rule):
     )
 
 
+WEAK_FIRST = Guard([Rule("POST /comments", mode="observe"), "POST /login"], VERIFIERS[0])
+
+
 @settings(max_examples=150)
 @given(guards(), PATHS, rewritings(), METHODS, MOUNTS)
+@example(WEAK_FIRST, "/login", lambda path: "//comments;x" + path, "POST", "")
+@example(WEAK_FIRST, "/login", lambda path: "http://comments;x" + path, "POST", "")
 def test_no_form_of_a_target_is_judged_more_weakly(guard, path, rewrite, method, root):
     rule = guard.match(method, root + path, b"", root)
     if not isinstance(rule, CompiledRule):
@@ -245,6 +250,7 @@ def test_what_a_rule_alone_refuses_it_refuses_beside_others(guard, path, rewrite
 @settings(max_examples=150)
 @given(st.lists(TEXTS, min_size=1, max_size=2), PATHS, rewritings(), METHODS, MOUNTS)
 @example(["/login", "/users/{x}"], "/login", lambda path: path + ";x", "GET", "")
+@example(["/login"], "/login/a", lambda path: path + ";x", "GET", "")
 def test_no_rewriting_makes_a_target_exempt(texts, path, rewrite, method, root):
     patterns = [parse(text) for text in texts]
     matcher = Matcher([parse("/**")], patterns)
