@@ -222,7 +222,7 @@ BAD = {
     "no budget": ({"allow_per_minute": 0}, "whole number"),
     "half a budget": ({"allow_per_minute": 0.5}, "whole number"),
     "no checks": ({"max_checks": 0}, "whole number"),
-    "a fallback that is no address": ({"fallback_ip": "here"}, "no address"),
+    "a fallback that is not an address": ({"fallback_ip": "here"}, "not an address"),
     "an event sink as a text": ({"on_event": "log"}, "function"),
 }
 
