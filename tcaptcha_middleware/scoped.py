@@ -32,7 +32,8 @@ def renew_after_fork(instance: Forkable) -> None:
 
 
 def _after_fork() -> None:
-    for instance in _forkable:
+    # What replaces its parts adds them while this runs.
+    for instance in tuple(_forkable):
         instance.after_fork()
 
 

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware import OutageError, Submission, VerifierError
-from tcaptcha_middleware.health import health as health_module
+from tcaptcha_middleware import OutageError, Submission, VerifierError, scoped
 from tcaptcha_middleware.health import monitor as monitor_module
 from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
@@ -191,14 +190,14 @@ def test_every_health_begins_again_after_a_fork():
     for health in healths:
         assert health.slots.enter()
         verify(health, broken)
-    health_module._after_fork()
+    scoped._after_fork()
     assert [health.state for health in healths] == [UP, UP]
     assert all(health.slots.enter() for health in healths for _ in range(8))
 
 
 def test_without_fork_nothing_is_registered(monkeypatch):
     monkeypatch.delattr(os, "register_at_fork")
-    assert runpy.run_path(health_module.__file__)["Health"].__name__ == "Health"
+    assert runpy.run_path(scoped.__file__)["PerLoop"].__name__ == "PerLoop"
 
 
 EXIT = """

@@ -134,7 +134,7 @@ import os, signal, sys
 from tcaptcha_middleware import MemoryReplayStore
 store = MemoryReplayStore()
 store.claim("before", "t", 60)
-store._claims._lock.get().acquire()  # as another thread may at the moment of the fork
+store._claims._lock.acquire()  # as another thread may at the moment of the fork
 if os.fork() == 0:
     signal.alarm(10)
     store._claims._by_second[0] = {"half made": None}  # a claim that the fork cut short

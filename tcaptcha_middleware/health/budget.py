@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from tcaptcha_middleware.scoped import renew_after_fork
+
 
 class Budget:
     """Token bucket that refills evenly and holds one minute's worth.
@@ -16,6 +18,11 @@ class Budget:
         self._per_minute = per_minute
         self._left = float(per_minute)
         self._at: float | None = None
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock: one that is held during fork() is never released in the child."""
         self._lock = threading.Lock()
 
     def spend(self, now: float) -> bool:
