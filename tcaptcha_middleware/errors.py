@@ -82,16 +82,25 @@ class OutageError(VerifierError):
         sent: False if no byte of the call left this machine, so the ticket is unspent.
         connected: Whether a connection was accepted, or this is not known. Then the other end
             may only be busy.
+        timed_out: Whether the call was given up while the other end may still work on it.
     """
 
     answered: bool = False
     connected: bool = True
+    timed_out: bool = False
 
     def __init__(
-        self, message: str, *, request_id: str = "", sent: bool = True, connected: bool = True
+        self,
+        message: str,
+        *,
+        request_id: str = "",
+        sent: bool = True,
+        connected: bool = True,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message, request_id=request_id, answered=False, sent=sent)
         self.connected = connected
+        self.timed_out = timed_out
 
 
 class ThrottledError(VerifierError):

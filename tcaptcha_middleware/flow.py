@@ -159,7 +159,7 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
                 timeout = max(0.0, deadline - gate.clock())
                 verdict = yield Verify(rule.verifier, submission, timeout)
             except TimeoutError as error:
-                raise OutageError("the verifier took too long") from error
+                raise OutageError("the verifier took too long", timed_out=True) from error
             if not isinstance(verdict, Verdict):
                 kind = type(verdict).__name__
                 raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
@@ -204,7 +204,8 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         log.replay_store_failed(rule, error, goes_on=goes_on)
         if goes_on:
             return True
-        raise VerifierError("the replay store failed", answered=False) from error
+        # The claim may have been made, and only its answer lost: it is released.
+        raise VerifierError("the replay store failed", answered=False, sent=False) from error
     if monitor.failures:
         monitor.succeeded()
     return claimed is True

@@ -268,12 +268,12 @@ class Guard(Settings):
 def _is_allowed(earlier: object, rule: MatchedRule, target: Target) -> bool:
     """Return whether an outer instance already allowed this very request by this rule.
 
-    A ticket can be used once, so it is verified once. A preflight's decision does not count:
-    behind a method override, the inner instance may see another method.
+    A ticket can be used once, so it is verified once. Decisions without a look at the ticket do
+    not count: an inner instance may see another method, or more for `when` to look at.
     """
     while isinstance(earlier, Allow):
-        is_preflight = earlier.unchecked is Unchecked.PREFLIGHT
-        if not is_preflight and earlier.target == (rule, *target[:2]):
+        looked = earlier.unchecked not in (Unchecked.PREFLIGHT, Unchecked.NOT_ASKED)
+        if looked and earlier.target == (rule, *target[:2]):
             return True
         earlier = earlier.outer
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import pytest
 
+from tcaptcha_middleware._http import connection
 from tcaptcha_middleware._http.connection import Resolver, race
 from tcaptcha_middleware.waiting import DeadlineError, arun, run
 
@@ -118,6 +120,22 @@ def test_an_address_that_is_slow_may_still_win(drive, network, kind, monkeypatch
 def test_if_no_address_accepts_the_last_error_is_raised(drive, network, kinds):
     with pytest.raises(ConnectionRefusedError, match="refused"):
         drive(race([network.address(kind) for kind in kinds]), 5)
+
+
+@every_kind
+def test_a_refusal_is_raised_even_if_this_machine_cannot_try_the_next_address(
+    drive, network, monkeypatch
+):
+    begin, addresses = connection._begin, [network.address(REFUSES) for _ in range(2)]
+
+    def lacks_ipv6(family, address):
+        if address == addresses[1][1]:
+            raise OSError(errno.EADDRNOTAVAIL, "no such family here")
+        return begin(family, address)
+
+    monkeypatch.setattr(connection, "_begin", lacks_ipv6)
+    with pytest.raises(ConnectionRefusedError):
+        drive(race(addresses), 5)
 
 
 @every_kind

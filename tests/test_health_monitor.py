@@ -328,7 +328,7 @@ BUSY = {
     ),
     "9 given up long before": (
         9,
-        (*["1 cancelled"] * 9, "11 probe", "13 probe fails connected"),
+        (*["1 cancelled"] * 9, "31 probe", "33 probe fails connected"),
         SUSPECT,
         8,
     ),
@@ -354,7 +354,7 @@ def test_verifications_that_timed_out_are_load_too():
     script = loaded(9, *["1 times out"] * 9, "5 probe", "7 probe fails connected")
     script.run("7 probe", "8.5 probe fails connected")
     assert script.state is SUSPECT
-    script.run("11 probe", "13 probe fails connected", "13 probe", "15 probe fails connected")
+    script.run("31 probe", "33 probe fails connected", "33 probe", "35 probe fails connected")
     assert script.state is DOWN
 
 
@@ -390,6 +390,7 @@ class WrappedError(OutageError):
     [
         (64, TimeoutError(), 32),
         (64, WrappedError(), 32),
+        (64, OutageError("too late", timed_out=True), 32),
         (64, OutageError("reset"), 64),
         (8, TimeoutError(), 64),
     ],

@@ -22,7 +22,10 @@ from tcaptcha_middleware import (
     Unchecked,
     Verdict,
     VerifierError,
+    scoped,
 )
+from tcaptcha_middleware.health.budget import Budget
+from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.testing import FakeVerifier
 
 DOC = (Path(__file__).parent.parent / "docs/when-tencent-is-down.md").read_text()
@@ -347,3 +350,64 @@ def test_failing_open_needs_a_verifier_that_can_probe(setting):
     verifier.app_id = APP_ID
     with pytest.raises(ConfigurationError, match="probe"):
         Guard(["/a"], verifier, **{setting: "allow"})
+
+
+def test_an_error_with_arguments_that_cannot_be_hashed_is_logged_and_answered(caplog):
+    guard = Guard(["POST /login"], FakeVerifier(OutageError({"code": 1}, sent=False), 1))
+    codes = [by_hand(guard, ticket("tr03a")).code for _ in range(2)]
+    assert codes == ["verifier_unavailable", "allowed"]
+    assert "no verdict: {'code': 1}" in caplog.text
+
+
+class LostAnswer(FailingStore):
+    """A store that makes the first claim, and loses its answer."""
+
+    def __init__(self):
+        self.claims = {}
+        self.loses = True
+
+    def claim(self, key, token, seconds):
+        first = self.claims.setdefault(key, token) == token
+        if self.loses:
+            self.loses = False
+            raise ReplayStoreError("no answer")
+        return first
+
+    def release(self, key, token):
+        if self.claims.get(key) == token:
+            del self.claims[key]
+
+
+@every_runner
+def test_a_claim_whose_answer_was_lost_is_released_because_nothing_was_sent(runner):
+    store = LostAnswer()
+    guard = Guard(
+        ["POST /login"], FakeVerifier(), replay_store=store, on_replay_store_error="deny"
+    )
+    codes = [runner(guard, ticket("tr03a")).code for _ in range(2)]
+    assert codes == ["verifier_unavailable", "allowed"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("no thread")], ids=repr)
+def test_a_thread_that_cannot_be_started_changes_no_answer_and_is_tried_again(error):
+    verifier = FakeVerifier()
+    verifier.is_up = False
+    started = []
+
+    def start(run):
+        started.append(run)
+        raise error
+
+    guard = Guard(["POST /login"], verifier)
+    rule = guard.match("POST", "/login")
+    object.__setattr__(rule, "health", Health(verifier, 8, start_thread=start))
+    codes = [by_hand(guard, ticket("tr03a", number)).code for number in range(3)]
+    assert codes == ["verifier_unavailable"] * 3
+    assert len(started) >= 3
+
+
+def test_a_budget_that_is_locked_during_a_fork_is_free_in_the_child():
+    budget = Budget(1)
+    with budget._lock:
+        scoped._after_fork()
+        assert budget.spend(0.0)

@@ -69,6 +69,16 @@ def test_an_outer_decision_counts_for_the_same_rule_only(send):
 
 
 @every_adapter
+def test_an_outer_request_that_was_not_asked_for_a_ticket_does_not_count(send):
+    # What is between the guards adds what `when` looks at, such as who is logged in.
+    rule = Rule("/login", when=lambda request: request.header("X-Member") == ["no"])
+    guard = Guard([rule], FakeVerifier())
+    member, visitor = (Exchange(headers=(("X-Member", value),)) for value in ("yes", "no"))
+    assert send([guard, guard], member, between=visitor).code == "ticket_missing"
+    assert send([guard, guard], member, between=member).code == "reached"
+
+
+@every_adapter
 def test_a_decision_made_further_out_than_the_last_guard_counts_too(send):
     events = []
     guard = Guard(["/login"], FakeVerifier(), on_event=events.append)

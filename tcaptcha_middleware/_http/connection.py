@@ -90,19 +90,20 @@ class Resolver:
 def race(addresses: list[Address]) -> Steps[socket.socket]:
     """Connect to the first address that accepts; try the next if one fails or is slow."""
     waiting, connecting = deque(addresses), list[socket.socket]()
-    failure = OSError("the name resolves to nothing")
+    failure, refused = OSError("the name resolves to nothing"), False
     try:
         while waiting or connecting:
             if waiting:
                 try:
                     connecting.append(_begin(*waiting.popleft()))
                 except OSError as error:
-                    failure = error
+                    # A refusal says more than, for example, a lack of IPv6 on this machine.
+                    failure = failure if refused else error
                     continue
             yield Ready(connecting, writing=True, seconds=HEAD_START if waiting else FOREVER)
             for sock in connecting.copy():
                 if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    failure = OSError(code, os.strerror(code))
+                    failure, refused = OSError(code, os.strerror(code)), True
                     connecting.remove(sock)
                     sock.close()
                     continue

@@ -47,7 +47,7 @@ UNANSWERED = 0.7
 """Seconds without an answer after which verifications under way request a probe."""
 SLOW = 1.0
 """Seconds after which a failed probe may have waited behind verifications given up before, …"""
-STALE = 10.0
+STALE = 30.0
 """… in so many seconds: the service may still have been working on them."""
 IDLE = 120.0
 """Seconds without a visitor after which probing ends."""
@@ -284,7 +284,8 @@ class Monitor:
     # -- Transitions, with the lock held ------
 
     def _verification_failed(self, error: Exception, now: float) -> None:
-        if any(isinstance(each, TimeoutError) for each in (error, error.__cause__)):
+        is_timeout = any(isinstance(each, TimeoutError) for each in (error, error.__cause__))
+        if is_timeout or getattr(error, "timed_out", False):
             self._given_up.append(now)
             if self.under_way > FLOOR:
                 self._slots.halve(now)

@@ -56,7 +56,7 @@ class Prober:
         """Start the thread. If that is impossible, such as at exit, nothing is established."""
         try:
             self._start_thread(self.run)
-        except RuntimeError as error:
+        except Exception as error:
             self._monitor.thread_ended()
             log.probe_void(self._verifier, error)
 
@@ -92,7 +92,7 @@ class Prober:
             if len(self._attempts) >= LEFT_BEHIND:
                 raise RuntimeError("too many probes hang")
             self._start_thread(attempt.run)
-        except RuntimeError as error:
+        except Exception as error:
             log.probe_void(self._verifier, error)
             self._monitor.probe_void()
             return

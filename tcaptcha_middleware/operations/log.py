@@ -179,7 +179,7 @@ def no_verdict(rule: Origin, error: VerifierError) -> None:
     message = "%s: the captcha is misconfigured: %s" if misconfigured else "%s: no verdict: %s"
     # Without the RequestId, which differs for each call.
     rule.rate_limit.log(
-        level, message, rule.name, error, kind=(rule.name, type(error), *error.args)
+        level, message, rule.name, error, kind=(rule.name, type(error), *map(str, error.args))
     )
 
 

@@ -11,14 +11,13 @@ import httpx
 
 from tcaptcha_middleware._http.codec import MAX_BODY, Answer, ProtocolError
 from tcaptcha_middleware._http.connection import Progress, ProxyError
-from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.errors import OutageError, ThrottledError, VerifierError
 from tcaptcha_middleware.verifiers.network_errors import network_error
 from tcaptcha_middleware.waiting import DeadlineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tcaptcha_middleware.errors import VerifierError
 
 _AS_IS: dict[str, Any] = {"auth": None, "follow_redirects": False, "stream": True}
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
@@ -68,8 +67,10 @@ class HttpxTransport:
     def send(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:
         """See `Transport.send`."""
         progress, content = Progress(stage="exchange", connected=True, sent=True), bytearray()
+        request, events = self._request(headers, body, deadline), list[str]()
+        request.extensions["trace"] = lambda event, _: events.append(event)
         try:
-            response = self._client.send(self._request(headers, body, deadline), **_AS_IS)
+            response = self._client.send(request, **_AS_IS)
             progress.answering = True
             try:
                 for piece in response.iter_raw():
@@ -81,7 +82,13 @@ class HttpxTransport:
             finally:
                 response.close()
         except Exception as error:
-            raise httpx_error(error, progress) from error
+            failure = httpx_error(error, progress)
+            # https://www.encode.io/httpcore/extensions/#trace
+            is_kept = events and not any(event.startswith("connection.") for event in events)
+            if is_kept and isinstance(failure, OutageError):
+                message = f"a kept connection failed, which proves nothing ({failure})"
+                failure = VerifierError(message, answered=False, sent=failure.sent)
+            raise failure from error
         return Answer(response.status_code, bytes(content))
 
     async def asend(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Answer:

@@ -130,7 +130,10 @@ def _too_late(_: DeadlineError, progress: Progress) -> VerifierError:
     if progress.stage == "proxy":
         return _unclear("the proxy took too long", progress)
     return OutageError(
-        "Tencent took too long", sent=progress.sent, connected=progress.connected
+        "Tencent took too long",
+        sent=progress.sent,
+        connected=progress.connected,
+        timed_out=progress.connected,
     )
 
 
