@@ -399,7 +399,7 @@ def address(data: bytes) -> None:
 
 
 def _from(peer: str, name: str, *values: bytes) -> RequestInfo:
-    headers = [(name.encode(), value) for value in values]
+    headers = [(name.lower().encode(), value) for value in values]
     return RequestInfo("http", "POST", "/", b"", headers, peer)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.client_ip import usable
@@ -51,6 +53,7 @@ _DISASTER_PER_IP = 60.0
 # One that a fast clock made is fresh for twice as long, up to and including that second.
 _DISASTER_SEEN = 2 * FRESH + 1.0
 _SLOW_STORE = 0.05
+_LATE = 8
 # Answers after which a ticket can never pass.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED, Reason.DISASTER_TICKET)
 
@@ -208,6 +211,8 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         raise VerifierError("the replay store failed", answered=False, sent=False) from error
     if monitor.failures:
         monitor.succeeded()
+    if gate.unreleased:
+        yield from _release_late(rule)
     return claimed is True
 
 
@@ -217,17 +222,32 @@ def _note_store_failure(gate: Gate, began: float) -> None:
         gate.replay_monitor.failed(now)
 
 
-def _release(rule: CompiledRule, key: str, token: str) -> Flow[None]:
+def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Flow[bool]:
+    """Release a claim, at once or after a later claim; return whether it is done."""
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
     began = gate.clock()
+    if gate.replay_monitor.may_ask(began):
+        try:
+            yield Release(gate.replay_store, key, token, timeout)
+        except Exception as error:
+            _note_store_failure(gate, began)
+            log.release_failed(rule, error)
+        else:
+            return True
     # A claim that stays expires by itself; until then the visitor has to solve again.
-    if not gate.replay_monitor.may_ask(began):
-        return
-    try:
-        yield Release(gate.replay_store, key, token, timeout)
-    except Exception as error:
-        _note_store_failure(gate, began)
-        log.release_failed(rule, error)
+    gate.unreleased.append((key, token, min(until, began + _CLAIM_SECONDS)))
+    return False
+
+
+def _release_late(rule: CompiledRule) -> Flow[None]:
+    """Release a few claims that could not be released before; the store answers again."""
+    gate = rule.gate
+    with suppress(IndexError):  # other threads take from it, too
+        for _ in range(min(_LATE, len(gate.unreleased))):
+            key, token, until = gate.unreleased.popleft()
+            is_held = gate.clock() < until
+            if is_held and not (yield from _release(rule, key, token, until)):
+                return
 
 
 def _unavailable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.validation import CallStyle
 
 _EVERYONE = 100
+_UNRELEASED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Gate:
         on_event: Receives an `Event` for each decision and each change of health.
         clock: A monotonic clock, in seconds.
         replay_monitor: Skips a store that hangs.
+        unreleased: Claims that could not be released: key, token, and when they expire.
         memory: The store, if it is in memory, so a claim never waits.
         rate_limit: Limits the log lines that requests cause.
 
@@ -137,6 +140,7 @@ class Gate:
     on_event: Callable[[Event], object] | None
     clock: Callable[[], float] = time.monotonic
     replay_monitor: StoreMonitor = field(init=False)
+    unreleased: deque[tuple[str, str, float]] = field(init=False)
     memory: MemoryReplayStore | None = field(init=False)
     rate_limit: log.RateLimit = field(init=False)
 
@@ -149,6 +153,7 @@ class Gate:
         memory = store if type(store) is MemoryReplayStore else None
         object.__setattr__(self, "memory", memory)
         object.__setattr__(self, "replay_monitor", StoreMonitor())
+        object.__setattr__(self, "unreleased", deque(maxlen=_UNRELEASED))
         object.__setattr__(self, "rate_limit", log.RateLimit(self.clock))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -373,6 +374,61 @@ def test_a_release_that_fails_changes_no_decision(action):
     rule = rule_of(guard_of(action=action))
     results = {Verify: UNSENT["no verdict"], Release: ZeroDivisionError()}
     assert run(rule, results)[0].reason is Reason.VERIFIER_UNAVAILABLE
+
+
+def released(effects):
+    return [(each.key, each.token) for each in effects if isinstance(each, Release)]
+
+
+@every_action
+def test_a_release_that_failed_is_tried_again_after_a_later_claim(action):
+    rule = rule_of(guard_of(action=action))
+    _, effects = run(rule, {Verify: UNSENT["no verdict"], Release: ZeroDivisionError()})
+    claim = effects[0]
+    _, effects = run(rule)
+    assert kinds(effects) == [Claim, Release, Verify]
+    assert released(effects) == [(claim.key, claim.token)]
+    assert kinds(run(rule)[1]) == [Claim, Verify]
+
+
+def test_a_claim_whose_release_was_skipped_is_released_after_the_store_has_answered():
+    rule = rule_of(guard_of())
+    store = Store(rule, seconds=2)
+
+    def hang():
+        for _ in range(FAILURES):  # of other requests, meanwhile
+            rule.gate.replay_monitor.failed(store.clock.now)
+        return UNSENT["no verdict"]
+
+    _, effects = run(rule, {Verify: hang})
+    assert kinds(effects) == [Claim, Verify]
+    claims = [(effects[0].key, effects[0].token)]
+    store.clock.now += PAUSE
+    assert released(run(rule)[1]) == claims
+
+
+def test_few_late_releases_follow_each_claim():
+    rule = rule_of(guard_of())
+    late = [("key", f"{n}") for n in range(20)]
+    rule.gate.unreleased.extend((*each, inf) for each in late)
+    assert [released(run(rule)[1]) for _ in range(4)] == [late[:8], late[8:16], late[16:], []]
+
+
+def test_late_releases_end_at_the_first_that_fails_and_go_on_later():
+    rule = rule_of(guard_of())
+    store = Store(rule, seconds=0)
+    rule.gate.unreleased.extend(("key", f"{n}", store.clock.now + n) for n in (1, 2, 3))
+    store.clock.now += 1  # the first has expired
+    assert released(run(rule, {Release: ZeroDivisionError()})[1]) == [("key", "2")]
+    assert released(run(rule)[1]) == [("key", "3"), ("key", "2")]
+    assert not rule.gate.unreleased
+
+
+def test_late_releases_end_if_another_thread_has_made_them():
+    rule = rule_of(guard_of())
+    rule.gate.unreleased.extend(("key", f"{n}", inf) for n in range(3))
+    _, effects = run(rule, {Release: rule.gate.unreleased.clear})
+    assert kinds(effects) == [Claim, Release, Verify]
 
 
 class Losing(MemoryReplayStore):

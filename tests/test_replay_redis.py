@@ -135,30 +135,6 @@ def test_the_token_is_the_value(redis_server: RedisServer):  # noqa: F811
     assert redis_server.command("GET", "tcaptcha:claim:with a token") == "4711"
 
 
-RELEASES = {
-    "sync": lambda store: store.release("unsent", "t"),
-    "asyncio": lambda store: asyncio.run(store.arelease("unsent", "t")),
-    "trio": lambda store: anyio.run(store.arelease, "unsent", "t", backend="trio"),
-}
-
-
-@pytest.mark.parametrize("kind", CALLS)
-def test_a_release_that_failed_is_made_up_for_after_a_later_claim(kind, redis_server):  # noqa: F811
-    store = RedisReplayStore(redis_server.url, timeout=TIMEOUT)
-    assert claim(store, "unsent")
-    redis_server.freeze()
-    try:
-        with pytest.raises(ReplayStoreError):
-            RELEASES[kind](store)
-        with pytest.raises(ReplayStoreError):
-            CALLS[kind](store, f"meanwhile {kind}")
-    finally:
-        redis_server.thaw()
-    assert CALLS[kind](store, f"later {kind}")
-    assert redis_server.command("EXISTS", "tcaptcha:claim:unsent") == "0"
-    store.close()
-
-
 # -- Failover, rotation, eviction ------
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -53,9 +52,6 @@ _RELEASE = """\
 if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
 return 0"""
 
-# Claims whose release failed are released after later claims, so many at once and kept.
-_AT_ONCE, _UNRELEASED = 8, 1000
-
 # After a failover the address may lead to another server, and kept connections to the old one,
 # which is read-only or silent, would fail one by one.
 _STALE = (ReadOnlyError, RedisConnectionError, RedisTimeoutError, OSError)
@@ -93,7 +89,6 @@ class RedisReplayStore:
         self._url = url
         self._prefix = prefix
         self._evictions = Evictions()
-        self._unreleased: deque[tuple[str, str]] = deque(maxlen=_UNRELEASED)
         self._opened: PerLoop[Any] = PerLoop(self._open)
         # With RESP3, redis-py no longer notices that a kept connection is dead, so each would
         # cost a claim after a restart. SET needs nothing newer than RESP2.
@@ -148,10 +143,6 @@ class RedisReplayStore:
         """
         command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
         answer = _execute(self._client, *command)
-        if self._unreleased:
-            with suppress(ReplayStoreError, IndexError):
-                for _ in range(_AT_ONCE):
-                    self.release(*self._unreleased.popleft())
         now = time.monotonic()
         if self._evictions.is_due(now):
             with suppress(ReplayStoreError):  # users may lack the right to call INFO
@@ -162,26 +153,16 @@ class RedisReplayStore:
     def release(self, key: str, token: str) -> None:
         """Delete the claim of `key` if it was made with `token`.
 
-        If that fails, it is tried again after a later claim.
-
         Raises:
             ReplayStoreError: If Redis is down or slow.
         """
-        try:
-            _execute(self._client, "EVAL", _RELEASE, 1, self._prefix + key, token)
-        except BaseException:
-            self._unreleased.append((key, token))
-            raise
+        _execute(self._client, "EVAL", _RELEASE, 1, self._prefix + key, token)
 
     async def aclaim(self, key: str, token: str, seconds: float) -> bool:
         """Same as `claim`, but awaited."""
         client = self._opened.get()
         command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
         answer = await _aexecute(client, *command)
-        if self._unreleased:
-            with suppress(ReplayStoreError, IndexError):
-                for _ in range(_AT_ONCE):
-                    await self.arelease(*self._unreleased.popleft())
         now = time.monotonic()
         if self._evictions.is_due(now):
             with suppress(ReplayStoreError):
@@ -191,12 +172,7 @@ class RedisReplayStore:
 
     async def arelease(self, key: str, token: str) -> None:
         """Same as `release`, but awaited."""
-        client = self._opened.get()
-        try:
-            await _aexecute(client, "EVAL", _RELEASE, 1, self._prefix + key, token)
-        except BaseException:
-            self._unreleased.append((key, token))
-            raise
+        await _aexecute(self._opened.get(), "EVAL", _RELEASE, 1, self._prefix + key, token)
 
     def close(self) -> None:
         """Close the connections of `claim`, unless the client is yours; they open again."""

@@ -44,7 +44,7 @@ async def test_an_event_loop_blocked_on_the_first_calls(adapter):
         await up.tune(latency=0.2)
         for number in range(6):
             visits = asyncio.create_task(gated.together(10))
-            if number % 2:  # blocked while it is answered, or else while it connects
+            if number % 2:  # while they are answered; every other time, while they connect
                 await up.received(len(await up.calls()) + 1)
             await gated.act("/block?0.35")
             await visits
@@ -166,7 +166,9 @@ async def test_a_process_without_free_files(adapter):
             )
         gated.measure(f"{gated.visits.outcomes}", "")
         assert gated.visits.count("overloaded") > 0
-        await asyncio.sleep(2.5)
+        # A Redis that was skipped meanwhile is tried again after 5 s, and then releases claims.
+        await asyncio.sleep(7.5)
         for _, writer in connections:
             writer.close()
-        await assert_recovers(gated)
+        visits = await gated.stream(20, 1)  # eight late releases each
+        assert visits.outcomes == {"passed": 20}

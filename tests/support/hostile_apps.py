@@ -126,7 +126,7 @@ def _act(path: str, query: str) -> bytes:
     if path == "/pid":
         return str(os.getpid()).encode()
     if path == "/block":
-        time.sleep(float(query))  # the event loop stands still
+        time.sleep(float(query))  # blocks the event loop
     elif path == "/exhaust":
         _exhaust_files(float(query))
     return b"{}"

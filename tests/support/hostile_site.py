@@ -43,7 +43,7 @@ class Upstream:
     """The control connection to a scripted upstream.
 
     Attributes:
-        origin: Where it answers.
+        origin: Its scheme, address and port.
         refusals: How often it began to refuse connections, and reset those that it had.
     """
 
@@ -186,8 +186,8 @@ class Site:
     """A running application.
 
     Attributes:
-        name: Of the scenario, for the summary.
-        port: Where it listens.
+        name: The scenario, for the summary.
+        port: Its port.
         parent: The server's first process.
         pid: The process that serves.
         visits: All visits, in the order in which they ended.
@@ -244,7 +244,7 @@ class Site:
         connection: Connection | None = None,
         patience: float = PATIENCE,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request; the status is 0 if there is no response."""
+        """Send a request; the status is 0 if nothing is received."""
         ends = {} if connection else {"Connection": "close"}
         lines = [
             f"{name}: {value}"

@@ -1,4 +1,4 @@
-"""A stand-in for Tencent that fails on command, in a process and on a socket of its own.
+"""An HTTP server in place of Tencent that fails on command, in a separate process.
 
     python -m scripted_upstream
 
