@@ -62,7 +62,8 @@ class Guard(Settings):
         on_replay_store_error: What follows if the store fails: `"verify"` relies on Tencent,
             which refuses a second use too; `"deny"` refuses. Tickets of mini-programs are
             always refused, because Tencent may accept them twice.
-        max_checks: How many verifications may be under way at once, for each verifier.
+        max_checks: How many verifications may be under way at once, for each verifier; at
+            most 64 are.
         on_event: Receives an `Event` for each decision. Called synchronously during the
             request; keep it fast. Exceptions are logged and ignored.
         switch: The kill switch.
@@ -84,7 +85,7 @@ class Guard(Settings):
     mounted_at: str = ""
     replay_store: ReplayStore = field(default_factory=MemoryReplayStore)
     on_replay_store_error: Literal["verify", "deny"] = "verify"
-    max_checks: int = 256
+    max_checks: int = 64
     on_event: Callable[[Event], object] | None = None
     switch: Switch = field(default_factory=Switch)
     page: Page | str | None = None
