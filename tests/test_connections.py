@@ -388,17 +388,25 @@ SECONDS = {
 @one_by_one
 def test_a_second_answer_to_one_ticket_is_never_the_next_tickets(run, pieces, tls):
     upstream = Upstream()
-    sent = threading.Event()
+    answered, sent = threading.Event(), threading.Event()
 
     def twice(connection):
         upstream.respond = lambda connection: connection.sendall(REFUSED)
-        for piece in pieces:
-            connection.sendall(piece)
+        first, *others = pieces
+        connection.sendall(first)
+        answered.wait(10)
+        with suppress(OSError):  # the connection may have been closed
+            for piece in others:
+                connection.sendall(piece)
         sent.set()
+
+    def between():
+        answered.set()
+        return sent.wait(10)
 
     upstream.respond = twice
     with answering(upstream, tls) as origin:
-        assert run(verifier(origin), lambda: sent.wait(10)) == (21, True, 21)
+        assert run(verifier(origin), between) == (21, True, 21)
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
