@@ -190,8 +190,9 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
 def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
     monitor, began = gate.replay_monitor, gate.clock()
+    is_skipped = bool(monitor.failures) and not monitor.may_ask(began)
     try:
-        if monitor.failures and not monitor.may_ask(began):
+        if is_skipped:
             raise ReplayStoreError("skipped after several timeouts")
         if gate.memory is not None:  # it never waits
             claimed = gate.memory.claim(key, token, _CLAIM_SECONDS)
@@ -201,14 +202,18 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
         if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("it may have lost claims")
     except Exception as error:
-        _note_store_failure(gate, began)
+        is_slow = _note_store_failure(gate, began) or isinstance(error, TimeoutError)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
         goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
         log.replay_store_failed(rule, error, goes_on=goes_on)
         if goes_on:
             return True
-        # The claim may have been made, and only its answer lost: it is released.
-        raise VerifierError("the replay store failed", answered=False, sent=False) from error
+        # The claim may have been made, and only its answer lost: it is released, but not now if
+        # the store is slow, because the visitor waits.
+        if is_slow:
+            gate.unreleased.append((key, token, began + _CLAIM_SECONDS))
+        message, sent = "the replay store failed", is_skipped or is_slow
+        raise VerifierError(message, answered=False, sent=sent) from error
     if monitor.failures:
         monitor.succeeded()
     if gate.unreleased:
@@ -216,10 +221,13 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     return claimed is True
 
 
-def _note_store_failure(gate: Gate, began: float) -> None:
+def _note_store_failure(gate: Gate, began: float) -> bool:
+    """Return whether the store was slow; one that fails at once delays no request."""
     now = gate.clock()
-    if now - began >= _SLOW_STORE:  # one that fails at once delays no request
+    is_slow = now - began >= _SLOW_STORE
+    if is_slow:
         gate.replay_monitor.failed(now)
+    return is_slow
 
 
 def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Flow[bool]:

@@ -305,6 +305,30 @@ def test_a_ticket_that_was_not_sent_is_not_spent(runner):
     assert codes == ["verifier_unavailable", "allowed"]
 
 
+def test_a_claim_whose_answer_is_late_is_released_after_a_later_claim():
+    times = iter(itertools.count())  # a second for each look at the clock
+    store = LostAnswer()
+    guard = Guard(
+        ["POST /login"], FakeVerifier(), replay_store=store, on_replay_store_error="deny"
+    )
+    object.__setattr__(guard.match("POST", "/login").gate, "clock", lambda: float(next(times)))
+    tickets = [ticket(f"tr03{name}") for name in "aba"]
+    codes = [by_hand(guard, each).code for each in tickets]
+    assert codes == ["verifier_unavailable", "allowed", "allowed"]
+
+
+def test_a_claim_that_a_skipped_store_never_saw_is_not_released():
+    store = LostAnswer()
+    guard = Guard(
+        ["POST /login"], FakeVerifier(), replay_store=store, on_replay_store_error="deny"
+    )
+    gate = guard.match("POST", "/login").gate
+    for _ in range(3):
+        gate.replay_monitor.failed(gate.clock())
+    assert by_hand(guard, ticket("tr03a")).code == "verifier_unavailable"
+    assert (store.claims, list(gate.unreleased)) == ({}, [])
+
+
 @every_runner
 def test_a_ticket_that_may_have_been_sent_is_spent(runner):
     guard = Guard(["POST /login"], FakeVerifier(VerifierError("lost"), 1))
