@@ -115,6 +115,8 @@ ENDS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 @pytest.mark.parametrize("command", ["demo", "emulator"])
 @pytest.mark.parametrize("number", ENDS.values(), ids=ENDS)
 def test_a_signal_ends_the_command_in_time(command, number):
+    # A shell has commands in the background ignore Ctrl-C, which they would pass on.
+    before = signal.signal(number, signal.default_int_handler)
     words = [sys.executable, "-m", "tcaptcha_middleware", command, "--port", "0"]
     environ = {name: text for name, text in os.environ.items() if name not in ACCOUNT}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as process:
@@ -129,6 +131,7 @@ def test_a_signal_ends_the_command_in_time(command, number):
                 assert time.monotonic() - began < 2
         finally:
             process.kill()
+            signal.signal(number, before)
 
 
 def test_the_handler_of_sigterm_is_put_back():
