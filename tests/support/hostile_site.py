@@ -90,9 +90,11 @@ class Upstream:
 @asynccontextmanager
 async def upstream(certificate: Path | None = None) -> AsyncIterator[Upstream]:
     """Run a scripted upstream, with TLS if there is a certificate."""
-    line = [sys.executable, "-m", "scripted_upstream", *map(str, filter(None, [certificate]))]
+    script = FOLDER / "scripted_upstream.py"
     process = await asyncio.create_subprocess_exec(
-        *line, cwd=FOLDER, stdout=asyncio.subprocess.PIPE, limit=2**26
+        *(sys.executable, script, *filter(None, [certificate])),
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**26,
     )
     try:
         port, control = map(int, (await process.stdout.readline()).split())

@@ -1,6 +1,6 @@
 """An HTTP server in place of Tencent that fails on command, in a separate process.
 
-    python -m scripted_upstream
+    python scripted_upstream.py [CERTIFICATE]
 
 Prints its port and the port of its control connection, which takes one JSON object per line: a
 method of `Upstream` and its arguments. Each is answered with one line.
