@@ -18,7 +18,7 @@ from fuzz import TARGETS
 
 FOLDER = Path(__file__).parent
 AT_ONCE = 2
-FEWEST_RUNS = 200
+FEWEST_RUNS = 100
 _DONE = re.compile(r"^Done (\d+) runs", re.MULTILINE)
 _COVERED = re.compile(r"cov: (\d+)")
 
