@@ -24,6 +24,10 @@ _NO_PAIR = (
     Reason.BODY_TOO_LARGE,
 )
 _NOT_CALLED = (Reason.VERIFIER_UNAVAILABLE, "unavailable")
+_OUTCOMES: dict[str, tuple[State, str]] = {
+    "refused": ("refused", "Refused: {}"),
+    "unchecked": ("warn", "Let in unchecked: {}"),
+}
 _CLAIMS = {
     True: "first use of this ticket",
     False: "used before, so refused here",
@@ -104,11 +108,8 @@ def _verifier(trace: Trace, event: Event, decision: Decision) -> Step:
             ("RequestId", verdict.request_id),
         ]
     facts.append(("Took", f"{event.seconds * 1000:.0f} ms in the gate"))
-    if event.outcome == "refused":
-        return _step("Verifier", "refused", f"Refused: {event.reason}", *facts)
-    if event.outcome == "unchecked":
-        return _step("Verifier", "warn", f"Let in unchecked: {event.reason}", *facts)
-    return _step("Verifier", "ok", "The ticket is valid: let in", *facts)
+    state, title = _OUTCOMES.get(event.outcome, ("ok", "The ticket is valid: let in"))
+    return _step("Verifier", state, title.format(event.reason), *facts)
 
 
 def _tencent(trace: Trace, verdict: Verdict | None) -> Step:
