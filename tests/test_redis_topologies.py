@@ -134,7 +134,7 @@ def test_claims_survive_a_failover_of_sentinel(sentinel):
 
     assert store.claim("before", "mine", 60)
     assert asyncio.run(awaited("awaited before", "before")) == [True, False]
-    master.command("WAIT", "1", "1000")
+    wait_until(lambda: "2" in replica.command("DBSIZE"))
     master.kill()
     wait_until(lambda: claimed(store, "during") is not None)
     assert "role:master" in replica.command("INFO", "replication")
