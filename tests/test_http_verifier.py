@@ -791,6 +791,25 @@ def test_a_redirect_is_not_followed(tencent, run):  # noqa: F811
     assert "HTTP 307" in str(error)
 
 
+def test_a_redirect_is_not_followed_by_a_client_that_follows_redirects(tencent):  # noqa: F811
+    answer = http(b"", "307 Temporary Redirect", f"Location: {tencent.origin}/")
+
+    async def main(origin):
+        async with httpx.AsyncClient(follow_redirects=True) as client:
+            settings = ARGUMENTS | {"endpoint": origin, "async_client": client}
+            with pytest.raises(VerifierError, match="HTTP 307"):
+                await TencentVerifier(**settings).averify(TICKET)
+
+    with answering(says(answer)) as origin:
+        with (
+            httpx.Client(follow_redirects=True) as client,
+            pytest.raises(VerifierError, match="HTTP 307"),
+        ):
+            TencentVerifier(**ARGUMENTS, endpoint=origin, client=client).verify(TICKET)
+        anyio.run(main, origin)
+    assert tencent.heads == []
+
+
 @every_colour
 def test_a_name_that_does_not_exist_is_not_an_outage(run):
     error = within(5, run, "https://name.invalid")
