@@ -284,6 +284,12 @@ def test_many_who_wait_for_a_name_share_one_thread(names, resolver):
     assert (names.lookups, names.thread.daemon) == (1, True)
 
 
+def test_a_look_up_that_is_asked_for_while_another_one_ends_is_not_made(names, resolver):
+    blocking(resolver.addresses(), 5)
+    resolver._look_up.start().result(5)
+    assert names.lookups == 1
+
+
 def test_families_alternate(names, resolver):
     six, four = socket.AF_INET6, socket.AF_INET
     names.answer = [(six, "::1"), (six, "::2"), (six, "::3"), (four, "192.0.2.1")]

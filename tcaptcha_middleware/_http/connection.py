@@ -78,6 +78,8 @@ class Resolver:
         return self._known
 
     def _resolve(self) -> None:
+        if self._clock() < self._fresh_until:
+            return  # another look-up ended since this one was asked for
         infos = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = [(info[0], info[4]) for info in infos]
         # Alternate between IPv6 and IPv4 (RFC 8305, section 4).
