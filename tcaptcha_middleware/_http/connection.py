@@ -171,9 +171,8 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to read: no bytes, and no end."""
-        if self._incoming.pending or (self._tls is not None and self._tls.pending()):
-            return False
-        return not Ready([self._socket]).block(0)
+        decrypted = self._tls is not None and self._tls.pending()
+        return not (self._incoming.pending or decrypted or Ready([self._socket]).block(0))
 
     def close(self) -> None:
         """Close it, without waiting."""
