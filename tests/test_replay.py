@@ -87,7 +87,7 @@ def test_of_many_at_once_one_gets_it(replay_store):
     assert sum(found) == 1
 
 
-AT_ONCE = 256  # as many as a guard has checks under way
+AT_ONCE = 64  # as many as a guard has verifications under way
 
 
 def test_whoever_is_checked_at_once_may_claim_at_once(replay_store):
