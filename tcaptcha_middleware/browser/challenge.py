@@ -81,7 +81,27 @@ class Challenge:
             captcha: The captcha that is shown.
             cookie: Which cookies are read.
         """
+        language = self._page.language
+        if not language:
+            first = next(iter(request.header("Accept-Language")), "")
+            language = "zh-cn" if first.lower().startswith("zh") else "en"
+        words = _WORDS["zh-cn" if language.lower().startswith("zh") else "en"]
+        mount = "".join(f"/{part}" for part in segments(request.root_path))
+        data = {
+            "module": quote(f"{mount}{self._page.path}/{MODULE}"),
+            "cookies": [cookie.ticket, cookie.randstr],
+            "say": {name: words[name] for name in _SAID},
+        }
         nonce = secrets.token_urlsafe(16)
+        body = self._template.substitute(
+            {name: escape(words[name]) for name in _IN_PAGE},
+            lead=escape(words["again" if reason in _FAILED else "first"]),
+            code=escape(reason.value),
+            language=language,
+            nonce=nonce,
+            # A script ends at "</script", even within a string.
+            data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
+        )
         headers = [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Cache-Control", "no-store"),
@@ -89,32 +109,4 @@ class Challenge:
             ("X-Content-Type-Options", "nosniff"),
             ("Content-Security-Policy", policy_of(captcha, nonce)),
         ]
-        body = self._body(request, reason, cookie, nonce)
         return PlainResponse(reason.status, headers, body.encode())
-
-    def _body(self, request: RequestInfo, reason: Reason, cookie: Cookie, nonce: str) -> str:
-        language = self._page.language or _language(request)
-        words = _WORDS["zh-cn" if language.lower().startswith("zh") else "en"]
-        mount = "".join(f"/{part}" for part in segments(request.root_path))
-        return self._template.substitute(
-            {name: escape(words[name]) for name in _IN_PAGE},
-            lead=escape(words["again" if reason in _FAILED else "first"]),
-            code=escape(reason.value),
-            language=language,
-            nonce=nonce,
-            data=_script_data(
-                module=quote(f"{mount}{self._page.path}/{MODULE}"),
-                cookies=[cookie.ticket, cookie.randstr],
-                say={name: words[name] for name in _SAID},
-            ),
-        )
-
-
-def _language(request: RequestInfo) -> str:
-    first = next(iter(request.header("Accept-Language")), "")
-    return "zh-cn" if first.lower().startswith("zh") else "en"
-
-
-def _script_data(**values: object) -> str:
-    # A script ends at "</script", even within a string.
-    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")

@@ -131,7 +131,10 @@ class BrowserEndpoints:
 
     def settings(self, for_: str, root_path: str) -> dict[str, Any]:
         """Return the settings for `tcaptcha.js`; see `Guard.public_settings`."""
-        rule = self._covering(for_, root_path)
+        method, _, path = for_.partition(" ")
+        rule = None
+        if len(for_) <= _LONGEST and method in METHODS and path.startswith("/"):
+            rule = self._match(method, path, b"", root_path)
         shown = self._own if rule is None else self._by_rule[rule.name]
         if shown is None:
             of = "the guard" if rule is None else rule.name
@@ -141,12 +144,6 @@ class BrowserEndpoints:
             )
         captcha, settings = shown
         return settings | fresh_settings(captcha, self._page)
-
-    def _covering(self, for_: str, root_path: str) -> MatchedRule | None:
-        method, _, path = for_.partition(" ")
-        if len(for_) > _LONGEST or method not in METHODS or not path.startswith("/"):
-            return None
-        return self._match(method, path, b"", root_path)
 
     def challenge(
         self, rule: MatchedRule, request: RequestInfo, reason: Reason

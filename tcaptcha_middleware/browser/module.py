@@ -40,13 +40,9 @@ class Module:
 
     def __call__(self, request: RequestInfo) -> PlainResponse:
         """Return the module, or that the client has it already."""
-        if _is_known(self._tag, request.header("If-None-Match")):
+        # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
+        known = re.findall(r'"[^"]*"|\*', ",".join(request.header("If-None-Match")))
+        if self._tag in known or "*" in known:
             return PlainResponse(304, self._headers)
         kind = ("Content-Type", "text/javascript; charset=utf-8")
         return PlainResponse(200, [kind, *self._headers], self._content)
-
-
-def _is_known(tag: str, values: list[str]) -> bool:
-    # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
-    tags = re.findall(r'"[^"]*"|\*', ",".join(values))
-    return tag in tags or "*" in tags

@@ -53,9 +53,6 @@ class Page:
             raise ConfigurationError(
                 f'language is {self.language!r}: write it as "zh-cn" or "en"'
             )
-        self._check_aid()
-
-    def _check_aid(self) -> None:
         check_count("aid_ttl", self.aid_ttl)
         if self.aid_ttl > MAX_TTL:
             raise ConfigurationError(
