@@ -98,7 +98,7 @@ def parse(text: str) -> Pattern:
     unsafe = methods == ["UNSAFE"]
     return Pattern(
         frozenset() if unsafe or not methods else _methods(text, methods[0], path),
-        tuple(_segment(text, part) for part in segments(path.removesuffix("**"))),
+        tuple(_segment(text, part) for part in segments(path.removesuffix("/**"))),
         below=path.endswith("/**"),
         unsafe=unsafe,
     )
@@ -127,7 +127,7 @@ def _segment(text: str, part: str) -> str | None:
         return None
     # `<id>` and `:id` are what other routers call `{id}`; as words they would protect nothing.
     if any(mark in part for mark in "{}<>*") or part[:1] == ":" or part in (".", ".."):
-        raise _wrong(text, f"{part!r} is no segment: {_any_one(part)}")
+        raise _wrong(text, f"{part!r} cannot be a segment: {_any_one(part)}")
     return part
 
 
