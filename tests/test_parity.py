@@ -231,17 +231,17 @@ CASES = {
         document(None, raw=b" \t\r\n" + json.dumps(PAIR).encode() + b" \t\r\n"),
         ALLOWED,
     ),
-    "multipart boundary of 70 characters": (
+    "multipart boundary of 200 characters": (
         Exchange(
-            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 70),),
-            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 70),),
+            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 200),),
+            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 200),),
         ),
         ALLOWED,
     ),
-    "multipart boundary of 71 characters": (
+    "multipart boundary of 201 characters": (
         Exchange(
-            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 71),),
-            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 71),),
+            headers=(("Content-Type", "multipart/form-data; boundary=" + "b" * 201),),
+            pieces=((PAIR_PARTS + END).replace(b"--B", b"--" + b"b" * 201),),
         ),
         "request_malformed",
     ),

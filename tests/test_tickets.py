@@ -249,7 +249,7 @@ BOUNDARIES = {
     "none": "multipart/form-data",
     "empty": "multipart/form-data; boundary=",
     "empty, quoted": 'multipart/form-data; boundary=""',
-    "of 71 characters": "multipart/form-data; boundary=" + "b" * 71,
+    "of 201 characters": "multipart/form-data; boundary=" + "b" * 201,
     "in RFC 2231's form": "multipart/form-data; boundary*=utf-8''B",
 }
 
