@@ -13,8 +13,8 @@ TESTS = Path(__file__).parent
 SLEEP = re.compile(r"\b(?:time|asyncio|anyio|trio)\.sleep\(([0-9.]+)\)")
 # Programs of other processes, which hang until they are ended.
 HANGING = {
-    "test_health.py",
-    "test_threadpool.py",
+    "health/test_health.py",
+    "verifiers/test_threadpool.py",
     "support/forking_health.py",
     "support/hostile_apps.py",
 }
@@ -33,5 +33,5 @@ def test_no_test_sleeps_longer_than_a_second():
 
 def test_examples_of_hypothesis_have_no_deadline():
     assert settings.default.deadline is None
-    own = [file.name for file in TESTS.glob("test_*.py") if "deadline=" in file.read_text()]
+    own = [file.name for file in TESTS.rglob("test_*.py") if "deadline=" in file.read_text()]
     assert own == [Path(__file__).name]

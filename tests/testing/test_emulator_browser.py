@@ -654,7 +654,7 @@ def test_another_captchas_app_id_is_refused(page, make, emulator):
 
 # The guide.
 
-GUIDE = Path(__file__).parent.parent / "docs/browser-tests.md"
+GUIDE = Path(__file__).parents[2] / "docs/browser-tests.md"
 
 
 def test_the_guides_test_passes(browser):

@@ -24,7 +24,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 
 UP, SUSPECT, DOWN = State
 TICKET = Submission("tr03", "@r", "203.0.113.7")
-FORKING = Path(__file__).parent / "support/forking_health.py"
+FORKING = Path(__file__).parents[1] / "support/forking_health.py"
 
 
 class Clock:

@@ -28,7 +28,7 @@ from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.testing import FakeVerifier
 
-DOC = (Path(__file__).parent.parent / "docs/when-tencent-is-down.md").read_text()
+DOC = (Path(__file__).parents[2] / "docs/when-tencent-is-down.md").read_text()
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in DOC.splitlines()

@@ -15,7 +15,7 @@ from tcaptcha_middleware import Reason
 
 pytestmark = pytest.mark.outside
 
-DOCS = (Path(__file__).parent.parent / "docs/browser.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs/browser.md").read_text()
 
 MODULE = """
 <script type="module" nonce="n0nce">

@@ -522,7 +522,7 @@ def test_an_action_that_is_none_is_refused(action):
 
 # -- The documentation ------
 
-DOC = (Path(__file__).parent.parent / "docs/mini-programs.md").read_text()
+DOC = (Path(__file__).parents[2] / "docs/mini-programs.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC, re.DOTALL | re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 import tcaptcha_middleware as tc
 from tcaptcha_middleware.testing import TencentEmulator
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

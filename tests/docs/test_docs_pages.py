@@ -34,7 +34,7 @@ from tcaptcha_middleware.tencent.environment import VARIABLES
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = {file.name: file.read_text() for file in sorted((ROOT / "docs").glob("*.md"))}
 # The blocks of these pages run in the tests of what they describe.
 OTHERS = ("browser-tests.md", "mini-programs.md")

@@ -19,7 +19,7 @@ import pytest
 
 from tcaptcha_middleware.testing import TencentEmulator
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 README = (EXAMPLES / "README.md").read_text()
 PATIENCE = 20.0
 
