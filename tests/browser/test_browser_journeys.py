@@ -223,8 +223,9 @@ ENDS = {
     "forged": ({"skip": True, "ticket": {"code": 15}}, {}, (403, "ticket_rejected")),
     "risky": ({"skip": True, "ticket": {"evil_level": 100}}, {}, (403, "risk_denied")),
     "of another": ({"skip": True, "ticket": {"app_id": SECOND[0]}}, {}, (500, "misconfigured")),
-    "down": ({"skip": True}, {"status": 502}, (503, "verifier_unavailable")),
     "too many": ({"skip": True}, {"error": "RequestLimitExceeded"}, (503, "overloaded")),
+    # Last, because the probe that follows would take the next answer.
+    "down": ({"skip": True}, {"status": 502}, (503, "verifier_unavailable")),
 }
 
 
