@@ -25,17 +25,19 @@ RULES = ["POST /login"]
 
 
 class Password:
-    """A custom verifier: code 1 passes, code 15 means a forged ticket."""
+    """A custom verifier: one ticket passes, and all others are rejected."""
 
     def verify(self, ticket: Submission) -> Verdict:
-        return Verdict(1 if ticket.ticket == "open-sesame" else 15)
+        passed = ticket.ticket == "open-sesame"
+        return Verdict(outcome="passed" if passed else "rejected")
 
 
 class AsyncPassword:
     """Same as `Password`, but awaited."""
 
     async def averify(self, ticket: Submission) -> Verdict:
-        return Verdict(1 if ticket.ticket == "open-sesame" else 15)
+        passed = ticket.ticket == "open-sesame"
+        return Verdict(outcome="passed" if passed else "rejected")
 
 
 def pair(ticket: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.guard import Guard
     from tcaptcha_middleware.models import (
         Allow,
+        CaptchaInfo,
         Reason,
         Refuse,
         RequestInfo,
@@ -66,6 +67,7 @@ _HOMES = {
     "Allow": "models",
     "AsyncReplayStore": "types",
     "AsyncVerifier": "types",
+    "CaptchaInfo": "models",
     "CaptchaRequired": "errors",
     "ConfigurationError": "errors",
     "Event": "operations.events",
@@ -108,6 +110,7 @@ __all__ = [
     "Allow",
     "AsyncReplayStore",
     "AsyncVerifier",
+    "CaptchaInfo",
     "CaptchaRequired",
     "ConfigurationError",
     "Event",

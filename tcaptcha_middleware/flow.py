@@ -10,7 +10,6 @@ store or a hook does.
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
@@ -38,7 +37,7 @@ from tcaptcha_middleware.models import (
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.rules import AmbiguousTarget
-from tcaptcha_middleware.tencent.codes import judge
+from tcaptcha_middleware.tencent.codes import WEB, refusal
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Decision, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, Gate, MatchedRule
 
-# A ticket is good for five minutes (DescribeCaptchaResult); clocks may differ a little.
-_CLAIM_SECONDS = 330.0
+_CLOCKS_DIFFER = 30.0  # how much longer than its ticket a claim lasts, in seconds
 _SLOT_WAIT = 0.5
 _DISASTER_PER_IP = 60.0
 # One that a fast clock made is fresh for twice as long, up to and including that second.
@@ -55,7 +53,7 @@ _DISASTER_SEEN = 2 * FRESH + 1.0
 _SLOW_STORE = 0.05
 _LATE = 8
 # Answers after which a ticket can never pass.
-_FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED, Reason.DISASTER_TICKET)
+_FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED)
 
 
 def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
@@ -129,7 +127,7 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
         if pair is Reason.TICKET_MISSING and _fails_open(rule):
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)
-    submission = Submission(*pair, _user_ip(rule, request))
+    submission = Submission(*pair, _user_ip(rule, request), name)
     key = submission.key
     reason = None if ORDINARY("\n".join(pair)) else screen(pair)
     if reason is None:
@@ -166,9 +164,11 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
             if not isinstance(verdict, Verdict):
                 kind = type(verdict).__name__
                 raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
-            codes = rule.action.codes
-            reason = None if verdict.passed else judge(verdict, submission, codes)
-        if reason in _FINAL and not rule.action.refuses_reuse:
+            reason = None if verdict.passed else refusal(verdict, rule.captcha.codes or WEB)
+            score, limit = verdict.score, rule.settings.max_score
+            if reason is None and limit is not None and score is not None and score > limit:
+                reason = Reason.RISK_DENIED
+        if reason in _FINAL and not rule.captcha.refuses_reuse:
             yield from _release(rule, key, token)
     except VerifierError as error:
         log.no_verdict(rule, error)
@@ -189,29 +189,30 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
 
 def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
+    lifetime = rule.captcha.lifetime + _CLOCKS_DIFFER
     monitor, began = gate.replay_monitor, gate.clock()
     is_skipped = bool(monitor.failures) and not monitor.may_ask(began)
     try:
         if is_skipped:
             raise ReplayStoreError("skipped after several timeouts")
         if gate.memory is not None:  # it never waits
-            claimed = gate.memory.claim(key, token, _CLAIM_SECONDS)
+            claimed = gate.memory.claim(key, token, lifetime)
         else:
-            claimed = yield Claim(gate.replay_store, key, token, _CLAIM_SECONDS, timeout)
+            claimed = yield Claim(gate.replay_store, key, token, lifetime, timeout)
         # Looked at after the claim, because a store may find out while it is called.
-        if not rule.action.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
+        if not rule.captcha.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("it may have lost claims")
     except Exception as error:
         is_slow = _note_store_failure(gate, began) or isinstance(error, TimeoutError)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
-        goes_on = gate.on_replay_store_error == "verify" and rule.action.refuses_reuse
+        goes_on = gate.on_replay_store_error == "verify" and rule.captcha.refuses_reuse
         log.replay_store_failed(rule, error, goes_on=goes_on)
         if goes_on:
             return True
         # The claim may have been made, and only its answer lost: it is released, but not now if
         # the store is slow, because the visitor waits.
         if is_slow:
-            gate.unreleased.append((key, token, began + _CLAIM_SECONDS))
+            gate.unreleased.append((key, token, began + lifetime))
         message, sent = "the replay store failed", is_skipped or is_slow
         raise VerifierError(message, answered=False, sent=sent) from error
     if monitor.failures:
@@ -243,7 +244,8 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
         else:
             return True
     # A claim that stays expires by itself; until then the visitor has to solve again.
-    gate.unreleased.append((key, token, min(until, began + _CLAIM_SECONDS)))
+    expires = began + rule.captcha.lifetime + _CLOCKS_DIFFER
+    gate.unreleased.append((key, token, min(until, expires)))
     return False
 
 
@@ -281,8 +283,8 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
     Only if the rule wants it, during an established outage, for a fresh ticket of the rule's
     captcha, once per ticket, once a minute per address, and within the budget.
     """
-    allowed = rule.settings.disaster_tickets == "allow"
-    if not allowed or not is_credible(submission.ticket, rule.app_id, time.time()):
+    allowed, now = rule.settings.disaster_tickets == "allow", rule.gate.wall_clock()
+    if not allowed or not is_credible(submission.ticket, rule.captcha.app_id, now):
         return False
     # In a total outage only disaster tickets arrive, so they have to lead to a probe.
     rule.health.request_probe()

@@ -96,7 +96,9 @@ class Guard(Settings):
 
     def __post_init__(self) -> None:
         """Validate the settings and compile the rules."""
-        super().__post_init__()
+        settings = Settings(
+            **{name: getattr(self, name) for name in Settings.__dataclass_fields__}
+        )
         check_verifier(self.verifier)
         if self.on_event is not None:
             check_plain_function("on_event", self.on_event)
@@ -108,7 +110,7 @@ class Guard(Settings):
             self.switch,
             self.on_event,
         )
-        rules = compile_rules(self.rules, self, self.verifier, gate)
+        rules = compile_rules(self.rules, settings, self.verifier, gate)
         if page is not None:
             rules = tuple(map(with_cookie, rules))
         validate_mount("mounted_at", self.mounted_at)
@@ -124,7 +126,8 @@ class Guard(Settings):
                 return AmbiguousTarget(tuple(rules[number] for number in match))
             return None if match is None else rules[match]
 
-        browser = BrowserEndpoints(page, self.verifier, self.sources, rules, self.match)
+        browser = BrowserEndpoints(page, self.verifier, settings.sources, rules, self.match)
+        object.__setattr__(self, "sources", settings.sources)
         object.__setattr__(self, "page", page)
         object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
         object.__setattr__(self, "_rules", rules)

@@ -6,7 +6,7 @@ Values only: no I/O, no policy, and nothing from a framework.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -32,6 +32,9 @@ _NOT_IN_PREFLIGHTS = {
 
 FINGERPRINT = 12
 """How much of a submission's key identifies its ticket in decisions and logs."""
+
+Outcome = Literal["passed", "rejected", "expired", "reused", "risk"]
+"""What a vendor can say about a ticket."""
 
 MALICIOUS_LEVEL = 100
 """The `EvilLevel` that marks a malicious request, even beside code 1 (invisible mode)."""
@@ -209,6 +212,47 @@ class RequestInfo:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """The meaning of `Verdict.code`, for verdicts without an outcome.
+
+    Attributes:
+        outcomes: Codes that are about the ticket, and what they say.
+        misconfigured: Codes that only the operator can fix, and what to look at.
+    """
+
+    outcomes: Mapping[int, Outcome]
+    misconfigured: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptchaInfo:
+    """What the rest of the package needs to know about a verifier's captcha.
+
+    Args:
+        app_id: Tencent's CaptchaAppId; 0 if it is not Tencent's. `disaster_tickets` needs it.
+        script: The URL of the client script; `""` if no browser can show the captcha.
+        site: `"cn"` or `"intl"`: which of Tencent's two services the script is of.
+        app_secret_key: Tencent's AppSecretKey, which only `Page(aid=…)` needs; never sent.
+        has_randstr: If a ticket is valid only with its randstr.
+        refuses_reuse: If the vendor is known to refuse a ticket's second use; if not, only the
+            replay store stops it.
+        lifetime: How long a ticket is valid, in seconds.
+        codes: The meaning of `Verdict.code`; Tencent's for web pages by default.
+    """
+
+    app_id: int = 0
+    _: KW_ONLY
+    script: str = ""
+    site: Literal["cn", "intl"] = "cn"
+    app_secret_key: str = field(default="", repr=False)
+    has_randstr: bool = True
+    refuses_reuse: bool = True
+    # Tencent's are valid for five minutes (DescribeCaptchaResult).
+    lifetime: float = 300.0
+    codes: Codes | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What a solved captcha gave the browser, and who sent it.
@@ -218,11 +262,13 @@ class Submission:
         randstr: The callback's `randstr`, kept out of `repr` too; `""` for a ticket without
             one.
         user_ip: The visitor's address, a valid IPv4 or IPv6 text.
+        rule: The name of the rule that the request is judged by; `""` outside of a guard.
     """
 
     ticket: str = field(repr=False)
     randstr: str = field(repr=False)
     user_ip: str
+    rule: str = ""
 
     @property
     def key(self) -> str:
@@ -234,10 +280,13 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Tencent's answer about a ticket. Not a bool: use `.passed`.
+    """A vendor's answer about a ticket. Not a bool: use `.passed`.
+
+    A custom verifier sets `outcome`. The other attributes are Tencent's; without an `outcome`,
+    `code` decides.
 
     Attributes:
-        code: `CaptchaCode`; 1 is a solved captcha.
+        code: `CaptchaCode`; 1 is a solved captcha. 0 if the vendor is not Tencent.
         evil_level: `EvilLevel`, 0 to 100; 100 is malicious, even beside code 1.
         score: `Score`, 0 to 100, higher is riskier; None if Tencent sent none.
         message: `CaptchaMsg`, free text for logs; its wording changes, never compare it.
@@ -246,9 +295,11 @@ class Verdict:
         submitted_at: `SubmitCaptchaTime`, Unix seconds; 0 if unknown.
         resent: Whether the call was sent twice, because its first connection failed without an
             answer. Tencent may have handled it twice.
+        outcome: `"passed"`, `"rejected"`, `"expired"`, `"reused"` (the ticket was used before),
+            or `"risk"` (solved, but the visitor is a risk).
     """
 
-    code: int
+    code: int = 0
     evil_level: int = 0
     score: int | None = None
     message: str = ""
@@ -256,11 +307,15 @@ class Verdict:
     fetched_at: int = 0
     submitted_at: int = 0
     resent: bool = False
+    outcome: Outcome | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether there is positive proof: exactly the integer 1, and not malicious."""
-        solved = type(self.code) is int and self.code == PASSED_CODE
+        """Whether there is positive proof: the outcome or exactly code 1, and no malice."""
+        if self.outcome is None:
+            solved = type(self.code) is int and self.code == PASSED_CODE
+        else:
+            solved = self.outcome == "passed"
         return solved and type(self.evil_level) is int and self.evil_level < MALICIOUS_LEVEL
 
     def __bool__(self) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
@@ -22,8 +22,8 @@ from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.replay.monitor import StoreMonitor
 from tcaptcha_middleware.settings import Settings
-from tcaptcha_middleware.tencent.actions import action_of
 from tcaptcha_middleware.validation import (
+    captcha_of,
     check_count,
     check_list,
     check_names,
@@ -38,14 +38,14 @@ from tcaptcha_middleware.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Unpack
 
-    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.patterns import Pattern
-    from tcaptcha_middleware.models import Refuse, RequestInfo
+    from tcaptcha_middleware.models import CaptchaInfo, RequestInfo
     from tcaptcha_middleware.operations.switch import Switch
-    from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle
 
@@ -53,12 +53,11 @@ _EVERYONE = 100
 _UNRELEASED = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class Rule:
     """A rule text, with the settings that differ for its requests.
 
-    None means the guard's setting. A rule cannot remove the guard's `responder` or `when`, but
-    it can replace them.
+    A rule cannot remove the guard's `responder` or `when`, but it can replace them.
 
     Args:
         text: What to protect: `"POST /login"`, `"POST,PUT /users/{id}/email"`,
@@ -67,50 +66,34 @@ class Rule:
             preflight passes unless the rule names `OPTIONS`.
         name: The rule's name in decisions and logs; the text by default.
         verifier: Verifies its tickets; None for the guard's verifier.
-        sources: See `Settings`, as for all that follow.
-        client_ip: See `Settings`.
-        fallback_ip: See `Settings`.
-        responder: See `Settings`.
-        body_limit: See `Settings`; in bytes.
-        body_timeout: See `Settings`; in seconds.
-        check_timeout: See `Settings`; in seconds.
-        mode: See `Settings`.
-        percent: See `Settings`.
-        when: See `Settings`.
-        on_unavailable: See `Settings`.
-        disaster_tickets: See `Settings`.
-        allow_per_minute: See `Settings`.
+        settings: Any argument of `Settings`; None means the guard's.
+
+    Raises:
+        TypeError: If there is no such setting.
     """
 
     text: str
-    _: KW_ONLY
-    name: str = ""
-    verifier: Verifier | None = None
-    sources: Sequence[Source] | None = None
-    client_ip: Callable[[RequestInfo], str] | None = None
-    fallback_ip: str | None = None
-    responder: Callable[[RequestInfo, Refuse], Any] | None = None
-    body_limit: int | None = None
-    body_timeout: float | None = None
-    check_timeout: float | None = None
-    mode: Literal["enforce", "observe"] | None = None
-    percent: int | None = None
-    when: Callable[[RequestInfo], Any] | None = None
-    on_unavailable: Literal["deny", "allow"] | None = None
-    disaster_tickets: Literal["deny", "allow"] | None = None
-    allow_per_minute: int | None = None
+    name: str
+    verifier: Verifier | None
+    settings: Mapping[str, Any]
 
-    def merged_with(self, guard: Settings) -> Settings:
-        """Return the guard's settings, replaced by the rule's where it has its own.
+    def __init__(
+        self,
+        text: str,
+        *,
+        name: str = "",
+        verifier: Verifier | None = None,
+        **settings: Unpack[RuleSettings],
+    ) -> None:
+        for setting in settings:
+            if setting not in Settings.__dataclass_fields__:
+                from difflib import get_close_matches
 
-        Raises:
-            ConfigurationError: If one of them is not valid.
-        """
-        merged = {}
-        for item in fields(Settings):
-            own = getattr(self, item.name)
-            merged[item.name] = getattr(guard, item.name) if own is None else own
-        return Settings(**merged)
+                similar = get_close_matches(setting, Settings.__dataclass_fields__, 1)
+                advice = f": did you mean {similar[0]}?" if similar else ""
+                raise TypeError(f"Rule has no setting {setting!r}{advice}")
+        own = {setting: value for setting, value in settings.items() if value is not None}
+        vars(self).update(text=text, name=name, verifier=verifier, settings=own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +107,7 @@ class Gate:
         switch: The kill switch.
         on_event: Receives an `Event` for each decision and each change of health.
         clock: A monotonic clock, in seconds.
+        wall_clock: The time of day, in Unix seconds.
         replay_monitor: Skips a store that hangs.
         unreleased: Claims that could not be released: key, token, and when they expire.
         memory: The store, if it is in memory, so a claim never waits.
@@ -139,6 +123,7 @@ class Gate:
     switch: Switch
     on_event: Callable[[Event], object] | None
     clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
     replay_monitor: StoreMonitor = field(init=False)
     unreleased: deque[tuple[str, str, float]] = field(init=False)
     memory: MemoryReplayStore | None = field(init=False)
@@ -165,7 +150,7 @@ class CompiledRule:
         name: The rule's name.
         pattern: Which requests it matches.
         verifier: Verifies its tickets.
-        action: Which of Tencent's actions the verifier uses.
+        captcha: What the verifier declares about its captcha.
         settings: The guard's settings, replaced by the rule's where it has its own.
         health: The health of the verifier's service, shared by the rules that use it.
         gate: What all rules of the guard share.
@@ -180,7 +165,7 @@ class CompiledRule:
     name: str
     pattern: Pattern
     verifier: Verifier = field(repr=False)
-    action: Action = field(repr=False)
+    captcha: CaptchaInfo = field(repr=False)
     settings: Settings = field(repr=False)
     health: Health = field(repr=False)
     gate: Gate = field(repr=False)
@@ -197,7 +182,7 @@ class CompiledRule:
             self.settings.sources,
             body_limit=self.settings.body_limit,
             body_timeout=self.settings.body_timeout,
-            needs_randstr=self.action.needs_randstr,
+            needs_randstr=self.captcha.has_randstr,
             rule=self,
         )
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
@@ -210,11 +195,6 @@ class CompiledRule:
     def rate_limit(self) -> log.RateLimit:
         """Limits the log lines of the guard's rules."""
         return self.gate.rate_limit
-
-    @property
-    def app_id(self) -> int:
-        """CaptchaAppId of the verifier's captcha."""
-        return getattr(self.verifier, "app_id", 0)
 
     def enforces(self, request: RequestInfo) -> bool:
         """Decide whether a refusal applies to this visitor (rollout by `mode`, `percent`)."""
@@ -299,7 +279,7 @@ def compile_rules(
 
     Args:
         rules: Rule texts and rules.
-        guard: The settings of the guard.
+        guard: The settings of the guard, for what a rule does not set itself.
         verifier: The verifier of rules that have none.
         gate: What all rules share.
 
@@ -317,7 +297,8 @@ def compile_rules(
         own = verifier if rule.verifier is None else rule.verifier
         with _naming(name):
             check_verifier(own)
-            settings, action = rule.merged_with(guard), action_of(own)
+            captcha = captcha_of(own)
+            settings = replace(guard, **rule.settings) if rule.settings else guard
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)
@@ -329,7 +310,7 @@ def compile_rules(
                     own, gate.max_checks, clock=gate.clock, on_change=report
                 )
             compiled_rule = CompiledRule(
-                name, pattern, own, action, settings, healths[id(own)], gate
+                name, pattern, own, captcha, settings, healths[id(own)], gate
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)
@@ -346,12 +327,12 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
 def _validate(rule: CompiledRule) -> None:
     verifier, settings = type(rule.verifier).__name__, rule.settings
     check_findable(settings.sources, rule.pattern.known_methods)
-    if not rule.action.refuses_reuse:
+    if not rule.captcha.refuses_reuse:
         validate_single_process(rule.gate.replay_store)
-    if settings.disaster_tickets == "allow" and not rule.app_id:
+    if settings.disaster_tickets == "allow" and not rule.captcha.app_id:
         raise ConfigurationError(
             "disaster_tickets can be allowed only if the captcha is known: "
-            f"{verifier} has no app_id"
+            f"give {verifier} an attribute captcha=CaptchaInfo(app_id)"
         )
     for name in ("on_unavailable", "disaster_tickets"):
         if getattr(settings, name) == "allow" and not rule.health.can_probe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from tcaptcha_middleware.client_ip import peer_address, usable
 from tcaptcha_middleware.errors import ConfigurationError
@@ -45,6 +45,8 @@ class Settings:
             claim takes half of it at most. `when` may take as long again. A blocking call
             cannot be interrupted, so under WSGI verifier and store need their own timeouts.
         mode: `"observe"` verifies and reports, and refuses no request.
+        max_score: The highest `Verdict.score` that passes, 0 (no risk) to 100; higher ones are
+            refused. A verdict without a score passes. None to ignore it.
         percent: For how many of a hundred visitors `"enforce"` applies; the others are
             observed. One visitor's address is always treated the same.
         when: Decides from the `RequestInfo` if a ticket is needed: True or False; may be async
@@ -67,6 +69,7 @@ class Settings:
     body_timeout: float = 10.0
     check_timeout: float = 10.0
     mode: Literal["enforce", "observe"] = "enforce"
+    max_score: int | None = None
     percent: int = 100
     when: Callable[[RequestInfo], Any] | None = None
     on_unavailable: Literal["deny", "allow"] = "deny"
@@ -89,11 +92,32 @@ class Settings:
         for name, words in _WORDS.items():
             check_word(name, getattr(self, name), words)
         check_percent("percent", self.percent)
+        if self.max_score is not None:
+            check_percent("max_score", self.max_score)
         if self.fallback_ip is not None and usable(self.fallback_ip) is None:
             raise ConfigurationError(
                 f"fallback_ip is {self.fallback_ip!r}, which is not an address: "
                 "write one, or None to refuse"
             )
+
+
+class RuleSettings(TypedDict, total=False):
+    """The arguments of `Settings` as those of a rule, for type checkers."""
+
+    sources: Sequence[Source] | None
+    client_ip: Callable[[RequestInfo], str] | None
+    fallback_ip: str | None
+    responder: Callable[[RequestInfo, Refuse], Any] | None
+    body_limit: int | None
+    body_timeout: float | None
+    check_timeout: float | None
+    mode: Literal["enforce", "observe"] | None
+    max_score: int | None
+    percent: int | None
+    when: Callable[[RequestInfo], Any] | None
+    on_unavailable: Literal["deny", "allow"] | None
+    disaster_tickets: Literal["deny", "allow"] | None
+    allow_per_minute: int | None
 
 
 _WORDS = {

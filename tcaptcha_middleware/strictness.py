@@ -32,6 +32,11 @@ def _budget(rule: CompiledRule) -> int:
     return settings.allow_per_minute if opens else 0
 
 
+def _max_score(rule: CompiledRule) -> int:
+    limit = rule.settings.max_score
+    return 100 if limit is None else limit  # no score is higher
+
+
 def _same(name: str) -> Order:
     return lambda first, second: getattr(first.settings, name) == getattr(second.settings, name)
 
@@ -60,6 +65,7 @@ ORDER: dict[str, Order] = {
     "fallback_ip": _none_or_same("fallback_ip"),
     "mode": _enforces,
     "percent": _enforces,
+    "max_score": lambda first, second: _max_score(first) <= _max_score(second),
     "when": _none_or_same("when"),
     "on_unavailable": _denies("on_unavailable"),
     "disaster_tickets": _denies("disaster_tickets"),

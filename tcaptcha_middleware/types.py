@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 class SyncVerifier(Protocol):
     """A verifier for the WSGI adapter. It must enforce a timeout by itself.
 
-    A verifier for mini-program tickets sets the attribute
-    `action = tcaptcha_middleware.tencent.actions.MINI_PROGRAM`. Pages can show a captcha if the
-    verifier has `app_id` and `script`, as `TencentVerifier` has them, with `site="intl"` for a
-    script of the international site; `disaster_tickets` needs the `app_id` too, and
-    `Page(aid=…)` the `captcha`.
+    What the rest of the package needs to know about the captcha is the attribute
+    `captcha = CaptchaInfo(…)`; without it, no page can show the captcha. `probe(seconds)`, or
+    `aprobe`, finds out if the service is up; a rule that fails open needs it.
     """
 
     def verify(self, ticket: Submission, /) -> Verdict:

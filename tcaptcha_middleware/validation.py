@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.models import CaptchaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,22 @@ def check_verifier(verifier: object) -> None:
         ConfigurationError: If it defines neither method.
     """
     _check_methods("verifier", verifier, _METHODS, "TencentVerifier.from_env()")
+
+
+def captcha_of(verifier: object) -> CaptchaInfo:
+    """Return what a verifier declares about its captcha; the defaults if it declares nothing.
+
+    Raises:
+        ConfigurationError: If its `captcha` is not a valid `CaptchaInfo`.
+    """
+    captcha, name = getattr(verifier, "captcha", CaptchaInfo()), type(verifier).__name__
+    if not isinstance(captcha, CaptchaInfo):
+        raise ConfigurationError(
+            f"{name}.captcha is {type(captcha).__name__}: make it a CaptchaInfo(app_id, …)"
+        )
+    check_word(f"site of {name}.captcha", captcha.site, ("cn", "intl"))
+    check_positive(f"lifetime of {name}.captcha", captcha.lifetime)
+    return captcha
 
 
 def validate_replay_store(replay_store: object) -> None:

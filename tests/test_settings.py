@@ -34,6 +34,7 @@ from tcaptcha_middleware import (
     sources,
 )
 from tcaptcha_middleware.replay.redis import RedisReplayStore
+from tcaptcha_middleware.settings import RuleSettings
 from tcaptcha_middleware.testing import FakeVerifier
 
 
@@ -204,9 +205,38 @@ def test_what_cannot_work_is_refused_with_the_way_to_mend_it(make, mend):
     assert mend in str(caught.value)
 
 
-def test_a_rule_may_say_whatever_is_said_for_all():
-    shared = {item.name for item in dataclasses.fields(Settings)}
-    assert shared <= {item.name for item in dataclasses.fields(Rule)}
+def test_a_rule_takes_every_setting_of_a_guard_in_the_same_order():
+    assert list(RuleSettings.__annotations__) == [
+        field.name for field in dataclasses.fields(Settings)
+    ]
+
+
+def test_a_rule_rejects_an_unknown_setting_and_suggests_the_nearest():
+    with pytest.raises(TypeError, match="no setting 'mod': did you mean mode"):
+        Rule("/a", mod="observe")
+    with pytest.raises(TypeError, match=r"no setting 'zzz'$"):
+        Rule("/a", zzz=1)
+
+
+def test_a_setting_of_a_rule_that_is_none_is_the_guards():
+    guard = Guard([Rule("/a", when=None, percent=None)], V, when=bool, percent=7)
+    settings = guard.match("GET", "/a").settings
+    assert (settings.when, settings.percent) == (bool, 7)
+
+
+def test_rules_are_values():
+    rule = Rule("/a", name="a", mode="observe")
+    assert rule == Rule("/a", name="a", mode="observe")
+    assert rule != Rule("/a", name="a")
+    assert "observe" in repr(rule)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rule.text = "/b"
+
+
+def test_rules_without_settings_share_the_guards():
+    guard = Guard(["/a", "/b", Rule("/c", percent=1)], V)
+    first, second, third = (guard.match("GET", path).settings for path in ("/a", "/b", "/c"))
+    assert first is second is not third
 
 
 WSGI = {

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
-from tcaptcha_middleware.tencent.actions import WEB, action_of
 from tcaptcha_middleware.tencent.aid_encrypted import fresh
 from tcaptcha_middleware.tencent.credentials import Captcha
-from tcaptcha_middleware.tencent.sites import SITES, origin_of
+from tcaptcha_middleware.tencent.sites import origin_of
+from tcaptcha_middleware.validation import captcha_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,14 +44,13 @@ class BrowserCaptcha:
         Raises:
             ConfigurationError: If the verifier's site or script is not valid.
         """
-        app_id, script = getattr(verifier, "app_id", 0), getattr(verifier, "script", "")
-        if not app_id or not script or action_of(verifier) is not WEB:
+        captcha = captcha_of(verifier)
+        if not captcha.app_id or not captcha.script or not captcha.has_randstr:
             return None
-        site, secret = getattr(verifier, "site", "cn"), getattr(verifier, "captcha", None)
-        if site not in SITES:
-            raise ConfigurationError(f'the verifier\'s site is {site!r}: use "cn" or "intl"')
-        origin_of(script)
-        return cls(app_id, site, script, secret if isinstance(secret, Captcha) else None)
+        origin_of(captcha.script)
+        secret = captcha.app_secret_key
+        pair = Captcha(captcha.app_id, secret) if secret else None
+        return cls(captcha.app_id, captcha.site, captcha.script, pair)
 
 
 def static_settings(
@@ -69,8 +68,8 @@ def static_settings(
     """
     if page.aid is not None and captcha.secret is None:
         raise ConfigurationError(
-            f"aid needs the AppSecretKey of {captcha.app_id}, which its verifier does not "
-            "have: give it an attribute captcha, as TencentVerifier has"
+            f"aid needs the AppSecretKey of {captcha.app_id}: set app_secret_key in the "
+            "verifier's CaptchaInfo, as TencentVerifier does"
         )
     settings = {
         "appId": str(captcha.app_id),

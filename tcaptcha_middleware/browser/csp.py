@@ -41,8 +41,8 @@ def csp_sources(verifier: Verifier) -> Policy:
     captcha = BrowserCaptcha.of(verifier)
     if captcha is None:
         raise ConfigurationError(
-            f"{type(verifier).__name__} lacks app_id and script, which a page "
-            "needs, or is for mini-programs"
+            f"{type(verifier).__name__} declares no captcha that a browser can "
+            "show: set captcha=CaptchaInfo(app_id, script=…)"
         )
     return sources_of(captcha)
 

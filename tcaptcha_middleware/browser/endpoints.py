@@ -81,7 +81,7 @@ class BrowserEndpoints:
         if page is not None and self._own is None:
             raise ConfigurationError(
                 f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
-                "lacks app_id and script, or is for mini-programs"
+                "declares none: set captcha=CaptchaInfo(app_id, script=…)"
             )
         self._challenge = None if page is None else Challenge(page)
         self._served = {} if page is None else self._answers(page.path)
@@ -139,8 +139,8 @@ class BrowserEndpoints:
         if shown is None:
             of = "the guard" if rule is None else rule.name
             raise ConfigurationError(
-                f"no browser can show the captcha of {of}: its verifier lacks app_id and "
-                "script, or is for mini-programs"
+                f"no browser can show the captcha of {of}: its verifier declares none: "
+                "set captcha=CaptchaInfo(app_id, script=…)"
             )
         captcha, settings = shown
         return settings | fresh_settings(captcha, self._page)

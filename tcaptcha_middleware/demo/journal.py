@@ -190,5 +190,5 @@ class _Verifier:
             self._journal.current.failure = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._journal.record_call(self._verifier.app_id, ticket)
+            self._journal.record_call(self._verifier.captcha.app_id, ticket)
         return verdict

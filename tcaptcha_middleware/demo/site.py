@@ -94,7 +94,7 @@ class _Pages:
             "X-Content-Type-Options": "nosniff",
         }
         self._index = Template(_text("page.html")).substitute(
-            backend=backend, verified_by=_BACKENDS[backend], app_id=verifier.app_id
+            backend=backend, verified_by=_BACKENDS[backend], app_id=verifier.captcha.app_id
         )
         self._report = Template(_text("report.html"))
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.tencent import codes
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.codes import Codes
+    from tcaptcha_middleware.models import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +25,7 @@ class Action:
         name: Tencent's name for it.
         without: Parameters of DescribeCaptchaResult that it rejects.
         sites: Which of Tencent's two services have it.
-        needs_randstr: Whether a ticket is valid only with its randstr.
+        has_randstr: Whether a ticket is valid only with its randstr.
         refuses_reuse: Whether Tencent is known to refuse a ticket's second use; if not, only
             the replay store stops it.
         codes: The meaning of the answer's `CaptchaCode`.
@@ -35,7 +34,7 @@ class Action:
     name: str
     without: tuple[str, ...]
     sites: tuple[str, ...]
-    needs_randstr: bool
+    has_randstr: bool
     refuses_reuse: bool
     codes: Codes = field(repr=False)
 
@@ -44,7 +43,7 @@ WEB = Action(
     name="DescribeCaptchaResult",
     without=(),
     sites=("cn", "intl"),
-    needs_randstr=True,
+    has_randstr=True,
     refuses_reuse=True,
     codes=codes.WEB,
 )
@@ -54,23 +53,8 @@ MINI_PROGRAM = Action(
     name="DescribeCaptchaMiniResult",
     without=("Randstr", "NeedGetCaptchaTime"),
     sites=("cn",),
-    needs_randstr=False,
+    has_randstr=False,
     refuses_reuse=False,
     codes=codes.MINI_PROGRAM,
 )
 """For WeChat mini-programs. The international API does not have it."""
-
-
-def action_of(verifier: object) -> Action:
-    """Return the action whose tickets `verifier` verifies; `WEB` by default.
-
-    Raises:
-        ConfigurationError: If its `action` is not an `Action`.
-    """
-    action = getattr(verifier, "action", WEB)
-    if not isinstance(action, Action):
-        raise ConfigurationError(
-            f"{type(verifier).__name__}.action is {action!r}: use WEB or MINI_PROGRAM of "
-            "tcaptcha_middleware.tencent.actions"
-        )
-    return action

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import time
+from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,12 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import Submission, Verdict
-from tcaptcha_middleware.tencent.codes import api_error
+from tcaptcha_middleware.tencent.codes import api_error, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tcaptcha_middleware.models import Codes
     from tcaptcha_middleware.tencent.actions import Action
     from tcaptcha_middleware.tencent.credentials import Captcha, Key
 
@@ -164,12 +166,13 @@ def _scope(timestamp: int, request: bytes, service: str = SERVICE) -> tuple[str,
     return date, f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}".encode()
 
 
-def read_answer(status: int, body: bytes, *, resent: bool = False) -> Verdict:
+def read_answer(status: int, body: bytes, codes: Codes, *, resent: bool = False) -> Verdict:
     """Read an answer strictly: what is not as documented is not a verdict.
 
     Args:
         status: The HTTP status.
         body: The body.
+        codes: The codes of the action that was called.
         resent: Whether the call was sent twice.
 
     Raises:
@@ -186,19 +189,19 @@ def read_answer(status: int, body: bytes, *, resent: bool = False) -> Verdict:
         message = f"Tencent answered HTTP {status}; is something else at its address?"
         raise VerifierError(message, answered=False)
     try:
-        return read_document(json.loads(body), resent=resent)
+        return read_document(json.loads(body), codes, resent=resent)
     except (ValueError, RecursionError) as error:
         raise VerifierError("Tencent's answer is not JSON", answered=False) from error
 
 
-def read_document(document: object, *, resent: bool = False) -> Verdict:
+def read_document(document: object, codes: Codes, *, resent: bool = False) -> Verdict:
     """Same as `read_answer`, for JSON that is parsed already."""
     answer = document.get("Response") if isinstance(document, dict) else None
     if not isinstance(answer, dict):
         raise VerifierError("Tencent's answer lacks a Response", answered=False)
     if "Error" in answer:
         raise api_error(answer["Error"], _text(answer, "RequestId"))
-    return Verdict(
+    verdict = Verdict(
         code=_decisive(answer, "CaptchaCode"),
         evil_level=0 if answer.get("EvilLevel") is None else _decisive(answer, "EvilLevel"),
         score=_optional(answer, "Score"),
@@ -208,6 +211,7 @@ def read_document(document: object, *, resent: bool = False) -> Verdict:
         submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
         resent=resent,
     )
+    return replace(verdict, outcome=outcome_of(verdict, codes))
 
 
 def _decisive(answer: dict[str, Any], name: str) -> int:

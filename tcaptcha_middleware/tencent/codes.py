@@ -7,7 +7,6 @@ https://www.tencentcloud.com/document/product/1159/50367
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,50 +16,34 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.models import PASSED_CODE, Reason
-from tcaptcha_middleware.tencent.disaster import is_disaster
+from tcaptcha_middleware.models import PASSED_CODE, Codes, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tcaptcha_middleware.models import Submission, Verdict
+    from tcaptcha_middleware.models import Outcome, Verdict
 
 _OUTAGE = 26
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Codes:
-    """The meaning of each `CaptchaCode` of one action, except 1 and 26, which all share.
-
-    Attributes:
-        reasons: Codes that are the visitor's fault, and why the request is refused.
-        misconfigured: Codes that only the operator can fix, and what to look at.
-    """
-
-    reasons: Mapping[int, Reason]
-    misconfigured: Mapping[int, str]
-
-
 # Some are from older lists and may still occur.
-_WEB_REASONS = {
-    6: Reason.TICKET_REJECTED,
-    7: Reason.TICKET_REJECTED,  # captcha no match: randstr is not this ticket's
-    8: Reason.TICKET_EXPIRED,  # older than five minutes
-    9: Reason.TICKET_REUSED,
-    10: Reason.TICKET_REJECTED,
-    11: Reason.TICKET_REJECTED,
-    12: Reason.TICKET_REJECTED,
-    13: Reason.TICKET_REJECTED,  # verify ip no match
-    15: Reason.TICKET_REJECTED,  # decrypt fail: not authentic
-    17: Reason.TICKET_REJECTED,
-    18: Reason.TICKET_REJECTED,
-    19: Reason.TICKET_REJECTED,
-    20: Reason.TICKET_REJECTED,
-    21: Reason.RISK_DENIED,  # the risk engine, except for disaster tickets
-    22: Reason.TICKET_REJECTED,
-    23: Reason.TICKET_REJECTED,
-    24: Reason.TICKET_REJECTED,
-    25: Reason.RISK_DENIED,  # bad visitor
+_WEB_OUTCOMES: dict[int, Outcome] = {
+    6: "rejected",
+    7: "rejected",  # captcha no match: randstr is not this ticket's
+    8: "expired",  # older than five minutes
+    9: "reused",
+    10: "rejected",
+    11: "rejected",
+    12: "rejected",
+    13: "rejected",  # verify ip no match
+    15: "rejected",  # decrypt fail: not authentic
+    17: "rejected",
+    18: "rejected",
+    19: "rejected",
+    20: "rejected",
+    21: "risk",  # the risk engine, except for disaster tickets
+    22: "rejected",
+    23: "rejected",
+    24: "rejected",
+    25: "risk",  # bad visitor
 }
 _NO_PACKAGE = "the account has no captcha package, or owes money"
 _WEB_MISCONFIGURED = {
@@ -68,15 +51,15 @@ _WEB_MISCONFIGURED = {
     31: _NO_PACKAGE,
     100: "app_id and app_secret_key do not belong together, or not to the ticket",
 }
-WEB = Codes(MappingProxyType(_WEB_REASONS), MappingProxyType(_WEB_MISCONFIGURED))
+WEB = Codes(MappingProxyType(_WEB_OUTCOMES), MappingProxyType(_WEB_MISCONFIGURED))
 """The codes of DescribeCaptchaResult."""
 
-_MINI_REASONS = {
-    8: Reason.TICKET_EXPIRED,
-    10: Reason.TICKET_REJECTED,  # format error
-    15: Reason.TICKET_REJECTED,  # decrypt failed
-    21: Reason.TICKET_REJECTED,  # ticket error, except for disaster tickets
-    25: Reason.TICKET_REJECTED,  # invalid ticket
+_MINI_OUTCOMES: dict[int, Outcome] = {
+    8: "expired",
+    10: "rejected",  # format error
+    15: "rejected",  # decrypt failed
+    21: "rejected",  # ticket error, except for disaster tickets
+    25: "rejected",  # invalid ticket
 }
 _MINI_MISCONFIGURED = {
     7: "the ticket is of another captcha than app_id",
@@ -84,7 +67,7 @@ _MINI_MISCONFIGURED = {
     31: _NO_PACKAGE,
     100: "a parameter is wrong; check app_id and app_secret_key",
 }
-MINI_PROGRAM = Codes(MappingProxyType(_MINI_REASONS), MappingProxyType(_MINI_MISCONFIGURED))
+MINI_PROGRAM = Codes(MappingProxyType(_MINI_OUTCOMES), MappingProxyType(_MINI_MISCONFIGURED))
 """The codes of DescribeCaptchaMiniResult; 7 differs there, and a code for reuse is missing."""
 
 _CODE = re.compile(r"[A-Za-z0-9.]{1,128}")
@@ -113,41 +96,51 @@ _API_ERRORS: dict[str, type[VerifierError]] = {
 }
 
 
-def judge(verdict: Verdict, ticket: Submission, codes: Codes) -> Reason | None:
-    """Return why `verdict` refuses `ticket`, or None if it proves a pass.
+_REASONS = {
+    "passed": Reason.RISK_DENIED,  # but malicious
+    "rejected": Reason.TICKET_REJECTED,
+    "expired": Reason.TICKET_EXPIRED,
+    "reused": Reason.TICKET_REUSED,
+    "risk": Reason.RISK_DENIED,
+}
+
+
+def outcome_of(verdict: Verdict, codes: Codes) -> Outcome | None:
+    """Return what a `CaptchaCode` says about the ticket; None if it is not about the ticket."""
+    if verdict.code == PASSED_CODE:
+        return "passed" if verdict.passed else "risk"
+    outcome = codes.outcomes.get(verdict.code)
+    # The first of the two calls may have spent the ticket, so this proves no replay.
+    return "expired" if outcome == "reused" and verdict.resent else outcome
+
+
+def refusal(verdict: Verdict, codes: Codes) -> Reason:
+    """Return why a verdict that did not pass refuses its ticket.
 
     Args:
-        verdict: Tencent's verdict.
-        ticket: The submission that it is about.
-        codes: The codes of the action that was called.
+        verdict: The verdict; its outcome decides, or its code if it has none.
+        codes: The meaning of the code.
 
     Raises:
         OutageError: If the code is 26, Tencent's own failure.
-        MisconfiguredError: If only the operator can fix what the code means.
+        MisconfiguredError: If only the operator can fix what the code means, or the outcome
+            is unknown.
         VerifierError: If the code is unknown, so it is not a verdict.
     """
-    if verdict.passed:
-        return None
-    code = verdict.code
-    if code in (16, 21) and is_disaster(ticket.ticket):
-        return Reason.DISASTER_TICKET
-    reason = Reason.RISK_DENIED if code == PASSED_CODE else codes.reasons.get(code)
-    if reason is None:
-        raise _no_verdict(code, codes, verdict.request_id)
-    if reason is Reason.TICKET_REUSED and verdict.resent:
-        # The first of the two calls may have spent the ticket, so this proves no replay.
-        return Reason.TICKET_EXPIRED
-    return reason
-
-
-def _no_verdict(code: int, codes: Codes, request_id: str) -> VerifierError:
+    outcome = outcome_of(verdict, codes) if verdict.outcome is None else verdict.outcome
+    if outcome in _REASONS:
+        return _REASONS[outcome]
+    if outcome is not None:
+        known = ", ".join(_REASONS)
+        raise MisconfiguredError(f"the verdict's outcome is {outcome!r}: use one of {known}")
+    code, request_id = verdict.code, verdict.request_id
     if code == _OUTAGE:
-        return OutageError("Tencent is busy (CaptchaCode 26)", request_id=request_id)
+        raise OutageError("Tencent is busy (CaptchaCode 26)", request_id=request_id)
     if code in codes.misconfigured:
         message = f"CaptchaCode {code}: {codes.misconfigured[code]}"
-        return MisconfiguredError(message, request_id=request_id)
+        raise MisconfiguredError(message, request_id=request_id)
     message = f"CaptchaCode {code!r} is in no table of Tencent's"
-    return VerifierError(message, request_id=request_id)
+    raise VerifierError(message, request_id=request_id)
 
 
 def api_error(error: object, request_id: str) -> VerifierError:
@@ -159,7 +152,9 @@ def api_error(error: object, request_id: str) -> VerifierError:
             "Tencent's error has no code", request_id=request_id, answered=False
         )
     kind = _API_ERRORS.get(code.partition(".")[0], VerifierError)
-    return kind(f"Tencent answered {code}{_advice(code)}", request_id=request_id)
+    known = [start for start in _ADVICE if code.startswith(start)]
+    advice = f": {_ADVICE[max(known, key=len)]}" if known else ""
+    return kind(f"Tencent answered {code}{advice}", request_id=request_id)
 
 
 _FORBIDDEN = (
@@ -179,8 +174,3 @@ _ADVICE = {
     "UnauthorizedOperation": _FORBIDDEN,
     "InvalidParameter": "check app_id and app_secret_key",
 }
-
-
-def _advice(code: str) -> str:
-    known = [start for start in _ADVICE if code.startswith(start)]
-    return f": {_ADVICE[max(known, key=len)]}" if known else ""

@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import OutageError
-from tcaptcha_middleware.models import PASSED_CODE, Verdict
+from tcaptcha_middleware.models import PASSED_CODE, CaptchaInfo, Verdict
 from tcaptcha_middleware.tencent.actions import WEB
 from tcaptcha_middleware.tencent.sites import SITES
 
@@ -28,8 +28,7 @@ class FakeVerifier:
             `tcaptcha_middleware.tencent.actions`.
 
     Attributes:
-        app_id: A CaptchaAppId, which a guard with a page needs.
-        script: The URL of Tencent's script for the domestic site.
+        captcha: A made-up CaptchaAppId, and Tencent's script for the domestic site.
         tickets: All tickets, in order.
         is_up: If the service answers. While False, verifications and probes raise
             `OutageError`.
@@ -39,11 +38,14 @@ class FakeVerifier:
         refuses the others as reused.
     """
 
-    app_id: int = 190000000
-    script: str = SITES["cn"].script
-
     def __init__(self, *outcomes: Outcome, action: Action = WEB) -> None:
-        self.action = action
+        self.captcha: CaptchaInfo = CaptchaInfo(
+            190000000,
+            script=SITES["cn"].script,
+            has_randstr=action.has_randstr,
+            refuses_reuse=action.refuses_reuse,
+            codes=action.codes,
+        )
         self._outcomes: list[Outcome] = list(outcomes) or [PASSED_CODE]
         for outcome in self._outcomes:
             if isinstance(outcome, bool) or not isinstance(outcome, (Verdict, int, Exception)):

@@ -22,9 +22,10 @@ from tcaptcha_middleware._http.codec import ProtocolError
 from tcaptcha_middleware._http.connection import Progress, ProxyError
 from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
 from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.codes import api_error, judge
+from tcaptcha_middleware.tencent.codes import api_error, refusal
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.sites import script_url
@@ -92,10 +93,13 @@ class TencentSDKVerifier:
                 "client is not a CaptchaClient: pass an instance of "
                 "tencentcloud.captcha.v20190722.captcha_client.CaptchaClient"
             )
-        self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
-        self.app_id: int = self.captcha.app_id
-        self.site = site
-        self.script: str = script_url(site, script)
+        self._captcha = Captcha.of(app_id, app_secret_key)
+        self.captcha: CaptchaInfo = CaptchaInfo(
+            self._captcha.app_id,
+            script=script_url(site, script),
+            site="intl" if site == "intl" else "cn",  # validated with the script
+            app_secret_key=self._captcha.app_secret_key,
+        )
         self._client = _without_retries(client)
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
@@ -107,7 +111,7 @@ class TencentSDKVerifier:
 
     def __repr__(self) -> str:
         """Show what is not secret."""
-        return f"<TencentSDKVerifier app_id={self.app_id}>"
+        return f"<TencentSDKVerifier app_id={self.captcha.app_id}>"
 
     def close(self) -> None:
         """End the idle threads in which a sync client is called."""
@@ -120,17 +124,15 @@ class TencentSDKVerifier:
         return await self._awithin(ticket, self._timeout, self._client)
 
     def _probe(self, limit: float) -> None:
-        submission = probe_submission(self.app_id)
         with answer_expected():
-            judge(self._within(submission, limit), submission, WEB.codes)
+            refusal(self._within(probe_submission(self.captcha.app_id), limit), WEB.codes)
 
     async def _aprobe(self, limit: float) -> None:
-        submission, client = probe_submission(self.app_id), self._client
+        submission, client = probe_submission(self.captcha.app_id), self._client
         with answer_expected():
             # The client's connections belong to the event loop of the verifications.
             async with type(client)(client.credential, client.region, client.profile) as own:
-                verdict = await self._awithin(submission, limit, own)
-            judge(verdict, submission, WEB.codes)
+                refusal(await self._awithin(submission, limit, own), WEB.codes)
 
     def _within(self, ticket: Submission, seconds: float) -> Verdict:
         try:
@@ -147,20 +149,20 @@ class TencentSDKVerifier:
         raise failure
 
     def _call(self, ticket: Submission, seconds: float) -> Verdict:
-        parameters = api.parameters(self.captcha, ticket, WEB)
+        parameters = api.parameters(self._captcha, ticket, WEB)
         # In a thread, because the client cannot be held to a deadline.
         call = self._threads.submit(self._client.call, WEB.name, parameters)
         if not Done(call).block(seconds):
             raise DeadlineError
-        return api.read_answer(200, call.result())
+        return api.read_answer(200, call.result(), WEB.codes)
 
     async def _acall(self, ticket: Submission, seconds: float, client: Any) -> Verdict:
-        parameters = api.parameters(self.captcha, ticket, WEB)
+        parameters = api.parameters(self._captcha, ticket, WEB)
         with anyio.move_on_after(seconds) as limit:
             document = await client.call_and_deserialize(WEB.name, parameters)
         if limit.cancelled_caught:
             raise DeadlineError
-        return api.read_document(document)
+        return api.read_document(document, WEB.codes)
 
 
 def _is_fit_to_print(record: logging.LogRecord) -> bool:

@@ -21,10 +21,11 @@ from tcaptcha_middleware.errors import (
     MisconfiguredError,
     OutageError,
 )
+from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.tencent.codes import judge
+from tcaptcha_middleware.tencent.codes import refusal
 from tcaptcha_middleware.tencent.credentials import Captcha, Credentials, check_apart
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.environment import settings_in
@@ -105,18 +106,24 @@ class TencentVerifier:
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self.captcha: Captcha = Captcha.of(app_id, app_secret_key)
-        self.app_id: int = self.captcha.app_id
+        captcha = Captcha.of(app_id, app_secret_key)
         check_apart(app_secret_key, secret_key)
         self._credentials = provider(secret_id, secret_key, token, credentials)
         lasting = isinstance(self._credentials, Credentials)
         self._key: Key | None = self._credentials.get_credential_info() if lasting else None
         self._origin = api_origin(site, endpoint, self.action)
         host = urlsplit(self._origin).netloc
-        self._writer = api.CallWriter(self.captcha, self.action, host)
+        self._writer = api.CallWriter(captcha, self.action, host)
         self._timeout = check_timeout(timeout)
-        self.site = site
-        self.script: str = script_url(site, script)
+        self.captcha: CaptchaInfo = CaptchaInfo(
+            captcha.app_id,
+            script=script_url(site, script),
+            site="intl" if site == "intl" else "cn",  # both are validated above
+            app_secret_key=captcha.app_secret_key,
+            has_randstr=self.action.has_randstr,
+            refuses_reuse=self.action.refuses_reuse,
+            codes=self.action.codes,
+        )
         if not is_tencents(self._origin):
             log.foreign_endpoint(self._origin)
         has_client = client is not None or async_client is not None
@@ -172,7 +179,7 @@ class TencentVerifier:
 
     def __repr__(self) -> str:
         """Show what is not secret."""
-        return f"<{type(self).__name__} app_id={self.app_id} at {self._origin}>"
+        return f"<{type(self).__name__} app_id={self.captcha.app_id} at {self._origin}>"
 
     def verify(self, ticket: Submission) -> Verdict:
         """Verify `ticket` with Tencent, once.
@@ -241,7 +248,9 @@ class TencentVerifier:
         body = self._writer.body(ticket)
         headers = self._writer.headers(key, body, int(time.time()))
         answer = transport.send(headers, body, deadline)
-        return api.read_answer(answer.status, answer.body, resent=answer.resent)
+        return api.read_answer(
+            answer.status, answer.body, self.action.codes, resent=answer.resent
+        )
 
     async def _averify(self, ticket: Submission) -> Verdict:
         deadline = time.monotonic() + self._timeout
@@ -251,17 +260,18 @@ class TencentVerifier:
         body = self._writer.body(ticket)
         headers = self._writer.headers(key, body, int(time.time()))
         answer = await self._async_transport.asend(headers, body, deadline)
-        return api.read_answer(answer.status, answer.body, resent=answer.resent)
+        return api.read_answer(
+            answer.status, answer.body, self.action.codes, resent=answer.resent
+        )
 
     def _probe(self, transport: Transport, limit: float) -> None:
-        submission = probe_submission(self.app_id)
         with answer_expected():
             try:
-                verdict = self._verify(submission, limit, transport)
+                submission = probe_submission(self.captcha.app_id)
+                refusal(self._verify(submission, limit, transport), self.action.codes)
             except Exception as error:
                 failure = self._failure(error)
             else:
-                judge(verdict, submission, self.action.codes)
                 return
             finally:
                 self._probe_client.close()  # the next probe takes a new connection

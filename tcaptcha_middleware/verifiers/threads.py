@@ -5,13 +5,11 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.tencent.actions import action_of
 from tcaptcha_middleware.threadpool import BoundedThreadPool, result_of
-from tcaptcha_middleware.validation import require
+from tcaptcha_middleware.validation import captcha_of, require
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Submission, Verdict
-    from tcaptcha_middleware.tencent.actions import Action
+    from tcaptcha_middleware.models import CaptchaInfo, Submission, Verdict
     from tcaptcha_middleware.types import SyncVerifier
 
 
@@ -27,19 +25,15 @@ def in_thread(verifier: SyncVerifier) -> InThread:
     return InThread(verifier)
 
 
-# What pages, disaster tickets and the health of the verifier need to know.
-_FORWARDED = ("app_id", "site", "script", "captcha", "probe")
-
-
 class InThread:
     """A sync verifier whose verifications are awaited; see `in_thread`."""
 
     def __init__(self, verifier: SyncVerifier) -> None:
         require("sync", verifier)
-        self.action: Action = action_of(verifier)
+        self.captcha: CaptchaInfo = captcha_of(verifier)
         self._verifier = verifier
-        names = [name for name in _FORWARDED if hasattr(verifier, name)]
-        vars(self).update({name: getattr(verifier, name) for name in names})
+        if hasattr(verifier, "probe"):
+            self.probe = verifier.probe
         self._threads = BoundedThreadPool("tcaptcha-verifier")
 
     async def averify(self, ticket: Submission) -> Verdict:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from replay_stores import isolated_store
 
 from tcaptcha_middleware import (
+    CaptchaInfo,
     Guard,
     OutageError,
     Page,
@@ -38,7 +39,9 @@ every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
 
 
 class Shown(FakeVerifier):
-    app_id, script, site = 190000000, SCRIPT, "cn"
+    def __init__(self, *outcomes):
+        super().__init__(*outcomes)
+        self.captcha = CaptchaInfo(190000000, script=SCRIPT)
 
 
 def guard(*said, rules=("/secret/**",), **more):

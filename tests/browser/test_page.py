@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from replay_stores import isolated_store
 
 from tcaptcha_middleware import (
+    CaptchaInfo,
     ConfigurationError,
     Guard,
     Page,
@@ -21,7 +22,6 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.tencent import aid_encrypted as aid
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
-from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
 SCRIPT = "https://turing.captcha.qcloud.com/TJCaptcha.js"
@@ -39,8 +39,7 @@ class Shown(FakeVerifier):
 
     def __init__(self, app_id=190000001, *, script=SCRIPT, **more):
         super().__init__()
-        self.app_id, self.script = app_id, script
-        vars(self).update(more)
+        self.captcha = CaptchaInfo(app_id, script=script, **more)
 
 
 def tencent(**settings):
@@ -111,16 +110,16 @@ UNSHOWN = {
 
 @pytest.mark.parametrize("verifier", UNSHOWN.values(), ids=UNSHOWN)
 def test_a_page_needs_a_captcha_that_browsers_can_show(verifier):
-    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
+    with pytest.raises(ConfigurationError, match=r"set captcha=CaptchaInfo\(app_id, script="):
         Guard(["/a"], verifier, page="/tcaptcha", replay_store=isolated_store())
-    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
+    with pytest.raises(ConfigurationError, match=r"set captcha=CaptchaInfo\(app_id, script="):
         Guard(["/a"], verifier, replay_store=isolated_store()).public_settings()
-    with pytest.raises(ConfigurationError, match="lacks app_id and script"):
+    with pytest.raises(ConfigurationError, match=r"set captcha=CaptchaInfo\(app_id, script="):
         csp_sources(verifier)
 
 
 def test_a_verifier_of_ones_own_has_to_name_a_site_that_there_is():
-    with pytest.raises(ConfigurationError, match=r'use "cn" or "intl"'):
+    with pytest.raises(ConfigurationError, match="must be one of cn, intl"):
         Guard(["/a"], Shown(site="eu"), page="/tcaptcha")
 
 
@@ -130,7 +129,7 @@ def test_a_verifier_of_ones_own_has_to_name_a_script_that_there_is():
 
 
 def test_aid_needs_a_verifier_that_tells_the_secret():
-    with pytest.raises(ConfigurationError, match="give it an attribute captcha"):
+    with pytest.raises(ConfigurationError, match="set app_secret_key in the"):
         Guard(["/a", Rule("/b", verifier=Shown())], tencent(), page=Page(aid="cbc"))
 
 
@@ -244,8 +243,8 @@ def test_aid_is_made_anew_for_every_answer():
 
 
 def test_a_verifier_of_ones_own_may_tell_the_secret():
-    captcha = Captcha(190000001, "some-secret-key-of-mine")
-    guard = Guard(["/a"], Shown(captcha=captcha), page=Page(aid="cbc"))
+    verifier = Shown(app_secret_key="some-secret-key-of-mine")
+    guard = Guard(["/a"], verifier, page=Page(aid="cbc"))
     assert guard.public_settings()["aidEncrypted"]
 
 

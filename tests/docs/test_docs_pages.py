@@ -29,7 +29,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import tcaptcha_middleware as tc
 from tcaptcha_middleware.health.slots import CEILING
 from tcaptcha_middleware.replay.memory import CAPACITY
-from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.settings import RuleSettings, Settings
 from tcaptcha_middleware.tencent.environment import VARIABLES
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
@@ -292,7 +292,9 @@ def test_every_setting_is_listed_with_its_default(title, of):
 
 def test_every_setting_of_a_rule_is_listed():
     shared, alone = table("Guard and Rule"), table("Rule only")
-    known = defaults(tc.Rule)
+    known = {"text": MISSING, "name": "", "verifier": None} | dict.fromkeys(
+        RuleSettings.__annotations__
+    )
     assert {name for name, (own, *_) in shared.items() if own == "yes"} | alone.keys() == (
         known.keys()
     )
@@ -458,7 +460,7 @@ def test_a_script_over_http_is_accepted_from_the_browsers_own_machine_only():
     endpoint, script = values
     settings = TencentEmulator().settings
     verifier = tc.TencentVerifier(**settings, endpoint=endpoint, script=script)
-    assert verifier.script == script
+    assert verifier.captcha.script == script
     for host in ("0.0.0.0", "emulator"):
         other = urlsplit(script)._replace(netloc=f"{host}:9000").geturl()
         with pytest.raises(tc.ConfigurationError, match="use https"):

@@ -22,6 +22,7 @@ from tencents import (  # noqa: F401  fixtures
 )
 
 from tcaptcha_middleware import (
+    CaptchaInfo,
     ConfigurationError,
     Guard,
     MemoryReplayStore,
@@ -37,8 +38,9 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.extraction.pairs import Invalid, PartialPair
 from tcaptcha_middleware.extraction.sources import HeadSource
-from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, action_of
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.validation import captcha_of
 
 T, R = "tr03goodticket*", "@rand"
 HEAD = ("X-Captcha-Ticket", T)
@@ -487,7 +489,9 @@ def test_verifiers_may_share_one_awaited_pool(account):
 
 def test_a_mini_programs_verifier_is_made_like_any_other(env):
     verifier = TencentMiniProgramVerifier.from_env(env)
-    assert (verifier.app_id, verifier.site) == (190000000, "cn")
+    captcha = verifier.captcha
+    assert (captcha.app_id, captcha.site) == (190000000, "cn")
+    assert (captcha.has_randstr, captcha.refuses_reuse) == (False, False)
     assert repr(verifier).startswith("<TencentMiniProgramVerifier app_id=190000000 at ")
 
 
@@ -504,20 +508,54 @@ class Mine:
         return Verdict(1)
 
 
-def test_a_verifier_that_says_nothing_checks_tickets_of_pages():
-    assert action_of(Mine()) is WEB
+def test_a_verifier_without_captcha_verifies_tickets_with_a_randstr_that_the_vendor_spends():
+    captcha = captcha_of(Mine())
+    assert captcha == CaptchaInfo()
+    assert (captcha.has_randstr, captcha.refuses_reuse, captcha.lifetime) == (True, True, 300)
 
 
-def test_a_verifier_of_ones_own_says_whose_tickets_it_checks():
-    assert action_of(Mine(action=MINI_PROGRAM)) is MINI_PROGRAM
-    assert action_of(in_thread(Mine(action=MINI_PROGRAM))) is MINI_PROGRAM
-    assert action_of(in_thread(Mine())) is WEB
+def test_in_thread_keeps_the_captcha():
+    captcha = CaptchaInfo(7, has_randstr=False)
+    assert captcha_of(Mine(captcha=captcha)) is captcha
+    assert captcha_of(in_thread(Mine(captcha=captcha))) is captcha
+    assert captcha_of(in_thread(Mine())) == CaptchaInfo()
 
 
-@pytest.mark.parametrize("action", ["mini", "DescribeCaptchaMiniResult", None, 1], ids=repr)
-def test_an_action_that_is_none_is_refused(action):
-    with pytest.raises(ConfigurationError, match="WEB or MINI_PROGRAM"):
-        Guard(["/a"], Mine(action=action))
+BAD_CAPTCHAS = {
+    "text": ("mini", "Mine.captcha is str: make it a CaptchaInfo"),
+    "None": (None, "Mine.captcha is NoneType"),
+    "the class": (CaptchaInfo, "Mine.captcha is type"),
+    "unknown site": (CaptchaInfo(1, site="us"), "site of Mine.captcha is 'us': .* cn, intl"),
+    "no lifetime": (CaptchaInfo(1, lifetime=0), "lifetime of Mine.captcha is 0"),
+}
+
+
+@pytest.mark.parametrize(("captcha", "message"), BAD_CAPTCHAS.values(), ids=BAD_CAPTCHAS)
+def test_a_captcha_that_is_not_valid_is_a_configuration_error(captcha, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Guard(["/a"], Mine(captcha=captcha))
+
+
+@every_face
+def test_a_ticket_without_a_randstr_is_enough_for_a_vendor_that_has_none(runner):
+    verifier = FakeVerifier()
+    verifier.captcha = CaptchaInfo(has_randstr=False)
+    assert runner(Guard(["/**"], verifier), Exchange(headers=(HEAD,))).code == ALLOWED
+    [submission] = verifier.tickets
+    assert (submission.randstr, submission.rule) == ("", "/**")
+
+
+@every_face
+def test_a_claim_lasts_as_long_as_the_vendors_tickets(runner):
+    verifier, now = FakeVerifier(), [0.0]
+    verifier.captcha = CaptchaInfo(lifetime=60)
+    guard = Guard(["/**"], verifier, replay_store=MemoryReplayStore(clock=lambda: now[0]))
+    exchange = Exchange(headers=(HEAD, *randstr(R)))
+    assert runner(guard, exchange).code == ALLOWED
+    now[0] = 60.0
+    assert runner(guard, exchange).code == "ticket_reused"
+    now[0] = 91.0
+    assert runner(guard, exchange).code == ALLOWED
 
 
 # -- The documentation ------
@@ -586,5 +624,5 @@ def test_the_documented_codes_are_those_of_the_table():
         for codes, status, reason in rows
         for code in codes.split(",")
     }
-    known = {*MINI_PROGRAM.codes.reasons, *MINI_PROGRAM.codes.misconfigured, 26}
+    known = {*MINI_PROGRAM.codes.outcomes, *MINI_PROGRAM.codes.misconfigured, 26}
     assert told == {code: VERDICTS[code] for code in known}

@@ -12,6 +12,7 @@ from adapters import RUNNERS, Exchange, by_hand
 from outages import bring
 
 from tcaptcha_middleware import (
+    CaptchaInfo,
     ConfigurationError,
     Guard,
     MisconfiguredError,
@@ -371,7 +372,7 @@ def test_a_disaster_ticket_needs_a_verifier_that_knows_its_captcha():
 @pytest.mark.parametrize("setting", ["on_unavailable", "disaster_tickets"])
 def test_failing_open_needs_a_verifier_that_can_probe(setting):
     verifier = Nameless()
-    verifier.app_id = APP_ID
+    verifier.captcha = CaptchaInfo(APP_ID)
     with pytest.raises(ConfigurationError, match="probe"):
         Guard(["/a"], verifier, **{setting: "allow"})
 

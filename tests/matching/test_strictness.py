@@ -34,7 +34,7 @@ def compiled(*settings):
 
 def test_every_setting_has_its_place_in_the_order():
     settings = {field.name for field in fields(Settings)}
-    assert ORDER.keys() == settings | {field.name for field in fields(Rule)}
+    assert ORDER.keys() == settings | {"text", "name", "verifier"}
 
 
 OTHER = FakeVerifier()
@@ -62,6 +62,8 @@ PAIRS = {
         True,
         False,
     ),
+    "a lower score": ({"max_score": 50}, {"max_score": 60}, True, False),
+    "any score": ({}, {"max_score": 100}, True, True),
     "an unused budget": ({"allow_per_minute": 99}, {"allow_per_minute": 1}, True, True),
     "a budget beside a closed rule": ({}, OPEN | {"allow_per_minute": 1}, True, False),
     "responder": ({}, {"responder": responder}, True, True),

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 
 from tcaptcha_middleware import (
+    CaptchaInfo,
     Guard,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
@@ -42,7 +43,7 @@ def _note(event):
 class _Stuck:
     """A sync verifier whose calls take longer than a test."""
 
-    app_id = APP_ID
+    captcha = CaptchaInfo(APP_ID)
 
     def verify(self, ticket):
         time.sleep(60)

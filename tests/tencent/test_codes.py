@@ -13,58 +13,41 @@ from tcaptcha_middleware import (
     MisconfiguredError,
     OutageError,
     Reason,
-    Submission,
     ThrottledError,
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.tencent.codes import MINI_PROGRAM, WEB, api_error, judge
+from tcaptcha_middleware.tencent.codes import MINI_PROGRAM, WEB, api_error, outcome_of, refusal
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.codes import Codes
 
-TICKETS = {
-    "ordinary": "tr03XaCUZPAlPdIMqv17yvcfdXCzkqvLE09AbCA4ghlWfD8hky*",
-    "ordinary, old": "t03MvlKhN3XaCUZPAlPdIMqv17yvcfdXCzkqvLE09AbCA4gh**",
-    "error elsewhere": "tr03trerror_1001_199999164_1700000000",
-    "error alone": "error_1001_199999164_1700000000",
-}
-DISASTERS = {
-    "trerror": "trerror_1006_199999164_1700000000",
-    "terror": "terror_1006_199999164_1700000000",
-    "trerror, underscore lost": "trerror_1001_1999991641700000000",
-    "terror, underscore lost": "terror_1001_1999991641700000000",
-    "trerror, capitals": "TRERROR_1001_199999164_1700000000",
-    "trerror alone": "trerror",
-}
-
-R = Reason
 CODES = {
     # In force.
-    1: None,
-    7: R.TICKET_REJECTED,
-    8: R.TICKET_EXPIRED,
-    9: R.TICKET_REUSED,
-    15: R.TICKET_REJECTED,
+    1: "passed",
+    7: "rejected",
+    8: "expired",
+    9: "reused",
+    15: "rejected",
     16: MisconfiguredError,
-    21: R.RISK_DENIED,
+    21: "risk",
     26: OutageError,
     31: MisconfiguredError,
     100: MisconfiguredError,
     # Of older lists.
-    6: R.TICKET_REJECTED,
-    10: R.TICKET_REJECTED,
-    11: R.TICKET_REJECTED,
-    12: R.TICKET_REJECTED,
-    13: R.TICKET_REJECTED,
-    17: R.TICKET_REJECTED,
-    18: R.TICKET_REJECTED,
-    19: R.TICKET_REJECTED,
-    20: R.TICKET_REJECTED,
-    22: R.TICKET_REJECTED,
-    23: R.TICKET_REJECTED,
-    24: R.TICKET_REJECTED,
-    25: R.RISK_DENIED,
+    6: "rejected",
+    10: "rejected",
+    11: "rejected",
+    12: "rejected",
+    13: "rejected",
+    17: "rejected",
+    18: "rejected",
+    19: "rejected",
+    20: "rejected",
+    22: "rejected",
+    23: "rejected",
+    24: "rejected",
+    25: "risk",
     # In no table.
     -1: VerifierError,
     0: VerifierError,
@@ -81,63 +64,94 @@ CODES = {
 
 
 MINI_CODES = dict.fromkeys(CODES, VerifierError) | {
-    1: None,
+    1: "passed",
     7: MisconfiguredError,
-    8: R.TICKET_EXPIRED,
-    10: R.TICKET_REJECTED,
-    15: R.TICKET_REJECTED,
+    8: "expired",
+    10: "rejected",
+    15: "rejected",
     16: MisconfiguredError,
-    21: R.TICKET_REJECTED,
-    25: R.TICKET_REJECTED,
+    21: "rejected",
+    25: "rejected",
     26: OutageError,
     31: MisconfiguredError,
     100: MisconfiguredError,
 }
 
 
-def outcome(verdict: Verdict, ticket: str, codes: Codes = WEB) -> object:
-    try:
-        return judge(verdict, Submission(ticket, "@rand", "203.0.113.7"), codes)
-    except VerifierError as error:
-        return type(error)
+def outcome(verdict: Verdict, codes: Codes = WEB) -> object:
+    meaning = outcome_of(verdict, codes)
+    if meaning is not None:
+        return meaning
+    with pytest.raises(VerifierError) as caught:
+        refusal(verdict, codes)
+    return caught.type
 
 
-@pytest.mark.parametrize("ticket", TICKETS.values(), ids=TICKETS)
 @pytest.mark.parametrize(("code", "meaning"), CODES.items(), ids=map(str, CODES))
-def test_every_captcha_code_has_its_meaning(code, meaning, ticket):
-    assert outcome(Verdict(code), ticket) is meaning
+def test_every_captcha_code_has_its_meaning(code, meaning):
+    assert outcome(Verdict(code)) == meaning
 
 
-@pytest.mark.parametrize("ticket", TICKETS.values(), ids=TICKETS)
 @pytest.mark.parametrize(("code", "meaning"), MINI_CODES.items(), ids=map(str, MINI_CODES))
-def test_every_code_of_a_mini_programs_ticket_has_its_own_meaning(code, meaning, ticket):
-    assert outcome(Verdict(code), ticket, MINI_PROGRAM) is meaning
-
-
-@pytest.mark.parametrize("ticket", DISASTERS.values(), ids=DISASTERS)
-@pytest.mark.parametrize(("code", "meaning"), CODES.items(), ids=map(str, CODES))
-def test_of_a_disaster_ticket_16_and_21_mean_that_it_is_one(code, meaning, ticket):
-    expected = Reason.DISASTER_TICKET if code in (16, 21) else meaning
-    assert outcome(Verdict(code), ticket) is expected
+def test_every_code_of_a_mini_programs_ticket_has_its_own_meaning(code, meaning):
+    assert outcome(Verdict(code), MINI_PROGRAM) == meaning
 
 
 @pytest.mark.parametrize("evil_level", [100, 101, True, "0", None, 0.0], ids=repr)
-def test_a_solved_captcha_of_a_malicious_visitor_is_refused(evil_level):
-    verdict = Verdict(1, evil_level=evil_level)
-    assert outcome(verdict, TICKETS["ordinary"]) is Reason.RISK_DENIED
+@pytest.mark.parametrize("outcome", [None, "passed"])
+def test_a_solved_captcha_of_a_malicious_visitor_is_refused(evil_level, outcome):
+    verdict = Verdict(1, evil_level=evil_level, outcome=outcome)
+    assert not verdict.passed
+    assert refusal(verdict, WEB) is Reason.RISK_DENIED
 
 
 @pytest.mark.parametrize("code", [True, 1.0, "1", None, b"1"], ids=repr)
-def test_what_only_looks_like_a_solved_captcha_is_refused(code):
-    assert outcome(Verdict(code), TICKETS["ordinary"]) is not None
+def test_a_code_that_only_resembles_1_does_not_pass(code):
+    assert not Verdict(code).passed
+    assert outcome(Verdict(code)) != "passed"
 
 
 @pytest.mark.parametrize("codes", [WEB, MINI_PROGRAM], ids=["pages", "mini-programs"])
 @given(code=st.integers())
 def test_only_code_26_is_an_outage_and_only_code_1_passes(codes, code):
-    said = outcome(Verdict(code), TICKETS["ordinary"], codes)
-    assert (said is OutageError) == (code == 26)
-    assert (said is None) == (code == 1)
+    meaning = outcome(Verdict(code), codes)
+    assert (meaning is OutageError) == (code == 26)
+    assert (meaning == "passed") == (code == 1)
+
+
+REFUSALS = {
+    "rejected": Reason.TICKET_REJECTED,
+    "expired": Reason.TICKET_EXPIRED,
+    "reused": Reason.TICKET_REUSED,
+    "risk": Reason.RISK_DENIED,
+}
+
+
+@pytest.mark.parametrize(("outcome", "reason"), REFUSALS.items())
+@pytest.mark.parametrize("code", [0, 1, 9, 26])
+def test_an_outcome_decides_whatever_the_code_says(outcome, reason, code):
+    verdict = Verdict(code, outcome=outcome)
+    assert not verdict.passed
+    assert refusal(verdict, WEB) is reason
+
+
+def test_an_outcome_of_passed_needs_no_code():
+    assert Verdict(outcome="passed").passed
+    assert not Verdict().passed
+
+
+@pytest.mark.parametrize("outcome", ["", "PASSED", "pass", True, 1], ids=repr)
+def test_an_unknown_outcome_does_not_pass(outcome):
+    verdict = Verdict(1, outcome=outcome)
+    assert not verdict.passed
+    with pytest.raises(MisconfiguredError, match="use one of passed, rejected"):
+        refusal(verdict, WEB)
+
+
+def test_without_an_outcome_the_code_decides():
+    assert refusal(Verdict(8), WEB) is Reason.TICKET_EXPIRED
+    assert refusal(Verdict(21), WEB) is Reason.RISK_DENIED
+    assert refusal(Verdict(21), MINI_PROGRAM) is Reason.TICKET_REJECTED
 
 
 ADVICE_ON_CODES = {
@@ -154,16 +168,11 @@ ADVICE_ON_CODES = {
 )
 def test_a_code_that_is_no_verdict_says_what_to_look_at(code, words):
     with pytest.raises(VerifierError) as caught:
-        judge(
-            Verdict(code, request_id="id-1"),
-            Submission("tr03secret", "@rand", "203.0.113.7"),
-            WEB,
-        )
+        refusal(Verdict(code, request_id="id-1"), WEB)
     message = str(caught.value)
     assert all(word in message for word in words)
     assert caught.value.request_id == "id-1"
     assert "secret_id" not in message
-    assert "tr03secret" not in message
 
 
 API_ERRORS = {
@@ -287,8 +296,6 @@ def test_without_advice_the_code_stands_alone():
 
 
 def test_code_9_after_a_call_that_was_sent_twice_proves_no_replay():
-    ticket = Submission(TICKETS["ordinary"], "@r", "203.0.113.7")
-    assert judge(Verdict(9), ticket, WEB) is Reason.TICKET_REUSED
-    assert judge(Verdict(9, resent=True), ticket, WEB) is Reason.TICKET_EXPIRED
-    with pytest.raises(VerifierError):
-        judge(Verdict(9, resent=True), ticket, MINI_PROGRAM)
+    assert outcome_of(Verdict(9), WEB) == "reused"
+    assert outcome_of(Verdict(9, resent=True), WEB) == "expired"
+    assert outcome_of(Verdict(9, resent=True), MINI_PROGRAM) is None

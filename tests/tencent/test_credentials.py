@@ -42,7 +42,7 @@ def refusal(**other: object) -> str:
 
 @pytest.mark.parametrize("start", ["AKID", "IKID"])
 def test_the_right_secrets_are_taken(start):
-    assert make(secret_id=f"{start}z8krbsJ5yKBZQpn74WFk").app_id == 198765432
+    assert make(secret_id=f"{start}z8krbsJ5yKBZQpn74WFk").captcha.app_id == 198765432
 
 
 ORDERS = [
@@ -288,7 +288,9 @@ def test_anything_that_hands_out_a_key_signs():
 
 
 def test_a_key_from_elsewhere_is_taken_as_it_comes():
-    assert make(secret_id=None, secret_key=None, token=None, credentials=Rotating()).app_id
+    assert make(
+        secret_id=None, secret_key=None, token=None, credentials=Rotating()
+    ).captcha.app_id
 
 
 @pytest.mark.parametrize("provider", [{"secret_id": "AKID"}, "AKID"], ids=repr)

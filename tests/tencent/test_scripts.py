@@ -54,7 +54,7 @@ def verifier(**settings):
 
 @pytest.mark.parametrize(("site", "given", "url"), GOOD)
 def test_a_script_is_named_or_written_out(site, given, url):
-    assert verifier(site=site, script=given).script == url
+    assert verifier(site=site, script=given).captcha.script == url
 
 
 @pytest.mark.parametrize(("site", "given", "mend"), BAD.values(), ids=BAD)
@@ -72,7 +72,7 @@ def test_the_environment_names_the_script():
         "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
         "TCAPTCHA_SCRIPT": "TCaptcha.js",
     }
-    assert TencentVerifier.from_env(environ).script == f"{CN}/TCaptcha.js"
+    assert TencentVerifier.from_env(environ).captcha.script == f"{CN}/TCaptcha.js"
 
 
 @pytest.mark.parametrize(

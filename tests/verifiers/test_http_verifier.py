@@ -89,7 +89,8 @@ every_colour = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
 def test_from_env_reads_the_environment():
     verifier = TencentVerifier.from_env(ENVIRON)
-    assert (verifier.app_id, verifier.site) == (190000000, "cn")
+    captcha = verifier.captcha
+    assert (captcha.app_id, captcha.site) == (190000000, "cn")
     assert repr(verifier).endswith("at https://captcha.tencentcloudapi.com>")
 
 
@@ -143,7 +144,7 @@ def test_settings_win_over_the_environment(environ, settings, origin):
 
 
 def test_arguments_stand_in_for_variables():
-    assert TencentVerifier.from_env({}, **ARGUMENTS).app_id == 190000000
+    assert TencentVerifier.from_env({}, **ARGUMENTS).captcha.app_id == 190000000
 
 
 @pytest.mark.parametrize("kept", ["APP", ""], ids=["alone", "beside a key"])
@@ -162,7 +163,7 @@ def test_quotes_and_blanks_around_a_variable_are_dropped(wrapped):
     verifier = TencentVerifier.from_env(environ)
     assert verifier._credentials.get_credential_info()[:2] == GOOD[:2]
     assert verifier.captcha.app_secret_key == ARGUMENTS["app_secret_key"]
-    assert verifier.app_id == 190000000
+    assert verifier.captcha.app_id == 190000000
 
 
 def test_a_quote_within_a_variable_is_left_alone():
@@ -304,7 +305,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize(("site", "script"), SCRIPTS.items())
 def test_each_site_has_its_own_client_script(site, script):
-    assert TencentVerifier(**ARGUMENTS, site=site).script == script
+    assert TencentVerifier(**ARGUMENTS, site=site).captcha.script == script
 
 
 def test_the_repr_tells_no_secret():

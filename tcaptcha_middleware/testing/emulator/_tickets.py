@@ -130,7 +130,7 @@ class Tickets:
             score=score,
         )
         pair = {"ticket": ticket, "randstr": randstr}
-        return pair if action.needs_randstr else {"ticket": ticket}
+        return pair if action.has_randstr else {"ticket": ticket}
 
     def answer(self, call: Call, now: float, code: int | None = None) -> dict[str, Any]:
         """Answer a call.
