@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extras import needs
-from tcaptcha_middleware.tencent.environment import ACCOUNT, VARIABLES
+from tcaptcha_middleware.tencent.credentials import ACCOUNT, VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

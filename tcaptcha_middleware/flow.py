@@ -37,7 +37,7 @@ from tcaptcha_middleware.models import (
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.operations.events import Event
 from tcaptcha_middleware.rules import AmbiguousTarget
-from tcaptcha_middleware.tencent.codes import WEB, refusal
+from tcaptcha_middleware.tencent.actions import refusal
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
             if not isinstance(verdict, Verdict):
                 kind = type(verdict).__name__
                 raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
-            reason = None if verdict.passed else refusal(verdict, rule.captcha.codes or WEB)
+            reason = None if verdict.passed else refusal(verdict, rule.captcha.codes)
             score, limit = verdict.score, rule.settings.max_score
             if reason is None and limit is not None and score is not None and score > limit:
                 reason = Reason.RISK_DENIED

@@ -1,6 +1,6 @@
 """Tencent's API: the call as signed bytes, and the answer as a `Verdict`.
 
-No I/O; the time is an argument. `codes` has the meanings of the codes.
+No I/O; the time is an argument. `actions` has the meanings of the codes.
 
 https://www.tencentcloud.com/document/product/1159/50367
 https://cloud.tencent.com/document/product/1110/36926
@@ -24,7 +24,7 @@ from tcaptcha_middleware.errors import (
     VerifierError,
 )
 from tcaptcha_middleware.models import Submission, Verdict
-from tcaptcha_middleware.tencent.codes import api_error, outcome_of
+from tcaptcha_middleware.tencent.actions import api_error, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,14 +96,10 @@ class CallWriter:
             timestamp: Unix seconds.
         """
         secret_id, secret_key, token = key
-        date, text = _scope(
-            timestamp, self._canonical + hashlib.sha256(body).hexdigest().encode()
-        )
-        signature = hmac.digest(signing_key(secret_key, date, SERVICE), text, "sha256").hex()
+        request = self._canonical + hashlib.sha256(body).hexdigest().encode()
+        names = self._signed_names
         headers = self._headers | {
-            "Authorization": f"{ALGORITHM} "
-            f"Credential={secret_id}/{date}/{SERVICE}/tc3_request, "
-            f"SignedHeaders={self._signed_names}, Signature={signature}",
+            "Authorization": _signed(secret_id, secret_key, names, request, timestamp),
             "X-TC-Timestamp": str(timestamp),
         }
         return headers | {"X-TC-Token": token} if token else headers
@@ -129,11 +125,30 @@ def authorization(  # noqa: PLR0913  these six are what the signature is made of
         timestamp: `X-TC-Timestamp`, in Unix seconds; Tencent allows five minutes of skew.
         service: The API's name.
     """
-    date, text = _scope(timestamp, canonical_request(headers, body), service)
+    names = ";".join(sorted(map(str.lower, headers)))
+    request = canonical_request(headers, body)
+    return _signed(secret_id, secret_key, names, request, timestamp, service=service)
+
+
+def _signed(  # noqa: PLR0913  as above
+    secret_id: str,
+    secret_key: str,
+    names: str,
+    request: bytes,
+    timestamp: int,
+    *,
+    service: str = SERVICE,
+) -> str:
+    # The date is that of the timestamp in UTC. A local date is wrong for eight hours of every
+    # day in China.
+    date = time.strftime("%Y-%m-%d", time.gmtime(timestamp))
+    scope = f"{date}/{service}/tc3_request"
+    digest = hashlib.sha256(request).hexdigest()
+    text = f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}".encode()
     signature = hmac.digest(signing_key(secret_key, date, service), text, "sha256").hex()
     return (
-        f"{ALGORITHM} Credential={secret_id}/{date}/{service}/tc3_request, "
-        f"SignedHeaders={';'.join(sorted(map(str.lower, headers)))}, Signature={signature}"
+        f"{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={names}, "
+        f"Signature={signature}"
     )
 
 
@@ -154,16 +169,6 @@ def signing_key(secret_key: str, date: str, service: str) -> bytes:
     for text in (date, service, "tc3_request"):
         key = hmac.digest(key, text.encode(), "sha256")
     return key
-
-
-def _scope(timestamp: int, request: bytes, service: str = SERVICE) -> tuple[str, bytes]:
-    """Return the date of a signature, and the text that is signed."""
-    # The date is that of the timestamp in UTC. A local date is wrong for eight hours of every
-    # day in China.
-    date = time.strftime("%Y-%m-%d", time.gmtime(timestamp))
-    digest = hashlib.sha256(request).hexdigest()
-    scope = f"{date}/{service}/tc3_request"
-    return date, f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}".encode()
 
 
 def read_answer(status: int, body: bytes, codes: Codes, *, resent: bool = False) -> Verdict:

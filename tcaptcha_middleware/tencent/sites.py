@@ -67,17 +67,21 @@ def api_origin(site: str, origin: str | None, action: Action) -> str:
         raise ConfigurationError(f"site is {site!r}: for {action.name} it is {known}")
     if origin is None:
         return SITES[site].endpoint
-    given = _ORIGIN.fullmatch(str(origin))
-    if given is None or int(given["port"] or 0) > _MAX_PORT:
+    parts = _ORIGIN.fullmatch(str(origin))
+    if parts is None or not _is_port(parts["port"]):
         raise ConfigurationError(
             f'endpoint is {origin!r}: write a whole origin, such as "http://127.0.0.1:9000"'
         )
-    if given["scheme"].lower() == "http" and not is_loopback(given["host"].lower()):
+    if parts["scheme"].lower() == "http" and not is_loopback(parts["host"].lower()):
         raise ConfigurationError(
             f"endpoint is {origin!r}: calls contain AppSecretKey, so http is allowed to this "
             "machine only; use https"
         )
-    return given["origin"].lower()
+    return parts["origin"].lower()
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or 0 < int(text) <= _MAX_PORT
 
 
 def is_tencents(origin: str) -> bool:
@@ -106,7 +110,8 @@ _SCRIPTS = {
 # Its origin is used in a Content-Security-Policy, so it may not contain anything that ends a
 # source there.
 _SCRIPT_URL = re.compile(
-    r"(?P<origin>(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)"
+    r"(?P<origin>(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?)"
     r"/[A-Za-z0-9._~!$&()*+=:@%/?-]*"
 )
 
@@ -154,7 +159,7 @@ def origin_of(script: str) -> str:
 
 def _script_parts(script: str) -> re.Match[str]:
     parts = _SCRIPT_URL.fullmatch(str(script))
-    if parts is None:
+    if parts is None or not _is_port(parts["port"]):
         names = ", ".join(_SCRIPTS["cn"] | _SCRIPTS["intl"])
         raise ConfigurationError(
             f"script is {script!r}: use a whole URL, such as "

@@ -24,8 +24,7 @@ from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
 from tcaptcha_middleware.extras import needs
 from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.tencent import api
-from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.codes import api_error, refusal
+from tcaptcha_middleware.tencent.actions import WEB, api_error, refusal
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.sites import script_url
@@ -100,7 +99,10 @@ class TencentSDKVerifier:
             site="intl" if site == "intl" else "cn",  # validated with the script
             app_secret_key=self._captcha.app_secret_key,
         )
-        self._client = _without_retries(client)
+        # Without the client's own retries, because a ticket can be spent once.
+        self._client = copy.copy(client)
+        self._client.profile = copy.copy(client.profile)
+        self._client.profile.retryer = None
         self._timeout = check_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
         self._threads = BoundedThreadPool("tcaptcha-sdk")
@@ -168,13 +170,6 @@ class TencentSDKVerifier:
 def _is_fit_to_print(record: logging.LogRecord) -> bool:
     """Drop those lines of the client's debug log that contain secret and ticket."""
     return "AppSecretKey" not in record.getMessage()
-
-
-def _without_retries(client: Any) -> Any:
-    ours = copy.copy(client)
-    ours.profile = copy.copy(client.profile)
-    ours.profile.retryer = None
-    return ours
 
 
 def _translated(error: Exception) -> Exception:  # noqa: PLR0911  one for each family

@@ -24,11 +24,14 @@ from tcaptcha_middleware.errors import (
 from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.tencent import api
-from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
-from tcaptcha_middleware.tencent.codes import refusal
-from tcaptcha_middleware.tencent.credentials import Captcha, Credentials, check_apart
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, refusal
+from tcaptcha_middleware.tencent.credentials import (
+    Captcha,
+    Credentials,
+    check_apart,
+    settings_in,
+)
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
-from tcaptcha_middleware.tencent.environment import settings_in
 from tcaptcha_middleware.tencent.sites import api_origin, is_tencents, script_url
 from tcaptcha_middleware.validation import check_timeout
 from tcaptcha_middleware.verifiers.api_key import api_key, provider

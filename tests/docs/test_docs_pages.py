@@ -30,7 +30,7 @@ import tcaptcha_middleware as tc
 from tcaptcha_middleware.health.slots import CEILING
 from tcaptcha_middleware.replay.memory import CAPACITY
 from tcaptcha_middleware.settings import RuleSettings, Settings
-from tcaptcha_middleware.tencent.environment import VARIABLES
+from tcaptcha_middleware.tencent.credentials import VARIABLES
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 

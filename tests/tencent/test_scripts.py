@@ -42,6 +42,8 @@ BAD = {
     "a blank within": ("cn", "https://example.com/a b.js", "use a whole URL"),
     "a line break": ("cn", "https://example.com/a.js\n", "use a whole URL"),
     "a number": ("cn", 1, "use a whole URL"),
+    "port 0": ("cn", "https://example.com:0/a.js", "use a whole URL"),
+    "port 65536": ("cn", "https://example.com:65536/a.js", "use a whole URL"),
     "open to whoever is on the way": ("cn", "http://example.com/a.js", "use https"),
     "nearly loopback": ("cn", "http://127.0.0.1.example.com/a.js", "use https"),
     "no such site": ("eu", None, 'it is "cn" or "intl"'),

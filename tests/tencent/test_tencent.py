@@ -25,7 +25,6 @@ from tcaptcha_middleware.tencent.api import (
     read_answer,
     read_document,
 )
-from tcaptcha_middleware.tencent.codes import WEB as CODES
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.sites import SITES, api_origin
 
@@ -218,6 +217,7 @@ NO_ORIGINS = [
     "http://user:password@h",
     "http://h:port",
     "http://h:65536",
+    "https://h:0",
     "http://h:-1",
     "http://[::1",
     "http://h\r\nX-Forged: 1",
@@ -265,7 +265,7 @@ def api(code: object) -> bytes:
 
 
 def test_an_answer_is_read_whole():
-    assert read_answer(200, answer(), CODES) == Verdict(
+    assert read_answer(200, answer(), WEB.codes) == Verdict(
         code=1,
         evil_level=0,
         score=12,
@@ -279,7 +279,7 @@ def test_an_answer_is_read_whole():
 
 def test_an_answer_of_the_code_alone_is_enough():
     body = document({"Response": {"CaptchaCode": 1}})
-    assert read_answer(200, body, CODES) == Verdict(1, outcome="passed")
+    assert read_answer(200, body, WEB.codes) == Verdict(1, outcome="passed")
 
 
 VERDICTS = {
@@ -313,7 +313,7 @@ VERDICTS = {
 
 @pytest.mark.parametrize(("body", "passed"), VERDICTS.values(), ids=VERDICTS)
 def test_an_answer_that_is_as_documented_is_a_verdict(body, passed):
-    assert read_answer(200, body, CODES).passed is passed
+    assert read_answer(200, body, WEB.codes).passed is passed
 
 
 NO_VERDICTS = {
@@ -375,7 +375,7 @@ NO_VERDICTS = {
 @pytest.mark.parametrize("body", NO_VERDICTS.values(), ids=NO_VERDICTS)
 def test_any_other_answer_is_no_verdict_and_no_outage(body):
     with pytest.raises(VerifierError) as caught:
-        read_answer(200, body, CODES)
+        read_answer(200, body, WEB.codes)
     assert type(caught.value) is VerifierError
     assert "tr03secret" not in str(caught.value)
 
@@ -386,7 +386,7 @@ ODD = [12.5, "", "12", True, None, [], {}, float("nan")]
 @pytest.mark.parametrize("value", ODD, ids=repr)
 @pytest.mark.parametrize("name", ["Score", "GetCaptchaTime", "SubmitCaptchaTime"])
 def test_an_odd_field_that_decides_nothing_is_dropped(name, value):
-    verdict = read_answer(200, answer(**{name: value}), CODES)
+    verdict = read_answer(200, answer(**{name: value}), WEB.codes)
     assert verdict.passed
     attribute = {"Score": "score", "GetCaptchaTime": "fetched_at"}.get(name, "submitted_at")
     assert getattr(verdict, attribute) == (None if name == "Score" else 0)
@@ -398,19 +398,19 @@ UNCLEAR = {"nothing", "HTML", "truncated", "empty object", "CaptchaCode missing"
 @pytest.mark.parametrize("name", sorted(UNCLEAR))
 def test_an_unclear_answer_does_not_show_that_tencent_is_up(name):
     with pytest.raises(VerifierError) as caught:
-        read_answer(200, NO_VERDICTS[name], CODES)
+        read_answer(200, NO_VERDICTS[name], WEB.codes)
     assert not caught.value.answered
 
 
 def test_an_unknown_error_shows_that_tencent_is_up():
     with pytest.raises(VerifierError) as caught:
-        read_answer(200, api("Teapot"), CODES)
+        read_answer(200, api("Teapot"), WEB.codes)
     assert caught.value.answered
 
 
 def test_a_verdict_says_if_the_call_was_sent_twice():
-    assert not read_answer(200, answer(), CODES).resent
-    assert read_answer(200, answer(), CODES, resent=True).resent
+    assert not read_answer(200, answer(), WEB.codes).resent
+    assert read_answer(200, answer(), WEB.codes, resent=True).resent
 
 
 ERRORS = {
@@ -423,7 +423,7 @@ ERRORS = {
 @pytest.mark.parametrize(("code", "kind"), ERRORS.items(), ids=ERRORS)
 def test_an_api_error_is_raised_with_its_request_id(code, kind):
     with pytest.raises(kind, match=code) as caught:
-        read_answer(200, api(code), CODES)
+        read_answer(200, api(code), WEB.codes)
     assert caught.value.request_id == "7c370964"
 
 
@@ -432,20 +432,20 @@ def test_an_api_error_is_raised_with_its_request_id(code, kind):
 )
 def test_a_code_that_could_pass_for_another_line_of_the_log_is_none(code):
     with pytest.raises(VerifierError, match="has no code") as caught:
-        read_answer(200, api(code), CODES)
+        read_answer(200, api(code), WEB.codes)
     assert not isinstance(caught.value, OutageError)
 
 
 @pytest.mark.parametrize("request_id", [None, 1, ["id"], "id\nINFO: all is well"], ids=repr)
 def test_a_request_id_that_is_no_text_is_left_out(request_id):
     with pytest.raises(VerifierError) as caught:
-        read_answer(200, answer(CaptchaCode=None, RequestId=request_id), CODES)
+        read_answer(200, answer(CaptchaCode=None, RequestId=request_id), WEB.codes)
     assert caught.value.request_id == ""
 
 
 def test_an_unreadable_answer_is_quoted_by_its_request_id():
     with pytest.raises(VerifierError, match="CaptchaCode") as caught:
-        read_answer(200, answer(CaptchaCode="1"), CODES)
+        read_answer(200, answer(CaptchaCode="1"), WEB.codes)
     assert caught.value.request_id == "7c370964"
 
 
@@ -475,7 +475,7 @@ STATUSES = {
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items(), ids=map(str, STATUSES))
 def test_no_status_but_200_is_a_verdict_whatever_the_body_says(status, kind, body):
     with pytest.raises(VerifierError, match=str(status)) as caught:
-        read_answer(status, body, CODES)
+        read_answer(status, body, WEB.codes)
     assert type(caught.value) is kind
 
 
@@ -488,7 +488,7 @@ def is_proof(told: object) -> bool:
 
 def judged(told: object) -> None:
     try:
-        verdict = read_document(told, CODES)
+        verdict = read_document(told, WEB.codes)
     except VerifierError:
         return
     assert verdict.passed == is_proof(told)
@@ -497,7 +497,7 @@ def judged(told: object) -> None:
 @given(st.integers(100, 599), st.binary())
 def test_no_bytes_do_anything_but_pass_or_raise_ours(status, body):
     try:
-        verdict = read_answer(status, body, CODES)
+        verdict = read_answer(status, body, WEB.codes)
     except VerifierError:
         return
     assert status == 200

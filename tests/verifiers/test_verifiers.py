@@ -47,7 +47,7 @@ from tcaptcha_middleware import (
     VerifierError,
     in_thread,
 )
-from tcaptcha_middleware.tencent.codes import MINI_PROGRAM, WEB, refusal
+from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB, refusal
 from tcaptcha_middleware.testing import FakeVerifier
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
@@ -274,7 +274,7 @@ MINI_REFUSED = {
 def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
     [verdict] = bench.check(make(bench.tencent))
     assert (verdict.passed, verdict.code) == (False, code)
-    assert refusal(verdict, WEB) == reason
+    assert refusal(verdict, WEB.codes) == reason
 
 
 @for_mini
@@ -282,7 +282,7 @@ def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
 def test_a_mini_programs_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
     [verdict] = bench.check(make(bench.tencent))
     assert (verdict.passed, verdict.code) == (False, code)
-    assert refusal(verdict, MINI_PROGRAM) == reason
+    assert refusal(verdict, MINI_PROGRAM.codes) == reason
 
 
 NO_VERDICT = {
@@ -316,13 +316,13 @@ def has_no_outcome(bench, row, codes):
 @for_web
 @pytest.mark.parametrize("row", NO_VERDICT.values(), ids=NO_VERDICT)
 def test_a_code_that_is_not_about_the_ticket_has_no_outcome(bench, row):
-    has_no_outcome(bench, row, WEB)
+    has_no_outcome(bench, row, WEB.codes)
 
 
 @for_mini
 @pytest.mark.parametrize("row", MINI_NO_VERDICT.values(), ids=MINI_NO_VERDICT)
 def test_a_code_that_is_not_about_a_mini_programs_ticket_has_no_outcome(bench, row):
-    has_no_outcome(bench, row, MINI_PROGRAM)
+    has_no_outcome(bench, row, MINI_PROGRAM.codes)
 
 
 API_ERRORS = {

@@ -17,10 +17,13 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
-from tcaptcha_middleware.tencent.codes import MINI_PROGRAM, WEB, api_error, outcome_of, refusal
+from tcaptcha_middleware.tencent import actions
+from tcaptcha_middleware.tencent.actions import api_error, outcome_of, refusal
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.codes import Codes
+    from tcaptcha_middleware.models import Codes
+
+WEB, MINI_PROGRAM = actions.WEB.codes, actions.MINI_PROGRAM.codes
 
 CODES = {
     # In force.
