@@ -1,4 +1,6 @@
-"""The command `tcaptcha`: serves the demo or the emulator. Needs the extra `demo`."""
+"""The command `tcaptcha`: serves the demo or the emulator, which need the extra `demo`, or
+checks which routes of an application are protected.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +42,8 @@ def main(
         wait: Returns when serving has to end; by default on Ctrl-C or SIGTERM.
     """
     asked = _parser().parse_args(arguments)
+    if asked.command == "check":
+        return _check(asked)
     # The first process of a container is not ended by a signal that it does not handle.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -64,11 +68,13 @@ def _wait() -> NoReturn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tcaptcha", description="Try the captcha gate on this machine."
+        prog="tcaptcha", description="Try the captcha gate, or check what it protects."
     )
     release = f"tcaptcha-middleware {version('tcaptcha-middleware')}"
     parser.add_argument("--version", action="version", version=release)
-    commands = parser.add_subparsers(required=True, metavar="demo|emulator")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="demo|emulator|check"
+    )
     for name, start, port, text in (
         ("demo", _demo, 8000, "serve a small protected site; without an account, offline"),
         ("emulator", _emulator, 9000, "serve an emulator of Tencent, to test an app with"),
@@ -77,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--host", default="127.0.0.1", help="the address to listen on")
         command.add_argument("--port", type=_port, default=port, help="%(default)s by default")
         command.set_defaults(start=start)
+    text = "list the routes of an application, and which of them the rules protect"
+    check = commands.add_parser("check", help=text, description=text)
+    check.add_argument("app", metavar="module:app", help="as for uvicorn, or module:factory()")
+    check.add_argument("--factory", action="store_true", help="call what the name refers to")
+    check.add_argument("--format", choices=("table", "json"), default="table")
+    check.add_argument("--strict", action="store_true", help="fail for opaque routes, too")
     return parser
 
 
@@ -84,6 +96,23 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= _LAST_PORT):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 0 to {_LAST_PORT}")
     return int(text)
+
+
+def _check(asked: argparse.Namespace) -> int:
+    from tcaptcha_middleware.integrations.routes.command import report
+
+    as_json = asked.format == "json"
+    try:
+        text, warnings, status = report(
+            asked.app, factory=asked.factory, as_json=as_json, strict=asked.strict
+        )
+    except ConfigurationError as error:
+        print(f"tcaptcha: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    for warning in warnings:
+        print(f"tcaptcha: {warning}", file=sys.stderr)
+    return status
 
 
 def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:

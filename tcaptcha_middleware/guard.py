@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints, with_cookie
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
 
     from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.findings import Finding
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Refuse, RequestInfo
@@ -237,6 +239,22 @@ class Guard(Settings):
             ConfigurationError: If no browser can show that rule's captcha.
         """
         return self._browser.settings(for_, root_path)
+
+    def covers(self, app: object) -> list[Finding]:
+        """Compare the rules with the routes of an application, for a test of yours.
+
+        No handler is called. `tcaptcha check` prints the same.
+
+        Args:
+            app: The application, with or without middlewares around it.
+
+        Raises:
+            ConfigurationError: If the application has no routes, or none that can be read.
+        """
+        # By name: it knows the middlewares, which know this module.
+        check = import_module("tcaptcha_middleware.integrations.routes.check").check
+        findings: list[Finding] = check(app, self)
+        return findings
 
     def close(self) -> None:
         """Close what verifiers and replay store opened; they open again when used again."""

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
-    {"errors", "extras", "models", "scoped"},
+    {"errors", "extras", "findings", "models", "scoped"},
     {"matching", "operations", "responses", "threadpool", "types", "validation"},
     {"client_ip", "health", "mounts", "replay", "tencent", "waiting", "watchdog"},
     {"_http"},
@@ -33,7 +33,7 @@ LAYERS = [
     {"flow", "guard"},
     {"asgi", "wsgi"},
     {"decision", "testing"},
-    {"demo"},
+    {"demo", "integrations"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -1,0 +1,128 @@
+"""Compare routes with rules, by asking the guards' own matcher about example paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.findings import Finding
+from tcaptcha_middleware.integrations.routes.reading import read
+from tcaptcha_middleware.integrations.routes.route import Gate
+from tcaptcha_middleware.integrations.routes.rule_set import (
+    OTHER,
+    RuleSet,
+    answered_methods,
+    written,
+)
+from tcaptcha_middleware.integrations.routes.sensitive import is_sensitive
+from tcaptcha_middleware.matching.patterns import SAFE_METHODS
+from tcaptcha_middleware.mounts import mount_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tcaptcha_middleware.findings import Status
+    from tcaptcha_middleware.guard import Guard
+    from tcaptcha_middleware.integrations.routes.route import Route
+
+    Answers = dict[tuple[str, str], list[str]]
+
+_LISTED = 3
+
+
+def check(app: object, guard: Guard | None = None) -> list[Finding]:
+    """Return a finding for each route, dead rule and shadowed page path of an application.
+
+    Args:
+        app: The application, with or without middlewares around it.
+        guard: A guard that will be around it; None for those that are there.
+
+    Raises:
+        ConfigurationError: If nothing can be checked: no guard, no routes, or none that can
+            be read.
+    """
+    routes = list(read(app))
+    guards = {id(gate.guard): gate.guard for route in routes for gate in route.gates}
+    if guard is not None and id(guard) not in guards:
+        routes = [route._replace(gates=(Gate(guard, ""), *route.gates)) for route in routes]
+        guards[id(guard)] = guard
+    _require_readable(app, routes, guards.values())
+    rule_sets = {
+        key: RuleSet(guard, mount_of(app, guard.mounted_at)) for key, guard in guards.items()
+    }
+    answers = [_answers(route, route.path.examples, rule_sets) for route in routes]
+    # A rule may match only values that no example has, as "/users/me" does of "/users/{id}".
+    for rule_set in rule_sets.values():
+        for name in rule_set.unused():
+            for route, known in zip(routes, answers, strict=True):
+                known.update(_answers(route, rule_set.paths_of(name, route), rule_sets))
+    found = list(map(_judge, routes, answers))
+    for rule_set in rule_sets.values():
+        found += [rule_set.dead(name, routes) for name in rule_set.unused()]
+        found += rule_set.shadowed(routes)
+    return found
+
+
+def _require_readable(app: object, routes: Sequence[Route], guards: Iterable[Guard]) -> None:
+    kind = type(app).__name__
+    if not routes:
+        raise ConfigurationError(
+            f"this {kind} has no routes: name the application that your server runs, in the "
+            "module that adds its routes"
+        )
+    if all(route.opaque for route in routes):
+        raise ConfigurationError(
+            f"no route of this {kind} can be read: {routes[0].opaque}. Name an application of "
+            "FastAPI, Starlette, Litestar, Flask, Quart, Django, Pyramid, Falcon or Bottle; "
+            'write a factory as "module:create_app()"'
+        )
+    if not list(guards):
+        raise ConfigurationError(
+            f"there is no guard around this {kind}: name the object that your server runs, "
+            "with TCaptchaMiddleware or TCaptchaWSGIMiddleware around it"
+        )
+
+
+def _answers(route: Route, paths: Iterable[str], rule_sets: Mapping[int, RuleSet]) -> Answers:
+    """Return the names of the rules that judge each method and path, without exempt ones."""
+    answers: Answers = {}
+    gates = [(rule_sets[id(gate.guard)], gate.mount) for gate in route.gates]
+    for path in paths:
+        for method in answered_methods(route):
+            names = [n for rules, mount in gates for n in rules.match(method, path, mount)]
+            if names or not any(r.exempts(method, path, mount) for r, mount in gates):
+                answers[method, path] = names
+    return answers
+
+
+def _judge(route: Route, answers: Answers) -> Finding:
+    rule = ", ".join(dict.fromkeys(name for names in answers.values() for name in names))
+    # GET shows the form that POST submits, so it counts only if there is nothing else.
+    unsafe = [target for target in answers if target[0] not in SAFE_METHODS]
+    missing = [target for target in unsafe or answers if not answers[target]]
+    status: Status = "uncovered"
+    detail = ""
+    if not route.path.examples:
+        status, detail = "opaque", "no example of this path was found"
+    elif not answers:
+        detail = "exempt"
+    elif not missing:
+        status = "covered"
+    elif route.opaque:
+        status, detail = "opaque", route.opaque
+    elif rule:
+        status, detail = "partly", _what_is_missing(answers, missing)
+    elif is_sensitive(route):
+        status = "open"
+    methods = ("WEBSOCKET",) if route.websocket else written(route.methods or ())
+    return Finding(status, methods, str(route.path), rule, detail)
+
+
+def _what_is_missing(answers: Answers, missing: Sequence[tuple[str, str]]) -> str:
+    paths = {path for _, path in missing}
+    if paths != {path for _, path in answers}:
+        return f"not {missing[0][1]}"
+    methods = sorted({method for method, _ in missing} - {OTHER})
+    others = len(methods) > _LISTED or any(method == OTHER for method, _ in missing)
+    listed = ", ".join(methods[:_LISTED])
+    return f"not {listed} and others" if others else f"not {listed}"

@@ -1,0 +1,137 @@
+"""`tcaptcha check`: load an application, and put its findings into a table or JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tomllib
+from collections import Counter
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.integrations.routes.check import check
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from tcaptcha_middleware.findings import Finding
+
+_TARGET = re.compile(r"([\w.]+):([\w.]+)(\(\))?")
+
+
+class Report(NamedTuple):
+    """What a check prints.
+
+    Attributes:
+        text: The findings.
+        warnings: What is wrong with the settings.
+        status: 0 if nothing needs attention, and 1 otherwise.
+    """
+
+    text: str
+    warnings: list[str]
+    status: int
+
+
+def report(target: str, *, factory: bool, as_json: bool, strict: bool) -> Report:
+    """Load an application and check it.
+
+    Args:
+        target: `"module:app"`, or `"module:create_app()"`.
+        factory: Whether the name is that of a factory, as with the parentheses.
+        as_json: Whether to return JSON instead of a table.
+        strict: Whether opaque routes need attention, too.
+
+    Raises:
+        ConfigurationError: If the application cannot be checked.
+    """
+    accepted = _accepted(Path.cwd() / "pyproject.toml")
+    # What modules print when they are imported does not belong to the result.
+    with redirect_stdout(sys.stderr):
+        findings = check(_load(target, factory=factory))
+    attention = [
+        finding
+        for finding in findings
+        if (finding.needs_attention or (strict and finding.status == "opaque"))
+        and str(finding) not in accepted
+    ]
+    if as_json:
+        text = json.dumps([_as_object(finding, accepted) for finding in findings], indent=2)
+    else:
+        text = f"{_table(findings, accepted)}\n\n{_summary(attention)}"
+    stale = accepted - {str(finding) for finding in findings}
+    warnings = [f"accept has {name!r}, which is not in the table" for name in sorted(stale)]
+    return Report(text, warnings, 1 if attention else 0)
+
+
+def _load(target: str, *, factory: bool) -> object:
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        raise ConfigurationError(
+            f'{target!r} is not the name of an application: write "module:app", or '
+            '"module:create_app()" for a factory'
+        )
+    module, names, call = match.groups()
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        value: Any = import_module(module)
+        for name in names.split("."):
+            value = getattr(value, name)
+        return value() if call or factory else value
+    # A module that ends the process must not end this one with its status.
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"{target} cannot be loaded from {Path.cwd()}: {type(error).__name__}: {error}. "
+            f'See where with: python -c "import {module}"'
+        ) from error
+
+
+def _accepted(file: Path) -> set[str]:
+    if not file.exists():
+        return set()
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+    except ValueError as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+    accepted = settings.get("tcaptcha", {}).get("accept", [])
+    if not isinstance(accepted, list) or not all(isinstance(text, str) for text in accepted):
+        raise ConfigurationError(
+            f"accept is {accepted!r}: write a list of what the table shows, such as "
+            'accept = ["POST /token"]'
+        )
+    return set(accepted)
+
+
+def _as_object(finding: Finding, accepted: Collection[str]) -> dict[str, object]:
+    return {
+        "methods": finding.methods,
+        "path": finding.path,
+        "status": finding.status,
+        "rule": finding.rule,
+        "detail": finding.detail,
+        "accepted": str(finding) in accepted,
+    }
+
+
+def _table(findings: Iterable[Finding], accepted: Collection[str]) -> str:
+    rows = [("STATUS", "METHODS", "PATH", "RULE", "")]
+    for finding in findings:
+        methods = ",".join(finding.methods) or "every"
+        detail = "accepted" if str(finding) in accepted else finding.detail
+        rows.append((finding.status, methods, finding.path, finding.rule or "-", detail))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _summary(attention: Iterable[Finding]) -> str:
+    counts = Counter(finding.status for finding in attention)
+    listed = ", ".join(f"{number} {status}" for status, number in counts.items())
+    return f"Needs attention: {listed}." if listed else "Nothing needs attention."

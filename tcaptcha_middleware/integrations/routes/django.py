@@ -1,0 +1,79 @@
+"""Read the routes of a Django project."""
+
+from __future__ import annotations
+
+import re
+import sys
+from inspect import getclosurevars, isfunction
+from typing import TYPE_CHECKING, Any
+
+from tcaptcha_middleware.integrations.routes.regex import split
+from tcaptcha_middleware.integrations.routes.route import (
+    SEGMENT,
+    Parameter,
+    PathTemplate,
+    Route,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_VARIABLE = re.compile(r"<(?:[^>:]+:)?([^>]+)>")
+_LANGUAGE = PathTemplate((Parameter("language", SEGMENT), "/"))
+
+
+def read(_: Any) -> Iterator[Route]:
+    """Yield what the project's `ROOT_URLCONF` serves, in its order."""
+    resolver = sys.modules["django.urls"].get_resolver()
+    yield from _routes(resolver.url_patterns, PathTemplate(("/",)))
+
+
+def _routes(patterns: Any, prefix: PathTemplate) -> Iterator[Route]:
+    for item in patterns:
+        inner = getattr(item, "url_patterns", None)
+        for path in _templates(item.pattern, is_endpoint=inner is None):
+            if inner is None:
+                yield Route(_methods(item.callback), prefix + path, item.callback)
+            else:
+                yield from _routes(inner, prefix + path)
+
+
+def _templates(pattern: Any, *, is_endpoint: bool) -> list[PathTemplate]:
+    resolvers = sys.modules["django.urls.resolvers"]
+    if isinstance(pattern, resolvers.LocalePrefixPattern):
+        default = [] if pattern.prefix_default_language else [PathTemplate()]
+        return [_LANGUAGE, *default]
+    if isinstance(pattern, resolvers.RegexPattern):
+        return split(str(pattern), end=not is_endpoint)
+
+    def parameter(match: re.Match[str]) -> Parameter:
+        return Parameter(match[1], pattern.converters[match[1]].regex)
+
+    return [PathTemplate.parse(str(pattern), _VARIABLE, parameter)]
+
+
+def _methods(view: Any) -> frozenset[str] | None:
+    # Django REST framework's viewsets have a map of methods, and its views a class.
+    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    actions = getattr(view, "actions", None)
+    if kind is not None:
+        names = actions or [name for name in kind.http_method_names if hasattr(kind, name)]
+        # The answer to OPTIONS that both frameworks have does not call a handler.
+        own = [n for n in names if n != "options" or not _is_frameworks(kind.options)]
+        return frozenset(name.upper() for name in own)
+    return _required_methods(view)
+
+
+def _is_frameworks(function: Any) -> bool:
+    return function.__module__.partition(".")[0] in ("django", "rest_framework")
+
+
+def _required_methods(view: Any) -> frozenset[str] | None:
+    """Return the methods of `require_http_methods`; None if the function answers every one."""
+    methods = None
+    while isfunction(view):
+        required = getclosurevars(view).nonlocals.get("request_method_list")
+        if required is not None:
+            methods = frozenset(required) & (methods or frozenset(required))
+        view = getattr(view, "__wrapped__", None)
+    return methods
