@@ -20,7 +20,7 @@ import litestar
 import litestar.response
 import pytest
 import quart
-from django.conf import settings as django_settings
+import router_django  # noqa: F401  configures Django
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.test import override_settings
@@ -35,9 +35,6 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.integrations.routes.rule_set import answered_methods, written
-
-if not django_settings.configured:
-    django_settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
 
 CASES = {}
 

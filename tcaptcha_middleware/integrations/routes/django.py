@@ -53,27 +53,30 @@ def _templates(pattern: Any, *, is_endpoint: bool) -> list[PathTemplate]:
 
 
 def _methods(view: Any) -> frozenset[str] | None:
-    # Django REST framework's viewsets have a map of methods, and its views a class.
+    """Return the methods that a view answers; None if a function answers every one."""
+    allowed = [_of_class(view)]
+    while isfunction(view):
+        # Of `require_http_methods`, which keeps them nowhere else.
+        allowed.append(getclosurevars(view).nonlocals.get("request_method_list"))
+        view = getattr(view, "__wrapped__", None)
+    listed = [frozenset(methods) for methods in allowed if methods is not None]
+    return frozenset.intersection(*listed) if listed else None
+
+
+def _of_class(view: Any) -> list[str] | None:
+    # The second is that of Django REST framework, whose viewsets have a map of methods, too.
     kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
-    actions = getattr(view, "actions", None)
-    if kind is not None:
-        names = actions or [name for name in kind.http_method_names if hasattr(kind, name)]
-        # The answer to OPTIONS that both frameworks have does not call a handler.
-        own = [n for n in names if n != "options" or not _is_frameworks(kind.options)]
-        return frozenset(name.upper() for name in own)
-    return _required_methods(view)
+    if kind is None:
+        return None
+    handlers = {name: getattr(kind, name, None) for name in kind.http_method_names}
+    names = getattr(view, "actions", None) or [name for name in handlers if handlers[name]]
+    # The answer to OPTIONS that both frameworks have does not call a handler.
+    return [
+        name.upper()
+        for name in names
+        if name != "options" or not _is_frameworks(handlers[name])
+    ]
 
 
 def _is_frameworks(function: Any) -> bool:
     return function.__module__.partition(".")[0] in ("django", "rest_framework")
-
-
-def _required_methods(view: Any) -> frozenset[str] | None:
-    """Return the methods of `require_http_methods`; None if the function answers every one."""
-    methods = None
-    while isfunction(view):
-        required = getclosurevars(view).nonlocals.get("request_method_list")
-        if required is not None:
-            methods = frozenset(required) & (methods or frozenset(required))
-        view = getattr(view, "__wrapped__", None)
-    return methods

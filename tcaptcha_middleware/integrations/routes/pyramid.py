@@ -26,9 +26,10 @@ _TRAVERSED = "views are found by traversal, so their paths depend on the resourc
 
 def read(app: Any) -> Iterator[Route]:
     """Yield the routes in their order, and one for all views that need no route."""
-    mapper = sys.modules["pyramid.interfaces"].IRoutesMapper
+    interfaces = sys.modules["pyramid.interfaces"]
+    mapper = app.registry.queryUtility(interfaces.IRoutesMapper)
     introspector = app.registry.introspector
-    for route in app.registry.getUtility(mapper).get_routes():
+    for route in mapper.get_routes() if mapper else ():
         path = _template(route.pattern)
         entry = introspector.get("routes", route.name)
         related = () if entry is None else introspector.related(entry)
