@@ -539,12 +539,14 @@ class Resource:
         pass
 
 
-class AsyncResource:
-    async def on_post(self, req, resp, **_):
-        pass
-
+class Socket:
     async def on_websocket(self, req, websocket):
         await websocket.accept()
+
+
+class AsyncResource(Socket):
+    async def on_post(self, req, resp, **_):
+        pass
 
 
 @serves("POST /login")
@@ -595,9 +597,10 @@ def falcon_late():
     return app
 
 
-@serves("POST /ws", "WEBSOCKET /ws")
+@serves("POST /ws", "WEBSOCKET /ws", "WEBSOCKET /only")
 def falcon_websocket():
     app = falcon.asgi.App()
+    app.add_route("/only", Socket())
     app.add_route("/ws", AsyncResource())
     return app
 
@@ -687,6 +690,34 @@ def test_the_reader_returns_what_is_served(name):
     with context:
         # Litestar keeps the handlers of a route in no order.
         assert sorted(map(row, read(app))) == sorted(CASES[name][1])
+
+
+ENDPOINTS = {
+    "bottle_plain": empty,
+    "django_plain": view,
+    "falcon_plain": Resource,
+    "fastapi_nested": nothing,
+    "flask_plain": empty,
+    "litestar_plain": handles("GET", "/").fn,
+    "pyramid_plain": answer,
+    "quart_plain": quart_empty,
+    "starlette_plain": page,
+}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_route_has_the_endpoint_that_the_framework_calls(name):
+    app, context = application(name)
+    with context:
+        endpoint = next(iter(read(app))).endpoint
+    endpoint = endpoint if inspect.isfunction(endpoint) else type(endpoint)
+    assert (endpoint.__module__, endpoint.__name__) == (__name__, ENDPOINTS[name].__name__)
+
+
+def test_a_resource_that_the_example_does_not_reach_is_named():
+    app = falcon.App()
+    app.add_route("/at/{time:dt}", Resource())
+    assert [route.endpoint for route in read(app)] == ["Resource"]
 
 
 @pytest.mark.parametrize("name", CASES)

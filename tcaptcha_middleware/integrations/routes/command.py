@@ -118,7 +118,7 @@ def _as_object(finding: Finding, accepted: Collection[str]) -> dict[str, object]
 
 
 def _table(findings: Iterable[Finding], accepted: Collection[str]) -> str:
-    rows = [("STATUS", "METHODS", "PATH", "RULE", "")]
+    rows = [("STATUS", "METHODS", "PATH", "RULE", "DETAIL")]
     for finding in findings:
         methods = ",".join(finding.methods) or "every"
         detail = "accepted" if str(finding) in accepted else finding.detail

@@ -36,12 +36,15 @@ def read(app: Any) -> Iterator[Route]:
 
     for route in inspect.inspect_routes(app):
         path = PathTemplate.parse(route.path, _VARIABLE, parameter)
+        # What is inspected has the resource's name only; a converter may reject the example.
+        found = app._router.find(path.examples[0])  # noqa: SLF001
+        resource = found[0] if found else route.class_name
         # Falcon adds responders for OPTIONS and for the methods that a resource lacks.
         methods = {method.method for method in route.methods if not method.internal}
         if methods - {_WEBSOCKET}:
-            yield Route(frozenset(methods - {_WEBSOCKET}), path, route.class_name)
+            yield Route(frozenset(methods - {_WEBSOCKET}), path, resource)
         if _WEBSOCKET in methods:
-            yield Route(None, path, route.class_name, websocket=True)
+            yield Route(None, path, resource, websocket=True)
     for sink in inspect.inspect_sinks(app):
         for path in split(sink.prefix, start=True):
             yield Route(None, path, sink.name, opaque=_SINK)

@@ -1,0 +1,216 @@
+"""`tcaptcha check`, as a process: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcaptcha_middleware.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/check.md").read_text()
+
+
+def block(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[0]
+
+
+FASTAPI = block("python")
+FLASK = """
+from flask import Flask
+from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware
+from tcaptcha_middleware.testing import FakeVerifier
+
+print("the module prints this")
+
+def create_app():
+    app = Flask(__name__, static_folder=None)
+    app.add_url_rule("/login", "login", lambda: "", methods=["GET", "POST"])
+    app.add_url_rule("/any/<path:x>", "any", lambda x: "")
+    app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, Guard(["POST /login"], FakeVerifier()))
+    return app
+"""
+DJANGO = {
+    "mysite/__init__.py": "",
+    "mysite/settings.py": "ROOT_URLCONF = 'mysite.urls'\nSECRET_KEY = 'x'\n",
+    "mysite/urls.py": """
+from django.http import HttpResponse
+from django.urls import include, path
+from django.views.decorators.http import require_POST
+
+login = lambda request: HttpResponse()
+urlpatterns = [
+    path("accounts/", include([path("login/", login), path("pay/", require_POST(login))])),
+]
+""",
+    "mysite/wsgi.py": """
+from django.core.wsgi import get_wsgi_application
+from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware
+from tcaptcha_middleware.testing import FakeVerifier
+
+guard = Guard(["POST /accounts/login/"], FakeVerifier())
+application = TCaptchaWSGIMiddleware(get_wsgi_application(), guard)
+""",
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a function that writes files and runs the command among them."""
+
+    def run(files, *arguments, **environ):
+        for name, text in files.items():
+            file = tmp_path / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        command = [sys.executable, "-m", "tcaptcha_middleware", "check", *arguments]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=os.environ | environ,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+
+    return run
+
+
+def test_the_documented_output_is_printed(project):
+    process = project({"main.py": FASTAPI}, "main:app")
+    assert (process.stdout, process.stderr) == (block("text"), "")
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("shop:create_app()",), ("shop:create_app", "--factory")], ids=str
+)
+def test_a_factory_is_called(project, arguments):
+    process = project({"shop.py": FLASK}, *arguments, "--format", "json")
+    assert process.returncode == 0
+    other = {"rule": "", "detail": "", "accepted": False}
+    assert json.loads(process.stdout) == [
+        other
+        | {
+            "methods": ["GET", "POST"],
+            "path": "/login",
+            "status": "covered",
+            "rule": "POST /login",
+        },
+        other | {"methods": ["GET"], "path": "/any/{x:path}", "status": "uncovered"},
+    ]
+    assert process.stderr == "the module prints this\n"
+
+
+def test_without_findings_the_table_says_so(project):
+    process = project({"shop.py": FLASK}, "shop:create_app()")
+    assert process.stdout.endswith("\n\nNothing needs attention.\n")
+
+
+def test_django_is_read_through_its_settings(project):
+    process = project(
+        DJANGO, "mysite.wsgi:application", DJANGO_SETTINGS_MODULE="mysite.settings"
+    )
+    assert process.returncode == 1
+    rows = [re.split(r" {2,}", line, maxsplit=4) for line in process.stdout.splitlines()]
+    missing = "not CONNECT, DELETE, OPTIONS and others"
+    assert rows[1:3] == [
+        ["partly", "every", "/accounts/login/", "POST /accounts/login/", missing],
+        ["open", "POST", "/accounts/pay/", "-"],
+    ]
+
+
+ACCEPT = """
+[tool.tcaptcha]
+accept = ["POST /signin", "GET,POST,PUT /comments", "POST /files/{name:path}", "POST /sigin"%s]
+"""
+
+
+def test_accepted_findings_need_no_attention(project):
+    pages = ', "GET /tcaptcha/tcaptcha.js", "GET /tcaptcha/settings.json", "POST /old"'
+    files = {"main.py": FASTAPI, "pyproject.toml": ACCEPT % pages}
+    process = project(files, "main:app")
+    assert process.returncode == 0
+    assert process.stdout.count("accepted") == 6
+    assert process.stderr == "tcaptcha: accept has 'POST /old', which is not in the table\n"
+
+
+def test_what_is_not_accepted_still_needs_attention(project):
+    process = project({"main.py": FASTAPI, "pyproject.toml": ACCEPT % ""}, "main:app")
+    assert process.returncode == 1
+    assert process.stdout.endswith("Needs attention: 2 shadowed.\n")
+
+
+def test_opaque_routes_need_attention_if_strict(project):
+    text = FLASK.replace("return app", "return DispatcherMiddleware(app, {'/raw': print})")
+    text = "from werkzeug.middleware.dispatcher import DispatcherMiddleware" + text
+    assert project({"shop.py": text}, "shop:create_app()").returncode == 0
+    process = project({}, "shop:create_app()", "--strict")
+    assert process.returncode == 1
+    assert process.stdout.endswith("Needs attention: 1 opaque.\n")
+
+
+CANNOT = {
+    "no name": ({}, "main", 'write "module:app"'),
+    "no module": ({}, "main:app", "ModuleNotFoundError: No module named 'main'"),
+    "no attribute": ({"main.py": ""}, "main:app", "has no attribute 'app'. See where with"),
+    "an error": ({"main.py": "1 / 0"}, "main:app", "ZeroDivisionError: division by zero"),
+    "an end": ({"main.py": "import sys; sys.exit(0)"}, "main:app", "SystemExit: 0"),
+    "a factory": ({"main.py": FLASK}, "main:create_app", "write a factory as"),
+    "no guard": ({"main.py": FASTAPI + "app.user_middleware.clear()"}, "main:app", "no guard"),
+    "no routes": (
+        {"main.py": "from starlette.applications import Starlette as S; app = S()"},
+        "main:app",
+        "has no routes",
+    ),
+    "no settings": (DJANGO, "mysite.wsgi:application", "settings are not configured"),
+    "broken toml": ({"pyproject.toml": "["}, "main:app", "is not valid TOML"),
+    "broken accept": (
+        {"pyproject.toml": "[tool.tcaptcha]\naccept = 'POST /token'"},
+        "main:app",
+        "write a list of what the table shows",
+    ),
+    "accept of numbers": (
+        {"pyproject.toml": "[tool.tcaptcha]\naccept = [1]"},
+        "main:app",
+        "accept is [1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", CANNOT)
+def test_what_cannot_be_checked_has_its_own_status_and_a_message(project, why):
+    files, target, message = CANNOT[why]
+    process = project(files, target)
+    assert (process.returncode, process.stdout) == (2, "")
+    (error,) = [line for line in process.stderr.splitlines() if line.startswith("tcaptcha: ")]
+    assert message in error
+
+
+# In this process, as the coverage is measured there.
+
+
+def test_the_command_returns_its_status(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "checked_in_process.py").write_text(FLASK)
+    target = "checked_in_process:create_app"
+    assert main(["check", f"{target}()"]) == 0
+    (tmp_path / "pyproject.toml").write_text('[tool.tcaptcha]\naccept = ["POST /old"]')
+    assert main(["check", f"{target}()"]) == 0
+    assert main(["check", target, "--factory", "--format", "json"]) == 0
+    assert main(["check", target]) == 2
+    assert main(["check", "checked_in_process"]) == 2
+    assert main(["check", "checked_in_process:x"]) == 2
+    monkeypatch.delitem(sys.modules, "checked_in_process")
+    error = capsys.readouterr().err
+    assert "accept has 'POST /old'" in error
+    for text in ("[", "[tool.tcaptcha]\naccept = [1]"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert main(["check", target]) == 2
