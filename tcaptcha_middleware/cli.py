@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
@@ -108,6 +109,10 @@ def _check(asked: argparse.Namespace) -> int:
         )
     except ConfigurationError as error:
         print(f"tcaptcha: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        # Python's own status for it is 1, which says that the check was made.
+        traceback.print_exc()
         return 2
     print(text)
     for warning in warnings:

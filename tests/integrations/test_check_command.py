@@ -193,6 +193,15 @@ def test_what_cannot_be_checked_has_its_own_status_and_a_message(project, why):
     assert message in error
 
 
+def test_an_unexpected_error_is_not_taken_for_a_finding(project):
+    text = (
+        "class App:\n    @property\n    def app(self): raise RuntimeError('proxy')\napp = App()"
+    )
+    process = project({"main.py": text}, "main:app")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.endswith("RuntimeError: proxy\n")
+
+
 # In this process, as the coverage is measured there.
 
 
@@ -208,6 +217,8 @@ def test_the_command_returns_its_status(tmp_path, monkeypatch, capsys):
     assert main(["check", target]) == 2
     assert main(["check", "checked_in_process"]) == 2
     assert main(["check", "checked_in_process:x"]) == 2
+    monkeypatch.setattr("tcaptcha_middleware.integrations.routes.command.check", None)
+    assert main(["check", f"{target}()"]) == 2
     monkeypatch.delitem(sys.modules, "checked_in_process")
     error = capsys.readouterr().err
     assert "accept has 'POST /old'" in error

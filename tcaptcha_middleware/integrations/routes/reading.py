@@ -115,5 +115,6 @@ def _added(framework: Any) -> Iterator[Any]:
     for attribute, kind in (("user_middleware", "cls"), ("middleware", "middleware")):
         added = getattr(framework, attribute, ())
         for entry in added if isinstance(added, (list, tuple)) else ():
-            if getattr(entry, kind, None) in _MIDDLEWARES:
+            middleware = getattr(entry, kind, None)
+            if inspect.isclass(middleware) and issubclass(middleware, _MIDDLEWARES):
                 yield entry.kwargs["guard"] if "guard" in entry.kwargs else entry.args[0]

@@ -52,6 +52,7 @@ class RuleSet:
         self._patterns = {rule.name or rule.text: parse(rule.text) for rule in rules}
         self._exempt = Matcher(exemptions(guard.exempt))
         self._used: set[str] = set()
+        self._paths: dict[tuple[str, str], dict[str, None]] = {}
 
     def match(self, method: str, path: str, mount: str) -> list[str]:
         """Return the names of the rules that judge a request; several if it is ambiguous.
@@ -78,15 +79,20 @@ class RuleSet:
 
     def paths_of(self, name: str, route: Route) -> list[str]:
         """Return example paths of a rule that its guard would see as requests for a route."""
-        return [
-            path
-            for gate in route.gates
-            if gate.guard is self._guard
-            for example in _examples(self._patterns[name])
-            for own in (example, gate.mount + example, example.removeprefix(self._root))
-            for path in (own, f"{own}/")
-            if route.path.accepts(path)
-        ]
+        mounts = [gate.mount for gate in route.gates if gate.guard is self._guard]
+        candidates = [path for mount in mounts for path in self._requested(name, mount)]
+        return list(filter(route.path.accepts, candidates))
+
+    def _requested(self, name: str, mount: str) -> Iterable[str]:
+        """Return paths that a rule matches, as the outermost application sees them."""
+        if (name, mount) not in self._paths:
+            self._paths[name, mount] = dict.fromkeys(
+                path
+                for example in _examples(self._patterns[name])
+                for own in (example, mount + example, example.removeprefix(self._root))
+                for path in (own, f"{own}/")
+            )
+        return self._paths[name, mount]
 
     def dead(self, name: str, routes: Sequence[Route]) -> Finding:
         """Return the finding for a rule that judges no route.
@@ -138,7 +144,7 @@ class RuleSet:
 
 def _examples(pattern: Pattern) -> Iterator[str]:
     """Yield paths that a rule matches."""
-    for value in ("value", "7"):
+    for value in ("value", "7") if None in pattern.path else ("",):
         path = "".join(f"/{part or value}" for part in pattern.path)
         yield path or "/"
         if pattern.below:
