@@ -15,8 +15,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
-from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.errors import ConfigurationError, needs
 from tcaptcha_middleware.tencent.credentials import ACCOUNT, VARIABLES
 
 if TYPE_CHECKING:

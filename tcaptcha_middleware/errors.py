@@ -1,6 +1,6 @@
 """The errors of this package, each named after whose fault it is.
 
-Holds the tree and nothing else; it knows neither HTTP nor Tencent.
+Holds the tree, and `needs` for errors of Python's own; it knows neither HTTP nor Tencent.
 
     TCaptchaError
       CaptchaRequired           the programmer's: a handler ran although no rule applied
@@ -14,6 +14,12 @@ Holds the tree and nothing else; it knows neither HTTP nor Tencent.
 """
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class TCaptchaError(Exception):
@@ -113,3 +119,20 @@ class ThrottledError(VerifierError):
 
 class MisconfiguredError(VerifierError):
     """Credentials, account or settings are wrong; only the operator can fix it."""
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Add the fix to the error if an import inside finds that a module is not installed.
+
+    Args:
+        extra: The extra that installs it.
+
+    Raises:
+        ModuleNotFoundError: If a module is missing; with the command that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{error}: pip install 'tcaptcha-middleware[{extra}]'"
+        raise ModuleNotFoundError(message, name=error.name) from error

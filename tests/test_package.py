@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
-    {"errors", "extras", "findings", "models", "scoped"},
+    {"errors", "findings", "models", "scoped"},
     {"matching", "operations", "responses", "threadpool", "types", "validation"},
     {"client_ip", "health", "mounts", "replay", "tencent", "waiting", "watchdog"},
     {"_http"},

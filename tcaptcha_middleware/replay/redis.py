@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError
-from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError, needs
 from tcaptcha_middleware.replay.evictions import Evictions
 from tcaptcha_middleware.replay.redis_clients import CLUSTERS, validate_client
 from tcaptcha_middleware.scoped import PerLoop

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.errors import ConfigurationError, needs
 
 with needs("redis"):
     from redis import Redis, RedisCluster

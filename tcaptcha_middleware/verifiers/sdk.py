@@ -20,8 +20,7 @@ import httpx
 
 from tcaptcha_middleware._http.codec import ProtocolError
 from tcaptcha_middleware._http.connection import Progress, ProxyError
-from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
-from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError, needs
 from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB, api_error, refusal

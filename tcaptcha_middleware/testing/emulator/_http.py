@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import anyio
 
-from tcaptcha_middleware.extras import needs
+from tcaptcha_middleware.errors import needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
