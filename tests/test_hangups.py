@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import pytest
 
-from tcaptcha_middleware.watchdog import ReadDeadline, ReadTimeoutError, cut
+from tcaptcha_middleware.wsgi_body import ReadDeadline, ReadTimeoutError, cut
 
 SOON = 0.05
 PATIENCE = 20.0
@@ -203,7 +203,7 @@ def test_one_thread_hangs_up_on_everybody():
 
 FORKING = """
 import os, socket
-from tcaptcha_middleware.watchdog import ReadDeadline, ReadTimeoutError
+from tcaptcha_middleware.wsgi_body import ReadDeadline, ReadTimeoutError
 
 def hang_up():
     one, other = socket.socketpair()
