@@ -1,16 +1,26 @@
-"""Skip a replay store that fails, so a hung one does not delay every request. No I/O."""
+"""Watch a replay store: skip one that fails, and notice a Redis that loses claims. No I/O.
+
+A hung store must not delay every request. A claim that Redis deletes before it expires could be
+used again: https://redis.io/docs/latest/develop/reference/eviction/
+"""
 
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.scoped import PerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 FAILURES = 3
 """How many failures in a row it takes to skip the store."""
 PAUSE = 5.0
 """Seconds between two requests that try a skipped store."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the counters of Redis."""
 
 
 class StoreMonitor:
@@ -58,3 +68,47 @@ class StoreMonitor:
                 self._try_at = now + PAUSE
         if is_skipped:
             log.replay_store_skipped(FAILURES, PAUSE)
+
+
+class Evictions:
+    """The counters `evicted_keys` of all nodes of a Redis, at the last look.
+
+    The store sends `INFO` when a look is due, and passes the answer on.
+    """
+
+    def __init__(self) -> None:
+        self._look_at = float("-inf")
+        self._counts: dict[str, int] = {}
+        self._unsafe_until = float("-inf")
+        self._logged = False
+
+    def is_due(self, now: float) -> bool:
+        """Return whether to look now; True once in every `LOOK_EVERY` seconds."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_EVERY
+        return True
+
+    def note(self, nodes: Iterable[Mapping[str, object]], now: float, seconds: float) -> None:
+        """Compare the counters with those of the last look.
+
+        Args:
+            nodes: The answer to `INFO` of each node.
+            now: The time in seconds.
+            seconds: How long claims last; an evicted one is missed for so long.
+        """
+        # By node, because a failover or a new node brings another counter.
+        counts = {
+            str(node.get("run_id")): int(str(node.get("evicted_keys", 0))) for node in nodes
+        }
+        grew = any(count > self._counts.get(node, count) for node, count in counts.items())
+        self._counts = counts
+        if grew:
+            self._unsafe_until = now + seconds
+            if not self._logged:
+                self._logged = True
+                log.redis_evicts()
+
+    def lost_claims(self, now: float) -> bool:
+        """Return whether a claim that should still hold may have been deleted."""
+        return now < self._unsafe_until

@@ -17,8 +17,7 @@ import anyio
 import anyio.to_thread
 
 from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError, needs
-from tcaptcha_middleware.replay.evictions import Evictions
-from tcaptcha_middleware.replay.redis_clients import CLUSTERS, validate_client
+from tcaptcha_middleware.replay.monitor import Evictions
 from tcaptcha_middleware.scoped import PerLoop
 from tcaptcha_middleware.validation import check_timeout
 
@@ -43,6 +42,12 @@ _HAS_DRIVER_INFO = "driver_info" in signature(AbstractConnection.__init__).param
 _NAMELESS = (
     {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
 )
+
+_CLUSTERS = RedisCluster, redis_asyncio.RedisCluster
+_CLASSES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "client": ("redis", (Redis, RedisCluster)),
+    "async_client": ("redis.asyncio", (redis_asyncio.Redis, redis_asyncio.RedisCluster)),
+}
 
 _UNBOUNDED = 2**31 - 1
 
@@ -104,9 +109,9 @@ class RedisReplayStore:
                 'RedisReplayStore needs a URL, such as "redis://127.0.0.1:6379/0", or client= '
                 "or async_client=, but not both"
             )
-        validate_client("client", client)
-        validate_client("async_client", async_client)
-        is_cluster = isinstance(client or async_client, CLUSTERS)
+        _validate_client("client", client)
+        _validate_client("async_client", async_client)
+        is_cluster = isinstance(client or async_client, _CLUSTERS)
         self._every_node = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster else {}
         self._async_client: Any = async_client
         self._client: Any = client
@@ -219,7 +224,7 @@ def _execute(client: Any, *command: Any, **options: Any) -> Any:
     try:
         return client.execute_command(*command, **options)
     except (RedisError, OSError) as error:
-        if isinstance(error, _STALE) and not isinstance(client, CLUSTERS):
+        if isinstance(error, _STALE) and not isinstance(client, _CLUSTERS):
             with suppress(TypeError):  # before redis-py 6, BlockingConnectionPool cannot
                 client.connection_pool.disconnect(inuse_connections=False)
         # The name alone: Redis may quote the command, and a URL may hold a password.
@@ -230,7 +235,7 @@ async def _aexecute(client: Any, *command: Any, **options: Any) -> Any:
     try:
         return await client.execute_command(*command, **options)
     except (RedisError, OSError) as error:
-        if isinstance(error, _STALE) and not isinstance(client, CLUSTERS):
+        if isinstance(error, _STALE) and not isinstance(client, _CLUSTERS):
             with suppress(RedisError, OSError):  # closing a dead connection may time out
                 await client.connection_pool.disconnect(inuse_connections=False)
         raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
@@ -239,3 +244,44 @@ async def _aexecute(client: Any, *command: Any, **options: Any) -> Any:
 def _by_node(answer: Any) -> Iterable[Any]:
     # A single server, or a cluster of one node, returns its own answer only.
     return [answer] if "run_id" in answer else answer.values()
+
+
+def _validate_client(name: str, client: Any) -> None:
+    """Validate a client, if there is one.
+
+    Args:
+        name: `"client"` or `"async_client"`.
+        client: The client, or None.
+
+    Raises:
+        ConfigurationError: If it is of another class, waits for ever, or retries commands.
+    """
+    if client is None:
+        return
+    module, classes = _CLASSES[name]
+    kind = type(client)
+    if not issubclass(kind, classes):
+        raise ConfigurationError(
+            f"{name} is of type {kind.__module__}.{kind.__qualname__}: it must be "
+            f"a Redis or a RedisCluster of {module}"
+        )
+    options = client.get_connection_kwargs()
+    if not options.get("socket_timeout"):
+        raise ConfigurationError(
+            f"{name} waits for ever, so a hung Redis would hang requests: create it with "
+            "socket_timeout=0.5"
+        )
+    attempts = getattr(client, "cluster_error_retry_attempts", 0)  # before redis-py 6
+    retry = client.retry if isinstance(client, _CLUSTERS) else options.get("retry")
+    if retry is not None:
+        attempts = max(attempts, abs(retry._retries))  # noqa: SLF001  get_retries() came with 6
+    elif options.get("retry_on_error") or options.get("retry_on_timeout"):
+        attempts = 1
+    if attempts:
+        # A claim whose answer was lost would find itself, and a good ticket would be refused.
+        raise ConfigurationError(
+            f"{name} sends a command up to {attempts} times more if its answer is lost: create "
+            "it with retry=Retry(NoBackoff(), 0), of redis.backoff and redis.retry or "
+            "redis.asyncio.retry (with redis-py 5 a RedisCluster also needs "
+            "cluster_error_retry_attempts=0)"
+        )

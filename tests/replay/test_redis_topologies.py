@@ -16,7 +16,7 @@ from redis.retry import Retry
 from redis_topologies import redis_cluster, redis_sentinel, wait_until
 
 from tcaptcha_middleware import ReplayStoreError
-from tcaptcha_middleware.replay import evictions
+from tcaptcha_middleware.replay import monitor
 from tcaptcha_middleware.replay.redis import RedisReplayStore
 
 pytestmark = pytest.mark.outside
@@ -86,7 +86,7 @@ def test_claims_in_a_cluster_are_awaited(store, cluster, backend):
 
 
 def test_one_node_of_a_cluster_that_evicts_is_noticed(store, cluster, monkeypatch):
-    monkeypatch.setattr(evictions, "LOOK_EVERY", 0)
+    monkeypatch.setattr(monitor, "LOOK_EVERY", 0)
     assert all(store.claim(key, "mine", 60) for key in KEYS)
     assert not store.loses_claims
     last = cluster[2]

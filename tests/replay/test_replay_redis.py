@@ -27,7 +27,7 @@ from tcaptcha_middleware import (
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
 )
-from tcaptcha_middleware.replay import evictions
+from tcaptcha_middleware.replay import monitor
 from tcaptcha_middleware.replay.redis import _NAMELESS, RedisReplayStore
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -238,7 +238,7 @@ def test_rotated_credentials_are_used_for_the_next_connection(redis_server):  # 
 
 @each_call
 def test_an_evicting_redis_is_noticed_and_logged_once(call, monkeypatch, caplog):
-    monkeypatch.setattr(evictions, "LOOK_EVERY", 0)
+    monkeypatch.setattr(monitor, "LOOK_EVERY", 0)
     server = RedisServer("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-lru")
     try:
         store = RedisReplayStore(server.url, timeout=5)

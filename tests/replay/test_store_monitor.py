@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tcaptcha_middleware.replay.evictions import LOOK_EVERY, Evictions
-from tcaptcha_middleware.replay.monitor import FAILURES, PAUSE, StoreMonitor
+from tcaptcha_middleware.replay.monitor import (
+    FAILURES,
+    LOOK_EVERY,
+    PAUSE,
+    Evictions,
+    StoreMonitor,
+)
 
 
 @pytest.fixture
