@@ -39,8 +39,7 @@ if TYPE_CHECKING:
         Unchecked,
         Verdict,
     )
-    from tcaptcha_middleware.operations.events import Event
-    from tcaptcha_middleware.operations.switch import Switch
+    from tcaptcha_middleware.operations import Event, Switch
     from tcaptcha_middleware.replay.memory import MemoryReplayStore
     from tcaptcha_middleware.responses import PlainResponse
     from tcaptcha_middleware.rules import Rule
@@ -70,7 +69,7 @@ _HOMES = {
     "CaptchaInfo": "models",
     "CaptchaRequired": "errors",
     "ConfigurationError": "errors",
-    "Event": "operations.events",
+    "Event": "operations",
     "Guard": "guard",
     "MemoryReplayStore": "replay.memory",
     "MisconfiguredError": "errors",
@@ -85,7 +84,7 @@ _HOMES = {
     "Rule": "rules",
     "Settings": "settings",
     "Submission": "models",
-    "Switch": "operations.switch",
+    "Switch": "operations",
     "SyncReplayStore": "types",
     "SyncVerifier": "types",
     "TCaptchaError": "errors",

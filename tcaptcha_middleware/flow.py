@@ -34,8 +34,7 @@ from tcaptcha_middleware.models import (
     Unchecked,
     Verdict,
 )
-from tcaptcha_middleware.operations import log
-from tcaptcha_middleware.operations.events import Event
+from tcaptcha_middleware.operations import Event, log
 from tcaptcha_middleware.rules import AmbiguousTarget
 from tcaptcha_middleware.tencent.actions import refusal
 from tcaptcha_middleware.tencent.disaster import FRESH, is_credible

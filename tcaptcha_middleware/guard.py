@@ -11,8 +11,7 @@ from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
 from tcaptcha_middleware.models import Allow, Unchecked
 from tcaptcha_middleware.mounts import validate_mount
-from tcaptcha_middleware.operations import log
-from tcaptcha_middleware.operations.switch import Switch
+from tcaptcha_middleware.operations import Switch, log
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.responses import PlainResponse, respond
 from tcaptcha_middleware.rules import (
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Refuse, RequestInfo
-    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.rules import CompiledRule, MatchedRule, Rule
     from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle

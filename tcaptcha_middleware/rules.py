@@ -17,8 +17,7 @@ from tcaptcha_middleware.extraction.sources import check_findable
 from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.matching.patterns import parse
-from tcaptcha_middleware.operations import log
-from tcaptcha_middleware.operations.events import Event
+from tcaptcha_middleware.operations import Event, log
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.replay.monitor import StoreMonitor
 from tcaptcha_middleware.settings import Settings
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.patterns import Pattern
     from tcaptcha_middleware.models import CaptchaInfo, RequestInfo
-    from tcaptcha_middleware.operations.switch import Switch
+    from tcaptcha_middleware.operations import Switch
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle

@@ -34,7 +34,7 @@ from tcaptcha_middleware.effects import (
 )
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.health.monitor import State
-from tcaptcha_middleware.operations.events import Event
+from tcaptcha_middleware.operations import Event
 from tcaptcha_middleware.replay.monitor import FAILURES, PAUSE
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.testing import FakeVerifier

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.asgi import App, Message, Receive, Scope, Send
     from tcaptcha_middleware.models import Allow, Decision, Submission, Verdict
-    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.testing.emulator import TencentEmulator
 
 _REMEMBERED = 200

@@ -12,7 +12,7 @@ from tcaptcha_middleware.models import Reason
 if TYPE_CHECKING:
     from tcaptcha_middleware.demo.journal import Trace
     from tcaptcha_middleware.models import Decision, Verdict
-    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.operations import Event
 
 Step = dict[str, Any]
 State = Literal["ok", "refused", "warn", "skipped"]
