@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.asgi import TCaptchaMiddleware
-    from tcaptcha_middleware.browser.csp import csp_sources
-    from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.browser.page import Page, csp_sources
     from tcaptcha_middleware.client_ip import TrustedProxies
     from tcaptcha_middleware.decision import get_decision, require_captcha
     from tcaptcha_middleware.errors import (
@@ -98,7 +97,7 @@ _HOMES = {
     "Verdict": "models",
     "Verifier": "types",
     "VerifierError": "errors",
-    "csp_sources": "browser.csp",
+    "csp_sources": "browser.page",
     "get_decision": "decision",
     "in_thread": "verifiers.threads",
     "require_captcha": "decision",

@@ -14,16 +14,17 @@ from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tcaptcha_middleware.browser.csp import policy_of
-from tcaptcha_middleware.browser.module import MODULE
+from tcaptcha_middleware.browser import MODULE
+from tcaptcha_middleware.browser.page import policy_of
+from tcaptcha_middleware.extraction.pairs import NOTHING
+from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.responses import PlainResponse
+from tcaptcha_middleware.responses import HTML, PlainResponse, preferred
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.browser.captcha import BrowserCaptcha
-    from tcaptcha_middleware.browser.page import Page
-    from tcaptcha_middleware.extraction.sources import Cookie
+    from tcaptcha_middleware.browser.page import BrowserCaptcha, Page
+    from tcaptcha_middleware.extraction.pairs import PartialPair
     from tcaptcha_middleware.models import RequestInfo
 
 _WORDS = {
@@ -110,3 +111,26 @@ class Challenge:
             ("Content-Security-Policy", policy_of(captcha, nonce)),
         ]
         return PlainResponse(reason.status, headers, body.encode())
+
+
+def is_navigation(request: RequestInfo) -> bool:
+    """Return whether a browser opens a page, and not a script, a picture or a frame.
+
+    https://www.w3.org/TR/fetch-metadata/#sec-fetch-dest-header
+    """
+    # Older browsers, and pages without https, do not send this header.
+    place = request.header("Sec-Fetch-Dest")
+    return request.kind == "http" and place in ([], ["document"]) and preferred(request) == HTML
+
+
+class NavigationCookie(Cookie):
+    """The cookies that the challenge wrote, for the page that it replaced.
+
+    Any other request that the browser sends meanwhile would waste the ticket.
+    """
+
+    __slots__ = ()
+
+    def find(self, request: RequestInfo) -> PartialPair:
+        """Return every value of both cookies, if a page is opened."""
+        return super().find(request) if is_navigation(request) else NOTHING

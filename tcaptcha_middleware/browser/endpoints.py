@@ -6,21 +6,22 @@ paths are not a way around the gate.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from tcaptcha_middleware.browser.captcha import (
+from tcaptcha_middleware.browser import MODULE, module_path
+from tcaptcha_middleware.browser.challenge import Challenge, NavigationCookie, is_navigation
+from tcaptcha_middleware.browser.page import (
     BrowserCaptcha,
+    Page,
     fresh_settings,
     static_settings,
 )
-from tcaptcha_middleware.browser.challenge import Challenge
-from tcaptcha_middleware.browser.module import MODULE, Module
-from tcaptcha_middleware.browser.navigation import NavigationCookie, is_navigation
-from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.matching.patterns import METHODS
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 _LONGEST = 2048
 _METHODS = ("GET", "HEAD")
+# The URL is the same for all versions, so a new one has to arrive soon: after an hour, and a
+# day in which the old one is used while the new one is fetched (RFC 5861, section 3).
+_CACHED = "public, max-age=3600, stale-while-revalidate=86400"
 
 
 def with_cookie(rule: CompiledRule) -> CompiledRule:
@@ -166,3 +170,27 @@ class BrowserEndpoints:
 
 def _wrong_method() -> PlainResponse:
     return problem(405, "Ask for this with GET.", ("Allow", ", ".join(_METHODS)))
+
+
+class Module:
+    """Serves the module. The file is read once, before there is an event loop."""
+
+    def __init__(self) -> None:
+        self._content = module_path().read_bytes()
+        self._tag = f'"{hashlib.sha256(self._content).hexdigest()[:32]}"'
+        self._headers = [
+            ("ETag", self._tag),
+            ("Cache-Control", _CACHED),
+            # The module is the same for all, and contains no secret.
+            ("Access-Control-Allow-Origin", "*"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+
+    def __call__(self, request: RequestInfo) -> PlainResponse:
+        """Return the module, or that the client has it already."""
+        # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
+        known = re.findall(r'"[^"]*"|\*', ",".join(request.header("If-None-Match")))
+        if self._tag in known or "*" in known:
+            return PlainResponse(304, self._headers)
+        kind = ("Content-Type", "text/javascript; charset=utf-8")
+        return PlainResponse(200, [kind, *self._headers], self._content)

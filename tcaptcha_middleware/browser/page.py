@@ -1,26 +1,49 @@
-"""`Page`: what a guard serves to browsers, and how."""
+"""A page with the captcha: what it is, its settings for `tcaptcha.js`, and its policy.
+
+Tencent does not publish what the Content-Security-Policy of such a page has to allow. Third
+parties have found the sources below to work; a page with a stricter policy shows no captcha,
+and reports what it blocked.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from base64 import b64encode
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.matching.paths import is_plain
 from tcaptcha_middleware.tencent.aid_encrypted import (
     KINDS,
     MAX_AAD,
     MAX_TTL,
+    fresh,
     require_cryptography,
 )
-from tcaptcha_middleware.validation import check_count, check_word
+from tcaptcha_middleware.tencent.credentials import Captcha
+from tcaptcha_middleware.tencent.sites import SITES, origin_of
+from tcaptcha_middleware.validation import captcha_of, check_count, check_word
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.tencent.aid_encrypted import Kind
+    from tcaptcha_middleware.types import Verifier
+
+Policy = dict[str, tuple[str, ...]]
 
 # As in `navigator.language`, which Tencent's `userLanguage` follows.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_CHALLENGE = (
+    "https://turing.captcha.gtimg.com",
+    "https://global.turing.captcha.gtimg.com",
+)
+_FILES = "https://cloudcache.tencentcs.com"
+_ELSEWHERE = "https://www.tycaptcha.com"
+_RISK = "https://rce.tencentrio.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +116,129 @@ def as_page(value: object) -> Page | None:
     if isinstance(value, str):
         return Page(value)
     raise ConfigurationError(f'page is {value!r}: write "/tcaptcha", or Page("/tcaptcha")')
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserCaptcha:
+    """A captcha that a browser can show.
+
+    Attributes:
+        app_id: CaptchaAppId.
+        site: `"cn"` or `"intl"`.
+        script: The URL of the client script.
+        secret: CaptchaAppId and AppSecretKey, if the verifier has them; never sent.
+    """
+
+    app_id: int
+    site: str
+    script: str
+    secret: Captcha | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, verifier: Verifier) -> BrowserCaptcha | None:
+        """Return the captcha of a verifier, or None if no browser can show it.
+
+        Raises:
+            ConfigurationError: If the verifier's site or script is not valid.
+        """
+        captcha = captcha_of(verifier)
+        if not captcha.app_id or not captcha.script or not captcha.has_randstr:
+            return None
+        origin_of(captcha.script)
+        secret = captcha.app_secret_key
+        pair = Captcha(captcha.app_id, secret) if secret else None
+        return cls(captcha.app_id, captcha.site, captcha.script, pair)
+
+
+def static_settings(
+    captcha: BrowserCaptcha, page: Page, sources: Sequence[Source]
+) -> dict[str, Any]:
+    """Return the settings for a captcha, except those that are new for each answer.
+
+    Args:
+        captcha: The captcha.
+        page: The page's settings.
+        sources: The places that may contain the pair.
+
+    Raises:
+        ConfigurationError: If the page needs `aidEncrypted` and the secret is unknown.
+    """
+    if page.aid is not None and captcha.secret is None:
+        raise ConfigurationError(
+            f"aid needs the AppSecretKey of {captcha.app_id}: set app_secret_key in the "
+            "verifier's CaptchaInfo, as TencentVerifier does"
+        )
+    settings = {
+        "appId": str(captcha.app_id),
+        "site": captcha.site,
+        "script": captcha.script,
+        "headers": _names(sources, Header),
+        "fields": _names(sources, Form),
+    }
+    return settings if page.language is None else settings | {"language": page.language}
+
+
+def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, str] | None:
+    first = next((source for source in sources if isinstance(source, kind)), None)
+    return None if first is None else {"ticket": first.ticket, "randstr": first.randstr}
+
+
+def fresh_settings(captcha: BrowserCaptcha, page: Page) -> dict[str, str]:
+    """Return the settings that may be valid for one use."""
+    if page.aid is None or captcha.secret is None:
+        return {}
+    settings = {
+        "aidEncrypted": fresh(captcha.secret, page.aid, page.aid_ttl, page.aid_aad),
+        "aidEncryptedType": page.aid,
+    }
+    aad = b64encode(page.aid_aad).decode("ascii")
+    return settings | {"aidEncryptedAad": aad} if aad else settings
+
+
+def csp_sources(verifier: Verifier) -> Policy:
+    """Return the additional sources that a page with the captcha needs, by directive.
+
+    Third parties found them; Tencent does not guarantee them. Scripts do not need
+    `'unsafe-inline'`, styles do.
+
+    Args:
+        verifier: Verifies the tickets; it has the site and the script.
+
+    Raises:
+        ConfigurationError: If a browser cannot show its captcha.
+    """
+    captcha = BrowserCaptcha.of(verifier)
+    if captcha is None:
+        raise ConfigurationError(
+            f"{type(verifier).__name__} declares no captcha that a browser can "
+            "show: set captcha=CaptchaInfo(app_id, script=…)"
+        )
+    return sources_of(captcha)
+
+
+def sources_of(captcha: BrowserCaptcha) -> Policy:
+    """Return the same as `csp_sources`."""
+    shown = dict.fromkeys(map(origin_of, (SITES[captcha.site].script, captcha.script)))
+    return {
+        "script-src": (*shown, *_CHALLENGE, _FILES),
+        "style-src": ("'unsafe-inline'",),
+        "img-src": (*shown, "https://*.captcha.gtimg.com", "https://*.qcloud.com", "data:"),
+        "connect-src": (*shown, *_CHALLENGE, _FILES, _ELSEWHERE, _RISK),
+        "frame-src": (*shown, *_CHALLENGE, _ELSEWHERE),
+        "worker-src": ("blob:",),
+    }
+
+
+def policy_of(captcha: BrowserCaptcha, nonce: str) -> str:
+    """Return the policy of a page that does nothing but show the captcha.
+
+    Args:
+        captcha: The captcha.
+        nonce: Marks the page's own script; new for each answer.
+    """
+    sources = sources_of(captcha)
+    own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
+    allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
+    nothing = ("default-src", "base-uri", "form-action", "frame-ancestors")
+    every = dict.fromkeys(nothing, ("'none'",)) | allowed
+    return "; ".join(f"{name} {' '.join(values)}" for name, values in every.items())

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
-from tcaptcha_middleware.browser.csp import csp_sources
+from tcaptcha_middleware.browser.page import csp_sources
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.demo.failures import Failures
 from tcaptcha_middleware.demo.journal import Journal, TraceMiddleware

@@ -16,7 +16,7 @@ from replay_stores import isolated_store
 from served import serving
 
 from tcaptcha_middleware import Guard, Page, Rule, TCaptchaMiddleware, TencentVerifier
-from tcaptcha_middleware.browser.module import module_path
+from tcaptcha_middleware.browser import module_path
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 

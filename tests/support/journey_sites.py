@@ -28,7 +28,7 @@ from tcaptcha_middleware import (
     TCaptchaWSGIMiddleware,
     TencentVerifier,
 )
-from tcaptcha_middleware.browser.csp import csp_sources
+from tcaptcha_middleware.browser.page import csp_sources
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.emulator._http import serving
 

@@ -33,7 +33,7 @@ from tcaptcha_middleware import (
     require_captcha,
     sources,
 )
-from tcaptcha_middleware.browser.module import module_path
+from tcaptcha_middleware.browser import module_path
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier

@@ -6,7 +6,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.browser.module import MODULE
+from tcaptcha_middleware.browser import MODULE
 from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.findings import Finding
 from tcaptcha_middleware.matching.matcher import Matcher
