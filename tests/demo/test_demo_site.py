@@ -10,7 +10,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from tcaptcha_middleware import TencentVerifier
-from tcaptcha_middleware.demo import failures
 from tcaptcha_middleware.demo.site import require_decision, site
 from tcaptcha_middleware.health import monitor
 from tcaptcha_middleware.testing import TencentEmulator
@@ -183,7 +182,7 @@ def test_an_outage_ends_with_the_request_that_met_it(demo, emulator):
 
 
 def test_the_wait_for_an_outage_is_bounded(demo, emulator, monkeypatch):
-    monkeypatch.setattr(failures, "_PATIENCE", 0.1)
+    monkeypatch.setattr("tcaptcha_middleware.demo.site._PATIENCE", 0.1)
     monkeypatch.setattr(monitor, "INTERVAL", 10.0)
     assert fail(demo, emulator, "down").json()["code"] == "verifier_unavailable"
 
