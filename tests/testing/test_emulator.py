@@ -664,7 +664,7 @@ def test_calls_are_recorded_in_order_without_the_secret(world):
 
 
 def test_only_the_last_calls_are_kept(world, monkeypatch):
-    monkeypatch.setattr("tcaptcha_middleware.testing.emulator._app._REMEMBERED", 3)
+    monkeypatch.setattr("tcaptcha_middleware.testing.emulator._REMEMBERED", 3)
     pairs = [world.emulator.mint() for _ in range(5)]
     for pair in pairs:
         verify(world, pair)

@@ -1,7 +1,7 @@
 """`TencentEmulator`: an ASGI app that behaves like captcha.tencentcloudapi.com.
 
-The public interface. Each private module of this folder has one part: `_calls` reads API
-calls, `_tickets` answers them, `_browser` serves pages, `_control` is the control API, and
+This is the public interface. Each private module of this folder has one part: `_calls` reads
+API calls, `_tickets` answers them, `_browser` serves pages, `_control` is the control API, and
 `_http` sends responses.
 """
 
