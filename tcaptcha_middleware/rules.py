@@ -13,7 +13,6 @@ from zlib import crc32
 from tcaptcha_middleware.client_ip import usable
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.extractor import Extractor
-from tcaptcha_middleware.extraction.sources import check_findable
 from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.matching.patterns import parse
@@ -325,7 +324,6 @@ def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> 
 
 def _validate(rule: CompiledRule) -> None:
     verifier, settings = type(rule.verifier).__name__, rule.settings
-    check_findable(settings.sources, rule.pattern.known_methods)
     if not rule.captcha.refuses_reuse:
         validate_single_process(rule.gate.replay_store)
     if settings.disaster_tickets == "allow" and not rule.captcha.app_id:

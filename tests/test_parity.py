@@ -17,6 +17,7 @@ from tcaptcha_middleware import (
     VerifierError,
     sources,
 )
+from tcaptcha_middleware.browser.challenge import NavigationCookie
 from tcaptcha_middleware.testing import FakeVerifier
 
 T, R = "tr03goodticket*", "@rand"
@@ -51,7 +52,7 @@ def document(value: object, *, raw: bytes | None = None) -> Exchange:
 def cookies(
     *values: str, method: str = "GET", more: tuple[tuple[str, str], ...] = ()
 ) -> Exchange:
-    headers = (*more, *(("Cookie", value) for value in values))
+    headers = (("Accept", "text/html"), *more, *(("Cookie", value) for value in values))
     return Exchange(method=method, target="/cookie", headers=headers)
 
 
@@ -401,7 +402,7 @@ def guard() -> Guard:
         Rule("POST /own", sources=own),
         Rule("POST /function", sources=[sources.Head(cookie)]),
         Rule("POST /small", body_limit=10),
-        Rule("/cookie", sources=[sources.Header(), sources.Cookie()]),
+        Rule("/cookie", sources=[sources.Header(), NavigationCookie()]),
     ]
     return Guard(rules, FakeVerifier())
 

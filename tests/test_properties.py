@@ -41,6 +41,7 @@ from tcaptcha_middleware import (
     VerifierError,
     sources,
 )
+from tcaptcha_middleware.browser.challenge import NavigationCookie
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -91,7 +92,7 @@ RULES = [
         ],
     ),
     Rule("/small", body_limit=48),
-    Rule("/cookie", sources=[sources.Cookie("ticket", "randstr")]),
+    Rule("/cookie", sources=[NavigationCookie()]),
 ]
 PATHS = {"/observed", "/half", "/opened", "/asked", "/own", "/small", "/mini", "/cookie"}
 
@@ -153,6 +154,7 @@ MORE_HEADERS = {
     "Access-Control-Request-Method": VISIBLE,
     "Content-Encoding": st.sampled_from(["", "", "identity", "identity", "gzip", "IDENTITY"]),
     "Cookie": VISIBLE | st.deferred(lambda: COOKIES),
+    "Accept": st.just("text/html"),
     "X-Ask": VISIBLE,
 }
 WRITTEN = "/.%2fFeE0aAlLoOgGiInN;\\ +~"
@@ -225,8 +227,10 @@ def exchanges(draw):
 
 
 COOKIES = fields(mostly(HALVES, VISIBLE)).map(
-    lambda found: "; ".join(f"{name}={value}" for name, value in found)
-) | fields().map(lambda found: ";".join(f"{name}={quote(value)}" for name, value in found))
+    lambda found: "; ".join(f"tcaptcha_{name}={value}" for name, value in found)
+) | fields().map(
+    lambda found: ";".join(f"tcaptcha_{name}={quote(value)}" for name, value in found)
+)
 
 
 # -- Verdicts ------
@@ -361,9 +365,10 @@ HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R), ("T", T), ("R", R))
 
 @settings(max_examples=150)
 @given(COOKIES | VISIBLE, st.sampled_from(["GET", "HEAD", "POST"]))
-@example(f"ticket={T}; randstr={R}", "GET")
+@example(f"tcaptcha_ticket={T}; tcaptcha_randstr={R}", "GET")
 def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value, method):
-    exchange = Exchange(method, "/cookie", (("Cookie", value),))
+    headers = (("Accept", "text/html"), ("Cookie", value))
+    exchange = Exchange(method, "/cookie", headers)
     if method == "HEAD":
         outcomes = [run(RUNNERS["by hand"], exchange, Verdict(1))]
     else:

@@ -129,10 +129,6 @@ BAD_GUARDS = {
         lambda: Guard(["/a"], V, sources=["header"]),
         "is not a source",
     ),
-    "cookies alone where none count": (
-        lambda: Guard(["GET /a", Rule("POST,PUT /b", sources=[sources.Cookie()])], V),
-        "POST,PUT /b: cookies count in GET and HEAD alone: name another source",
-    ),
     "client_ip as a text": (lambda: Guard(["/a"], V, client_ip="peer"), "client_ip"),
     "a client_ip's class": (
         lambda: Guard(["/a"], V, client_ip=TrustedProxies),
@@ -338,20 +334,6 @@ def test_a_class_may_make_the_answer_to_a_refused_request():
 
     guard = Guard([Rule("/a", responder=Answer)], V, responder=print)
     assert guard.match("GET", "/a").settings.responder is Answer
-
-
-COOKIES_THAT_COUNT = {
-    "every method": ("/a", [sources.Cookie()]),
-    "GET among others": ("POST,GET /a", [sources.Cookie()]),
-    "another source too": ("POST /a", [sources.Cookie(), sources.Header()]),
-}
-
-
-@pytest.mark.parametrize(
-    ("text", "sources"), COOKIES_THAT_COUNT.values(), ids=COOKIES_THAT_COUNT
-)
-def test_cookies_are_a_source_where_they_count(text, sources):
-    Guard([Rule(text, sources=sources)], V)
 
 
 def test_a_function_may_stand_for_the_sources():

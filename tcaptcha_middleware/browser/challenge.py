@@ -1,30 +1,32 @@
 """A page that shows the challenge instead of a protected page.
 
 It writes the pair into two cookies and loads the page again, so no target is ever built.
-Nothing of the request is echoed: it only chooses between two languages.
+Nothing of the request is echoed: it only chooses between two languages. With a page, the
+cookies are the last source of every rule.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tcaptcha_middleware.browser import MODULE
 from tcaptcha_middleware.browser.page import policy_of
-from tcaptcha_middleware.extraction.pairs import NOTHING
-from tcaptcha_middleware.extraction.sources import Cookie
+from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
+from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
+from tcaptcha_middleware.extraction.sources import HeadSource
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.responses import HTML, PlainResponse, preferred
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import BrowserCaptcha, Page
-    from tcaptcha_middleware.extraction.pairs import PartialPair
     from tcaptcha_middleware.models import RequestInfo
 
 _WORDS = {
@@ -55,6 +57,9 @@ _WORDS = {
 }
 # A missing, old or used ticket is not the visitor's failure: the cookies outlive their use.
 _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
+_TICKET, _RANDSTR = "tcaptcha_ticket", "tcaptcha_randstr"
+# https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
+_HOST = "__Host-"
 _IN_PAGE = ("title", "button", "noscript")
 _SAID = ("working", "solved", "closed", "cookies", "failed")
 
@@ -72,7 +77,7 @@ class Challenge:
         self._template = Template(file.read_text(encoding="utf-8"))
 
     def answer(
-        self, request: RequestInfo, reason: Reason, captcha: BrowserCaptcha, cookie: Cookie
+        self, request: RequestInfo, reason: Reason, captcha: BrowserCaptcha
     ) -> PlainResponse:
         """Return the page.
 
@@ -80,7 +85,6 @@ class Challenge:
             request: Has the preferred language, and the application's mount.
             reason: Why the request was refused.
             captcha: The captcha that is shown.
-            cookie: Which cookies are read.
         """
         language = self._page.language
         if not language:
@@ -90,7 +94,7 @@ class Challenge:
         mount = "".join(f"/{part}" for part in segments(request.root_path))
         data = {
             "module": quote(f"{mount}{self._page.path}/{MODULE}"),
-            "cookies": [cookie.ticket, cookie.randstr],
+            "cookies": [_TICKET, _RANDSTR],
             "say": {name: words[name] for name in _SAID},
         }
         nonce = secrets.token_urlsafe(16)
@@ -123,14 +127,37 @@ def is_navigation(request: RequestInfo) -> bool:
     return request.kind == "http" and place in ([], ["document"]) and preferred(request) == HTML
 
 
-class NavigationCookie(Cookie):
-    """The cookies that the challenge wrote, for the page that it replaced.
+@dataclass(frozen=True, slots=True)
+class NavigationCookie(HeadSource):
+    """The two cookies that the challenge wrote, for the page that it replaced.
 
-    Any other request that the browser sends meanwhile would waste the ticket.
+    A browser sends cookies by itself, so a form on another site could spend a visitor's ticket
+    if they counted in requests that change something. Any other request that the browser sends
+    meanwhile would waste it. Cookies with `__Host-` before their names, which no other host can
+    set, come first.
     """
 
-    __slots__ = ()
-
     def find(self, request: RequestInfo) -> PartialPair:
-        """Return every value of both cookies, if a page is opened."""
-        return super().find(request) if is_navigation(request) else NOTHING
+        """Return every value of both cookies, if a page is opened with `GET` or `HEAD`."""
+        pair = NOTHING
+        if request.method.upper() not in ("GET", "HEAD") or not is_navigation(request):
+            return pair
+        # A comma is how WSGI servers join two headers; an encoded value contains none.
+        header = ";".join(request.header("Cookie")).replace(",", ";")
+        cookies = [
+            (name.strip(), value.strip())
+            for name, _, value in (
+                cookie.partition("=")
+                for cookie in header.split(";")
+                if _TICKET in cookie or _RANDSTR in cookie
+            )
+        ]
+        for prefix in (_HOST, ""):
+            names = [f"{prefix}{name}" for name in (_TICKET, _RANDSTR)]
+            named = [(name, value) for name, value in cookies if name in names][:MAX_REPEATS]
+            # Decoded last, and not without limit: that takes the most time.
+            decoded = [(name, unquote(value)) for name, value in named]
+            pair = PartialPair(*(combine(v for n, v in decoded if n == name) for name in names))
+            if pair.complete:
+                break
+        return pair

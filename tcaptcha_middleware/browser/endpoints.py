@@ -23,7 +23,6 @@ from tcaptcha_middleware.browser.page import (
     static_settings,
 )
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.sources import Cookie
 from tcaptcha_middleware.matching.patterns import METHODS
 from tcaptcha_middleware.responses import PlainResponse, problem
 
@@ -43,11 +42,9 @@ _CACHED = "public, max-age=3600, stale-while-revalidate=86400"
 
 
 def with_cookie(rule: CompiledRule) -> CompiledRule:
-    """Return the rule with the challenge's cookies as its last source, or with its own."""
-    sources = rule.settings.sources
-    if any(isinstance(source, Cookie) for source in sources):
-        return rule
-    settings = replace(rule.settings, sources=(*sources, NavigationCookie()))
+    """Return the rule with the challenge's cookies as its last source."""
+    sources = (*rule.settings.sources, NavigationCookie())
+    settings = replace(rule.settings, sources=sources)
     return replace(rule, settings=settings)
 
 
@@ -163,9 +160,7 @@ class BrowserEndpoints:
         wanted = reason.status == HTTPStatus.FORBIDDEN and request.method.upper() == "GET"
         if not (self._challenge and shown and wanted and is_navigation(request)):
             return None
-        sources = rule.settings.sources
-        cookie = next(source for source in sources if isinstance(source, Cookie))
-        return self._challenge.answer(request, reason, shown[0], cookie)
+        return self._challenge.answer(request, reason, shown[0])
 
 
 def _wrong_method() -> PlainResponse:

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import RequestInfo
 
 
-# https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
-_HOST = "__Host-"
-_SAFE = ("GET", "HEAD")
 _FORMS = {"application/x-www-form-urlencoded": "urlencoded", "multipart/form-data": "multipart"}
 _PAIR = 2
 
@@ -134,53 +130,6 @@ class Query(_Fields, HeadSource):
         """Return every value of both parameters."""
         fields = fields_named(request.query, self.names) if request.query else []
         return _named(fields, self.ticket, self.randstr)
-
-
-@dataclass(frozen=True, slots=True)
-class Cookie(HeadSource):
-    """The pair is in two cookies, in `GET` and `HEAD` requests only.
-
-    A browser sends cookies by itself, so a form on another site could spend a visitor's ticket
-    if cookies counted in requests that change something. A cookie of the same name with
-    `__Host-` before it, which no other host can set, comes first.
-
-    Args:
-        ticket: The cookie that holds the ticket, percent-encoded.
-        randstr: The cookie that holds the randstr, percent-encoded.
-    """
-
-    ticket: str = "tcaptcha_ticket"
-    randstr: str = "tcaptcha_randstr"
-
-    def __post_init__(self) -> None:
-        """Check both names."""
-        _check_names(self.ticket, self.randstr)
-        for name in (self.ticket, self.randstr):
-            # RFC 6265, section 4.1.1.
-            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
-                raise ConfigurationError(f"{name!r} cannot be a cookie's name: use one word")
-
-    def find(self, request: RequestInfo) -> PartialPair:
-        """Return every value of both cookies."""
-        if request.kind != "http" or request.method.upper() not in _SAFE:
-            return NOTHING
-        # A comma is how WSGI servers join two headers; an encoded value contains none.
-        header = ";".join(request.header("Cookie")).replace(",", ";")
-        cookies = [
-            cookie
-            for cookie in header.split(";")
-            if self.ticket in cookie or self.randstr in cookie
-        ]
-        host = _cookies(cookies, f"{_HOST}{self.ticket}", f"{_HOST}{self.randstr}")
-        return host if host.complete else _cookies(cookies, self.ticket, self.randstr)
-
-
-def _cookies(cookies: list[str], ticket: str, randstr: str) -> PartialPair:
-    pairs = [(name.strip(), value) for name, _, value in (c.partition("=") for c in cookies)]
-    named = [(name, value) for name, value in pairs if name in (ticket, randstr)]
-    # Decoded last, and not without limit: that takes the most time.
-    decoded = [(name, unquote(value.strip())) for name, value in named[:MAX_REPEATS]]
-    return _named(decoded, ticket, randstr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,29 +299,12 @@ def as_sources(value: object) -> tuple[Source, ...]:
     return tuple(_as_source(source) for source in every)
 
 
-def check_findable(sources: Sequence[Source], methods: frozenset[str]) -> None:
-    """Check that requests of a rule's methods can contain the pair.
-
-    Args:
-        sources: The rule's sources.
-        methods: The methods that the rule names; empty if it names none.
-
-    Raises:
-        ConfigurationError: If cookies are the only source, and count in none of the methods.
-    """
-    cookies_alone = all(type(source) is Cookie for source in sources)
-    if cookies_alone and methods and methods.isdisjoint(_SAFE):
-        raise ConfigurationError(
-            "cookies count in GET and HEAD alone: name another source, such as Header()"
-        )
-
-
 def _as_source(value: object) -> Source:
     if isinstance(value, (HeadSource, BodySource)):
         return value
     if isinstance(value, type) or not callable(value):
         raise ConfigurationError(
-            f"{value!r} is not a source: use Header(), Form(), Json(), Query(), Cookie(), "
+            f"{value!r} is not a source: use Header(), Form(), Json(), Query(), "
             "Head(function) or Body(function)"
         )
     return Head(value)

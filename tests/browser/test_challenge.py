@@ -9,11 +9,12 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from adapters import Exchange
 from both_adapters import APPLICATION, FACES
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from replay_stores import isolated_store
 
@@ -24,11 +25,15 @@ from tcaptcha_middleware import (
     Page,
     PlainResponse,
     Reason,
+    RequestInfo,
     Rule,
     ThrottledError,
     Verdict,
     sources,
 )
+from tcaptcha_middleware.browser.challenge import NavigationCookie
+from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair
+from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -206,14 +211,63 @@ def test_cookies_are_looked_at_after_everything_else(face):
     assert found.verifier.tickets[0].ticket == "tr03head"
 
 
-@every_face
-def test_a_rules_own_cookies_are_those_that_are_written(face):
-    found = guard(
-        rules=[Rule("/secret/**", sources=[sources.Header(), sources.Cookie("t", "r")])]
+def cookies_of(value, method="GET", kind="http"):
+    head = [(b"accept", b"text/html"), (b"cookie", value)]
+    return NavigationCookie().find(RequestInfo(kind, method, "/", headers=head))
+
+
+PAIR_COOKIES = b"tcaptcha_ticket=tr03%2A; tcaptcha_randstr=%40rand"
+FOUND = PartialPair("tr03*", "@rand")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "get"])
+def test_cookies_are_read_where_nothing_is_changed(method):
+    assert cookies_of(PAIR_COOKIES, method) == FOUND
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", ""])
+def test_cookies_are_read_nowhere_else(method):
+    assert cookies_of(PAIR_COOKIES, method) == NOTHING
+
+
+def test_what_another_host_planted_does_not_hurt_the_hosts_own_cookies():
+    own = PAIR_COOKIES.replace(b"tcaptcha", b"__Host-tcaptcha")
+    planted = b"tcaptcha_ticket=planted; tcaptcha_randstr=planted; tcaptcha_ticket=more; "
+    assert cookies_of(planted + own) == FOUND
+    assert cookies_of(b"__Host-tcaptcha_ticket=half; " + PAIR_COOKIES) == FOUND
+
+
+def test_no_cookie_opens_a_websocket():
+    assert cookies_of(PAIR_COOKIES, kind="websocket") == NOTHING
+
+
+COOKIE_NAMES = ["tcaptcha_ticket", "tcaptcha_randstr"]
+SCRAPS = st.lists(st.sampled_from([*COOKIE_NAMES, "=", ";", ",", " ", "%4", "é", "a"])).map(
+    "".join
+)
+
+
+@given(st.binary() | st.lists(SCRAPS).map(lambda parts: "".join(parts).encode("latin-1")))
+@example(PAIR_COOKIES)
+def test_no_cookie_raises_and_none_is_made_up(value):
+    pair = cookies_of(value)
+    parts = [part.partition("=") for part in re.split("[;,]", value.decode("latin-1"))]
+    for cookie, text in zip(COOKIE_NAMES, pair, strict=True):
+        assert text in (None, Invalid.AMBIGUOUS) or text in {
+            unquote(sent.strip()) for name, _, sent in parts if name.strip() == cookie
+        }
+
+
+def test_of_many_cookies_few_are_decoded(monkeypatch):
+    decoded = []
+    monkeypatch.setattr(
+        "tcaptcha_middleware.browser.challenge.unquote",
+        lambda text: decoded.append(text) or text,
     )
-    assert data_of(face(found, opened()))["cookies"] == ["t", "r"]
-    assert face(found, opened(("Cookie", "t=tr03; r=@a")))[::2] == APPLICATION
-    assert face(found, opened(COOKIES)).status == 403
+    more = b"; ".join(b"x%d=%%41" % number for number in range(5_000))
+    again = b"; ".join(b"tcaptcha_ticket=%d" % number for number in range(3_000))
+    assert cookies_of(more + b"; " + again) == PartialPair(Invalid.AMBIGUOUS)
+    assert len(decoded) == MAX_REPEATS
 
 
 @every_face

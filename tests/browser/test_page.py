@@ -154,7 +154,6 @@ SOURCES = {
     "JSON alone": ([sources.Json()], None, None),
     "a function": ([sources.Head(lambda _: None)], None, None),
     "a query": ([sources.Query()], None, None),
-    "cookies": ([sources.Cookie()], None, None),
     "the first of each": (
         [
             sources.Json(),

@@ -603,7 +603,7 @@ def test_the_boundary_is_a_parameter_of_the_type(content_type, read):
     assert code == (ALLOWED if read else "request_malformed")
 
 
-# -- Headers and cookies ------
+# -- Headers ------
 
 
 def test_of_a_header_with_many_values_few_are_compared():
@@ -616,20 +616,6 @@ def test_of_a_header_with_many_values_few_are_compared():
     exchange = Exchange(headers=(("X-Captcha-Ticket", values), ("X-Captcha-Randstr", R)))
     outcome = RUNNERS["by hand"](guard_of(sources.Header()), exchange)
     assert outcome.code == "ticket_ambiguous"
-
-
-def test_of_many_cookies_few_are_decoded(monkeypatch):
-    decoded = []
-    monkeypatch.setattr(
-        "tcaptcha_middleware.extraction.sources.unquote",
-        lambda text: decoded.append(text) or text,
-    )
-    more = "; ".join(f"x{number}=%41" for number in range(5_000))
-    again = "; ".join(f"tcaptcha_ticket={number}" for number in range(3_000))
-    guard = Guard(["/login"], FakeVerifier(), sources=[sources.Cookie(), sources.Header()])
-    exchange = Exchange(method="GET", headers=(("Cookie", f"{more}; {again}"),))
-    assert RUNNERS["by hand"](guard, exchange).code == "ticket_ambiguous"
-    assert len(decoded) == parsers.MAX_REPEATS
 
 
 # -- The log ------

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import OrderedDict
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import example, given
@@ -543,71 +542,6 @@ def test_parameters_of_other_names_are_found():
 @given(st.binary())
 def test_no_query_raises(query):
     asked(sources.Query().find(request(query=query)))
-
-
-def get(value: bytes, method: str = "GET", kind: str = "http") -> RequestInfo:
-    return RequestInfo(kind, method, "/", headers=[(b"cookie", value)])
-
-
-PAIR_COOKIES = b"tcaptcha_ticket=tr03%2A; tcaptcha_randstr=%40rand"
-FOUND = PartialPair("tr03*", "@rand")
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "get"])
-def test_cookies_are_read_where_nothing_is_changed(method):
-    assert sources.Cookie().find(get(PAIR_COOKIES, method)) == FOUND
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", ""])
-def test_cookies_are_read_nowhere_else(method):
-    assert sources.Cookie().find(get(PAIR_COOKIES, method)) == NOTHING
-
-
-def test_what_another_host_planted_does_not_hurt_the_hosts_own_cookies():
-    own = PAIR_COOKIES.replace(b"tcaptcha", b"__Host-tcaptcha")
-    planted = b"tcaptcha_ticket=planted; tcaptcha_randstr=planted; tcaptcha_ticket=more; "
-    assert sources.Cookie().find(get(planted + own)) == FOUND
-    half = b"__Host-tcaptcha_ticket=half; "
-    assert sources.Cookie().find(get(half + PAIR_COOKIES)) == FOUND
-
-
-def test_no_cookie_opens_a_websocket():
-    assert sources.Cookie().find(get(PAIR_COOKIES, kind="websocket")) == NOTHING
-
-
-def test_cookies_of_other_names_are_found():
-    head = get(b"t=a; r=b; " + PAIR_COOKIES)
-    assert sources.Cookie("t", "r").find(head) == PartialPair("a", "b")
-
-
-@given(st.binary() | st.text("tr=;, %4é").map(lambda text: text.encode("latin-1")))
-@example(PAIR_COOKIES)
-def test_no_cookie_raises_and_none_is_made_up(value):
-    seen = sources.Cookie("t", "r").find(get(value))
-    asked(seen)
-    told = {part.strip() for part in re.split("[;,]", value.decode("latin-1"))}
-    for name, found in (("t", seen.ticket), ("r", seen.randstr)):
-        assert found in (None, Invalid.AMBIGUOUS) or found in {
-            unquote(part.partition("=")[2].strip())
-            for part in told
-            if part.partition("=")[0].strip() == name
-        }
-
-
-BAD_COOKIES = ["a b", "a;b", "a=b", "a,b", "é", "a\n", '"a"', "a/b"]
-
-
-@pytest.mark.parametrize("name", BAD_COOKIES)
-def test_what_cannot_be_a_cookies_name_is_refused(name):
-    with pytest.raises(ConfigurationError, match="cookie's name"):
-        sources.Cookie(name, "r")
-    with pytest.raises(ConfigurationError, match="cookie's name"):
-        sources.Cookie("t", name)
-
-
-def test_one_cookie_cannot_hold_both_halves():
-    with pytest.raises(ConfigurationError, match="two different names"):
-        sources.Cookie("a", "a")
 
 
 def test_a_function_gets_the_head_and_returns_a_pair_or_none():

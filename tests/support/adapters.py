@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import warnings
 from collections import deque
 from dataclasses import dataclass, field
@@ -286,7 +287,8 @@ def _reached(seen: dict[str, Any]) -> Outcome:
 
 
 def _refused(status: int, body: bytes) -> Outcome:
-    return Outcome(json.loads(body)["code"], status)
+    html = re.search(rb"<small>(\w+)</small>", body)
+    return Outcome(html[1].decode() if html else json.loads(body)["code"], status)
 
 
 RUNNERS = {"by hand": by_hand, "asgi": through_asgi, "wsgi": through_wsgi}

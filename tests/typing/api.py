@@ -75,7 +75,7 @@ with_page = Guard(["/a"], TencentVerifier.from_env(script="TCaptcha.js"), page=p
 assert_type(with_page.public_settings("POST /login"), dict[str, Any])
 assert_type(csp_sources(with_page.verifier), dict[str, tuple[str, ...]])
 assert_type(module_path(), Path)
-Guard([Rule("/a", sources=[sources.Cookie()])], Mine(), page="/tcaptcha")
+Guard([Rule("/a", sources=[sources.Query()])], Mine(), page="/tcaptcha")
 Guard(["/a"], Mine(), responder=refuse_plainly)
 Guard(["/a"], MineAwaited())
 Guard(["/a"], in_thread(Mine()))
