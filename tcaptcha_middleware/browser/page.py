@@ -8,29 +8,21 @@ and reports what it blocked.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.matching.paths import is_plain
-from tcaptcha_middleware.tencent.aid_encrypted import (
-    KINDS,
-    MAX_AAD,
-    MAX_TTL,
-    fresh,
-    require_cryptography,
-)
+from tcaptcha_middleware.tencent.aid_encrypted import MAX_TTL, fresh, require_cryptography
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.sites import SITES, origin_of
-from tcaptcha_middleware.validation import captcha_of, check_count, check_word
+from tcaptcha_middleware.validation import captcha_of, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.tencent.aid_encrypted import Kind
     from tcaptcha_middleware.types import Verifier
 
 Policy = dict[str, tuple[str, ...]]
@@ -53,10 +45,9 @@ class Page:
     Args:
         path: The path below which they are served, as the application itself sees it.
         language: The captcha's language, such as `"zh-cn"`; None for the page's language.
-        aid: `"cbc"` or `"gcm"` sends `aidEncrypted` with the settings, for captchas whose
-            console demands it. Needs the extra `aid`.
+        aid: `"cbc"` sends `aidEncrypted` with the settings, for captchas whose console demands
+            it. Needs the extra `aid`.
         aid_ttl: How long such a value is valid, in seconds.
-        aid_aad: Additional data of a `"gcm"` value, at most 96 bytes.
 
     Raises:
         ConfigurationError: If a value is not valid; the message says which, and the fix.
@@ -65,13 +56,18 @@ class Page:
     path: str = "/tcaptcha"
     _: KW_ONLY
     language: str | None = None
-    aid: Kind | None = None
+    aid: Literal["cbc"] | None = None
     aid_ttl: int = 600
-    aid_aad: bytes = b""
 
     def __post_init__(self) -> None:
         """Validate every value."""
-        _check_path(self.path)
+        path: object = self.path
+        is_safe = isinstance(path, str) and is_plain(path) and not set("*$&'") & set(path)
+        if not is_safe or self.path[-1:] in ("", "/"):
+            raise ConfigurationError(
+                f"page is {path!r}: write a plain path without a slash at its end, such as "
+                '"/tcaptcha"'
+            )
         if self.language is not None and not _LANGUAGE.fullmatch(str(self.language)):
             raise ConfigurationError(
                 f'language is {self.language!r}: write it as "zh-cn" or "en"'
@@ -81,28 +77,10 @@ class Page:
             raise ConfigurationError(
                 f"aid_ttl is {self.aid_ttl}: Tencent allows {MAX_TTL} seconds at most"
             )
-        _check_aad(self.aid_aad)
-        if self.aid_aad and self.aid != "gcm":
-            raise ConfigurationError('aid_aad needs aid="gcm"')
         if self.aid is not None:
-            check_word("aid", self.aid, tuple(KINDS))
+            if self.aid != "cbc":
+                raise ConfigurationError(f'aid is {self.aid!r}: use "cbc", or None')
             require_cryptography()
-
-
-def _check_path(path: object) -> None:
-    good = isinstance(path, str) and is_plain(path) and path and not path.endswith("/")
-    if not good or any(mark in str(path) for mark in "*$&'"):
-        raise ConfigurationError(
-            f"page is {path!r}: write a plain path without a slash at its end, such as "
-            '"/tcaptcha"'
-        )
-
-
-def _check_aad(data: object) -> None:
-    if not isinstance(data, bytes) or len(data) > MAX_AAD:
-        raise ConfigurationError(
-            f"aid_aad has to be at most {MAX_AAD} bytes, which are 128 characters in base64"
-        )
 
 
 def as_page(value: object) -> Page | None:
@@ -187,12 +165,7 @@ def fresh_settings(captcha: BrowserCaptcha, page: Page) -> dict[str, str]:
     """Return the settings that may be valid for one use."""
     if page.aid is None or captcha.secret is None:
         return {}
-    settings = {
-        "aidEncrypted": fresh(captcha.secret, page.aid, page.aid_ttl, page.aid_aad),
-        "aidEncryptedType": page.aid,
-    }
-    aad = b64encode(page.aid_aad).decode("ascii")
-    return settings | {"aidEncryptedAad": aad} if aad else settings
+    return {"aidEncrypted": fresh(captcha.secret, page.aid_ttl)}
 
 
 def csp_sources(verifier: Verifier) -> Policy:

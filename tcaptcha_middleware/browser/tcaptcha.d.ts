@@ -12,8 +12,6 @@ export interface Settings {
   language?: string;
   /** Good for one challenge, so that settings which hold it have to be fetched each time. */
   aidEncrypted?: string;
-  aidEncryptedType?: "cbc" | "gcm";
-  aidEncryptedAad?: string;
 }
 
 /** What a solved challenge gives; it serves one request. */

@@ -144,15 +144,12 @@ async function insert(src, { nonce, timeout = 15_000 }) {
  */
 function optionsOf(settings, options, embed) {
   const language = options.language ?? settings.language ?? document.documentElement.lang;
-  const gcm = settings.aidEncryptedType === "gcm";
   const all = {
     userLanguage: language.toLowerCase() || undefined,
     enableDarkMode: options.darkMode ?? matchMedia("(prefers-color-scheme: dark)").matches,
     bizState: options.bizState,
     type: embed && "embed",
     aidEncrypted: settings.aidEncrypted,
-    aidEncryptedType: gcm ? "gcm" : undefined,
-    aidEncryptedAad: settings.aidEncryptedAad,
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }

@@ -12,25 +12,18 @@ import os
 import time
 from base64 import b64encode
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.credentials import Captcha
 
-Kind = Literal["cbc", "gcm"]
-
-KINDS: dict[Kind, int] = {"cbc": 16, "gcm": 12}
-"""Both kinds, with the length of their random bytes."""
-
 MAX_TTL = 86_400
 """How long a value may be valid, in seconds."""
 
-MAX_AAD = 96
-"""How long additional data may be, in bytes: 128 characters in base64."""
-
 _KEY = 32
+_BLOCK = 16
 # Tencent refuses a timestamp in the future. A clock that is not synchronised may be ahead by
 # some seconds, and then visitors would see no captcha.
 _BACKDATED = 60
@@ -48,7 +41,7 @@ def require_cryptography() -> None:
         )
 
 
-def fresh(captcha: Captcha, kind: Kind, ttl: int, aad: bytes = b"") -> str:
+def fresh(captcha: Captcha, ttl: int) -> str:
     """Return a value that is valid from now on. It may be valid for one use, so keep none.
 
     It is backdated by a minute, because Tencent refuses a timestamp in the future, and valid
@@ -56,16 +49,11 @@ def fresh(captcha: Captcha, kind: Kind, ttl: int, aad: bytes = b"") -> str:
 
     Args:
         captcha: The captcha's pair.
-        kind: `"cbc"` or `"gcm"`.
         ttl: How long it is valid from now on, in seconds.
-        aad: Additional data of a `"gcm"` value.
     """
     timestamp, lifetime = int(time.time()) - _BACKDATED, min(ttl + _BACKDATED, MAX_TTL)
     plain = plaintext(captcha.app_id, timestamp=timestamp, ttl=lifetime)
-    iv = os.urandom(KINDS[kind])
-    if kind == "gcm":
-        return gcm(captcha.app_secret_key, plain, iv=iv, aad=aad)
-    return cbc(captcha.app_secret_key, plain, iv=iv)
+    return cbc(captcha.app_secret_key, plain, iv=os.urandom(_BLOCK))
 
 
 def plaintext(app_id: int, *, timestamp: int, ttl: int) -> bytes:
@@ -89,7 +77,7 @@ def key(app_secret_key: str) -> bytes:
 
 
 def cbc(app_secret_key: str, plain: bytes, *, iv: bytes) -> str:
-    """Return the value of the kind `"cbc"`: IV and ciphertext, in base64.
+    """Return the value of the kind `"cbc"`, Tencent's default: IV and ciphertext, in base64.
 
     Args:
         app_secret_key: AppSecretKey.
@@ -101,28 +89,7 @@ def cbc(app_secret_key: str, plain: bytes, *, iv: bytes) -> str:
     from cryptography.hazmat.primitives.ciphers.modes import CBC
 
     encryptor = Cipher(AES256(key(app_secret_key)), CBC(iv)).encryptor()
-    return _base64(iv + encryptor.update(_padded(plain)) + encryptor.finalize())
-
-
-def _padded(plain: bytes) -> bytes:
     # PKCS#7 (RFC 5652, section 6.3).
-    missing = 16 - len(plain) % 16
-    return plain + bytes([missing]) * missing
-
-
-def gcm(app_secret_key: str, plain: bytes, *, iv: bytes, aad: bytes = b"") -> str:
-    """Return the value of the kind `"gcm"`: IV, ciphertext and tag, in base64.
-
-    Args:
-        app_secret_key: AppSecretKey.
-        plain: What `plaintext` returned.
-        iv: 12 random bytes.
-        aad: Additional data, which the page sends along as `aidEncryptedAad`.
-    """
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return _base64(iv + AESGCM(key(app_secret_key)).encrypt(iv, plain, aad))
-
-
-def _base64(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
+    missing = _BLOCK - len(plain) % _BLOCK
+    padded = plain + bytes([missing]) * missing
+    return b64encode(iv + encryptor.update(padded) + encryptor.finalize()).decode("ascii")

@@ -150,7 +150,7 @@ def test_a_captcha_that_no_browser_can_show_is_not_found(face):
 
 
 @every_face
-@pytest.mark.parametrize("kind", [None, "cbc", "gcm"])
+@pytest.mark.parametrize("kind", [None, "cbc"])
 def test_no_answer_holds_a_secret(face, kind):
     found = guard(page=Page(aid=kind))
     targets = [MODULE, SETTINGS, f"{SETTINGS}?for=GET%20/mini", "/any", f"{SETTINGS}?for=%00"]
@@ -213,10 +213,9 @@ def test_real_servers_send_it_over_one_connection(server, tmp_path):
 
 
 @every_face
-@pytest.mark.parametrize("aid", ["cbc", "gcm"])
-def test_what_is_encrypted_is_fresh_each_time_and_never_logged(face, aid, caplog):
+def test_what_is_encrypted_is_fresh_each_time_and_never_logged(face, caplog):
     caplog.set_level(0)
-    found = guard(page=Page("/tcaptcha", aid=aid))
+    found = guard(page=Page("/tcaptcha", aid="cbc"))
     opened = ("Accept", "text/html")
     told = []
     for _ in range(3):

@@ -317,7 +317,7 @@ def test_the_international_captcha_is_shown_over_the_page_and_in_it(visit, sites
     assert (over["options"].get("type"), within["options"]["type"]) == (None, "embed")
 
 
-@pytest.mark.parametrize(("framework", "kind"), [("fastapi", "cbc"), ("flask", "gcm")])
+@pytest.mark.parametrize(("framework", "kind"), [("fastapi", "cbc"), ("flask", "cbc")])
 def test_a_captcha_that_insists_gets_a_fresh_proof_for_each_challenge(
     visit, sites, framework, kind
 ):

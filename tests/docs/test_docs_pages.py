@@ -242,10 +242,6 @@ def test_the_custom_verifier_is_usable_in_a_thread():
 # -- settings.md ------
 
 
-# For captchas of a kind that is not documented for users.
-UNDOCUMENTED = {"aid_aad"}
-
-
 def table(title):
     part = PAGES["settings.md"].partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     rows = [line[2:-2].split(" | ") for line in part.splitlines() if line.startswith("| `")]
@@ -286,7 +282,7 @@ def says(cell, default):
 )
 def test_every_setting_is_listed_with_its_default(title, of):
     rows, known = table(title), defaults(of)
-    assert rows.keys() == known.keys() - UNDOCUMENTED
+    assert rows.keys() == known.keys()
     assert {name for name, cells in rows.items() if not says(cells[-2], known[name])} == set()
 
 

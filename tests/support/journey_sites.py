@@ -74,7 +74,6 @@ KINDS = {
     "domestic": Kind(),
     "international": Kind("TJNCaptcha-global.js"),
     "cbc": Kind(page=Page(aid="cbc"), emulator=_INSISTS),
-    "gcm": Kind(page=Page(aid="gcm", aid_aad=b"shop"), emulator=_INSISTS),
 }
 
 

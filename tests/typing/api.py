@@ -70,7 +70,7 @@ guard = Guard(
     client_ip=lambda request: request.peer,
     responder=refuse_with_starlette,
 )
-page = Page("/captcha", language="en", aid="gcm", aid_aad=b"user:alice")
+page = Page("/captcha", language="en", aid="cbc")
 with_page = Guard(["/a"], TencentVerifier.from_env(script="TCaptcha.js"), page=page)
 assert_type(with_page.public_settings("POST /login"), dict[str, Any])
 assert_type(csp_sources(with_page.verifier), dict[str, tuple[str, ...]])
