@@ -17,7 +17,7 @@ from tcaptcha_middleware.operations import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+    from ipaddress import IPv4Address, IPv6Address
 
     from tcaptcha_middleware.models import RequestInfo
 
@@ -99,10 +99,13 @@ class TrustedProxies:
     def __init__(self, networks: Sequence[str], header: str = "X-Forwarded-For") -> None:
         if isinstance(networks, str) or not networks:
             raise ConfigurationError('networks has to be a list, such as ["10.0.0.0/8"]')
-        self._networks = tuple(_network(text) for text in networks if text != _UNIX)
+        try:
+            self._networks = [ip_network(text) for text in networks if text != _UNIX]
+        except ValueError as error:
+            message = f"not a valid network: {error}; use e.g. 10.0.0.0/8"
+            raise ConfigurationError(message) from error
         self._trusts_sockets = _UNIX in networks
         self._header = header
-        self._nodes = _forwarded if header.lower() == "forwarded" else _listed
 
     def __call__(self, request: RequestInfo) -> str:
         """Return the visitor's address, or the last one on the way that can be trusted."""
@@ -110,7 +113,10 @@ class TrustedProxies:
         chain = ",".join(request.header(self._header))
         if not chain and self._trusts(visitor):
             log.not_forwarded(visitor or _UNIX, self._header)
-        for node in self._nodes(chain):
+        # Without the element that the limit cuts.
+        read = chain if len(chain) <= MAX_LENGTH else chain[-MAX_LENGTH:].partition(",")[2]
+        nodes = _forwarded if self._header.lower() == "forwarded" else _listed
+        for node in nodes(read):
             if not self._trusts(visitor) or _address(node) is None:
                 break
             visitor = node
@@ -124,23 +130,9 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{text!r} is not a valid network ({error}); use e.g. 10.0.0.0/8"
-        ) from error
-
-
-def _tail(chain: str) -> str:
-    """Return the end of a chain that is read, without the element that the limit cuts."""
-    return chain if len(chain) <= MAX_LENGTH else chain[-MAX_LENGTH:].partition(",")[2]
-
-
 def _listed(chain: str) -> Iterator[str]:
     """Yield the addresses of a comma-separated list, the last first."""
-    nodes = [node for element in _tail(chain).split(",") if (node := element.strip())]
+    nodes = [node for element in chain.split(",") if (node := element.strip())]
     return reversed(nodes[-MAX_ELEMENTS:])
 
 
@@ -148,16 +140,13 @@ def _forwarded(chain: str) -> Iterator[str]:
     """Yield the addresses of a `Forwarded` header, the last first."""
     # Read from its end, where trusted proxies wrote: a quote that a client leaves open to the
     # left of them cannot pair with one of theirs, and make its own element the last.
-    elements = [part for part in _ELEMENTS.findall(_tail(chain)[::-1]) if part.strip()]
-    return (_for(element[::-1]) for element in elements[:MAX_ELEMENTS])
-
-
-def _for(element: str) -> str:
-    # An address contains no backslash, which could hide the end of a quoted string.
-    pairs = [] if "\\" in element else _PAIRS.findall(element)
-    nodes = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
-    # An element without an address is a part of the chain too, and ends the search.
-    return nodes[0] if nodes else ""
+    elements = [part for part in _ELEMENTS.findall(chain[::-1]) if part.strip()]
+    for element in elements[:MAX_ELEMENTS]:
+        # An address contains no backslash, which could hide the end of a quoted string.
+        pairs = [] if "\\" in element else _PAIRS.findall(element[::-1])
+        nodes = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
+        # An element without an address is a part of the chain too, and ends the search.
+        yield nodes[0] if nodes else ""
 
 
 @lru_cache(maxsize=1024)

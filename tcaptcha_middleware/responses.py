@@ -119,6 +119,19 @@ def preferred(request: RequestInfo) -> str:
 
 @lru_cache(maxsize=64)
 def _render(reason: Reason, media_type: str, retry_after: int) -> PlainResponse:
+    title = HTTPStatus(reason.status).phrase
+    if media_type == _PROBLEM:
+        body = json.dumps(_document(reason.status, reason.detail) | {"code": reason.value})
+    elif media_type == HTML:
+        body = (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width">'
+            '<meta name="color-scheme" content="light dark">'
+            f"<title>{escape(title)}</title><h1>{escape(title)}</h1>"
+            f"<p>{escape(reason.detail)}</p><p><small>{escape(reason.value)}</small></p></html>"
+        )
+    else:
+        body = f"{title}: {reason.detail} ({reason.value})\n"
     headers = [
         ("Content-Type", f"{media_type}{'' if media_type == _PROBLEM else '; charset=utf-8'}"),
         ("Cache-Control", "no-store"),
@@ -128,11 +141,7 @@ def _render(reason: Reason, media_type: str, retry_after: int) -> PlainResponse:
     ]
     if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(retry_after)))
-    return PlainResponse(reason.status, tuple(headers), _BODIES[media_type](reason).encode())
-
-
-def _problem(reason: Reason) -> str:
-    return json.dumps(_document(reason.status, reason.detail) | {"code": reason.value})
+    return PlainResponse(reason.status, tuple(headers), body.encode())
 
 
 def _document(status: int, detail: str) -> dict[str, object]:
@@ -141,43 +150,20 @@ def _document(status: int, detail: str) -> dict[str, object]:
     return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
-def _html(reason: Reason) -> str:
-    title = escape(HTTPStatus(reason.status).phrase)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{title}</title><h1>{title}</h1><p>{escape(reason.detail)}</p>"
-        f"<p><small>{escape(reason.value)}</small></p></html>"
-    )
-
-
-def _text(reason: Reason) -> str:
-    return f"{HTTPStatus(reason.status).phrase}: {reason.detail} ({reason.value})\n"
-
-
-_BODIES = {_PROBLEM: _problem, HTML: _html, _TEXT: _text}
-
-
 def _preferred(accept: str) -> str:
     """Return the offer that `accept` prefers; problem+json if it accepts none."""
-    liked = _qualities(accept)
+    qualities: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        # RFC 9110, section 12.4.2; anything but a number accepts nothing.
+        valid = quality.replace(".", "", 1).isdecimal() and quality.isascii()
+        qualities[name] = min(float(quality), 1.0) if valid else 0.0
     scores = {
-        offer: next((liked[name] for name in ranges if name in liked), 0.0)
+        offer: next((qualities[name] for name in ranges if name in qualities), 0.0)
         for offer, ranges in _OFFERS.items()
     }
     return max(scores, key=lambda offer: scores[offer])
 
 
 _remembered = lru_cache(maxsize=128)(_preferred)
-
-
-def _qualities(accept: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part in accept.split(","):
-        name, *parameters = (word.strip().lower() for word in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        # RFC 9110, section 12.4.2; anything but a number accepts nothing.
-        valid = quality.replace(".", "", 1).isdecimal() and quality.isascii()
-        found[name] = min(float(quality), 1.0) if valid else 0.0
-    return found

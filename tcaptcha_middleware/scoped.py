@@ -66,7 +66,7 @@ class PerLoop(Generic[T]):
         # A socket of asyncio refers to its loop, so without this both would be kept.
         for key in self._kept.keyrefs():
             other = key()
-            if _is_over(other):
+            if getattr(other, "is_closed", bool)():  # trio's token has no such method
                 self._kept.pop(other, None)
         kept = self._kept[loop] = self._make()
         return kept
@@ -80,11 +80,6 @@ def running_loop() -> Any:
     token = current_token()
     # Older releases of anyio do not wrap it.
     return getattr(token, "native_token", token)
-
-
-def _is_over(loop: object) -> bool:
-    is_closed = getattr(loop, "is_closed", None)
-    return is_closed is not None and is_closed()
 
 
 class PerProcess(Generic[T]):

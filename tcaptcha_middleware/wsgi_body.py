@@ -57,7 +57,13 @@ class Body:
         self._timed_out = False
         self._kept: list[bytes] = []
         self._start: int | None = None
-        self._left = _length(environ)
+        text = environ.get("CONTENT_LENGTH") or ""
+        # Without a length a server may block at the body's end, unless it declares otherwise:
+        # https://gist.github.com/mitsuhiko/5721547
+        is_terminated = environ.get("wsgi.input_terminated") and not text
+        self._left: int | None = None if is_terminated else 0
+        if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+            self._left = int(text)
 
     def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.
@@ -74,9 +80,22 @@ class Body:
         if self._left == 0:
             return b"", False
         if not self._kept:
-            self._start = _position(self._input)
+            with suppress(Exception):  # it cannot seek, as in most servers
+                self._start = self._input.tell() if self._input.seekable() else None
         size = _PIECE if self._left is None else min(_PIECE, self._left)
-        piece = self._read_within(timeout if may_disconnect else None, size)
+        try:
+            if self._connection is None or not may_disconnect:
+                piece = self._read(size)
+            else:
+                with ReadDeadline(self._connection, timeout):
+                    piece = self._read(size)
+        except ReadTimeoutError:
+            self._timed_out = True
+            raise
+        except Exception as error:
+            # The client has caused it: servers parse chunks and trailers here, and raise
+            # exceptions of many types for invalid ones.
+            raise RequestBodyError("the client went away, or broke the framing") from error
         self._kept.append(piece)
         if self._left is None:
             self._left = None if piece else 0
@@ -86,37 +105,20 @@ class Body:
         self._left -= len(piece)
         return piece, self._left > 0
 
-    def _read_within(self, timeout: float | None, size: int) -> bytes:
-        try:
-            if self._connection is None or timeout is None:
-                return self._read(size)
-            with ReadDeadline(self._connection, timeout):
-                return self._read(size)
-        except ReadTimeoutError:
-            self._timed_out = True
-            raise
-        except Exception as error:
-            # The client has caused it: servers parse chunks and trailers here, and raise
-            # exceptions of many types for invalid ones.
-            raise RequestBodyError("the client went away, or broke the framing") from error
-
     def replay(self, environ: Environ) -> None:
         """Give the application an input that begins with what was read.
 
         An input that can seek is put back instead, because it may be sent again: Flask's test
         client does so with its own stream if a redirect is a 307 or 308.
         """
-        if self._kept and not self._rewind():
-            rest = BytesIO() if self._left == 0 else self._input
-            environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
-
-    def _rewind(self) -> bool:
-        if self._start is None:
-            return False
-        try:
-            return bool(self._input.seek(self._start) == self._start)
-        except Exception:
-            return False
+        if not self._kept:
+            return
+        if self._start is not None:
+            with suppress(Exception):
+                if self._input.seek(self._start) == self._start:
+                    return
+        rest = BytesIO() if self._left == 0 else self._input
+        environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
 
     def behind(self, answer: Iterable[bytes]) -> Iterable[bytes]:
         """Return a refusal that closes the connection after it, if reading was ended."""
@@ -172,37 +174,16 @@ class _Input:
         return head + self._rest.readline(size - len(head))
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
-        return self._some_lines(hint) if hint and hint > 0 else list(self)
-
-    def _some_lines(self, hint: int) -> list[bytes]:
-        lines: list[bytes] = []
+        lines, length = list[bytes](), 0
         for line in self:
             lines.append(line)
-            hint -= len(line)
-            if hint <= 0:
+            length += len(line)
+            if hint and 0 < hint <= length:
                 break
         return lines
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
-
-
-def _position(stream: Any) -> int | None:
-    """Return a stream's position, or None if it cannot seek, as in most servers."""
-    try:
-        return stream.tell() if stream.seekable() else None
-    except Exception:
-        return None
-
-
-def _length(environ: Environ) -> int | None:
-    """Return the body's length in bytes, or None if it is read until it ends."""
-    text = environ.get("CONTENT_LENGTH") or ""
-    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
-        return int(text)
-    # Without a length a server may block at the body's end, unless it declares otherwise:
-    # https://gist.github.com/mitsuhiko/5721547
-    return None if environ.get("wsgi.input_terminated") and not text else 0
 
 
 def _connection(environ: Environ) -> socket.socket | None:
@@ -287,16 +268,12 @@ class Watchdog:
         with self._changed:
             while True:
                 now = time.monotonic()
-                self._end_late(now)
+                for read in [read for read in self._reading if read.deadline <= now]:
+                    self._reading.remove(read)
+                    read.end_read()
                 deadlines = [read.deadline for read in self._reading]
                 self._wakes_at = min([now + _NAP, *deadlines])
                 self._changed.wait(self._wakes_at - now)
-
-    def _end_late(self, now: float) -> None:
-        late = {read for read in self._reading if read.deadline <= now}
-        self._reading -= late
-        for read in late:
-            read.end_read()
 
 
 _watchdogs = PerProcess(Watchdog)
