@@ -156,10 +156,15 @@ class Extractor:
         Raises:
             RequestBodyError: If such a body cannot be read.
         """
-        if kind == "multipart":
-            enough = partial(self._enough, request)
-            return MultipartForm(content_type, self._names, enough, every=self._every)
-        return WholeBody(self._decoders[kind])
+        if kind != "multipart":
+            return WholeBody(self._decoders[kind])
+
+        def enough(fields: FormFields) -> bool:
+            found = [self._needed(form.find(request, fields)) for form in self._forms]
+            # A value that is ambiguous stays so.
+            return any(pair.complete or Invalid.AMBIGUOUS in pair for pair in found)
+
+        return MultipartForm(content_type, self._names, enough, every=self._every)
 
     def find_in(self, kind: str, parser: BodyParser, request: RequestInfo) -> list[PartialPair]:
         """Return what each source of this kind finds in a body that was fed to `parser`.
@@ -173,11 +178,6 @@ class Extractor:
 
     def _needed(self, found: PartialPair) -> PartialPair:
         return found if self._needs_randstr else PartialPair(found.ticket, "")
-
-    def _enough(self, request: RequestInfo, fields: FormFields) -> bool:
-        # A value that is ambiguous stays so.
-        found = [self._needed(form.find(request, fields)) for form in self._forms]
-        return any(pair.complete or Invalid.AMBIGUOUS in pair for pair in found)
 
     def _read(
         self, kind: str, content_type: str, request: RequestInfo, may_disconnect: bool

@@ -57,12 +57,6 @@ def _agreed(value: Value, other: Value) -> Value:
     return Invalid.AMBIGUOUS if value else other
 
 
-def _description(value: Value) -> str:
-    if value is None:
-        return "missing"
-    return "sent" if isinstance(value, str) else value.value
-
-
 class PartialPair(NamedTuple):
     """What one source, or several, contain of a pair.
 
@@ -84,7 +78,9 @@ class PartialPair(NamedTuple):
 
     def __repr__(self) -> str:
         """Describe both values without their text, which is a secret until it is spent."""
-        ticket, randstr = map(_description, self)
+        ticket, randstr = (
+            "missing" if value is None else getattr(value, "value", "sent") for value in self
+        )
         return f"ticket: {ticket}, randstr: {randstr}"
 
     @property

@@ -120,13 +120,14 @@ def fields_named(data: bytes, names: frozenset[str]) -> FormFields:
 @lru_cache(maxsize=128)
 def _field_pattern(names: frozenset[str]) -> re.Pattern[bytes]:
     """Match the fields of these names, percent-encoded or not."""
-    spellings = b"|".join(b"".join(map(_spellings, name.encode())) for name in names)
-    return re.compile(b"&(?:" + spellings + b")(?:=[^&]*+)?(?![^&])")
-
-
-def _spellings(byte: int) -> bytes:
-    plus = rb"|\+" if byte == ord(" ") else b""
-    return b"(?:%s%s|%%(?i:%02x))" % (re.escape(bytes([byte])), plus, byte)
+    spellings = [
+        b"".join(
+            b"(?:%s%s|%%(?i:%02x))" % (re.escape(byte), b"|\\+" * (byte == b" "), ord(byte))
+            for byte in (bytes([number]) for number in name.encode())
+        )
+        for name in names
+    ]
+    return re.compile(b"&(?:" + b"|".join(spellings) + b")(?:=[^&]*+)?(?![^&])")
 
 
 # -- JSON ------
@@ -197,11 +198,7 @@ def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return plain
 
 
-def _plain_integer(digits: str) -> float:
-    # sys.set_int_max_str_digits() cannot set a lower limit than this.
-    return int(digits) if len(digits) <= _SAFE_DIGITS else float(digits)
-
-
+# sys.set_int_max_str_digits() cannot set a lower limit than this.
 _SAFE_DIGITS = sys.int_info.str_digits_check_threshold
 # RFC 8259, section 2.
 _WHITESPACE = " \t\n\r"
@@ -209,7 +206,10 @@ _WHITESPACE = " \t\n\r"
 _PAIRS = json.JSONDecoder(object_pairs_hook=JsonObject, parse_int=float)
 _PLAIN = json.JSONDecoder(object_pairs_hook=_plain_object)
 # Slower, because it calls a function for each integer.
-_PLAIN_LONG = json.JSONDecoder(object_pairs_hook=_plain_object, parse_int=_plain_integer)
+_PLAIN_LONG = json.JSONDecoder(
+    object_pairs_hook=_plain_object,
+    parse_int=lambda digits: (int if len(digits) <= _SAFE_DIGITS else float)(digits),
+)
 
 
 # -- Multipart forms ------
@@ -283,12 +283,18 @@ class MultipartForm:
         self._candidates: FormFields = []
         self._begun = self._stopped = False
         self._headers = 0
+        # Of the part, and of the header in it, that is read at the moment.
+        self._field: str | None = None
+        self._value, self._name, self._header = bytearray(), bytearray(), bytearray()
+        self._disposition = b""
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_name,
-                "on_header_value": self._header_value,
+                "on_part_begin": self._count,
+                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._header.extend(
+                    data[start:end]
+                ),
                 "on_header_end": self._header_end,
                 "on_headers_finished": self._headers_finished,
                 "on_part_data": self._data,
@@ -320,32 +326,23 @@ class MultipartForm:
             raise RequestBodyError("the multipart form ends without its last boundary")
         return self._fields if self._every and self.whole else self._candidates
 
-    def _begin(self) -> None:
-        self._count()
-        self._disposition = self._name = self._header = b""
-        self._field: str | None = None
-        self._value = bytearray()
-
     def _count(self) -> None:
         # Each costs a few calls, and a client can send 10,000 in 64 KB.
         self._headers += 1
         if self._headers > MAX_HEADERS:
             raise RequestBodyError(f"the form has more than {MAX_HEADERS} parts and headers")
 
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
     def _header_end(self) -> None:
         self._count()
         if self._name.lower() == b"content-disposition":
-            self._disposition = self._header
-        self._name = self._header = b""
+            self._disposition = bytes(self._header)
+        self._name.clear()
+        self._header.clear()
 
     def _headers_finished(self) -> None:
         header = _DISPOSITION.fullmatch(self._disposition)
+        self._disposition, self._field = b"", None
+        self._value.clear()
         if header and header["filename"] is None:
             name = _unquoted(header["name"] or b"").decode("utf-8", "replace")
             if self._every or name in self._names:

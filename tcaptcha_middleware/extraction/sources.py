@@ -296,15 +296,15 @@ def as_sources(value: object) -> tuple[Source, ...]:
     every = value if isinstance(value, Sequence) else [value]
     if not every:
         raise ConfigurationError("sources is empty: name at least one, such as [Header()]")
-    return tuple(_as_source(source) for source in every)
-
-
-def _as_source(value: object) -> Source:
-    if isinstance(value, (HeadSource, BodySource)):
-        return value
-    if isinstance(value, type) or not callable(value):
-        raise ConfigurationError(
-            f"{value!r} is not a source: use Header(), Form(), Json(), Query(), "
-            "Head(function) or Body(function)"
-        )
-    return Head(value)
+    sources: list[Source] = []
+    for source in every:
+        if isinstance(source, (HeadSource, BodySource)):
+            sources.append(source)
+        elif callable(source) and not isinstance(source, type):
+            sources.append(Head(source))
+        else:
+            raise ConfigurationError(
+                f"{source!r} is not a source: use Header(), Form(), Json(), Query(), "
+                "Head(function) or Body(function)"
+            )
+    return tuple(sources)
