@@ -85,16 +85,11 @@ class BrowserEndpoints:
                 "declares none: set captcha=CaptchaInfo(app_id, script=…)"
             )
         self._challenge = None if page is None else Challenge(page)
-        self._served = {} if page is None else self._answers(page.path)
+        self._served: dict[str, Callable[[RequestInfo], PlainResponse]] = {}
+        if page is not None:
+            self._served[f"{page.path}/{MODULE}"] = Module()
+            self._served[f"{page.path}/settings.json"] = self._settings
         self.paths: tuple[str, ...] = tuple(self._served)
-
-    def _answers(self, path: str) -> dict[str, Callable[[RequestInfo], PlainResponse]]:
-        module = Module()
-
-        def answer(request: RequestInfo) -> PlainResponse:
-            return module(request) if request.method in _METHODS else _wrong_method()
-
-        return {f"{path}/{MODULE}": answer, f"{path}/settings.json": self._settings}
 
     def _shown(
         self, verifier: Verifier, sources: Sequence[Source]
@@ -183,6 +178,8 @@ class Module:
 
     def __call__(self, request: RequestInfo) -> PlainResponse:
         """Return the module, or that the client has it already."""
+        if request.method not in _METHODS:
+            return _wrong_method()
         # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).
         known = re.findall(r'"[^"]*"|\*', ",".join(request.header("If-None-Match")))
         if self._tag in known or "*" in known:

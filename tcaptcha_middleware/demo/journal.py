@@ -223,7 +223,15 @@ def timeline(trace: Trace, event: Event, decision: Decision) -> dict[str, Any]:
         event: The event of its decision.
         decision: The gate's decision.
     """
-    received = f"Received {trace.method} {trace.path}"
+    handler = _step("Handler", "skipped", "Not called")
+    if trace.handled is not None:
+        unchecked = trace.handled.unchecked
+        facts = (
+            ("get_decision().rule", trace.handled.rule),
+            ("get_decision().code", trace.handled.code),
+            ("get_decision().unchecked", unchecked),
+        )
+        handler = _step("Handler", "ok" if unchecked is None else "warn", "Called", *facts)
     return {
         "number": trace.number,
         "method": trace.method,
@@ -232,11 +240,12 @@ def timeline(trace: Trace, event: Event, decision: Decision) -> dict[str, Any]:
         "outcome": event.outcome,
         "reason": event.reason,
         "steps": [
-            _step("Server", "ok", received, ("From", trace.peer)),
+            _step(
+                "Server", "ok", f"Received {trace.method} {trace.path}", ("From", trace.peer)
+            ),
             _gate(trace, event, decision),
-            _verifier(trace, event, decision),
-            _tencent(trace, decision.verdict),
-            _handler(trace),
+            *_verification(trace, event, decision),
+            handler,
         ],
     }
 
@@ -251,67 +260,54 @@ def _step(who: str, state: State, title: str, *facts: tuple[str, object]) -> Ste
 
 
 def _gate(trace: Trace, event: Event, decision: Decision) -> Step:
-    facts = (
+    source = "in the form's fields"
+    if event.reason in _NO_PAIR:
+        source = "not found"
+    elif "x-captcha-ticket" in trace.names:
+        source = "in the headers X-Captcha-…"
+    elif trace.method == "GET":
+        source = "in the challenge's two cookies"
+    state: State = "ok"
+    title = "A rule matches; the ticket must be verified"
+    if not trace.asked:
+        state, title = _OUTCOMES[event.outcome]
+    return _step(
+        "Gate",
+        state,
+        title.format(event.reason),
         ("Rule", event.rule),
-        ("Pair", _source(trace, event)),
+        ("Pair", source),
         ("Claim", _CLAIMS[trace.first]),
         ("Fingerprint", decision.fingerprint or "none"),
     )
-    if trace.asked:
-        return _step("Gate", "ok", "A rule matches; the ticket must be verified", *facts)
-    if event.outcome == "refused":
-        return _step("Gate", "refused", f"Refused: {event.reason}", *facts)
-    return _step("Gate", "warn", f"Let in unchecked: {event.reason}", *facts)
 
 
-def _source(trace: Trace, event: Event) -> str:
-    if event.reason in _NO_PAIR:
-        return "not found"
-    if "x-captcha-ticket" in trace.names:
-        return "in the headers X-Captcha-…"
-    if trace.method == "GET":
-        return "in the challenge's two cookies"
-    return "in the form's fields"
-
-
-def _verifier(trace: Trace, event: Event, decision: Decision) -> Step:
+def _verification(trace: Trace, event: Event, decision: Decision) -> tuple[Step, Step]:
+    """Return the steps of the verifier and of Tencent."""
     if not trace.asked:
         title = "Not called"
         if decision.fingerprint and event.reason in _NOT_CALLED:
             title = "Not called: probes found that Tencent is down"
-        return _step("Verifier", "skipped", title)
-    facts: list[tuple[str, object]] = []
-    if (verdict := decision.verdict) is not None:
-        facts = [
-            ("CaptchaCode", verdict.code),
-            ("EvilLevel", verdict.evil_level),
-            ("RequestId", verdict.request_id),
-        ]
-    facts.append(("Took", f"{event.seconds * 1000:.0f} ms in the gate"))
+        return _step("Verifier", "skipped", title), _step("Tencent", "skipped", "Not called")
+    verdict, took = decision.verdict, ("Took", f"{event.seconds * 1000:.0f} ms in the gate")
     state, title = _OUTCOMES.get(event.outcome, ("ok", "The ticket is valid: let in"))
-    return _step("Verifier", state, title.format(event.reason), *facts)
-
-
-def _tencent(trace: Trace, verdict: Verdict | None) -> Step:
-    if not trace.asked:
-        return _step("Tencent", "skipped", "Not called")
-    facts: list[tuple[str, object]] = [*trace.asked.items()]
+    title = title.format(event.reason)
+    asked: list[tuple[str, object]] = [*trace.asked.items()]
     if verdict is None:
         if trace.reached is False:
-            facts.append(("Call", "not read by Tencent"))
-        return _step("Tencent", "refused", "No verdict", *facts, ("Failure", trace.failure))
-    evil = f" with evil level {verdict.evil_level}" if verdict.evil_level else ""
-    title = f"Said {verdict.code}{evil}, “{verdict.message}”"
-    return _step("Tencent", "ok" if verdict.passed else "refused", title, *facts)
-
-
-def _handler(trace: Trace) -> Step:
-    decision = trace.handled
-    if decision is None:
-        return _step("Handler", "skipped", "Not called")
+            asked.append(("Call", "not read by Tencent"))
+        asked.append(("Failure", trace.failure))
+        verifier = _step("Verifier", state, title, took)
+        return verifier, _step("Tencent", "refused", "No verdict", *asked)
     facts = (
-        ("get_decision().rule", decision.rule),
-        ("get_decision().code", decision.code),
-        ("get_decision().unchecked", decision.unchecked),
+        ("CaptchaCode", verdict.code),
+        ("EvilLevel", verdict.evil_level),
+        ("RequestId", verdict.request_id),
+        took,
     )
-    return _step("Handler", "ok" if decision.unchecked is None else "warn", "Called", *facts)
+    evil = f" with evil level {verdict.evil_level}" if verdict.evil_level else ""
+    said = f"Said {verdict.code}{evil}, “{verdict.message}”"
+    return (
+        _step("Verifier", state, title, *facts),
+        _step("Tencent", "ok" if verdict.passed else "refused", said, *asked),
+    )

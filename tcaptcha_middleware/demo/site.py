@@ -212,7 +212,6 @@ class Failures:
         self._calls: list[dict[str, Any]] = []
         self._is_outage = False
         self.routes: list[Route] = [
-            Route("/failures/over", self._wait_until_up, methods=["POST"]),
             Route("/failures/{name}", self._prepare, methods=["POST"]),
         ]
 
@@ -229,6 +228,9 @@ class Failures:
 
     async def _prepare(self, request: Request) -> Response:
         name = request.path_params["name"]
+        if name == "over":
+            await self._wait_for(State.UP)
+            return Response(status_code=204)
         if name not in _CHALLENGES | _LOADS:
             return Response(status_code=404)
         self._calls = [_CALLS[name]] if name in _CALLS else []
@@ -250,10 +252,6 @@ class Failures:
             await visitor.post("/login", headers=headers)
         await self._wait_for(State.DOWN)
         self._is_outage = True
-
-    async def _wait_until_up(self, _: Request) -> Response:
-        await self._wait_for(State.UP)
-        return Response(status_code=204)
 
     async def _wait_for(self, state: State) -> None:
         with anyio.move_on_after(_PATIENCE):

@@ -144,19 +144,15 @@ class Challenges:
         except ValueError as error:
             return json_response(200, _failure(_NO_CONFIGURATION, str(error)))
         step = self.steps.take()
-        outcome = json_response(200, self._outcome(step, int(app_id)))
-        return outcome._replace(latency=step.get("latency", 0))
-
-    def _outcome(self, step: dict[str, Any], app_id: int) -> dict[str, Any]:
+        end = next((end for end in ("close", "hang", "skip") if end in step), "solve")
+        outcome: dict[str, Any] = {"outcome": end}
         if "error" in step:
-            return _failure(step["error"], "as scripted")
-        for end in ("close", "hang"):
-            if end in step:
-                return {"outcome": end}
-        # Minted before it is solved, so one response has everything that the page needs.
-        pair = self._mint({"app_id": app_id} | step.get("ticket", {}))
-        sid = str(secrets.randbelow(10**19))
-        return {"outcome": "skip" if "skip" in step else "solve", "sid": sid, **pair}
+            outcome = _failure(step["error"], "as scripted")
+        elif end in ("skip", "solve"):
+            # Minted before it is solved, so one response has everything that the page needs.
+            pair = self._mint({"app_id": int(app_id)} | step.get("ticket", {}))
+            outcome |= {"sid": str(secrets.randbelow(10**19)), **pair}
+        return json_response(200, outcome)._replace(latency=step.get("latency", 0))
 
 
 def _failure(code: int, reason: str) -> dict[str, Any]:
@@ -199,21 +195,8 @@ class AidEncryptedCheck:
             raise ValueError("this captcha requires aidEncrypted")
         sealed = _decode("aidEncrypted", text)
         kind = str(options.get("aidEncryptedType") or "cbc")
-        if kind == "cbc":
-            iv, plaintext = sealed[:_BLOCK], _decrypt_cbc(self._key, sealed)
-        elif kind == "gcm":
-            aad = str(options.get("aidEncryptedAad") or "")
-            iv, plaintext = sealed[:_GCM_IV], _decrypt_gcm(self._key, sealed, aad)
-        else:
-            raise ValueError(f"aidEncryptedType must be 'cbc' or 'gcm', got {kind!r}")
-        expires_at = self._read_expiry(plaintext, now)
-        if self._once:
-            self._seen = {seen: end for seen, end in self._seen.items() if end >= now}
-            if iv in self._seen:
-                raise ValueError("aidEncrypted was used before; this captcha accepts it once")
-            self._seen[iv] = expires_at
-
-    def _read_expiry(self, plaintext: bytes, now: float) -> int:
+        aad = str(options.get("aidEncryptedAad") or "")
+        iv, plaintext = _decrypt(self._key, kind, sealed, aad)
         match = _PLAINTEXT.fullmatch(plaintext)
         if match is None:
             raise ValueError("aidEncrypted must contain CaptchaAppId&timestamp&ttl: wrong key?")
@@ -226,7 +209,11 @@ class AidEncryptedCheck:
             raise ValueError("the timestamp of aidEncrypted is in the future")
         if made_at + ttl < now:
             raise ValueError("aidEncrypted has expired")
-        return made_at + ttl
+        if self._once:
+            self._seen = {seen: end for seen, end in self._seen.items() if end >= now}
+            if iv in self._seen:
+                raise ValueError("aidEncrypted was used before; this captcha accepts it once")
+            self._seen[iv] = made_at + ttl
 
 
 def _decode(name: str, text: str) -> bytes:
@@ -236,31 +223,32 @@ def _decode(name: str, text: str) -> bytes:
         raise ValueError(f"{name} is not standard base64 with padding") from error
 
 
-def _decrypt_cbc(key: bytes, sealed: bytes) -> bytes:
+def _decrypt(key: bytes, kind: str, sealed: bytes, aad: str) -> tuple[bytes, bytes]:
+    """Return the IV and the plaintext."""
+    from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.ciphers.modes import CBC
     from cryptography.hazmat.primitives.padding import PKCS7
 
+    if kind == "gcm":
+        if len(aad) > _MAX_AAD:
+            raise ValueError(f"aidEncryptedAad is over {_MAX_AAD} characters")
+        iv, data = sealed[:_GCM_IV], _decode("aidEncryptedAad", aad) or None
+        try:
+            return iv, AESGCM(key).decrypt(iv, sealed[_GCM_IV:], data)
+        except (InvalidTag, ValueError) as error:
+            raise ValueError("aidEncrypted has another key or AAD, or was altered") from error
+    if kind != "cbc":
+        raise ValueError(f"aidEncryptedType must be 'cbc' or 'gcm', got {kind!r}")
     if len(sealed) % _BLOCK or len(sealed) < 2 * _BLOCK:
         raise ValueError("aidEncrypted is not an IV and blocks of AES-CBC")
-    cipher = Cipher(AES(key), CBC(sealed[:_BLOCK])).decryptor()
+    iv = sealed[:_BLOCK]
+    cipher = Cipher(AES(key), CBC(iv)).decryptor()
     padded = cipher.update(sealed[_BLOCK:]) + cipher.finalize()
     padding = PKCS7(8 * _BLOCK).unpadder()
     try:
-        return padding.update(padded) + padding.finalize()
+        return iv, padding.update(padded) + padding.finalize()
     except ValueError as error:
         raise ValueError("aidEncrypted has another key, or was altered") from error
-
-
-def _decrypt_gcm(key: bytes, sealed: bytes, aad: str) -> bytes:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    if len(aad) > _MAX_AAD:
-        raise ValueError(f"aidEncryptedAad is over {_MAX_AAD} characters")
-    data = _decode("aidEncryptedAad", aad) or None
-    try:
-        return AESGCM(key).decrypt(sealed[:_GCM_IV], sealed[_GCM_IV:], data)
-    except (InvalidTag, ValueError) as error:
-        raise ValueError("aidEncrypted has another key or AAD, or was altered") from error

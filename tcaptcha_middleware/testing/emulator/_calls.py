@@ -96,8 +96,7 @@ def read_call(
         if name not in headers:
             raise ApiError("MissingParameter", f"The header {name} is missing.")
     # Before the action: an altered action is a wrong signature, not another action.
-    signed = _check_key(headers, credentials, now)
-    _check_signature(signed, headers, body, credentials)
+    _authenticate(headers, body, credentials, now)
     action = _ACTIONS.get(headers["x-tc-action"])
     if action is None:
         raise ApiError("InvalidAction", "The emulator does not know this action.")
@@ -114,8 +113,10 @@ def envelope(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {"Response": response, "retcode": 0, "retmsg": "success"}
 
 
-def _check_key(headers: Mapping[str, str], credentials: Credentials, now: float) -> list[str]:
-    """Check the time and the key; return the names of the signed headers."""
+def _authenticate(
+    headers: Mapping[str, str], body: bytes, credentials: Credentials, now: float
+) -> None:
+    """Check the time, the key and the signature."""
     timestamp = headers["x-tc-timestamp"]
     if not _TIMESTAMP.fullmatch(timestamp):
         raise ApiError("InvalidParameter", "X-TC-Timestamp must be Unix seconds.")
@@ -130,12 +131,7 @@ def _check_key(headers: Mapping[str, str], credentials: Credentials, now: float)
         raise ApiError("AuthFailure.SecretIdNotFound", "The SecretId is not found.")
     if headers.get("x-tc-token") != (credentials.token or None):
         raise ApiError("AuthFailure.TokenFailure", "The token is wrong.")
-    return match["signed"].split(";")
-
-
-def _check_signature(
-    names: list[str], headers: Mapping[str, str], body: bytes, credentials: Credentials
-) -> None:
+    names = match["signed"].split(";")
     if not {"content-type", "host"} <= set(names) <= headers.keys():
         raise ApiError("AuthFailure.SignatureFailure", "content-type and host must be signed.")
     signed = {name: headers[name] for name in names}
@@ -147,7 +143,7 @@ def _check_signature(
         credentials.secret_key,
         headers=signed,
         body=body,
-        timestamp=int(headers["x-tc-timestamp"]),
+        timestamp=int(timestamp),
     )
     # The whole header except spaces, because the date must be the timestamp's too.
     actual = headers["authorization"]
