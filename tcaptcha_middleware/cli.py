@@ -122,18 +122,26 @@ def _check(asked: argparse.Namespace) -> int:
 def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:
     with needs("demo"):
         from tcaptcha_middleware.demo.site import site
+    from tcaptcha_middleware.operations.log import logger
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.testing.emulator._http import serving
     from tcaptcha_middleware.verifiers.tencent import TencentVerifier
 
-    if any(environ.get(name) for name in ACCOUNT):
-        app = site(TencentVerifier.from_env(environ))
+    if account := [name for name in ACCOUNT if environ.get(name)]:
+        try:
+            app = site(TencentVerifier.from_env(environ))
+        except ConfigurationError as error:
+            fix = f"{error}, or unset {', '.join(account)} to try it without an account"
+            raise ConfigurationError(fix) from error
         judge = environ.get("TCAPTCHA_ENDPOINT") or "Tencent"
     else:
         emulator = TencentEmulator()
         endpoint = running.enter_context(emulator.serve())
         script = f"{endpoint}{_SCRIPT}"
+        # Without the warning that this endpoint is not Tencent's.
+        logger.disabled = True
         verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=script)
+        logger.disabled = False
         app, judge = site(verifier, emulator), "an emulator on this machine"
     origin = running.enter_context(serving(app, asked.host, asked.port))
     print(f"Open {origin} for a login behind a captcha, checked by {judge}", flush=True)
