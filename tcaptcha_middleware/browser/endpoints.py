@@ -24,6 +24,7 @@ from tcaptcha_middleware.browser.page import (
 )
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.matching.patterns import METHODS
+from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.responses import PlainResponse, problem
 
 if TYPE_CHECKING:
@@ -152,8 +153,12 @@ class BrowserEndpoints:
             reason: Why it was refused.
         """
         shown = self._by_rule[rule.name]
-        wanted = reason.status == HTTPStatus.FORBIDDEN and request.method.upper() == "GET"
-        if not (self._challenge and shown and wanted and is_navigation(request)):
+        if not shown or reason.status != HTTPStatus.FORBIDDEN or not is_navigation(request):
+            return None
+        if self._challenge is None:
+            log.no_page(rule)
+            return None
+        if request.method.upper() != "GET":
             return None
         return self._challenge.answer(request, reason, shown[0])
 

@@ -103,6 +103,16 @@ def no_pair(
         logger.debug(message, rule.name, reason, seen, sources, content_type[:_LONG])
 
 
+def no_page(rule: Origin) -> None:
+    """Report a browser that was refused without the challenge."""
+    rule.rate_limit.log(
+        logging.INFO,
+        "%s: no page= is set, so a browser got a plain document instead of a captcha",
+        rule.name,
+        kind=("no page",),
+    )
+
+
 def unread_body(rule: Origin, content_type: str) -> None:
     """Report a body of a type that no source reads, so the pair may be in it."""
     rule.rate_limit.log(

@@ -204,6 +204,17 @@ def test_without_a_page_no_cookie_is_looked_at(face):
 
 
 @every_face
+def test_without_a_page_the_log_says_why_a_browser_saw_no_captcha(face, caplog):
+    caplog.set_level("INFO")
+    found = guard(page=None)
+    for exchange in (opened(accept="*/*"), opened(method="POST"), opened()):
+        face(found, exchange)
+    lines = [line for line in caplog.messages if "no page= is set" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("/secret/**: ")
+
+
+@every_face
 def test_cookies_are_looked_at_after_everything_else(face):
     found = guard()
     pair = (("X-Captcha-Ticket", "tr03head"), ("X-Captcha-Randstr", "@head"))
