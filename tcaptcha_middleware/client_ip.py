@@ -115,8 +115,12 @@ class TrustedProxies:
             log.not_forwarded(visitor or _UNIX, self._header)
         # Without the element that the limit cuts.
         read = chain if len(chain) <= MAX_LENGTH else chain[-MAX_LENGTH:].partition(",")[2]
-        nodes = _forwarded if self._header.lower() == "forwarded" else _listed
-        for node in nodes(read):
+        if self._header.lower() == "forwarded":
+            nodes = _forwarded(read)
+        else:
+            listed = [node for element in read.split(",") if (node := element.strip())]
+            nodes = reversed(listed[-MAX_ELEMENTS:])
+        for node in nodes:
             if not self._trusts(visitor) or _address(node) is None:
                 break
             visitor = node
@@ -128,12 +132,6 @@ class TrustedProxies:
             # A Unix socket's other end, which servers call "", "unix:" or "localhost".
             return self._trusts_sockets
         return any(address in network for network in self._networks)
-
-
-def _listed(chain: str) -> Iterator[str]:
-    """Yield the addresses of a comma-separated list, the last first."""
-    nodes = [node for element in chain.split(",") if (node := element.strip())]
-    return reversed(nodes[-MAX_ELEMENTS:])
 
 
 def _forwarded(chain: str) -> Iterator[str]:

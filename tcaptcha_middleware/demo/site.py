@@ -26,8 +26,6 @@ from tcaptcha_middleware.health.monitor import State
 from tcaptcha_middleware.rules import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
 
     from tcaptcha_middleware.models import Allow
@@ -114,8 +112,19 @@ class _Pages:
 
     def __init__(self, journal: Journal, verifier: TencentVerifier, backend: str) -> None:
         self._journal = journal
+        # Tencent's script needs inline styles; the emulator's does not.
+        needed = {
+            name: values
+            for name, values in csp_sources(verifier).items()
+            if backend == "tencent" or name != "style-src"
+        }
+        own = ("script-src", "style-src", "connect-src", "img-src", "form-action")
+        nothing = dict.fromkeys(("default-src", "base-uri", "frame-ancestors"), ("'none'",))
+        policy = nothing | needed | {name: ("'self'", *needed.get(name, ())) for name in own}
         self._headers = {
-            "Content-Security-Policy": _policy(csp_sources(verifier), backend),
+            "Content-Security-Policy": "; ".join(
+                f"{name} {' '.join(values)}" for name, values in policy.items()
+            ),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
         }
@@ -175,21 +184,6 @@ def require_decision(request: Any) -> Allow:
     return decision
 
 
-def _policy(sources: Mapping[str, tuple[str, ...]], backend: str) -> str:
-    # Tencent's script needs inline styles; the emulator's does not.
-    needed = {
-        name: values
-        for name, values in sources.items()
-        if backend == "tencent" or name != "style-src"
-    }
-    own = ("script-src", "style-src", "connect-src", "img-src", "form-action")
-    nothing = dict.fromkeys(("default-src", "base-uri", "frame-ancestors"), ("'none'",))
-    allowed = {name: ("'self'", *needed.get(name, ())) for name in own}
-    return "; ".join(
-        f"{name} {' '.join(values)}" for name, values in (nothing | needed | allowed).items()
-    )
-
-
 def _text(name: str) -> str:
     return files("tcaptcha_middleware.demo").joinpath(name).read_text(encoding="utf-8")
 
@@ -239,19 +233,15 @@ class Failures:
         else:
             self._emulator.load(_LOADS[name])
         if name == "down":
-            await self._begin_outage(request)
+            # Only a failed verification makes the gate send probes, so a visitor is made up.
+            self._emulator.is_up = False
+            form = self._emulator.mint()
+            transport = httpx.ASGITransport(request.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
+                await client.post("/login", data=form)
+            await self._wait_for(State.DOWN)
+            self._is_outage = True
         return Response(status_code=204)
-
-    async def _begin_outage(self, request: Request) -> None:
-        # Only a failed verification makes the gate send probes, so a visitor is made up too.
-        self._emulator.is_up = False
-        pair = self._emulator.mint()
-        headers = {"X-Captcha-Ticket": pair["ticket"], "X-Captcha-Randstr": pair["randstr"]}
-        transport = httpx.ASGITransport(request.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://demo") as visitor:
-            await visitor.post("/login", headers=headers)
-        await self._wait_for(State.DOWN)
-        self._is_outage = True
 
     async def _wait_for(self, state: State) -> None:
         with anyio.move_on_after(_PATIENCE):
