@@ -36,7 +36,7 @@ _PACKAGES = (
     "uvicorn",
 )
 
-# From here on, what is behind the point says nothing.
+# From here on, decimals are noise.
 _WHOLE = 100
 
 

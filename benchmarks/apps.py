@@ -1,4 +1,4 @@
-"""The applications that are measured, bare and gated, and what stands in behind the gate."""
+"""The measured applications, with and without the gate, and the gate's verifier and store."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Instant:
     _verdict = Verdict(1)
 
     def verify(self, _: Submission) -> Verdict:
-        """Let everyone pass."""
+        """Pass every ticket."""
         return self._verdict
 
     async def averify(self, _: Submission) -> Verdict:
-        """Let everyone pass."""
+        """Pass every ticket."""
         return self._verdict
 
 
 class Anyhow:
-    """a replay store that lets one ticket be spent again and again, as load generators do."""
+    """A replay store that lets one ticket be spent again and again, as load generators do."""
 
     def claim(self, *_: object) -> bool:
-        """Let everyone have it."""
+        """Accept every claim."""
         return True
 
     async def aclaim(self, *_: object) -> bool:
-        """Let everyone have it."""
+        """Accept every claim."""
         return True
 
     def release(self, *_: object) -> None:
@@ -49,7 +49,7 @@ class Anyhow:
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """Answer two bytes, whatever was asked; read the body if there is one."""
+    """Read the body if there is one; respond with two bytes."""
     if scope["type"] != "http":
         return
     while scope["method"] == "POST" and (await receive()).get("more_body"):
@@ -60,7 +60,7 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 
 
 def wsgi_bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer two bytes, whatever was asked; read the body if there is one."""
+    """Read the body if there is one; respond with two bytes."""
     left = int(environ.get("CONTENT_LENGTH") or 0)
     while left and (piece := environ["wsgi.input"].read(min(left, 65536))):
         left -= len(piece)
@@ -70,7 +70,7 @@ def wsgi_bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> It
 
 
 class NoOp:
-    """A middleware that does nothing, the least that one can cost."""
+    """A middleware that does nothing: the lowest possible cost."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -81,11 +81,11 @@ class NoOp:
 
 
 class ByHand:
-    """A check written by hand for one endpoint, with none of the care: what Python takes.
+    """A minimal check for one endpoint, written by hand: the cost of plain Python.
 
     Args:
         app: The application.
-        once: Whether a pair may be spent once only; load generators send one again and again.
+        once: If a pair is accepted only once; load generators send the same pair repeatedly.
     """
 
     def __init__(self, app: Any, *, once: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""Everybody who can ask Tencent, ours and the peers, each behind one function.
+"""All clients that can call Tencent, ours and the peers, each behind one function.
 
-The plain clients send one prepared body and read JSON: they neither sign nor judge, which
-ours and the official SDK do.
+The plain clients send one prepared body and read JSON: unlike ours and the official SDK, they
+neither sign the call nor judge the answer.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def _verifier(origin: str, **settings: Any) -> TencentVerifier:
 async def ours(
     origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
 ) -> AsyncCall:
-    """Ours, as it comes."""
+    """Ours, with its defaults."""
     verifier = await stack.enter_async_context(_verifier(origin, ssl_context=tls))
     return lambda: verifier.averify(_ticket())
 
 
 async def ours_over_client(origin: str, stack: AsyncExitStack) -> AsyncCall:
-    """Ours, over a client that was handed in: httpx over httpx-aiohttp."""
+    """Ours, with a given client: httpx over httpx-aiohttp."""
     import httpx
     from httpx_aiohttp import AiohttpTransport
 
@@ -78,7 +78,7 @@ async def ours_over_client(origin: str, stack: AsyncExitStack) -> AsyncCall:
 async def httpx_plain(
     origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
 ) -> AsyncCall:
-    """`httpx.AsyncClient()` as it comes."""
+    """`httpx.AsyncClient()` with its defaults."""
     import httpx
 
     client = httpx.AsyncClient(timeout=PATIENCE, verify=True if tls is None else tls)
@@ -86,7 +86,7 @@ async def httpx_plain(
 
 
 async def httpx2_plain(origin: str, stack: AsyncExitStack) -> AsyncCall:
-    """`httpx2.AsyncClient()` as it comes."""
+    """`httpx2.AsyncClient()` with its defaults."""
     import httpx2
 
     return await _posting(origin, stack, httpx2.AsyncClient(timeout=PATIENCE))
@@ -117,7 +117,7 @@ async def _posting(origin: str, stack: AsyncExitStack, client: Any) -> AsyncCall
 async def aiohttp_plain(
     origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
 ) -> AsyncCall:
-    """`aiohttp.ClientSession` with room for all."""
+    """`aiohttp.ClientSession` without a limit of connections."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls)
@@ -133,7 +133,7 @@ async def aiohttp_plain(
 async def raw_sockets(
     origin: str, stack: AsyncExitStack, tls: ssl.SSLContext | None = None
 ) -> AsyncCall:
-    """Streams of asyncio, pooled, with next to no HTTP: how fast it could be."""
+    """A pool of asyncio streams with minimal HTTP: an upper bound."""
     url = urlsplit(origin)
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     head = f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(_BODY)}\r\n\r\n"
@@ -164,7 +164,7 @@ async def sdk_async(origin: str, stack: AsyncExitStack) -> AsyncCall:
 
 
 async def sdk_in_threads(origin: str, stack: AsyncExitStack) -> AsyncCall:
-    """The official SDK's blocking client, in 64 threads."""
+    """The official SDK's sync client, in 64 threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
@@ -178,13 +178,13 @@ async def sdk_in_threads(origin: str, stack: AsyncExitStack) -> AsyncCall:
 
 
 def ours_sync(origin: str, stack: ExitStack) -> Call:
-    """Ours, blocking."""
+    """Ours, sync."""
     verifier = stack.enter_context(_verifier(origin))
     return lambda: verifier.verify(_ticket())
 
 
 def httpx_sync(origin: str, stack: ExitStack) -> Call:
-    """`httpx.Client()` as it comes."""
+    """`httpx.Client()` with its defaults."""
     import httpx
 
     client = stack.enter_context(httpx.Client(timeout=PATIENCE))
@@ -192,7 +192,7 @@ def httpx_sync(origin: str, stack: ExitStack) -> Call:
 
 
 def httpx2_sync(origin: str, stack: ExitStack) -> Call:
-    """`httpx2.Client()` as it comes."""
+    """`httpx2.Client()` with its defaults."""
     import httpx2
 
     client = stack.enter_context(httpx2.Client(timeout=PATIENCE))
@@ -200,7 +200,7 @@ def httpx2_sync(origin: str, stack: ExitStack) -> Call:
 
 
 def http_client_sync(origin: str, stack: ExitStack) -> Call:
-    """`http.client`, one connection a thread: how fast it could be."""
+    """`http.client`, one connection per thread: an upper bound."""
     url = urlsplit(origin)
     local = threading.local()
 
@@ -215,7 +215,7 @@ def http_client_sync(origin: str, stack: ExitStack) -> Call:
 
 
 def sdk_sync(origin: str, _: ExitStack) -> Call:
-    """The official SDK's blocking client."""
+    """The official SDK's sync client."""
     from tencentcloud.captcha.v20190722.captcha_client import CaptchaClient
 
     client = CaptchaClient(*_sdk(origin))

@@ -106,9 +106,9 @@ def _sync_row(origin: str) -> Row:
 
 
 class _Take:
-    """Calls a second; keeps how long each took, and what makes the calls.
+    """Calls a second; keeps the duration of each call, and the client.
 
-    The first take warms up: it opens the connections, which is not what the percentiles tell.
+    The first take warms up: it opens the connections, so the percentiles do not include that.
     """
 
     def __init__(self, load: Callable[[dict[str, Any], list[float]], None]) -> None:
@@ -128,8 +128,8 @@ class _Take:
 
 
 def _figures(takes: Mapping[str, _Take]) -> dict[str, Figures]:
-    found = interleaved(takes, ROUNDS)
-    return {name: Figures(rates, _percentiles(takes[name])) for name, rates in found.items()}
+    rounds = interleaved(takes, ROUNDS)
+    return {name: Figures(rates, _percentiles(takes[name])) for name, rates in rounds.items()}
 
 
 def _percentiles(take: _Take) -> str:
@@ -137,7 +137,7 @@ def _percentiles(take: _Take) -> str:
     return f"p50 {1000 * cuts[49]:.1f} ms, p99 {1000 * cuts[98]:.1f} ms"
 
 
-def _load(  # noqa: PLR0913, PLR0917  who calls whom, and where it is noted
+def _load(  # noqa: PLR0913, PLR0917  the call, its settings and its results
     runner: asyncio.Runner,
     maker: Callable[..., Awaitable[AsyncCall]],
     origin: str,

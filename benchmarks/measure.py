@@ -1,4 +1,4 @@
-"""Interleaved rounds: every contender is measured in every round, so that noise hits all."""
+"""Interleaved rounds: every contender is measured in every round, so noise affects all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Figures:
 
     Attributes:
         values: The figures.
-        note: What else there is to say.
+        note: A remark.
     """
 
     values: tuple[float, ...]
@@ -27,24 +27,24 @@ class Figures:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.values)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Between these lies the middle half."""
+        """The lower and upper quartile."""
         if len(self.values) == 1:
             return self.median, self.median
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
         return low, high
 
     def minus(self, base: Figures) -> Figures:
-        """Return what was added to `base`, each round against its own."""
+        """Return the difference to `base`, round by round."""
         pairs = zip(self.values, base.values, strict=True)
         return Figures(tuple(own - other for own, other in pairs), self.note)
 
     def over(self, base: Figures) -> float:
-        """Return the ratio to `base`: the median of the rounds', each against its own."""
+        """Return the ratio to `base`: the median of the rounds' ratios."""
         pairs = zip(self.values, base.values, strict=True)
         ratios = [own / other for own, other in pairs if other]
         return statistics.median(ratios) if ratios else math.nan
@@ -52,18 +52,18 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What ours may take at most, or has to make at least.
+    """The highest cost, or the lowest rate, that is acceptable for ours.
 
-    It was set on one machine, with a peer measured beside it, and so it is a share of that
-    peer: measured beside ours here, round by round, it tells what this machine can do, and
-    what it could do in that very moment.
+    It was set on one machine, together with a peer's figure, so it is a share of that peer. The
+    peer is also measured here, round by round, which accounts for the speed and load of this
+    machine.
 
     Attributes:
-        limit: The budget where it was set.
-        was: The peer's figure there.
+        limit: The budget on that machine.
+        was: The peer's figure on that machine.
         peer: The peer's figures here.
         who: The peer's name.
-        more: Whether more is better.
+        more: If more is better.
     """
 
     limit: float
@@ -74,25 +74,25 @@ class Budget:
 
     @property
     def share(self) -> float:
-        """What it comes to of the peer."""
+        """The budget as a share of the peer's figure."""
         return self.limit / self.was
 
     def is_met_by(self, figures: Figures) -> bool:
-        """Tell whether the median of the rounds' shares is within it."""
+        """Return if the median of the rounds' shares is within the budget."""
         share = figures.over(self.peer)
         return share >= self.share if self.more else share <= self.share
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was measured, for several contenders.
+    """One measurement, for several contenders.
 
     Attributes:
-        what: The thing.
+        what: What was measured.
         unit: What the figures count.
         figures: By contender.
         ours: The contender that the others are compared with.
-        budget: What is wanted of ours.
+        budget: The limit for ours.
     """
 
     what: str
@@ -105,17 +105,17 @@ class Row:
 def interleaved(
     takes: Mapping[str, Callable[[], float]], rounds: int
 ) -> dict[str, tuple[float, ...]]:
-    """Take figures in rounds, every other one backwards, after one round that warms up.
+    """Measure in rounds, every other one in reverse order, after one round that warms up.
 
-    A contender that fails while warming up is left out, and said so on standard error.
+    A contender that fails while warming up is left out, and reported on standard error.
     """
     able = {name: take for name, take in takes.items() if _works(name, take)}
-    found: dict[str, list[float]] = {name: [] for name in able}
+    figures: dict[str, list[float]] = {name: [] for name in able}
     for turn in range(rounds):
         for name in list(able)[:: -1 if turn % 2 else 1]:
             gc.collect()
-            found[name].append(able[name]())
-    return {name: tuple(values) for name, values in found.items()}
+            figures[name].append(able[name]())
+    return {name: tuple(values) for name, values in figures.items()}
 
 
 def _works(name: str, take: Callable[[], float]) -> bool:

@@ -1,6 +1,6 @@
-"""One request through the middle: what a middleware adds to a bare application, no sockets.
+"""One request without sockets: the cost that a middleware adds to a bare application.
 
-Counted in seconds of the processor's time, which neighbours disturb least.
+Measured in processor time, which other processes disturb least.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _asgi_csrf(app: Any) -> Any:
 
 
 def _guard(number: int = 1, method: str = "", **settings: Any) -> Guard:
-    """Return a guard of so many rules; for every method, unless they name one."""
+    """Return a guard with so many rules, for every method or for one."""
     paths = [f"/area{n}/login" for n in range(number - 1)] + ["/login"]
     return Guard([f"{method} {path}".strip() for path in paths], Instant(), **settings)
 
@@ -228,7 +228,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
         "ours, missing": (_ours(), MISSING),
     }
     rates = _rates({name: _Take(runner, *take) for name, take in refused.items()})
-    # The peer's 77 us as a rate: nobody measured one that refuses where the budget was set.
+    # The peer's 77 us as a rate: no refusing peer was measured when the budget was set.
     passing = Figures(tuple(_MICRO / value for value in alone.values))
     budget = Budget(30_000, _MICRO / 77, passing, "BaseHTTPMiddleware alone", more=True)
     yield Row("refused, ASGI", "a second", rates, "ours, replayed", budget)
@@ -268,7 +268,7 @@ def _wsgi() -> Iterator[Row]:
 
 
 class _Late:
-    """A peer that is made on first use, so that one which is not there fails as a take."""
+    """A peer that is created on first use, so a missing one fails during its measurement."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self._make = make
@@ -341,12 +341,12 @@ def _start_response(*_: object) -> None:
 
 
 def _added(takes: dict[str, Any]) -> dict[str, Figures]:
-    found = interleaved(takes, ROUNDS)
-    figures = {n: Figures(tuple(_MICRO * v for v in values)) for n, values in found.items()}
+    rounds = interleaved(takes, ROUNDS)
+    figures = {n: Figures(tuple(_MICRO * v for v in values)) for n, values in rounds.items()}
     base = figures.pop("bare")
     return {name: each.minus(base) for name, each in figures.items()}
 
 
 def _rates(takes: dict[str, Any]) -> dict[str, Figures]:
-    found = interleaved(takes, ROUNDS)
-    return {name: Figures(tuple(1 / v for v in values)) for name, values in found.items()}
+    rounds = interleaved(takes, ROUNDS)
+    return {name: Figures(tuple(1 / v for v in values)) for name, values in rounds.items()}

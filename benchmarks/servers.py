@@ -1,10 +1,9 @@
-"""What a request costs a real server under wrk: with the middleware and without.
+"""The cost of a request for a real server under wrk, with the middleware and without.
 
-Requests a second vary here from one second to the next by more than what is measured. So all
-contenders are served at once, by the same core, each under a wrk of its own, and what is
-counted is the processor's time that each server takes for a request: whatever disturbs one,
-disturbs all. Every round has fresh processes, because where things happen to lie in memory
-makes a difference of some percent, too.
+The rate of requests varies from one second to the next by more than the difference to measure.
+So all contenders run at once, on the same core, each with its own wrk, and the result is each
+server's processor time per request: noise affects all alike. Every round starts new processes,
+because the layout of memory also makes a difference of some percent.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def rows() -> Iterator[Row]:
-    """Measure all, where wrk is installed."""
+    """Measure all, if wrk is installed."""
     if shutil.which("wrk") is None:
         print("skipped: servers: wrk is not installed", file=sys.stderr)
         return
@@ -56,16 +55,16 @@ def rows() -> Iterator[Row]:
 def _measured(
     server: str, apps: Mapping[str, str], path: str, *headers: str
 ) -> dict[str, Figures]:
-    found: dict[str, list[float]] = {name: [] for name in apps}
+    figures: dict[str, list[float]] = {name: [] for name in apps}
     for turn in range(ROUNDS):
         order = dict(list(apps.items())[:: -1 if turn % 2 else 1])
         for name, figure in _round(server, order, path, *headers).items():
-            found[name].append(figure)
-    return {name: Figures(tuple(values)) for name, values in found.items()}
+            figures[name].append(figure)
+    return {name: Figures(tuple(values)) for name, values in figures.items()}
 
 
 def _round(server: str, apps: Mapping[str, str], path: str, *headers: str) -> dict[str, float]:
-    """Return microseconds of the processor's time for a request, by contender."""
+    """Return microseconds of processor time per request, by contender."""
     with ExitStack() as stack:
         running = {
             name: stack.enter_context(serving(server, app)) for name, app in apps.items()
@@ -95,11 +94,11 @@ def _load(url: str, seconds: int, *headers: str) -> subprocess.Popen[str]:
 
 
 def _count(load: subprocess.Popen[str]) -> int:
-    told, _ = load.communicate()
-    found = re.search(r"(\d+) requests in", told)
-    if found is None or "Non-2xx" in told:
-        raise RuntimeError(told)
-    return int(found[1])
+    output, _ = load.communicate()
+    match = re.search(r"(\d+) requests in", output)
+    if match is None or "Non-2xx" in output:
+        raise RuntimeError(output)
+    return int(match[1])
 
 
 def _share_a_core(processes: list[int]) -> None:
@@ -115,7 +114,7 @@ def _tree(process: int) -> list[int]:
 
 
 def _seconds(processes: list[int]) -> float:
-    """Return the processor's time of processes so far, in seconds (proc(5), stat)."""
+    """Return the processor time of processes so far, in seconds (proc(5), stat)."""
     stats = [Path(f"/proc/{process}/stat").read_text() for process in processes]
     return sum(
         int(tick) / _TICKS for stat in stats for tick in stat.rpartition(")")[2].split()[11:13]

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, for as long as it is measured."""
+"""A real server in a separate process."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COMMANDS = {
 
 @contextmanager
 def serving(server: str, app: str) -> Iterator[tuple[int, int]]:
-    """Serve `apps.<app>`; gives the port, and the id of the server's (first) process.
+    """Serve `apps.<app>`; yields the port, and the id of the server's first process.
 
     Raises:
-        RuntimeError: The server did not start.
+        RuntimeError: If the server does not start.
     """
     port = _free_port()
     name, *options = _COMMANDS[server]

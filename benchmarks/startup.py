@@ -1,4 +1,4 @@
-"""What an import adds to bare Python, each in an interpreter of its own."""
+"""The time that an import adds to bare Python, each in a new interpreter."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _CODE = {
 
 def rows() -> Iterator[Row]:
     """Measure all."""
-    found = interleaved({name: _Take(code) for name, code in _CODE.items()}, ROUNDS)
-    figures = {n: Figures(tuple(_MILLI * v for v in values)) for n, values in found.items()}
+    rounds = interleaved({name: _Take(code) for name, code in _CODE.items()}, ROUNDS)
+    figures = {n: Figures(tuple(_MILLI * v for v in values)) for n, values in rounds.items()}
     base = figures.pop("bare")
     added = {name: each.minus(base) for name, each in figures.items()}
     budget = Budget(40, 86, added["httpx"], "httpx")
@@ -37,7 +37,7 @@ def rows() -> Iterator[Row]:
 
 
 class _Take:
-    """Seconds for one interpreter that runs one line."""
+    """Seconds for one interpreter to run one line."""
 
     def __init__(self, code: str) -> None:
         self._code = code

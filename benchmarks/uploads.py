@@ -1,6 +1,6 @@
-"""How much a server's memory grows over an upload of 1 GB, with the middleware and without.
+"""The growth of a server's memory during an upload of 1 GB, with the middleware and without.
 
-The peak of the server's resident memory, as Linux tells it.
+The peak of the server's resident memory, from Linux.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def rows() -> Iterator[Row]:
 
 
 def _upload(app: str, headers: str, start: str) -> float:
-    """Return the growth in KiB; the first, small upload takes what each takes once."""
+    """Return the growth in KiB; a first, small upload allocates what is needed only once."""
     with serving("uvicorn", app) as (port, process):
         _send(port, headers, start, 1 << 24)
         before = _peak(process)
@@ -79,6 +79,6 @@ def _send(port: int, headers: str, start: str, size: int) -> None:
 
 def _peak(process: int) -> float:
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"VmHWM:\s*(\d+) kB", status)
-    assert found is not None
-    return float(found[1])
+    match = re.search(r"VmHWM:\s*(\d+) kB", status)
+    assert match is not None
+    return float(match[1])

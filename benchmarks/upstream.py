@@ -1,4 +1,4 @@
-"""A raw upstream in a process of its own: every POST gets one canned answer, kept alive.
+"""A raw upstream in a separate process: every POST gets one fixed answer, with keep-alive.
 
 Run as a script it serves until it is ended: `python upstream.py SECONDS_OF_LATENCY [PEM]`.
 """
@@ -38,7 +38,7 @@ _ANSWER = (
 
 @contextmanager
 def upstream(latency: float = 0, pem: str = "") -> Iterator[str]:
-    """Serve from another process for as long as the context lasts; gives its origin."""
+    """Serve from another process during the context; yields its origin."""
     command = [sys.executable, __file__, str(latency), *([pem] if pem else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -50,7 +50,7 @@ def upstream(latency: float = 0, pem: str = "") -> Iterator[str]:
 
 
 class _Canned(asyncio.Protocol):
-    """Reads as little of HTTP/1.1 as it takes to see where a request ends."""
+    """Reads as little of HTTP/1.1 as is needed to find the end of a request."""
 
     latency = 0.0
 
@@ -61,8 +61,8 @@ class _Canned(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._got += data
-        head, found, body = self._got.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, body = self._got.partition(b"\r\n\r\n")
+        if not separator:
             return
         lower = head.lower()
         length = int(lower.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])

@@ -1,8 +1,8 @@
-"""Fuzz every target for a short time, from the kept corpus, two at a time.
+"""Fuzz every target for a short time, with the corpus, two at a time.
 
     python fuzz/ci.py [SECONDS]
 
-Fails if a target fails, or hardly ran. What is new goes to a temporary folder.
+Fails if a target fails, or made too few runs. New inputs go to a temporary folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of whatever a client, a proxy or an upstream can write.
+"""Coverage-guided fuzzing of all input that clients, proxies or an upstream can send.
 
     python fuzz/fuzz.py [TARGET] [OPTION OF LIBFUZZER …]
 
-Every target makes its input from the bytes with `_Bytes`, runs one surface of the package,
-and asserts what has to hold for each input there is.
+Every target creates its input from the bytes with `_Bytes`, calls one part of the package, and
+asserts its properties.
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ _HIGH = 0x80
 
 
 class _Bytes:
-    """Reads choices and texts off the fuzzer's bytes."""
+    """Reads choices and texts from the fuzzer's bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def byte(self) -> int:
-        """Take one byte; 0 at the end."""
+        """Return the next byte; 0 at the end."""
         first, self._data = self._data[:1], self._data[1:]
         return first[0] if first else 0
 
     def take(self, length: int) -> bytes:
-        """Take so many bytes."""
+        """Return the next bytes."""
         taken, self._data = self._data[:length], self._data[length:]
         return taken
 
     def rest(self) -> bytes:
-        """Take what is left."""
+        """Return the remaining bytes."""
         return self.take(len(self._data))
 
     def written(self, data: bytes, words: list[str]) -> bytes:
-        """Spell `data` out: ASCII stands for itself, every other byte for one of the words.
+        """Translate `data`: ASCII is kept, every other byte becomes one of the words.
 
-        So that a mutation of one byte may write a whole boundary, or drop one.
+        A mutation of one byte may therefore insert a whole boundary, or remove one.
         """
-        found = [bytes([b]) if b < _HIGH else _word(words, b - _HIGH) for b in data]
-        return b"".join(found)
+        pieces = [bytes([b]) if b < _HIGH else _word(words, b - _HIGH) for b in data]
+        return b"".join(pieces)
 
 
 def _word(words: list[str], number: int) -> bytes:
@@ -140,11 +140,11 @@ _KINDS: list[tuple[str, BodySource, list[str]]] = [
 
 
 def extraction(data: bytes) -> None:
-    """No bytes raise but ours, no cut changes what is read, and nothing is made up."""
-    given = _Bytes(data)
-    content_type, source, words = _KINDS[given.byte() % len(_KINDS)]
-    cuts = given.take(given.byte() % 8)
-    body = given.written(given.rest(), words)
+    """Any bytes raise only our errors, chunking changes no result, no value is invented."""
+    choices = _Bytes(data)
+    content_type, source, words = _KINDS[choices.byte() % len(_KINDS)]
+    cuts = choices.take(choices.byte() % 8)
+    body = choices.written(choices.rest(), words)
     whole = _read(source, content_type, [body])
     assert _read(source, content_type, _pieces(body, cuts)) == whole
     assert _read(source, content_type, [bytes([byte]) for byte in body]) == whole
@@ -183,7 +183,7 @@ def _texts(content_type: str, body: bytes) -> set[object]:
         return set(_leaves(json.loads(body.decode("utf-8-sig"), object_pairs_hook=_flat)))
     if content_type == _URLENCODED:
         return {value for _, value in parse_qsl(body.decode("utf-8", "replace"), True)}  # noqa: FBT003
-    # A multipart value stands in the body as it is, up to the next line that may end it.
+    # A multipart value is in the body unchanged, up to the next line that may end it.
     chunks = body.split(b"\r\n\r\n")
     ends = [chunk[:at] for chunk in _tails(chunks) for at in _ends(chunk)]
     return {end.decode("utf-8", "replace") for end in ends}
@@ -202,29 +202,29 @@ def _flat(pairs: list[tuple[str, object]]) -> list[object]:
 
 
 def _leaves(value: object) -> list[object]:
-    left, found = [value], []
+    left, texts = [value], []
     while left:
-        one = left.pop()
-        if isinstance(one, list):
-            left += one
-        elif isinstance(one, str):
-            found.append(one)
-    return found
+        item = left.pop()
+        if isinstance(item, list):
+            left += item
+        elif isinstance(item, str):
+            texts.append(item)
+    return texts
 
 
 def head(data: bytes) -> None:
-    """A header or a query gives nothing that does not stand in it."""
-    given = _Bytes(data)
-    values = [given.take(given.byte()) for _ in range(given.byte() % 4)]
+    """Only values that a header or a query contains are found in it."""
+    choices = _Bytes(data)
+    values = [choices.take(choices.byte()) for _ in range(choices.byte() % 4)]
     names = [b"x-captcha-ticket", b"x-captcha-randstr", b"x-other"]
     headers = [(names[value[0] % 3] if value else b"", value) for value in values]
-    query = given.rest()
+    query = choices.rest()
     request = RequestInfo("http", "POST", "/", query, headers)
     whole = b"\n".join(values).decode("latin-1")
-    for found in sources.Header().find(request):
-        if isinstance(found, str):
-            assert found in whole
-            assert "," not in found
+    for value in sources.Header().find(request):
+        if isinstance(value, str):
+            assert value in whole
+            assert "," not in value
     _said(sources.Header().find(request))
     _said(sources.Query().find(request))
 
@@ -258,11 +258,11 @@ _ROOTS = ["", "", "/", "/x", "/x/", "/public", "/login"]
 
 
 def target(data: bytes) -> None:
-    """A rule covers whatever a router would route to it; an exemption exempts nothing else."""
-    given = _Bytes(data)
-    root = _ROOTS[given.byte() % len(_ROOTS)]
-    with_raw, blank = given.byte() % 2, given.byte() % 2
-    written = b"/" + given.written(given.rest(), _TARGET_WORDS)
+    """A rule matches every target that a router accepts; an exemption matches no other."""
+    choices = _Bytes(data)
+    root = _ROOTS[choices.byte() % len(_ROOTS)]
+    with_raw, blank = choices.byte() % 2, choices.byte() % 2
+    written = b"/" + choices.written(choices.rest(), _TARGET_WORDS)
     raw = written.partition(b"?")[0]
     path = unquote_to_bytes(raw).decode("utf-8", "replace" if blank else "ignore")
     shown = raw if with_raw else b""
@@ -298,11 +298,14 @@ def strictness(data: bytes) -> None:
     Of two rules, the one with the higher weight suffices for the other; rules of one weight do
     not suffice for each other.
     """
-    given = _Bytes(data)
-    weights = [given.byte() % 4 for _ in _RULES]
-    root, method = _ROOTS[given.byte() % len(_ROOTS)], ["POST", "GET", "put"][given.byte() % 3]
-    with_raw = given.byte() % 2
-    written = b"/" + given.written(given.rest()[:80], _TARGET_WORDS)
+    choices = _Bytes(data)
+    weights = [choices.byte() % 4 for _ in _RULES]
+    root, method = (
+        _ROOTS[choices.byte() % len(_ROOTS)],
+        ["POST", "GET", "put"][choices.byte() % 3],
+    )
+    with_raw = choices.byte() % 2
+    written = b"/" + choices.written(choices.rest()[:80], _TARGET_WORDS)
     raw = written.partition(b"?")[0]
     path = unquote_to_bytes(raw).decode("utf-8", "replace")
     shown = written if with_raw else b""
@@ -319,21 +322,21 @@ def strictness(data: bytes) -> None:
 
 
 def _readings(path: str, root: str) -> set[str]:
-    """Return the paths below the mount that one framework or another routes by."""
+    """Return the paths below the mount that some framework uses for routing."""
     below = path.removeprefix(root.rstrip("/")) if _is_below(path, root) else path
-    # Whoever takes a target for a URL does so first, and whoever resolves dots does so last.
-    found = {below, _path_of(below)}
-    found |= {unquote(one) for one in found}
-    found |= {_path_of(one) for one in found}
-    found |= {_merged(one) for one in found}
-    found |= {posixpath.normpath(one) for one in found if one}
-    return {_merged("/" + one.lstrip("/")) for one in found}
+    # Frameworks parse a target as a URL first, and resolve dots last.
+    paths = {below, _path_of(below)}
+    paths |= {unquote(path) for path in paths}
+    paths |= {_path_of(path) for path in paths}
+    paths |= {_merged(path) for path in paths}
+    paths |= {posixpath.normpath(path) for path in paths if path}
+    return {_merged("/" + path.lstrip("/")) for path in paths}
 
 
 def _path_of(target: str) -> str:
     try:
         return target if target.startswith("//") else urlsplit(target).path
-    except ValueError:  # a bracket that opens no address
+    except ValueError:  # a bracket without an address
         return target
 
 
@@ -383,11 +386,11 @@ _CHAINS = {
 
 
 def address(data: bytes) -> None:
-    """Whatever the client wrote, what a trusted proxy wrote after it is what counts."""
-    given = _Bytes(data)
-    name = list(_CHAINS)[given.byte() % 2]
+    """The entry of a trusted proxy counts, not what the client wrote before it."""
+    choices = _Bytes(data)
+    name = list(_CHAINS)[choices.byte() % 2]
     client_ip = TrustedProxies(_OURS, name)
-    text = given.written(given.rest(), _ADDRESS_WORDS)
+    text = choices.written(choices.rest(), _ADDRESS_WORDS)
     alone = client_ip(_from(_PROXY, name, text))
     assert str(ip_address(alone)) == alone
     assert client_ip(_from("6.6.6.7", name, text)) == "6.6.6.7"
@@ -403,7 +406,7 @@ def _from(peer: str, name: str, *values: bytes) -> RequestInfo:
     return RequestInfo("http", "POST", "/", b"", headers, peer)
 
 
-# -- The answer from upstream ------
+# -- The answer of the upstream ------
 
 _ANSWER_WORDS = [
     *(
@@ -456,10 +459,10 @@ _STATUSES = [200, 200, 200, 200, 199, 201, 204, 302, 400, 403, 429, 500, 503, 59
 
 
 def answer(data: bytes) -> None:
-    """Only positive proof passes; all else is an error of ours, or a verdict that fails."""
-    given = _Bytes(data)
-    status = _STATUSES[given.byte() % len(_STATUSES)]
-    body = (_fields if given.byte() % 4 else _anything)(given)
+    """Only positive proof passes; anything else is a rejection or one of our errors."""
+    choices = _Bytes(data)
+    status = _STATUSES[choices.byte() % len(_STATUSES)]
+    body = (_fields if choices.byte() % 4 else _anything)(choices)
     try:
         verdict = read_answer(status, body)
     except VerifierError as error:
@@ -470,15 +473,15 @@ def answer(data: bytes) -> None:
     repr(verdict)
 
 
-def _anything(given: _Bytes) -> bytes:
-    return given.written(given.rest(), _ANSWER_WORDS)
+def _anything(choices: _Bytes) -> bytes:
+    return choices.written(choices.rest(), _ANSWER_WORDS)
 
 
-def _fields(given: _Bytes) -> bytes:
-    """Return an answer that is nearly one: every two bytes are a field and its value."""
+def _fields(choices: _Bytes) -> bytes:
+    """Return an answer that resembles Tencent's: every two bytes are a field and its value."""
     pairs = [
         f'"{_NAMES[name % len(_NAMES)]}":{_VALUES[value % len(_VALUES)]}'
-        for name, value in zip(*[iter(given.rest())] * 2, strict=False)
+        for name, value in zip(*[iter(choices.rest())] * 2, strict=False)
     ]
     return f'{{"Response":{{{",".join(pairs)}}}}}'.encode()
 
@@ -501,27 +504,31 @@ _RATES = [1, 5, 60, 400]
 
 def delay(data: bytes) -> None:
     """No stop of the process, blocked event loop or flood of visitors is an outage."""
-    given = _Bytes(data)
+    choices = _Bytes(data)
     run = Simulation(
-        Service(latency=given.byte() / 500, capacity=_CAPACITIES[given.byte() % 4]),
-        timeout=_TIMEOUTS[given.byte() % 4],
-        stops=_windows(given),
-        blocks=_windows(given),
-        seed=given.byte(),
+        Service(latency=choices.byte() / 500, capacity=_CAPACITIES[choices.byte() % 4]),
+        timeout=_TIMEOUTS[choices.byte() % 4],
+        stops=_windows(choices),
+        blocks=_windows(choices),
+        seed=choices.byte(),
     )
     run.arrive(1, 0, 30)
-    for _ in repeat(None, given.byte() % 4):
-        rate, begin, length = _RATES[given.byte() % 4], given.byte() / 12, given.byte() / 128
-        kind = "disaster" if given.byte() % 2 else "honest"
+    for _ in repeat(None, choices.byte() % 4):
+        rate, begin, length = (
+            _RATES[choices.byte() % 4],
+            choices.byte() / 12,
+            choices.byte() / 128,
+        )
+        kind = "disaster" if choices.byte() % 2 else "honest"
         run.arrive(rate, begin, begin + length, kind)
     run.run(60)
     assert not run.went_down
     assert run.count("let in") + run.count("let in", kind="disaster") == 0
 
 
-def _windows(given: _Bytes) -> list[tuple[float, float]]:
-    begins = [given.byte() / 10 for _ in range(given.byte() % 6)]
-    return [(begin, begin + (given.byte() + 1) / 32) for begin in begins]
+def _windows(choices: _Bytes) -> list[tuple[float, float]]:
+    begins = [choices.byte() / 10 for _ in range(choices.byte() % 6)]
+    return [(begin, begin + (choices.byte() + 1) / 32) for begin in begins]
 
 
 # -- The response as bytes ------
@@ -546,9 +553,9 @@ _RESPONSE_WORDS = [
 
 def response(data: bytes) -> None:
     """Our reader accepts nothing that h11 rejects, and reads the same in what both accept."""
-    given = _Bytes(data)
-    cuts = given.take(given.byte() % 8)
-    content = given.written(given.rest(), _RESPONSE_WORDS)
+    choices = _Bytes(data)
+    cuts = choices.take(choices.byte() % 8)
+    content = choices.written(choices.rest(), _RESPONSE_WORDS)
     ours = _read_by_us([content])
     in_pieces = _read_by_us(_pieces(content, cuts))
     assert in_pieces == ours, (ours, in_pieces)
@@ -584,8 +591,8 @@ def _read_by_h11(content: bytes) -> tuple[int, bytes, bool]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one
-    for one in (extraction, head, target, strictness, address, answer, delay, response)
+    run.__name__: run
+    for run in (extraction, head, target, strictness, address, answer, delay, response)
 }
 
 
