@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures and settings for all tests."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
-# A machine under load takes longer for an example than any limit that would be of use.
+# A machine under load exceeds any useful limit for one example.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_blocks_an_event_loop(request):
-    """Let whatever would block an event loop fail, where our package is on the stack.
+    """Fail if code blocks an event loop while the package is on the stack.
 
-    Not where a browser is driven, which keeps an event loop running in this thread, nor where
-    servers in other processes are measured.
+    Not in tests with a browser, which keeps an event loop running in this thread, nor in tests
+    of servers in other processes.
     """
     if any(map(request.node.get_closest_marker, ("outside", "hostile"))):
         yield
         return
     with blockbuster_ctx("tcaptcha_middleware") as blockbuster:
-        # Coverage's tracer is called wherever the package is, and shares a lock among threads.
+        # Coverage's tracer runs inside the package, and shares a lock between threads.
         lock = blockbuster.functions["threading.Lock.acquire"]
         lock.can_block_in("coverage/collector.py", "lock_data")
         yield

@@ -1,4 +1,4 @@
-"""What the ASGI face does beyond the table that both faces share."""
+"""The ASGI adapter, beyond the table that both adapters share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAIR = b"ticket=tr03good&randstr=@r"
 
 
 class Recorder:
-    """An application that notes what it was called with, and the body it was given."""
+    """An application that records its arguments and the body that it received."""
 
     def __init__(self) -> None:
         self.scopes: list[dict] = []
@@ -55,11 +55,11 @@ class Recorder:
 
 
 def send(exchange, guard=None, app=None, kind="http", **scope):
-    face = TCaptchaMiddleware(app or Recorder(), guard or Guard(["/login"], FakeVerifier()))
-    return call_asgi(face, scope_of(exchange, kind, **scope), messages_of(exchange))
+    adapter = TCaptchaMiddleware(app or Recorder(), guard or Guard(["/login"], FakeVerifier()))
+    return call_asgi(adapter, scope_of(exchange, kind, **scope), messages_of(exchange))
 
 
-def test_a_refusal_is_sent_as_it_should_be():
+def test_a_refusal_is_sent_as_problem_json():
     start, body = send(Exchange())
     headers = dict(start["headers"])
     assert start["status"] == 403
@@ -88,17 +88,17 @@ def test_a_decision_of_another_guard_does_not_count():
 
 
 def test_a_refusal_says_that_no_more_follows():
-    # Quart's test client fails where it is left to the default.
+    # Quart's test client fails with the default.
     assert send(Exchange())[1]["more_body"] is False
 
 
 def test_headers_that_can_be_read_once_are_read_by_the_application_too():
     app = Recorder()
-    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
     exchange = Exchange(headers=HEAD)
     scope = scope_of(exchange)
     headers = scope["headers"]
-    call_asgi(face, scope | {"headers": iter(headers)}, messages_of(exchange))
+    call_asgi(adapter, scope | {"headers": iter(headers)}, messages_of(exchange))
     assert app.scopes[0]["headers"] == headers
 
 
@@ -130,7 +130,7 @@ def test_header_pairs_that_can_be_read_once_are_read_by_the_application_too(head
     assert verifier.tickets[0].user_ip == "203.0.113.7"
 
 
-def test_headers_of_a_request_that_no_rule_covers_are_left_alone():
+def test_headers_of_an_unprotected_request_are_left_alone():
     app = Recorder()
     scope = scope_of(Exchange(target="/free", headers=HEAD))
     headers, client = iter(scope["headers"]), Address("203.0.113.7", 50000)
@@ -144,7 +144,7 @@ def test_headers_of_a_request_that_no_rule_covers_are_left_alone():
     assert app.scopes[0]["client"] is client
 
 
-def test_one_rule_settles_no_other():
+def test_a_decision_for_one_rule_does_not_count_for_another():
     guard = Guard(["/shop/login", "/login"], FakeVerifier())
     below = TCaptchaMiddleware(Recorder(), guard)
 
@@ -156,19 +156,19 @@ def test_one_rule_settles_no_other():
 
 
 @pytest.mark.parametrize("covered", ["/login", "/free"])
-def test_the_body_is_not_touched_where_the_headers_hold_the_pair(covered):
+def test_the_body_is_not_read_if_the_headers_contain_the_pair(covered):
     async def receive():
         raise AssertionError
 
     async def app(scope, receive, send):
         pass
 
-    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
-    asyncio.run(face(scope_of(Exchange(target=covered, headers=HEAD)), receive, receive))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    asyncio.run(adapter(scope_of(Exchange(target=covered, headers=HEAD)), receive, receive))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8))
-def test_messages_reach_the_application_as_they_came(rest):
+def test_messages_reach_the_application_unchanged(rest):
     exchange = Exchange(headers=(FORM,), pieces=(PAIR, b"&x=", *rest))
     app = Recorder()
     send(exchange, app=app)
@@ -192,11 +192,11 @@ def test_messages_after_the_pair_are_left_to_the_application():
         assert len(waiting) == 2
 
     headers = (("Content-Type", "multipart/form-data; boundary=B"),)
-    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
-    asyncio.run(face(scope_of(Exchange(headers=headers)), receive, receive))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    asyncio.run(adapter(scope_of(Exchange(headers=headers)), receive, receive))
 
 
-def test_empty_pieces_are_not_kept_for_ever():
+def test_empty_pieces_are_dropped():
     app = Recorder()
     send(Exchange(headers=(FORM,), pieces=(b"", b"", b"", PAIR, b"")), app=app)
     assert [m["body"] for m in app.messages] == [PAIR, b""]
@@ -206,7 +206,7 @@ class TooLargeError(Exception):
     pass
 
 
-def test_a_middleware_further_out_that_breaks_the_body_off_is_no_bug_of_ours(caplog):
+def test_an_outer_middleware_that_aborts_the_body_is_a_malformed_request(caplog):
     async def receive():
         raise TooLargeError
 
@@ -215,28 +215,28 @@ def test_a_middleware_further_out_that_breaks_the_body_off_is_no_bug_of_ours(cap
     async def send(message):
         sent.append(message)
 
-    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
-    asyncio.run(face(scope_of(Exchange(headers=(FORM,))), receive, send))
+    adapter = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
+    asyncio.run(adapter(scope_of(Exchange(headers=(FORM,))), receive, send))
     assert sent[0]["status"] == 400
     assert {record.levelname for record in caplog.records} <= {"DEBUG", "INFO"}
 
 
 @pytest.mark.parametrize(("pieces", "status"), [(1280, 200), (1281, 413)])
-def test_a_body_in_ever_so_many_pieces_is_not_kept(pieces, status):
-    # Each is kept as it came, and takes some 200 bytes.
+def test_a_body_in_too_many_pieces_is_not_buffered(pieces, status):
+    # Each is kept as it arrived, and takes about 200 bytes.
     body = (PAIR + b"&x=").ljust(pieces, b"x")
     exchange = Exchange(headers=(FORM,), pieces=tuple(bytes([byte]) for byte in body))
     assert send(exchange)[0]["status"] == status
 
 
-def test_a_client_that_goes_away_is_not_answered():
+def test_a_client_that_disconnects_gets_no_response():
     app = Recorder()
     assert send(Exchange(headers=(FORM,), pieces=(b"a",), broken_off=True), app=app) == []
     assert app.scopes == []
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_client_that_stalls_is_answered_in_time(backend):
+def test_a_client_that_stalls_gets_a_response_in_time(backend):
     async def receive():
         await anyio.sleep_forever()
 
@@ -245,12 +245,14 @@ def test_a_client_that_stalls_is_answered_in_time(backend):
     async def send(message):
         sent.append(message)
 
-    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.05))
-    anyio.run(face, scope_of(Exchange(headers=(FORM,))), receive, send, backend=backend)
+    adapter = TCaptchaMiddleware(
+        Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.05)
+    )
+    anyio.run(adapter, scope_of(Exchange(headers=(FORM,))), receive, send, backend=backend)
     assert json.loads(sent[1]["body"])["code"] == "request_malformed"
 
 
-def test_a_client_that_drips_is_answered_in_time():
+def test_a_client_that_sends_slowly_gets_a_response_in_time():
     async def receive():
         await anyio.sleep(0.02)
         return {"type": "http.request", "body": b"a", "more_body": True}
@@ -260,14 +262,16 @@ def test_a_client_that_drips_is_answered_in_time():
     async def send(message):
         sent.append(message)
 
-    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.1))
+    adapter = TCaptchaMiddleware(
+        Recorder(), Guard(["/login"], FakeVerifier(), body_timeout=0.1)
+    )
     began = time.monotonic()
-    asyncio.run(face(scope_of(Exchange(headers=(FORM,))), receive, send))
+    asyncio.run(adapter(scope_of(Exchange(headers=(FORM,))), receive, send))
     assert sent[0]["status"] == 400
     assert time.monotonic() - began < 5
 
 
-def test_a_root_path_of_none_is_no_root_path():
+def test_a_root_path_that_is_none_is_ignored():
     sent = call_asgi(
         TCaptchaMiddleware(Recorder(), Guard(["POST /login"], FakeVerifier())),
         scope_of(Exchange(), root_path=None),
@@ -294,8 +298,8 @@ def test_a_scope_without_its_optional_keys_is_gated(raw_path):
 @pytest.mark.parametrize("kind", ["lifespan", "unknown", "http.something"])
 def test_every_other_scope_passes_untouched(kind):
     app = Recorder()
-    face = TCaptchaMiddleware(app, Guard(["/**"], FakeVerifier()))
-    asyncio.run(face({"type": kind}, None, None))
+    adapter = TCaptchaMiddleware(app, Guard(["/**"], FakeVerifier()))
+    asyncio.run(adapter({"type": kind}, None, None))
     assert app.scopes == [{"type": kind}]
 
 
@@ -303,7 +307,7 @@ WEBSOCKET = Exchange(method="GET")
 DENIAL = {"websocket.http.response": {}}
 
 
-def test_a_handshake_is_denied_with_a_response_where_the_server_can():
+def test_a_handshake_is_denied_with_a_response_if_the_server_supports_it():
     start, body = send(WEBSOCKET, kind="websocket", extensions=DENIAL)
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
     assert body["type"] == "websocket.http.response.body"
@@ -311,7 +315,7 @@ def test_a_handshake_is_denied_with_a_response_where_the_server_can():
 
 
 @pytest.mark.parametrize("extensions", [{}, None, {"tls": {}}])
-def test_a_handshake_is_closed_before_it_is_accepted_elsewhere(extensions, monkeypatch):
+def test_a_handshake_is_otherwise_closed_before_it_is_accepted(extensions, monkeypatch):
     def never(*_):
         raise AssertionError("an answer was built that cannot be sent")
 
@@ -321,10 +325,10 @@ def test_a_handshake_is_closed_before_it_is_accepted_elsewhere(extensions, monke
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
 
 
-def test_a_handshake_has_no_body_whatever_it_says():
+def test_a_handshake_is_read_without_a_body_in_spite_of_its_headers():
     scope = scope_of(replace(WEBSOCKET, headers=(FORM,)), "websocket")
-    face = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
-    sent = call_asgi(face, scope, [{"type": "websocket.connect"}])
+    adapter = TCaptchaMiddleware(Recorder(), Guard(["/login"], FakeVerifier()))
+    sent = call_asgi(adapter, scope, [{"type": "websocket.connect"}])
     assert sent == [{"type": "websocket.close", "code": 1008, "reason": ""}]
 
 
@@ -335,11 +339,11 @@ def test_a_handshake_with_a_ticket_reaches_the_application():
     assert get_decision(app.scopes[0]).verdict.code == 1
 
 
-def test_a_handshake_has_no_method_of_its_own():
+def test_a_handshake_is_matched_as_get():
     scope = scope_of(WEBSOCKET, "websocket")
     del scope["method"]
-    face = TCaptchaMiddleware(Recorder(), Guard(["GET /login"], FakeVerifier()))
-    assert call_asgi(face, scope, [])[0]["type"] == "websocket.close"
+    adapter = TCaptchaMiddleware(Recorder(), Guard(["GET /login"], FakeVerifier()))
+    assert call_asgi(adapter, scope, [])[0]["type"] == "websocket.close"
 
 
 RESPONDERS = {
@@ -367,15 +371,15 @@ def fails(request, refuse):
 
 UNFIT = {
     "fails": fails,
-    "a text": lambda *_: "no",
-    "a status of no answer": lambda *_: PlainResponse(199),
-    "a status beyond": lambda *_: PlainResponse(600),
+    "a string": lambda *_: "no",
+    "an interim status": lambda *_: PlainResponse(199),
+    "a status above 599": lambda *_: PlainResponse(600),
     "a status in quotes": lambda *_: PlainResponse("403"),
     "a value beyond latin-1": lambda *_: PlainResponse(403, [("X-A", "\u20ac")]),
     "a value in two lines": lambda *_: PlainResponse(403, [("X-A", "a\r\nX-B: c")]),
     "a name in two words": lambda *_: PlainResponse(403, [("X A", "a")]),
     "headers in a dict": lambda *_: PlainResponse(403, {"X-A": "a"}),
-    "a body that is a text": lambda *_: PlainResponse(403, [], "no"),
+    "a body that is a string": lambda *_: PlainResponse(403, [], "no"),
 }
 
 
@@ -384,24 +388,24 @@ def test_a_responder_that_fails_leaves_the_default_answer(responder, caplog):
     guard = Guard(["/login"], FakeVerifier(), responder=responder)
     assert send(Exchange(), guard)[0]["status"] == 403
     assert "/login: responder failed" in caplog.text
-    # What it wanted to send may be a cookie.
+    # The headers that it wanted to send may contain a cookie.
     assert "\u20ac" not in caplog.text
 
 
-def test_a_responder_is_told_the_request_and_the_verdict():
-    told = []
+def test_a_responder_gets_the_request_and_the_verdict():
+    calls = []
     guard = Guard(
         ["/login"],
         FakeVerifier(9),
-        responder=lambda request, refuse: told.append((request, refuse)) or PlainResponse(403),
+        responder=lambda request, refuse: calls.append((request, refuse)) or PlainResponse(403),
     )
     send(Exchange(headers=HEAD), guard)
-    request, refuse = told[0]
+    request, refuse = calls[0]
     assert (request.path, request.method) == ("/login", "POST")
     assert (refuse.reason, refuse.rule, refuse.verdict.code) == ("ticket_reused", "/login", 9)
 
 
-def test_client_ip_names_the_address_that_is_sent():
+def test_client_ip_returns_the_address_that_is_sent():
     verifier = FakeVerifier()
     guard = Guard(
         ["/login"], verifier, client_ip=lambda request: request.header("X-Real-Ip")[0]
@@ -424,21 +428,21 @@ def test_lifespan_shutdown_closes_the_verifiers_and_starts_are_left_alone():
     async def send(message):
         events.append(message["type"])
 
-    face = TCaptchaMiddleware(app, Guard(["/login"], Closing()))
-    asyncio.run(face({"type": "lifespan"}, None, send))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], Closing()))
+    asyncio.run(adapter({"type": "lifespan"}, None, send))
     assert events == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
 
 
-def test_an_application_without_lifespan_says_so_itself():
+def test_an_application_without_lifespan_raises_its_own_error():
     async def app(scope, receive, send):
         raise ValueError(scope["type"])
 
-    face = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], FakeVerifier()))
     with pytest.raises(ValueError, match="lifespan"):
-        asyncio.run(face({"type": "lifespan"}, None, None))
+        asyncio.run(adapter({"type": "lifespan"}, None, None))
 
 
-def test_an_error_of_the_application_is_its_own():
+def test_an_error_of_the_application_is_passed_on():
     async def app(scope, receive, send):
         raise LookupError("mine")
 
@@ -446,22 +450,22 @@ def test_an_error_of_the_application_is_its_own():
         send(Exchange(headers=HEAD), app=app)
 
 
-def test_a_cancelled_check_is_cancelled():
+def test_a_cancelled_verification_is_cancelled():
     async def main():
         class Slow:
             async def averify(self, ticket):
                 await anyio.sleep_forever()
 
-        face = TCaptchaMiddleware(Recorder(), Guard(["/login"], Slow()))
+        adapter = TCaptchaMiddleware(Recorder(), Guard(["/login"], Slow()))
         with anyio.move_on_after(0.05) as scope:
-            await face(scope_of(Exchange(headers=HEAD)), None, None)
+            await adapter(scope_of(Exchange(headers=HEAD)), None, None)
         return scope.cancelled_caught
 
     assert asyncio.run(main())
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_cancelled_request_gives_its_slot_back_at_once(backend):
+def test_a_cancelled_request_releases_its_slot_at_once(backend):
     class Slow:
         async def averify(self, ticket):
             try:
@@ -487,7 +491,7 @@ def test_a_cancelled_request_gives_its_slot_back_at_once(backend):
     assert (len(kept), free) == (1, [True])
 
 
-def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
+def test_a_sync_verifier_in_a_thread_does_not_block_the_loop():
     class Slow(FakeVerifier):
         def verify(self, ticket):
             time.sleep(0.2)
@@ -507,12 +511,12 @@ def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
 
         ticks = []
         ticking = asyncio.create_task(tick())
-        face = TCaptchaMiddleware(Recorder(), guard)
+        adapter = TCaptchaMiddleware(Recorder(), guard)
 
         async def nothing(message=None):
             return {"type": "http.request"}
 
-        await face(scope_of(Exchange(headers=HEAD)), nothing, nothing)
+        await adapter(scope_of(Exchange(headers=HEAD)), nothing, nothing)
         ticking.cancel()
         await guard.aclose()
         return len(ticks)
@@ -521,7 +525,7 @@ def test_a_blocking_verifier_in_a_thread_does_not_block_the_loop():
     assert slow.tickets[-1] == "closed"
 
 
-def test_blocking_verifiers_wait_for_no_thread():
+def test_sync_verifiers_do_not_wait_for_a_thread():
     at_once = 64
     together = threading.Barrier(at_once)
 
@@ -546,7 +550,7 @@ class Unclosable(FakeVerifier):
         raise OSError
 
 
-def test_what_fails_to_close_keeps_nothing_else_open(caplog):
+def test_a_verifier_that_fails_to_close_keeps_no_other_open(caplog):
     closed = []
 
     class Other(FakeVerifier):
@@ -563,13 +567,13 @@ def test_what_fails_to_close_keeps_nothing_else_open(caplog):
     assert caplog.text.count("Unclosable cannot be closed") == 2
 
 
-def test_what_cannot_be_closed_is_left_alone():
+def test_a_verifier_without_close_is_left_alone():
     for verifier in (FakeVerifier(), in_thread(FakeVerifier())):
         asyncio.run(Guard(["/login"], verifier).aclose())
 
 
 @pytest.mark.parametrize(("ticket", "randstr"), [("tr03\\good", ""), ("tr03\\good", "a")])
-def test_a_ticket_is_struck_out_however_it_was_printed(ticket, randstr, caplog):
+def test_a_ticket_is_removed_from_the_log_in_every_notation(ticket, randstr, caplog):
     error = KeyError(ticket)
     rule = Guard(["/login"], FakeVerifier()).match("POST", "/login")
     log.broken_verifier(rule, error, Submission(ticket, randstr, "203.0.113.7"))

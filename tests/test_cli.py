@@ -1,4 +1,4 @@
-"""The commands: what they serve and print, and what they say when they cannot."""
+"""The commands: what they serve, print and report as errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settings_of(origin):
     return httpx.get(f"{origin}/tcaptcha/settings.json").json()
 
 
-def test_the_demo_needs_no_account(capsys, caplog):
+def test_the_demo_works_without_an_account(capsys, caplog):
     def visit(origin):
         endpoint = settings_of(origin)["script"].removesuffix("/TJCaptcha.js")
         assert "TencentCaptcha" in httpx.get(f"{endpoint}/TJCaptcha.js").text
@@ -86,11 +86,11 @@ def test_with_an_account_the_demo_asks_its_endpoint(capsys):
             "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
             "TCAPTCHA_ENDPOINT": endpoint,
         }
-        told = run(capsys, "demo", environ=environ, then=visit)
-    assert f"checked by {endpoint}" in told
+        output = run(capsys, "demo", environ=environ, then=visit)
+    assert f"checked by {endpoint}" in output
 
 
-def test_half_an_account_is_refused_by_name(capsys):
+def test_an_incomplete_account_is_refused_by_name(capsys):
     assert main(["demo"], {"TCAPTCHA_APP_ID": "190000001"}) == 2
     assert (
         "set the environment variables TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY, "
@@ -128,7 +128,7 @@ def test_a_signal_ends_the_command_in_time(command, number):
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
             origin = re.search(r"http://[\d.]+:\d+", process.stdout.readline())[0]
-            # An idle connection does not keep it.
+            # An idle connection does not delay the exit.
             with httpx.Client() as client:
                 client.get(origin)
                 process.send_signal(number)
@@ -140,7 +140,7 @@ def test_a_signal_ends_the_command_in_time(command, number):
             signal.signal(number, before)
 
 
-def test_the_handler_of_sigterm_is_put_back():
+def test_the_handler_of_sigterm_is_restored():
     before = signal.getsignal(signal.SIGTERM)
     seen = []
     main(["emulator", "--port", "0"], {}, lambda: seen.append(signal.getsignal(signal.SIGTERM)))
@@ -153,14 +153,14 @@ def test_the_signature_holds_no_environment():
 
 
 @pytest.mark.parametrize("command", ["demo", "emulator"])
-def test_a_port_in_use_is_told(capsys, command):
+def test_a_port_in_use_is_reported(capsys, command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main([command, "--port", port], {}) == 2
     assert "in use" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_told_with_the_way_to_mend_it(capsys, monkeypatch):
+def test_a_missing_extra_is_reported_with_the_install_command(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["emulator", "--port", "0"], {}) == 2
     assert "pip install 'tcaptcha-middleware[demo]'" in capsys.readouterr().err
@@ -189,7 +189,7 @@ def test_ctrl_c_is_not_a_failure(monkeypatch):
 
     monkeypatch.setattr("tcaptcha_middleware.cli.time", SimpleNamespace(sleep=sleep))
     assert main(["emulator", "--port", "0"], {}) == 0
-    # Each wait has an end, or Ctrl-C would not interrupt it on Windows.
+    # Each wait has a timeout, or Ctrl-C would not interrupt it on Windows.
     assert slept == [1, 1, 1]
 
 

@@ -1,4 +1,4 @@
-"""The visitor's address: from the peer, or from what trusted proxies say, and never raw."""
+"""The visitor's address: from the peer, or from headers of trusted proxies; always valid."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_only_a_valid_address_is_ever_sent(text, sent):
     assert usable(text) == sent
 
 
-def test_a_long_text_is_neither_an_address_nor_remembered():
+def test_a_long_text_is_not_an_address_and_not_cached():
     before = _usable.cache_info().currsize
     assert usable("1" * 60_000) is None
     assert _usable.cache_info().currsize == before
@@ -60,7 +60,7 @@ def test_a_long_text_is_neither_an_address_nor_remembered():
 PROXY = "10.0.0.1"
 XFF = {
     "the visitor, as the proxy saw it": (["198.51.100.1"], "198.51.100.1"),
-    "what the visitor made up stands left": (["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
+    "a forged address to the left": (["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
     "past a second proxy": (["198.51.100.1, 10.0.0.2"], "198.51.100.1"),
     "past a proxy in IPv6": (["198.51.100.1, 2001:db8:aa::7"], "198.51.100.1"),
     "repeated headers are one list": (["1.1.1.1", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
@@ -69,8 +69,8 @@ XFF = {
     "IPv4 in IPv6": (["::ffff:198.51.100.1"], "198.51.100.1"),
     "nothing": ([], PROXY),
     "an empty header": ([""], PROXY),
-    "what is no address ends the walk": (["198.51.100.1, unknown"], PROXY),
-    "and keeps what came before": (["evil, 10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+    "an invalid address ends parsing": (["198.51.100.1, unknown"], PROXY),
+    "an invalid address before valid ones": (["evil, 10.0.0.3, 10.0.0.2"], "10.0.0.3"),
     "a header of proxies only": (["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
     "a trailing comma": (["198.51.100.1, "], "198.51.100.1"),
     "empty elements": (["1.1.1.1,,198.51.100.1, ,10.0.0.2,,"], "198.51.100.1"),
@@ -86,7 +86,7 @@ def request(name: str, values: list[str], peer: str = PROXY) -> RequestInfo:
 
 
 @pytest.mark.parametrize(("values", "address"), XFF.values(), ids=XFF)
-def test_the_address_is_the_last_that_a_trusted_proxy_vouches_for(values, address):
+def test_the_address_is_the_last_one_from_a_trusted_proxy(values, address):
     trusted = TrustedProxies(["10.0.0.0/8", "2001:db8:aa::/48"])
     assert trusted(request("X-Forwarded-For", values)) == address
 
@@ -99,12 +99,12 @@ FORWARDED = {
     ),
     "IPv6, quoted": (['for="[2001:db8::5]:4711"'], "2001:db8::5"),
     "a comma inside quotes": (['for=198.51.100.1;host="a,b", for=10.0.0.2'], "198.51.100.1"),
-    "what the visitor made up stands left": (["for=1.1.1.1, for=198.51.100.1"], "198.51.100.1"),
-    "an element without for ends the walk": (["for=198.51.100.1, proto=https"], PROXY),
-    "an obfuscated one too": (["for=198.51.100.1, for=_x"], PROXY),
+    "a forged address to the left": (["for=1.1.1.1, for=198.51.100.1"], "198.51.100.1"),
+    "an element without for ends parsing": (["for=198.51.100.1, proto=https"], PROXY),
+    "an obfuscated address ends parsing": (["for=198.51.100.1, for=_x"], PROXY),
     "a trailing comma": (["for=198.51.100.1, "], "198.51.100.1"),
     "empty elements": (["for=198.51.100.1, , for=10.0.0.2,,"], "198.51.100.1"),
-    "for inside another value is none": (['host="x;for=1.1.1.1"'], PROXY),
+    "for inside another value is ignored": (['host="x;for=1.1.1.1"'], PROXY),
     "an open quote": (['for="198.51.100.1'], PROXY),
     "nothing": ([], PROXY),
 }
@@ -121,36 +121,36 @@ def test_a_header_that_a_proxy_overwrites_can_be_named():
     assert trusted(request("X-Real-Ip", ["198.51.100.1"])) == "198.51.100.1"
 
 
-def test_nobody_is_believed_who_is_no_trusted_proxy():
+def test_an_untrusted_peer_cannot_forward_an_address():
     spoofed = request("X-Forwarded-For", ["198.51.100.1"], peer="203.0.113.9")
     assert TrustedProxies(["10.0.0.0/8"])(spoofed) == "203.0.113.9"
 
 
 @pytest.mark.parametrize("peer", ["", "unix", "unix:", "localhost"])
-def test_whoever_connects_over_a_unix_socket_may_be_a_proxy(peer):
+def test_a_peer_on_a_unix_socket_can_be_trusted_as_a_proxy(peer):
     forwarded = request("X-Forwarded-For", ["1.1.1.1, 198.51.100.1"], peer)
     assert TrustedProxies(["unix"])(forwarded) == "198.51.100.1"
     assert TrustedProxies([PROXY])(forwarded) == ""
-    # Trusted is the socket, not whoever says to be one.
+    # Only the socket is trusted, not a header with the same text.
     spoofed = request("X-Forwarded-For", ["198.51.100.1", peer], "203.0.113.9")
     assert TrustedProxies(["unix"])(spoofed) == "203.0.113.9"
 
 
-def test_a_peer_without_an_address_is_none():
+def test_a_peer_without_an_address_has_an_empty_address():
     assert TrustedProxies(["10.0.0.0/8"])(request("X-Forwarded-For", ["1.1.1.1"], "unix")) == ""
 
 
 BAD_NETWORKS = {
-    "a text": ("10.0.0.0/8", "list"),
+    "a string": ("10.0.0.0/8", "list"),
     "none": ([], "list"),
-    "no network": (["proxy"], "not a valid network"),
+    "an invalid network": (["proxy"], "not a valid network"),
     "host bits": (["10.0.0.1/8"], "host bits"),
 }
 
 
-@pytest.mark.parametrize(("networks", "mend"), BAD_NETWORKS.values(), ids=BAD_NETWORKS)
-def test_networks_that_cannot_work_are_refused(networks, mend):
-    with pytest.raises(ConfigurationError, match=mend):
+@pytest.mark.parametrize(("networks", "fix"), BAD_NETWORKS.values(), ids=BAD_NETWORKS)
+def test_invalid_networks_are_refused(networks, fix):
+    with pytest.raises(ConfigurationError, match=fix):
         TrustedProxies(networks)
 
 
@@ -161,8 +161,8 @@ HEADER = st.text(
 
 @given(HEADER, st.sampled_from(["X-Forwarded-For", "Forwarded"]))
 def test_no_header_raises_and_only_addresses_come_out(header, name):
-    found = TrustedProxies(["0.0.0.0/0", "::/0"], name)(request(name, [header]))
-    assert str(ip_address(found)) == found
+    address = TrustedProxies(["0.0.0.0/0", "::/0"], name)(request(name, [header]))
+    assert str(ip_address(address)) == address
 
 
 # -- Long chains ------
@@ -183,7 +183,7 @@ def read(monkeypatch):
 
 @every_kind
 @pytest.mark.parametrize("blank", ["", " ", ", ,"], ids=repr)
-def test_of_a_long_chain_the_last_elements_are_read(read, name, element, blank):
+def test_only_the_last_elements_of_a_long_chain_are_read(read, name, element, blank):
     nodes = [f"10.0.{number // 250}.{number % 250}" for number in range(5_000)]
     chain = f",{blank}".join(map(element.format, nodes))
     address = TrustedProxies(["10.0.0.0/8"], name)(request(name, [chain]))
@@ -192,7 +192,7 @@ def test_of_a_long_chain_the_last_elements_are_read(read, name, element, blank):
 
 
 @every_kind
-def test_of_long_elements_no_more_than_the_limit_is_read(read, name, element):
+def test_long_elements_are_read_up_to_the_limit(read, name, element):
     node = element.format("10.0.0.1") + " " * 90
     TrustedProxies(EVERYTHING, name)(request(name, [",".join([node] * 600)]))
     assert sum(len(text) for text in set(read)) <= MAX_LENGTH

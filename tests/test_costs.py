@@ -1,4 +1,4 @@
-"""What a request costs, in what can be counted: calls, allocations, bytes kept, timers."""
+"""The cost of a request in calls, allocations, buffered bytes and timers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def guard(rules=1, **settings):
 
 
 def asgi(rules, exchange, protecting=None):
-    face = TCaptchaMiddleware(app, protecting or guard(rules))
+    adapter = TCaptchaMiddleware(app, protecting or guard(rules))
     scope = scope_of(exchange)
 
     def serve():
         try:
-            face(scope, None, None).send(None)
+            adapter(scope, None, None).send(None)
         except StopIteration:
             return
 
@@ -44,14 +44,14 @@ def asgi(rules, exchange, protecting=None):
 
 
 def wsgi(rules, exchange, protecting=None):
-    face = TCaptchaWSGIMiddleware(wsgi_app, protecting or guard(rules))
+    adapter = TCaptchaWSGIMiddleware(wsgi_app, protecting or guard(rules))
     environ = {"REQUEST_METHOD": exchange.method, "PATH_INFO": exchange.target}
-    return lambda: face(environ, None)
+    return lambda: adapter(environ, None)
 
 
-FACES = {"asgi": asgi, "wsgi": wsgi}
-every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
-# A method that the rules are about, so that the target is looked up, and one that none names.
+ADAPTERS = {"asgi": asgi, "wsgi": wsgi}
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+# A method that the rules name, so the target is matched, and one that no rule names.
 every_method = pytest.mark.parametrize("method", ["POST", "GET"])
 
 
@@ -72,47 +72,47 @@ def calls_of(serve):
     return len(calls)
 
 
-@every_face
+@every_adapter
 @every_method
-def test_an_uncovered_request_takes_as_many_calls_with_a_thousand_rules_as_with_one(
-    face, method
+def test_an_unprotected_request_makes_as_many_calls_with_a_thousand_rules_as_with_one(
+    adapter, method
 ):
     exchange = Exchange(method=method, target="/items/42")
-    assert len({calls_of(face(rules, exchange)) for rules in (1, 100, 1000)}) == 1
+    assert len({calls_of(adapter(rules, exchange)) for rules in (1, 100, 1000)}) == 1
 
 
-@every_face
+@every_adapter
 @every_method
-def test_an_uncovered_request_takes_few_calls(face, method):
-    assert calls_of(face(1, Exchange(method=method, target="/items/42"))) <= 16
+def test_an_unprotected_request_makes_few_calls(adapter, method):
+    assert calls_of(adapter(1, Exchange(method=method, target="/items/42"))) <= 16
 
 
-@every_face
-def test_the_target_of_a_request_whose_method_no_rule_names_is_not_matched(face):
+@every_adapter
+def test_the_target_of_a_request_whose_method_no_rule_names_is_not_matched(adapter):
     for method, matched in (("POST", 1), ("GET", 0)):
         protecting = guard()
-        face(1, Exchange(method=method, target="/items/42"), protecting)()
+        adapter(1, Exchange(method=method, target="/items/42"), protecting)()
         assert len(protecting._matches) == matched
 
 
-@every_face
+@every_adapter
 @every_method
-def test_an_uncovered_request_leaves_nothing_behind(face, method):
-    serve = face(1000, Exchange(method=method, target="/items/42"))
+def test_an_unprotected_request_leaves_no_memory_allocated(adapter, method):
+    serve = adapter(1000, Exchange(method=method, target="/items/42"))
     serve()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(1000):
             serve()
-        # Less than a byte each: what is left is tracemalloc's and the loop's own.
+        # Less than a byte each: the rest belongs to tracemalloc and the loop.
         assert tracemalloc.get_traced_memory()[0] - before < 1000
     finally:
         tracemalloc.stop()
 
 
-def upload(face, pieces, headers):
-    """Send an upload to a handler that reads it; gives the most that was kept at once."""
+def upload(adapter, pieces, headers):
+    """Send an upload to a handler that reads it; return the most bytes buffered at once."""
     sent = iter(range(pieces))
     kept, most = set(), []
 
@@ -135,7 +135,7 @@ def upload(face, pieces, headers):
         pass
 
     scope = scope_of(Exchange(headers=headers))
-    asyncio.run(face(scope, receive, send))
+    asyncio.run(adapter(scope, receive, send))
     return max(most) * len(PIECE)
 
 
@@ -144,15 +144,15 @@ async def reader(scope, receive, send):
         pass
 
 
-def test_of_an_upload_whose_headers_hold_the_pair_nothing_is_kept():
-    face = TCaptchaMiddleware(reader, guard())
-    assert upload(face, 1000, PAIR) <= 2 * len(PIECE)
+def test_an_upload_with_the_pair_in_its_headers_is_not_buffered():
+    adapter = TCaptchaMiddleware(reader, guard())
+    assert upload(adapter, 1000, PAIR) <= 2 * len(PIECE)
 
 
-def test_of_an_upload_without_a_pair_no_more_is_kept_than_the_limit():
-    face = TCaptchaMiddleware(reader, guard(body_limit=64 * 1024))
+def test_an_upload_without_a_pair_is_buffered_up_to_the_limit():
+    adapter = TCaptchaMiddleware(reader, guard(body_limit=64 * 1024))
     form = (("Content-Type", "application/x-www-form-urlencoded"),)
-    assert upload(face, 1000, form) <= 64 * 1024 + 2 * len(PIECE)
+    assert upload(adapter, 1000, form) <= 64 * 1024 + 2 * len(PIECE)
 
 
 def test_a_body_in_wsgi_is_read_no_further_than_the_limit():
@@ -164,8 +164,8 @@ def test_a_body_in_wsgi_is_read_no_further_than_the_limit():
         "CONTENT_LENGTH": str(1000 * len(PIECE)),
         "wsgi.input": body,
     }
-    face = TCaptchaWSGIMiddleware(wsgi_app, guard(body_limit=64 * 1024))
-    face(environ, lambda status, headers: None)
+    adapter = TCaptchaWSGIMiddleware(wsgi_app, guard(body_limit=64 * 1024))
+    adapter(environ, lambda status, headers: None)
     assert body.tell() <= 64 * 1024 + 1024
 
 
@@ -177,7 +177,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("headers", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_costs_neither_a_call_nor_a_claim(headers):
+def test_a_malformed_ticket_costs_neither_a_call_nor_a_claim(headers):
     verifier = FakeVerifier()
 
     class Untouched:
@@ -190,13 +190,13 @@ def test_garbage_costs_neither_a_call_nor_a_claim(headers):
     async def send(message):
         pass
 
-    face = TCaptchaMiddleware(app, Guard(["/login"], verifier, replay_store=Untouched()))
+    adapter = TCaptchaMiddleware(app, Guard(["/login"], verifier, replay_store=Untouched()))
     for _ in range(100):
-        asyncio.run(face(scope_of(Exchange(headers=headers)), None, send))
+        asyncio.run(adapter(scope_of(Exchange(headers=headers)), None, send))
     assert verifier.tickets == []
 
 
-def test_a_covered_request_makes_no_timer_where_nothing_waits():
+def test_a_protected_request_creates_no_timer_if_it_need_not_wait():
     timers = []
 
     async def main():

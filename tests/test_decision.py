@@ -1,4 +1,4 @@
-"""The accessor reads the decision from every framework's own request."""
+"""`get_decision()` and `require_captcha()` accept the request of every framework."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ EXCHANGE = Exchange(method="GET", headers=HEAD)
 RULES = ["GET /login"]
 
 
-def told(request):
-    found = get_decision(request)
-    assert require_captcha(request) is found
-    assert require_captcha(request, "GET /login", strict=True) is found
-    return f"{found.rule} {found.verdict.code}"
+def described(request):
+    decision = get_decision(request)
+    assert require_captcha(request) is decision
+    assert require_captcha(request, "GET /login", strict=True) is decision
+    return f"{decision.rule} {decision.verdict.code}"
 
 
 def starlette_app():
     async def login(request):
-        return PlainTextResponse(told(request))
+        return PlainTextResponse(described(request))
 
     app = Starlette(routes=[Route("/login", login)])
     app.add_middleware(TCaptchaMiddleware, guard=Guard(RULES, FakeVerifier()))
@@ -84,7 +84,7 @@ def starlette_app():
 
 def mounted_app():
     async def login(request):
-        return PlainTextResponse(told(request))
+        return PlainTextResponse(described(request))
 
     inner = Starlette(routes=[Route("/login", login)])
     inner.add_middleware(TCaptchaMiddleware, guard=Guard(RULES, FakeVerifier()))
@@ -96,7 +96,7 @@ def fastapi_app():
 
     @app.get("/login", response_class=PlainTextResponse)
     def login(request: FastAPIRequest) -> str:
-        return told(request)
+        return described(request)
 
     app.add_middleware(TCaptchaMiddleware, guard=Guard(RULES, FakeVerifier()))
     return app
@@ -105,7 +105,7 @@ def fastapi_app():
 def litestar_app():
     @litestar_get("/login", media_type="text/plain")
     async def login(request: litestar.Request) -> str:
-        return told(request)
+        return described(request)
 
     return TCaptchaMiddleware(
         Litestar([login], logging_config=None), Guard(RULES, FakeVerifier())
@@ -117,7 +117,7 @@ def blacksheep_app():
 
     @app.router.get("/login")
     async def login(request: blacksheep.Request):
-        return blacksheep.text(told(request))
+        return blacksheep.text(described(request))
 
     asyncio.run(app.start())
     return TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
@@ -128,19 +128,19 @@ def quart_app():
 
     @app.get("/login")
     async def login():
-        return told(quart_request)
+        return described(quart_request)
 
     app.asgi_app = TCaptchaMiddleware(app.asgi_app, Guard(RULES, FakeVerifier()))
     return app
 
 
 def django_view(request):
-    return HttpResponse(told(request))
+    return HttpResponse(described(request))
 
 
 class RestView(APIView):
     def get(self, request):
-        return RestResponse(told(request))
+        return RestResponse(described(request))
 
 
 urlpatterns = [path("login", django_view), path("rest", RestView.as_view())]
@@ -155,7 +155,7 @@ def flask_app():
 
     @app.get("/login")
     def login():
-        return told(flask_request)
+        return described(flask_request)
 
     app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, Guard(RULES, FakeVerifier()))
     return app
@@ -163,21 +163,21 @@ def flask_app():
 
 def bottle_app():
     app = Bottle()
-    app.get("/login")(lambda: told(bottle_request))
+    app.get("/login")(lambda: described(bottle_request))
     return TCaptchaWSGIMiddleware(app, Guard(RULES, FakeVerifier()))
 
 
 def pyramid_app():
     with Configurator() as config:
         config.add_route("login", "/login")
-        config.add_view(lambda request: PyramidResponse(told(request)), route_name="login")
+        config.add_view(lambda request: PyramidResponse(described(request)), route_name="login")
         return TCaptchaWSGIMiddleware(config.make_wsgi_app(), Guard(RULES, FakeVerifier()))
 
 
 def falcon_app():
     class Login:
         def on_get(self, request, response):
-            response.text = told(request)
+            response.text = described(request)
 
     app = falcon.App()
     app.add_route("/login", Login())
@@ -223,13 +223,13 @@ def test_a_wsgi_handler_is_not_reached_without_a_ticket(make):
     assert call_wsgi(make(), environ_of(Exchange(method="GET")))[0] == 403
 
 
-def test_where_no_rule_covers_the_request_there_is_no_decision():
+def test_without_a_matching_rule_get_decision_returns_none():
     assert get_decision({"type": "http"}) is None
     assert get_decision({"tcaptcha": "Allow", "tcaptcha.decision": "Allow"}) is None
 
 
 @pytest.mark.parametrize("request_", [None, object(), "scope", 1], ids=repr)
-def test_what_is_no_request_is_told_so(request_):
+def test_get_decision_rejects_other_objects(request_):
     with pytest.raises(TypeError, match="neither"):
         get_decision(request_)
 
@@ -240,8 +240,8 @@ def test_a_websocket_handler_reads_it_too():
     async def app(scope, receive, send):
         seen.append(get_decision(scope).rule)
 
-    face = TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
-    asyncio.run(face(scope_of(EXCHANGE, "websocket"), None, None))
+    adapter = TCaptchaMiddleware(app, Guard(RULES, FakeVerifier()))
+    asyncio.run(adapter(scope_of(EXCHANGE, "websocket"), None, None))
     assert seen == ["GET /login"]
 
 
@@ -266,7 +266,7 @@ def test_a_view_of_django_rest_framework_reads_it_too(kind):
 
 @pytest.fixture(autouse=True)
 def unlogged(monkeypatch):
-    """Begin with a log in which no call was mentioned."""
+    """Forget the calls that were logged before."""
     monkeypatch.setattr(log, "_handlers", log.RateLimit())
 
 
@@ -279,7 +279,7 @@ def status_of(run):
 
 
 @pytest.mark.parametrize("make", ASGI, ids=lambda make: make.__name__)
-def test_an_asgi_handler_that_no_rule_covers_is_a_500(make, monkeypatch, caplog):
+def test_an_asgi_handler_without_a_matching_rule_gives_500(make, monkeypatch, caplog):
     monkeypatch.setitem(globals(), "RULES", ["GET /other"])
     app = make()
     assert (
@@ -292,7 +292,7 @@ def test_an_asgi_handler_that_no_rule_covers_is_a_500(make, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("make", WSGI, ids=lambda make: make.__name__)
-def test_a_wsgi_handler_that_no_rule_covers_is_a_500(make, monkeypatch, caplog):
+def test_a_wsgi_handler_without_a_matching_rule_gives_500(make, monkeypatch, caplog):
     monkeypatch.setitem(globals(), "RULES", ["GET /other"])
     app = make()
     assert status_of(lambda: call_wsgi(app, environ_of(EXCHANGE))[0]) == 500
@@ -323,7 +323,7 @@ def holds(holder, rule=None, **settings):
 
 @pytest.mark.parametrize("key", ["tcaptcha", "tcaptcha.decision"])
 @pytest.mark.parametrize(("stored", "counts", "strict"), DECISIONS.values(), ids=DECISIONS)
-def test_every_allow_but_a_preflight_counts_and_strictly_only_a_verdict(
+def test_every_allow_except_a_preflight_counts_and_with_strict_only_a_verdict(
     key, stored, counts, strict
 ):
     holder = {key: stored}
@@ -343,7 +343,7 @@ def test_the_error_names_the_rule():
         require_captcha({"tcaptcha": Allow("a")}, "a", strict=True)
 
 
-def test_of_several_decisions_one_that_counts_is_enough(monkeypatch):
+def test_one_of_several_decisions_is_enough(monkeypatch):
     outer, inner = Allow("outer", PASSED), Allow("inner", unchecked=Unchecked.OBSERVED)
     monkeypatch.setattr(decision_module, "_decisions", lambda _: (outer, inner))
     assert get_decision({}) is inner
@@ -375,6 +375,6 @@ def test_a_call_is_logged_once_a_minute_with_its_place(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("value", [None, object(), "scope"], ids=repr)
-def test_what_is_not_a_request_is_an_error(value):
+def test_require_captcha_rejects_other_objects(value):
     with pytest.raises(TypeError, match="neither"):
         require_captcha(value)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from math import inf
 
 import pytest
-from adapters import RUNNERS, Exchange, by_hand, through_asgi
+from adapters import RUNNERS, Exchange, through_asgi, through_flow
 from outages import Clock, bring
 from replay_stores import isolated_store
 
@@ -56,7 +56,7 @@ RESULTS = {
 
 
 class Remote(MemoryReplayStore):
-    """A store that is asked by effects, as one that is not in memory is."""
+    """A store that is called by effects, like every store that is not in memory."""
 
 
 def guard_of(*outcomes, action=WEB, **settings):
@@ -114,7 +114,7 @@ def free(rule):
 
 
 @every_action
-def test_a_store_in_memory_is_asked_without_an_effect(action):
+def test_a_store_in_memory_is_called_without_an_effect(action):
     guard = guard_of(action=action, replay_store=isolated_store())
     decision, effects = run(rule_of(guard))
     assert isinstance(decision, Allow)
@@ -163,7 +163,7 @@ def test_during_an_outage_no_step_is_taken(is_full):
     assert free(rule) == (0 if is_full else 1)
 
 
-def test_the_state_is_looked_at_again_after_the_wait_for_a_slot():
+def test_the_state_is_read_again_after_the_wait_for_a_slot():
     guard = guard_of(max_checks=1)
     clock = bring(guard, "suspect")
     rule = rule_of(guard)
@@ -204,7 +204,7 @@ def test_claim_and_verification_share_the_time_limit():
     assert (claimed.timeout, verified.timeout) == (2, 2.5)
 
 
-# -- What a verification says of the service ------
+# -- What a verification proves about the service ------
 
 OUTCOMES = {
     "code 26": (Verdict(26), State.SUSPECT),
@@ -244,7 +244,7 @@ def test_a_code_26_is_judged_by_the_state_when_it_is_handled():
     assert (decision.unchecked, decision.verdict) == ("unavailable", Verdict(26))
 
 
-# -- Slots are given back ------
+# -- Slots are released ------
 
 EXITS = [
     GeneratorExit(),
@@ -273,7 +273,7 @@ def begin(rule, kind, headers=PAIR):
 
 @pytest.mark.parametrize("error", EXITS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("kind", [CallHook, ReadBody, Claim, Verify, Release])
-def test_every_exit_gives_the_slot_back(kind, error):
+def test_every_exit_releases_the_slot(kind, error):
     rule = rule_of(guard_of(max_checks=1, when=print))
     flow = begin(rule, kind, JSON)
     with suppress(type(error), StopIteration):
@@ -283,14 +283,14 @@ def test_every_exit_gives_the_slot_back(kind, error):
 
 
 @pytest.mark.parametrize("kind", [CallHook, ReadBody, Claim, Verify, Release])
-def test_a_flow_that_is_closed_gives_the_slot_back(kind):
+def test_a_closed_flow_releases_the_slot(kind):
     rule = rule_of(guard_of(max_checks=1, when=print))
     begin(rule, kind, JSON).close()
     assert free(rule) == 1
 
 
 @pytest.mark.parametrize("error", EXITS, ids=lambda error: type(error).__name__)
-def test_who_waits_for_a_slot_gives_none_back(error):
+def test_a_visitor_who_waits_for_a_slot_releases_none(error):
     rule = rule_of(guard_of(max_checks=1))
     take_all(rule)
     flow = begin(rule, WaitForSlot)
@@ -441,7 +441,7 @@ class Losing(MemoryReplayStore):
 
 
 @every_runner
-def test_a_store_that_loses_claims_is_no_protection_if_the_vendor_accepts_reuse(runner):
+def test_a_store_that_loses_claims_refuses_tickets_if_the_vendor_accepts_reuse(runner):
     exchange = Exchange(headers=(("X-Captcha-Ticket", TICKET), ("X-Captcha-Randstr", "@r")))
     store = Losing(clock=lambda: 0.0, single_process=True)
     guard = guard_of(action=MINI_PROGRAM, replay_store=store)
@@ -536,7 +536,7 @@ WITHOUT = Exchange()
 
 @every_runner
 @each_value
-def test_a_when_that_returns_no_bool_refuses(runner, value, caplog):
+def test_a_when_that_does_not_return_a_bool_refuses(runner, value, caplog):
     guard = guard_of(when=lambda request: value)
     outcome = runner(guard, WITHOUT)
     assert (outcome.code, outcome.status) == ("misconfigured", 500)
@@ -544,7 +544,7 @@ def test_a_when_that_returns_no_bool_refuses(runner, value, caplog):
 
 
 @each_value
-def test_an_async_when_that_returns_no_bool_refuses(value):
+def test_an_async_when_that_does_not_return_a_bool_refuses(value):
     async def when(request):
         return value
 
@@ -620,7 +620,7 @@ def test_a_disaster_ticket_counts_once_for_as_long_as_it_is_fresh():
         clock.now = 1000.0 + seconds
         head = (("X-Captcha-Ticket", ticket), ("X-Captcha-Randstr", "@r"))
         peer = f"203.0.113.{number}"
-        codes.append(by_hand(guard, Exchange(headers=head, peer=peer)).code)
+        codes.append(through_flow(guard, Exchange(headers=head, peer=peer)).code)
     assert codes == ["allowed"] + ["disaster_ticket"] * 6
 
 

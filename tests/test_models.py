@@ -1,4 +1,4 @@
-"""The values: what they hold, hide and refuse."""
+"""The values: what they contain, hide in their repr, and reject."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def test_a_verdict_has_no_truth_value():
         bool(Verdict(1))
 
 
-def test_a_ticket_hides_both_halves():
+def test_the_repr_of_a_submission_hides_ticket_and_randstr():
     shown = repr(Submission("tr03secret", "@rand", "203.0.113.7"))
     assert "tr03secret" not in shown
     assert "@rand" not in shown
 
 
-def test_a_request_hides_what_may_hold_a_ticket():
+def test_the_repr_of_a_request_hides_headers_and_query():
     request = RequestInfo("http", "GET", "/", b"ticket=tr03secret", ((b"x", b"tr03secret"),))
     assert "tr03secret" not in repr(request)
 
 
-def test_a_hook_may_remember_what_it_said_of_a_request():
+def test_a_request_can_be_a_dict_key():
     request = RequestInfo("http", "GET", "/", headers=[(b"x-a", b"1")])
     assert {request: True}[request]
 
 
-def test_a_header_is_asked_for_in_any_case_and_found_every_time():
+def test_a_header_is_looked_up_in_any_letter_case():
     request = RequestInfo(
         "http", "GET", "/", headers=((b"x-a", b"1"), (b"x-a", b"2"), (b"b", b"3"))
     )

@@ -1,4 +1,4 @@
-"""The package as a whole: its floors, its public names, what it costs to import."""
+"""The package as a whole: its layers, its public names, the cost of importing it."""
 
 from __future__ import annotations
 
@@ -106,28 +106,28 @@ def test_type_checkers_see_the_same_public_names():
     assert seen == set(tcaptcha_middleware.__all__)
 
 
-def told(public):
+def documented(public):
     return set(re.findall(r"^    (\w+): ", inspect.getdoc(public) or "", re.MULTILINE))
 
 
 def parameters(public):
-    # Nobody makes a protocol, or a union of two, which is no class.
+    # Users do not construct protocols; a union of two is not a class.
     if not callable(public) or getattr(public, "_is_protocol", False):
         return set()
     if isinstance(public, type) and issubclass(public, (Enum, Exception)):
         return set()
     own = inspect.signature(public).parameters.keys()
     bases = inspect.getmro(public)[1:-1] if isinstance(public, type) else ()
-    return own - {name for base in bases for name in told(base)}
+    return own - {name for base in bases for name in documented(base)}
 
 
 @pytest.mark.parametrize("name", tcaptcha_middleware.__all__)
-def test_every_public_name_tells_of_each_of_its_arguments(name):
+def test_every_public_name_documents_each_of_its_arguments(name):
     public = getattr(tcaptcha_middleware, name)
-    assert parameters(public) - told(public) == set()
+    assert parameters(public) - documented(public) == set()
 
 
-def test_another_name_is_no_attribute():
+def test_an_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tcaptcha_middleware.nothing
 
@@ -159,18 +159,18 @@ EXTRAS = {
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_a_missing_extra_is_told_with_the_way_to_mend_it(extra):
+def test_a_missing_extra_is_reported_with_the_install_command(extra):
     module, code = EXTRAS[extra]
     script = f"import sys; sys.modules[{module!r}] = None; {code}"
     run = [sys.executable, "-c", script]
-    told = subprocess.run(run, capture_output=True, check=False, text=True).stderr
-    assert f"pip install 'tcaptcha-middleware[{extra}]'" in told.splitlines()[-1]
+    errors = subprocess.run(run, capture_output=True, check=False, text=True).stderr
+    assert f"pip install 'tcaptcha-middleware[{extra}]'" in errors.splitlines()[-1]
 
 
 def test_importing_the_package_loads_nothing_else():
-    found = loaded_by("import tcaptcha_middleware")
-    assert not {"httpx", "anyio", "python_multipart", *OPTIONAL} & found
-    assert [name for name in found if name.startswith("tcaptcha_middleware")] == [
+    modules = loaded_by("import tcaptcha_middleware")
+    assert not {"httpx", "anyio", "python_multipart", *OPTIONAL} & modules
+    assert [name for name in modules if name.startswith("tcaptcha_middleware")] == [
         "tcaptcha_middleware"
     ]
 
@@ -180,9 +180,9 @@ def test_no_optional_dependency_is_loaded_before_it_is_used(module):
     assert module not in loaded_by("from tcaptcha_middleware import *")
 
 
-def test_the_wsgi_face_needs_no_event_loop():
-    found = loaded_by("from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware")
-    assert not {"anyio", "asyncio", "httpx", "json.tool"} & found
+def test_the_wsgi_adapter_imports_no_event_loop():
+    modules = loaded_by("from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware")
+    assert not {"anyio", "asyncio", "httpx", "json.tool"} & modules
 
 
 def test_the_package_says_that_it_is_typed():
@@ -190,7 +190,7 @@ def test_the_package_says_that_it_is_typed():
     assert "Typing :: Typed" in metadata("tcaptcha-middleware").get_all("Classifier")
 
 
-def test_the_changelog_knows_the_version():
+def test_the_changelog_has_an_entry_for_the_version():
     assert f"## [{version('tcaptcha-middleware')}]" in (ROOT / "CHANGELOG.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""One table of exchanges, held against the walk by hand and against both faces."""
+"""One table of exchanges for the flow without an adapter, the ASGI and the WSGI adapter."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PAIR = {"ticket": T, "randstr": R}
 FORM_PAIR = f"ticket={T}&randstr={R}"
 
 CASES = {
-    # Where the pair may stand.
+    # The pair in each source.
     "headers": (Exchange(headers=HEAD), ALLOWED),
     "headers, body left alone": (Exchange(headers=(*HEAD, JSON), pieces=(b"{no",)), ALLOWED),
     "headers of any case": (
@@ -121,16 +121,16 @@ CASES = {
         document(None, raw=f'{{"ticket":"{T}","ticket":"{T}","randstr":"{R}"}}'.encode()),
         ALLOWED,
     ),
-    "half in the header, pair in the form": (
+    "ticket in the header, pair in the form": (
         Exchange(headers=(HEAD[0], URLENCODED), pieces=(FORM_PAIR.encode(),)),
         ALLOWED,
     ),
     "the same header twice": (Exchange(headers=(*HEAD, *HEAD)), ALLOWED),
     "an empty field beside the filled one": (form(f"ticket=&{FORM_PAIR}"), ALLOWED),
-    # What is missing.
+    # Missing values.
     "nothing": (Exchange(), "ticket_missing"),
     "no randstr": (Exchange(headers=HEAD[:1]), "ticket_missing"),
-    "halves from two sources": (
+    "ticket and randstr from two sources": (
         Exchange(headers=(HEAD[0], URLENCODED), pieces=(f"randstr={R}".encode(),)),
         "ticket_missing",
     ),
@@ -152,13 +152,13 @@ CASES = {
         multipart(part("ticket", T, '; filename="t"') + part("randstr", R) + END),
         "ticket_missing",
     ),
-    "multipart name*= is no name": (
+    "multipart name*= is ignored": (
         multipart(
             part("ticket", T).replace(b"name=", b"name*=UTF-8''") + part("randstr", R) + END
         ),
         "ticket_missing",
     ),
-    # What is ambiguous.
+    # Ambiguous values.
     "two tickets in the headers": (
         Exchange(headers=(*HEAD, ("X-Captcha-Ticket", "tr03other"))),
         "ticket_ambiguous",
@@ -176,7 +176,7 @@ CASES = {
         Exchange(headers=(HEAD[0], URLENCODED), pieces=(b"ticket=other&randstr=r",)),
         "ticket_ambiguous",
     ),
-    # What cannot be a ticket.
+    # Malformed tickets.
     "a ticket with a blank": (form("ticket=a+b&randstr=r"), "ticket_malformed"),
     "a ticket with a line break": (form("ticket=a%0D%0Ab&randstr=r"), "ticket_malformed"),
     "a ticket with a NUL": (document({"ticket": "a\0", "randstr": R}), "ticket_malformed"),
@@ -195,7 +195,7 @@ CASES = {
     ),
     "a ticket that is a number": (document({"ticket": 1, "randstr": R}), "ticket_malformed"),
     "a ticket that is a list": (document({"ticket": [T], "randstr": R}), "ticket_malformed"),
-    "bytes that are no UTF-8": (form(b"ticket=%ff&randstr=r"), "ticket_malformed"),
+    "bytes of invalid UTF-8": (form(b"ticket=%ff&randstr=r"), "ticket_malformed"),
     # Disaster tickets, in every spelling.
     "trerror": (form("ticket=trerror_1001_1_1700000000&randstr=r"), "disaster_ticket"),
     "terror": (form("ticket=terror_1001_1_1700000000&randstr=r"), "disaster_ticket"),
@@ -205,8 +205,8 @@ CASES = {
     ),
     "TRERROR": (form("ticket=TRERROR_1001_1_1&randstr=r"), "disaster_ticket"),
     "trerror after a blank": (form("ticket=+trerror_1001_1_1&randstr=r"), "ticket_malformed"),
-    # Bodies that make no sense.
-    "no JSON": (document(None, raw=b'{"ticket":'), "request_malformed"),
+    # Malformed bodies.
+    "invalid JSON": (document(None, raw=b'{"ticket":'), "request_malformed"),
     "JSON in UTF-16": (
         document(None, raw=json.dumps(PAIR).encode("utf-16")),
         "request_malformed",
@@ -246,7 +246,7 @@ CASES = {
         ),
         "request_malformed",
     ),
-    "multipart form that is none": (multipart(b"ticket=1"), "request_malformed"),
+    "body that is not a multipart form": (multipart(b"ticket=1"), "request_malformed"),
     "multipart form cut short": (multipart(part("ticket", T)), "request_malformed"),
     "multipart header flood": (
         multipart(b"--B\r\n" + b"a: b\r\n" * 500 + b"\r\n"),
@@ -267,7 +267,7 @@ CASES = {
         multipart(part("a", "") * 2000 + PAIR_PARTS + END),
         "request_malformed",
     ),
-    # Which requests are meant.
+    # Which requests a rule matches.
     "another path": (Exchange(target="/logins", pieces=(b"x",)), UNCOVERED),
     "another method": (Exchange(method="GET"), UNCOVERED),
     "doubled slash": (Exchange(target="//login"), "ticket_missing"),
@@ -281,11 +281,11 @@ CASES = {
         ),
         ALLOWED,
     ),
-    "OPTIONS that is no preflight": (
+    "OPTIONS without preflight headers": (
         Exchange(method="OPTIONS", target="/any"),
         "ticket_missing",
     ),
-    "preflight that says to be a POST": (
+    "preflight with a method override": (
         Exchange(
             method="OPTIONS",
             target="/any",
@@ -305,7 +305,7 @@ CASES = {
         ),
         "ticket_missing",
     ),
-    # Per-rule places.
+    # Sources of a rule.
     "own header names": (
         Exchange(target="/own", headers=(("T", T), ("R", R))),
         ALLOWED,
@@ -324,7 +324,7 @@ CASES = {
         ),
         ALLOWED,
     ),
-    "default names are not looked at": (
+    "default names are not read": (
         Exchange(target="/own", headers=HEAD),
         "ticket_missing",
     ),
@@ -346,12 +346,12 @@ CASES = {
     "a cookie in another case": (cookies(GOOD_COOKIES.upper()), "ticket_missing"),
     "a cookie and no other": (cookies("tcaptcha_ticket=a"), "ticket_missing"),
     "empty cookies": (cookies("tcaptcha_ticket=; tcaptcha_randstr="), "ticket_missing"),
-    "two cookies of one name": (
+    "two cookies with the same name": (
         cookies(f"{GOOD_COOKIES}; tcaptcha_ticket=tr03other"),
         "ticket_ambiguous",
     ),
     "one cookie twice": (cookies(f"{GOOD_COOKIES}; {GOOD_COOKIES}"), ALLOWED),
-    "halves from header and cookie": (
+    "ticket and randstr from header and cookie": (
         cookies("tcaptcha_randstr=%40rand", more=HEAD[:1]),
         "ticket_missing",
     ),
@@ -363,7 +363,7 @@ CASES = {
         cookies("tcaptcha_ticket=other; tcaptcha_randstr=other", more=HEAD),
         ALLOWED,
     ),
-    "a cookie that is no UTF-8": (
+    "a cookie of invalid UTF-8": (
         cookies("tcaptcha_ticket=%ff; tcaptcha_randstr=a"),
         "ticket_malformed",
     ),
@@ -409,7 +409,7 @@ def guard() -> Guard:
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize(("exchange", "code"), CASES.values(), ids=CASES)
-def test_every_exchange_ends_as_told(guard, runner, exchange, code):
+def test_every_exchange_has_the_expected_outcome(guard, runner, exchange, code):
     outcome = runner(guard, exchange)
     assert outcome.code == code
     if code in (ALLOWED, UNCOVERED):
@@ -451,15 +451,15 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-@pytest.mark.parametrize(("said", "code", "status"), VERDICTS.values(), ids=VERDICTS)
-def test_every_verdict_has_its_answer(runner, said, code, status):
-    guard = Guard(["POST /login"], FakeVerifier(said))
+@pytest.mark.parametrize(("outcome", "code", "status"), VERDICTS.values(), ids=VERDICTS)
+def test_every_verdict_has_its_refusal(runner, outcome, code, status):
+    guard = Guard(["POST /login"], FakeVerifier(outcome))
     outcome = runner(guard, Exchange(headers=HEAD))
     assert (outcome.code, outcome.status) == (code, status)
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_a_verifier_is_asked_once_and_of_the_very_ticket(runner):
+def test_a_verifier_is_called_once_with_the_ticket_as_sent(runner):
     verifier = FakeVerifier(9)
     runner(Guard(["POST /login"], verifier), Exchange(headers=HEAD))
     (ticket,) = verifier.tickets
@@ -468,29 +468,29 @@ def test_a_verifier_is_asked_once_and_of_the_very_ticket(runner):
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c][1] not in (ALLOWED, UNCOVERED)])
-def test_whatever_is_refused_before_the_call_costs_no_call(guard, runner, case):
+def test_a_request_refused_before_verification_costs_no_call(guard, runner, case):
     exchange, code, *_ = CASES[case]
     assert runner(guard, exchange).code == code
     assert guard.verifier.tickets == []
 
 
 class Lying:
-    """A verifier that returns what is no Verdict."""
+    """A verifier that returns something else than a Verdict."""
 
-    def __init__(self, said):
-        self.said = said
+    def __init__(self, result):
+        self.result = result
 
     def verify(self, ticket):
-        return self.said
+        return self.result
 
     async def averify(self, ticket):
-        return self.said
+        return self.result
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-@pytest.mark.parametrize("said", [True, 1, None, "1", {"code": 1}], ids=repr)
-def test_only_a_verdict_can_let_a_request_through(runner, said):
-    outcome = runner(Guard(["POST /login"], Lying(said)), Exchange(headers=HEAD))
+@pytest.mark.parametrize("result", [True, 1, None, "1", {"code": 1}], ids=repr)
+def test_only_a_verdict_can_let_a_request_through(runner, result):
+    outcome = runner(Guard(["POST /login"], Lying(result)), Exchange(headers=HEAD))
     assert outcome.code == "misconfigured"
 
 
@@ -498,6 +498,6 @@ def test_only_a_verdict_can_let_a_request_through(runner, said):
 @pytest.mark.parametrize(
     "verdict", [Verdict(True), Verdict("1"), Verdict(1.0), Verdict(1, evil_level="0")], ids=repr
 )
-def test_a_verdict_of_other_types_is_no_proof(runner, verdict):
+def test_a_verdict_with_wrong_types_never_passes(runner, verdict):
     outcome = runner(Guard(["POST /login"], FakeVerifier(verdict)), Exchange(headers=HEAD))
     assert outcome.code != ALLOWED

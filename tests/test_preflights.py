@@ -92,7 +92,7 @@ QUERIES += ["X-HTTP-Method-Override=PUT", "x-http%2dmethod=PUT"]
 @every_adapter
 @every_target
 @pytest.mark.parametrize("headers", NOT_PREFLIGHTS.values(), ids=NOT_PREFLIGHTS)
-def test_credentials_a_body_or_another_method_make_it_no_preflight(
+def test_credentials_a_body_or_another_method_disqualify_a_preflight(
     send, guard, path, refusal, headers
 ):
     assert send(guard(), preflight(path, *headers)).code == refusal
@@ -101,7 +101,9 @@ def test_credentials_a_body_or_another_method_make_it_no_preflight(
 @every_adapter
 @every_target
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_that_names_a_method_makes_it_no_preflight(send, guard, path, refusal, query):
+def test_a_query_that_names_a_method_disqualifies_a_preflight(
+    send, guard, path, refusal, query
+):
     assert send(guard(), preflight(path, query=query)).code == refusal
 
 
@@ -130,7 +132,7 @@ EMPTY = {
 
 @every_target
 @pytest.mark.parametrize("message", BODIES.values(), ids=BODIES)
-def test_a_first_message_with_bytes_or_more_makes_it_no_preflight(
+def test_a_first_message_with_bytes_or_more_disqualifies_a_preflight(
     guard, path, refusal, message
 ):
     assert through_asgi(guard(), preflight(path), messages=[message]).code == refusal
@@ -147,7 +149,7 @@ def test_the_first_message_of_a_preflight_reaches_the_application(
 
 
 @every_target
-def test_under_wsgi_bytes_without_a_length_make_it_no_preflight(guard, path, refusal):
+def test_under_wsgi_bytes_without_a_length_disqualify_a_preflight(guard, path, refusal):
     more = {"wsgi.input": io.BytesIO(b"x"), "wsgi.input_terminated": True}
     assert through_wsgi(guard(), preflight(path), more=more).code == refusal
     more = {"wsgi.input": io.BytesIO(), "wsgi.input_terminated": True}
@@ -156,7 +158,7 @@ def test_under_wsgi_bytes_without_a_length_make_it_no_preflight(guard, path, ref
 
 
 @every_target
-def test_a_preflight_that_does_not_end_is_the_clients_fault(guard, path, refusal, caplog):
+def test_a_preflight_that_does_not_end_is_a_malformed_request(guard, path, refusal, caplog):
     caplog.set_level("INFO")
     rule = guard().match("OPTIONS", path)
     flow = decide(rule, RequestInfo("http", "OPTIONS", path, headers=_raw(CORS)))

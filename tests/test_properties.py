@@ -1,4 +1,4 @@
-"""What holds for every exchange there is, by hand and through both faces."""
+"""Properties of all exchanges, through the flow alone and through both adapters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MULTIPART = "multipart/form-data; boundary=B"
 
 
 class Scripted:
-    """Says whatever it was told to, a Verdict or not, and remembers what it was asked."""
+    """Returns any value, a Verdict or not, and records its calls."""
 
     def __init__(self, said, **captcha):
         self.said = said
@@ -98,7 +98,7 @@ PATHS = {"/observed", "/half", "/opened", "/asked", "/own", "/small", "/mini", "
 
 
 class Watched:
-    """A guard, what its verifier was asked, and what it told of its decisions."""
+    """A guard, the calls of its verifier, and its events."""
 
     def __init__(self, said):
         self.verifier, self.events = Scripted(said), []
@@ -113,7 +113,7 @@ class Watched:
         )
 
     def note(self, event):
-        if event.decision is not None:  # else a change of the service's health
+        if event.decision is not None:  # otherwise a change of the service's health
             self.events.append(event)
 
 
@@ -171,15 +171,15 @@ METHODS = st.sampled_from(["POST"] * 12 + ["GET", "OPTIONS", "post", "PUT", "M-S
 
 @st.composite
 def fields(draw, halves=HALVES):
-    found = [("ticket", draw(halves)), ("randstr", draw(halves))]
+    pairs = [("ticket", draw(halves)), ("randstr", draw(halves))]
     more = st.tuples(st.sampled_from(["ticket", "randstr", "user"]), halves)
     more = mostly(st.just([]), st.lists(more, max_size=2))
-    return draw(st.permutations([*found, *draw(more)]))
+    return draw(st.permutations([*pairs, *draw(more)]))
 
 
 @st.composite
 def bodies(draw):
-    """A body that is nearly one of its kind, and its kind."""
+    """A body that resembles one of its kind, and its kind."""
     kind = draw(st.sampled_from([*WRITERS, ""]))
     written = WRITERS.get(kind, WRITERS[JSON])(draw(fields()))
     for place, length, more in draw(MUTATIONS):
@@ -253,59 +253,61 @@ SAID = (
 
 
 def passes(said):
-    """Tell what positive proof is, once more and in other words."""
+    """Return if a result is positive proof, independently of the package."""
     if type(said) is not Verdict:
         return False
     kinds = type(said.code), type(said.evil_level)
     return kinds == (int, int) and said.code == 1 and said.evil_level < 100
 
 
-# -- What stands in an exchange, as the standard library reads it ------
+# -- The content of an exchange, as the standard library reads it ------
 
 
 def leaves(value):
     if isinstance(value, dict):
         value = list(value.values())
     return (
-        [leaf for one in value for leaf in leaves(one)] if isinstance(value, list) else [value]
+        [leaf for item in value for leaf in leaves(item)]
+        if isinstance(value, list)
+        else [value]
     )
 
 
 def document_texts(body):
     try:
-        read = json.loads(body, object_pairs_hook=lambda found: [value for _, value in found])
+        read = json.loads(body, object_pairs_hook=lambda pairs: [value for _, value in pairs])
     except ValueError:
         return []
     return leaves(read)
 
 
-def stands_in(text, exchange):
+def occurs_in(text, exchange):
     body = exchange.body
     heads = [part.strip() for _, value in exchange.headers for part in value.split(",")]
     cookies = [part for head in heads for part in head.split(";")]
     heads += [unquote(part.partition("=")[2].strip()) for part in cookies]
     every = parse_qsl(exchange.query) + parse_qsl(body.decode("utf-8", "replace"))
-    found = [*heads, *(value for _, value in every), *document_texts(body)]
-    return text in found or f"\r\n\r\n{text}\r\n".encode() in body
+    texts = [*heads, *(value for _, value in every), *document_texts(body)]
+    return text in texts or f"\r\n\r\n{text}\r\n".encode() in body
 
 
 def named(exchange):
-    """Return the path that the target names, without any of its disguises."""
+    """Return the path that the target names, in its plain form."""
     parts = unquote(exchange.target.partition("?")[0]).split("/")
     return "/" + "/".join(part for part in parts if part)
 
 
-# -- The claims ------
+# -- The properties ------
 
 
 def check_allowed(exchange, outcome, watched):
-    (told,) = watched.events
+    (event,) = watched.events
     said = watched.verifier.said
     if outcome.unchecked is None:
         ((ticket, randstr),) = watched.verifier.asked
         assert passes(said)
-        assert stands_in(ticket, exchange)
-        assert randstr == "" if told.rule == "/mini" else stands_in(randstr, exchange)
+        assert occurs_in(ticket, exchange)
+        assert randstr == "" if event.rule == "/mini" else occurs_in(randstr, exchange)
         return
     held = {name.lower() for name, _ in exchange.headers}
     assert {
@@ -313,8 +315,8 @@ def check_allowed(exchange, outcome, watched):
         and held >= {"origin", "access-control-request-method"}
         and not held & {"cookie", "authorization"}
         and exchange.body == b"",
-        Unchecked.NOT_ASKED: told.rule == "/asked" and not asks_by(held),
-        Unchecked.OBSERVED: told.rule in ("/observed", "/half"),
+        Unchecked.NOT_ASKED: event.rule == "/asked" and not asks_by(held),
+        Unchecked.OBSERVED: event.rule in ("/observed", "/half"),
         # The gate has established no outage, and no client and no answer can.
         Unchecked.UNAVAILABLE: False,
     }[outcome.unchecked]
@@ -335,7 +337,7 @@ def check(exchange, outcome, watched):
         assert (exchange.method.upper(), named(exchange)) != ("POST", "/login")
     else:
         assert (outcome.status, outcome.body_seen) >= (400, b"")
-        assert [told.outcome for told in watched.events] == ["refused"]
+        assert [event.outcome for event in watched.events] == ["refused"]
     assert len(watched.verifier.asked) <= 1
 
 
@@ -343,7 +345,7 @@ def run(runner, exchange, said):
     watched = Watched(said)
     outcome = runner(watched.guard, exchange)
     if outcome.code == "unanswered":
-        # Nobody is there to be answered; by hand there is no client that could go.
+        # The client has disconnected; only the adapters have a client.
         assert exchange.broken_off
         outcome = Outcome("request_malformed", 400)
     check(exchange, outcome, watched)
@@ -354,10 +356,10 @@ def run(runner, exchange, said):
 @given(exchanges(), SAID)
 @example(Exchange(headers=(("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R))), Verdict(1))
 @example(Exchange(method="OPTIONS", target="/login"), Verdict(1))
-def test_only_proof_opens_the_gate_and_all_three_agree(exchange, said):
+def test_only_a_passed_verdict_lets_a_request_through_in_flow_asgi_and_wsgi(exchange, said):
     outcomes = {name: run(runner, exchange, said) for name, runner in RUNNERS.items()}
-    assert outcomes["asgi"] == outcomes["by hand"]
-    assert outcomes["wsgi"] == outcomes["by hand"]
+    assert outcomes["asgi"] == outcomes["flow"]
+    assert outcomes["wsgi"] == outcomes["flow"]
 
 
 HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R), ("T", T), ("R", R))
@@ -366,11 +368,11 @@ HEAD = (("X-Captcha-Ticket", T), ("X-Captcha-Randstr", R), ("T", T), ("R", R))
 @settings(max_examples=150)
 @given(COOKIES | VISIBLE, st.sampled_from(["GET", "HEAD", "POST"]))
 @example(f"tcaptcha_ticket={T}; tcaptcha_randstr={R}", "GET")
-def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value, method):
+def test_cookies_let_only_safe_methods_through_in_flow_asgi_and_wsgi(value, method):
     headers = (("Accept", "text/html"), ("Cookie", value))
     exchange = Exchange(method, "/cookie", headers)
     if method == "HEAD":
-        outcomes = [run(RUNNERS["by hand"], exchange, Verdict(1))]
+        outcomes = [run(RUNNERS["flow"], exchange, Verdict(1))]
     else:
         outcomes = [run(runner, exchange, Verdict(1)) for runner in RUNNERS.values()]
     assert outcomes.count(outcomes[0]) == len(outcomes)
@@ -379,7 +381,7 @@ def test_cookies_open_the_gate_to_what_changes_nothing_and_all_three_agree(value
 
 @settings(max_examples=150)
 @given(COVERED, SAID)
-def test_whatever_a_verifier_does_only_proof_opens_the_gate(target, said):
+def test_for_any_verifier_only_a_passed_verdict_lets_a_request_through(target, said):
     exchange = Exchange(target=target, headers=(*HEAD, ("X-Ask", "1")), pieces=(b"a", b"b"))
     outcomes = [run(runner, exchange, said) for runner in RUNNERS.values()]
     assert outcomes == outcomes[:1] * len(RUNNERS)
@@ -387,7 +389,7 @@ def test_whatever_a_verifier_does_only_proof_opens_the_gate(target, said):
 
 @settings(max_examples=100)
 @given(exchanges(), SAID, st.lists(VISIBLE, max_size=3))
-def test_no_randstr_changes_what_becomes_of_a_mini_programs_ticket(exchange, said, randstrs):
+def test_no_randstr_changes_the_outcome_of_a_mini_program_ticket(exchange, said, randstrs):
     exchange = replace(exchange, target="/mini", method="POST")
     more = tuple(("X-Captcha-Randstr", randstr) for randstr in randstrs)
     other = replace(exchange, headers=(*exchange.headers, *more))
@@ -402,9 +404,7 @@ FILL = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
 @settings(max_examples=40)
 @given(data=st.data(), ticket=GOOD, randstr=GOOD, fill=FILL)
-def test_an_honest_pair_is_let_through_and_its_body_is_untouched(
-    kind, data, ticket, randstr, fill
-):
+def test_a_valid_pair_passes_and_its_body_is_unchanged(kind, data, ticket, randstr, fill):
     body = WRITERS[kind]([("user", fill), ("ticket", ticket), ("randstr", randstr)])
     exchange = Exchange(headers=(("Content-Type", kind),), pieces=data.draw(pieces(body)))
     for runner in RUNNERS.values():
@@ -417,10 +417,10 @@ def test_an_honest_pair_is_let_through_and_its_body_is_untouched(
 @pytest.mark.parametrize("kind", KINDS, ids=KINDS.values())
 @settings(max_examples=30)
 @given(data=st.data(), limit=st.integers(1, 400))
-def test_a_limit_holds_at_the_same_byte_however_the_body_is_cut(kind, data, limit):
+def test_a_limit_applies_at_the_same_byte_in_chunks_of_any_size(kind, data, limit):
     body = WRITERS[kind]([("ticket", T), ("randstr", R), ("user", "x" * 100)])
     whole = Exchange(target="/x", headers=(("Content-Type", kind),), pieces=(body,))
-    expected = RUNNERS["by hand"](limited(limit), whole)
+    expected = RUNNERS["flow"](limited(limit), whole)
     for runner in RUNNERS.values():
         outcome = runner(limited(limit), replace(whole, pieces=data.draw(pieces(body))))
         assert outcome == expected
@@ -447,17 +447,19 @@ ACCEPTED = st.text("*/;q=.,019 texhmlapiconj+", max_size=40) | st.sampled_from(
 
 @settings(max_examples=120)
 @given(exchanges(), SAID, ACCEPTED, st.sampled_from(["HEAD", "POST", "GET"]))
-def test_both_faces_answer_alike_in_every_media_type(exchange, said, accept, method):
+def test_both_adapters_send_the_same_response_in_every_media_type(
+    exchange, said, accept, method
+):
     exchange = replace(
         exchange,
         method=method,
         headers=(*exchange.headers, ("Accept", accept)),
         broken_off=False,
     )
-    face = TCaptchaMiddleware(asgi_app, Watched(said).guard)
-    start, end = call_asgi(face, scope_of(exchange), messages_of(exchange))
-    face = TCaptchaWSGIMiddleware(wsgi_app, Watched(said).guard)
-    status, headers, body = call_wsgi(face, environ_of(exchange))
+    adapter = TCaptchaMiddleware(asgi_app, Watched(said).guard)
+    start, end = call_asgi(adapter, scope_of(exchange), messages_of(exchange))
+    adapter = TCaptchaWSGIMiddleware(wsgi_app, Watched(said).guard)
+    status, headers, body = call_wsgi(adapter, environ_of(exchange))
     assert (status, body) == (start["status"], end["body"])
     if status != 200:
         sent = {name.decode(): value.decode() for name, value in start["headers"]}
@@ -487,7 +489,7 @@ def test_no_target_of_any_form_makes_asgi_raise(raw_path, path, method, root):
     assert sent[0]["status"] in (200, 403, 400)
 
 
-# -- What was found ------
+# -- Former failures ------
 
 
 def no_address(request):
@@ -512,13 +514,13 @@ def test_a_client_ip_that_fails_refuses_and_never_raises(runner, client_ip, perc
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_where_nobody_is_refused_a_client_ip_that_fails_refuses_nobody(runner):
+def test_in_observe_mode_a_client_ip_that_fails_refuses_no_request(runner):
     guard = Guard(["POST /login"], FakeVerifier(), client_ip=no_address, percent=0)
     assert runner(guard, Exchange()).unchecked is Unchecked.OBSERVED
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_an_address_that_is_no_text_in_unicode_is_refused_by_number_too(runner):
+def test_an_address_of_invalid_unicode_is_hashed_for_percent_too(runner):
     guard = Guard(["POST /login"], FakeVerifier(), percent=99)
     assert runner(guard, Exchange(peer="\udc80")).code == "ticket_missing"
 
@@ -529,7 +531,7 @@ MERGED = ["/x//../login", "/x%2f/../login", "/5^%2f/%2e%2e/l%6fgin", "/a/b///../
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize("target", MERGED)
 def test_dots_are_resolved_with_and_without_empty_segments(runner, target):
-    # To RFC 3986 the dots take the empty segment away; to posixpath there is none.
+    # In RFC 3986 the dots remove the empty segment; posixpath merges slashes first.
     assert runner(Guard(["POST /login"], FakeVerifier()), Exchange(target=target)).code == (
         "ticket_missing"
     )
@@ -555,13 +557,13 @@ PROXIES = ['for="198.51.100.9:4711"', "for=198.51.100.9", 'for=198.51.100.9;host
 
 @pytest.mark.parametrize("client", OPEN.values(), ids=OPEN)
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_no_quote_of_a_client_swallows_what_a_proxy_wrote(client, proxy):
+def test_no_quote_from_a_client_hides_the_entry_of_a_proxy(client, proxy):
     assert forwarded(f"{client}, {proxy}") == "198.51.100.9"
     assert forwarded(client, proxy) == "198.51.100.9"
     assert forwarded(client, proxy, 'for="10.0.0.2"') == "198.51.100.9"
 
 
-def test_an_escaped_quote_of_a_proxys_own_ends_the_walk():
+def test_an_escaped_quote_from_a_proxy_ends_parsing():
     assert forwarded('for=6.6.6.6;x="', 'for=198.51.100.9;host="a\\"b"') == "10.0.0.1"
 
 
@@ -574,8 +576,8 @@ SLOW = {
 
 
 @pytest.mark.parametrize("header", SLOW.values(), ids=SLOW)
-def test_no_header_takes_longer_than_its_length(header):
-    # Quadratic, these took tens of seconds.
+def test_parsing_a_header_takes_linear_time(header):
+    # With quadratic parsing, these took tens of seconds.
     began = time.process_time()
     forwarded(header)
     assert time.process_time() - began < 2

@@ -1,4 +1,4 @@
-"""What hooks see of a request: the same headers under ASGI and WSGI, and the raw request."""
+"""`RequestInfo` in hooks: the same headers under ASGI and WSGI, and the raw request."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ NAMES = st.text("ABCXYZ-", min_size=1, max_size=8)
 
 
 @given(st.dictionaries(NAMES, st.text(st.characters(max_codepoint=255))), NAMES)
-def test_a_lookup_finds_what_is_found_among_all_headers(headers, name):
+def test_a_lookup_finds_the_same_as_all_headers(headers, name):
     environ = {f"HTTP_{key.replace('-', '_')}": value for key, value in headers.items()}
     listed = RequestInfo("http", "POST", "/", headers=list(EnvironHeaders(environ)))
     assert wsgi_request(environ).header(name) == listed.header(name)
@@ -105,7 +105,7 @@ def test_only_names_that_the_code_asks_for_are_cached():
     assert _environ_key.cache_info().currsize < 10
 
 
-RAW_KEYS = {"by hand": None, "asgi": "headers", "wsgi": "HTTP_COOKIE"}
+RAW_KEYS = {"flow": None, "asgi": "headers", "wsgi": "HTTP_COOKIE"}
 
 
 @pytest.mark.parametrize(("runner", "key"), RAW_KEYS.items(), ids=RAW_KEYS)

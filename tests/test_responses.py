@@ -49,7 +49,7 @@ def test_no_accept_header_raises(accept):
     respond(Reason.TICKET_MISSING, request(accept))
 
 
-# The contract: reason, status, and whether the client is told when to come back.
+# The contract: reason, status, and if the response has a Retry-After header.
 CONTRACT = [
     ("ticket_missing", 403, False),
     ("ticket_rejected", 403, False),
@@ -68,7 +68,7 @@ CONTRACT = [
 ]
 
 
-def test_the_contract_names_every_reason():
+def test_the_table_names_every_reason():
     assert [code for code, _, _ in CONTRACT] == list(Reason)
 
 
@@ -86,7 +86,7 @@ def test_every_reason_is_a_problem_document(code, status, retry):
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html", "text/plain"])
 @pytest.mark.parametrize("reason", Reason, ids=str)
-def test_no_answer_may_be_kept_or_sniffed_or_run(reason, accept):
+def test_no_response_may_be_cached_sniffed_or_executed(reason, accept):
     answer = respond(reason, request(accept))
     headers = dict(answer.headers)
     assert headers["Cache-Control"] == "no-store"

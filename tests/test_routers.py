@@ -1,6 +1,6 @@
-"""What a router answers to beyond the text of its routes needs a ticket too, on real servers.
+"""Targets that routers accept beyond their routes' text need a ticket too, on real servers.
 
-What that is, is tried without the gate first.
+Each is first sent without the gate, to see if the router accepts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASGI, WSGI, MOUNTED_ASGI, MOUNTED_WSGI = MODULES
 
 
 class Route(NamedTuple):
-    """A handler's plain request, and other targets that its router takes for it."""
+    """A handler's plain request, and other targets that its router accepts for it."""
 
     handler: str
     plain: Form
@@ -39,7 +39,7 @@ def escaped(path):
     return b"".join(b"%%%02X" % b if b > 127 else bytes([b]) for b in path.encode())
 
 
-LENGTH = b"Content-Length: 0"  # CherryPy takes no POST without it
+LENGTH = b"Content-Length: 0"  # CherryPy rejects a POST without it
 LOGIN = Form(b"POST", b"/login", headers=(LENGTH,))
 EXTENDED = [
     b"/login.json", b"/login.json/", b"//login.json", b"/login.json?x=1", b"/login%2ejson",
@@ -107,7 +107,7 @@ def handlers(answers):
 
 
 @every_pair
-def test_all_that_a_router_answers_to_needs_a_ticket(site):
+def test_every_target_that_a_router_accepts_needs_a_ticket(site):
     for route in ROUTES[site.framework]:
         reached = [(str(form), route.handler) for form in route.forms]
         assert handlers(site.send_all(route.forms, "ungated")) == reached
@@ -117,7 +117,7 @@ def test_all_that_a_router_answers_to_needs_a_ticket(site):
 
 
 @every_pair
-def test_no_form_of_what_a_router_answers_to_walks_around_the_gate(site):
+def test_no_form_of_a_target_that_a_router_accepts_bypasses_the_gate(site):
     plain = [form for route in ROUTES[site.framework] for form in route.forms[:2]]
     corpus = [f for method, target, *_ in plain for f in forms(method, target)[:: len(plain)]]
     covered = [f for f in corpus if f.method.strip().upper() not in (b"GET", b"HEAD")]
@@ -132,7 +132,7 @@ any_method = pytest.mark.parametrize(("server", "framework"), ANY_METHOD)
 
 
 @any_method
-def test_an_unsafe_rule_covers_every_method_of_a_view_that_answers_all(site):
+def test_an_unsafe_rule_protects_every_unsafe_method_of_a_view(site):
     corpus = [Form(method, b"/any", headers=(LENGTH,)) for method in UNSAFE]
     reached = [(str(form), "any") for form in corpus]
     assert handlers(site.send_all(corpus, "ungated")) == reached
@@ -153,7 +153,7 @@ def test_an_unsafe_rule_leaves_safe_methods_and_preflights_open(site):
 
 
 @pytest.mark.parametrize(("server", "framework"), [(ASGI, "fastapi")])
-def test_a_rule_with_fastapis_root_path_covers_the_path_without_it(site):
+def test_a_rule_with_fastapis_root_path_also_matches_the_path_without_it(site):
     (route,) = ROUTES["fastapi"]
     refused = [answer[:2] for _, answer in site.send_all(route.forms, "full")]
     assert refused == [(403, "")] * len(route.forms)
@@ -170,7 +170,7 @@ def test_a_rule_with_fastapis_root_path_covers_the_path_without_it(site):
 )
 @pytest.mark.parametrize("framework", ["django"])
 @pytest.mark.parametrize("gate", ["", "full"])
-def test_a_rule_with_or_without_djangos_forced_mount_covers_both_paths(site, targets, gate):
+def test_a_rule_with_or_without_djangos_forced_mount_matches_both_paths(site, targets, gate):
     corpus = [Form(b"POST", target) for target in targets]
     reached = [(str(form), "login") for form in corpus]
     assert handlers(site.send_all(corpus, "ungated")) == reached
@@ -180,7 +180,7 @@ def test_a_rule_with_or_without_djangos_forced_mount_covers_both_paths(site, tar
 
 
 @pytest.mark.parametrize(("server", "framework"), [(ASGI, "falcon"), (WSGI, "falcon")])
-def test_a_path_with_an_extension_stays_unknown_to_a_router_that_adds_none(site):
+def test_a_router_without_suffixes_does_not_accept_an_extension(site):
     unknown = [Form(b"GET", b"/login.js"), Form(b"POST", b"/other.json")]
     assert [answer.status for _, answer in site.send_all(unknown)] == [404, 404]
     extended = Form(b"POST", b"/login.json")
@@ -188,7 +188,7 @@ def test_a_path_with_an_extension_stays_unknown_to_a_router_that_adds_none(site)
     assert site.send(extended, *pair()).status == 404
 
 
-# What no gate in front can know: other spellings of a name, and routes without an end.
+# What no gate can know: other spellings of a name, and routes that are not anchored.
 UNSEEN = {
     "cherrypy": [b"/sign-in", b"/sign.in", b"/sign%2bin", b"/sign_in/x"],
     "django": [b"/xsign_in", b"/x/sign_in", b"/sign_in/x"],

@@ -91,7 +91,7 @@ def test_connections_outlive_the_shutdown_after_each_invocation(loop, monkeypatc
         assert upstream.ended.acquire(timeout=5)
 
 
-def test_elsewhere_a_shutdown_closes_them(loop, monkeypatch):
+def test_outside_of_functions_a_shutdown_closes_connections(loop, monkeypatch):
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
     upstream = Counting()
     with answering(upstream) as endpoint:

@@ -1,4 +1,4 @@
-"""What cannot work is refused on construction, with a sentence that says how to mend it."""
+"""Invalid settings are refused at construction, with an error that says how to fix them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def async_hook(request):
 V = FakeVerifier()
 BAD_GUARDS = {
     "no rules": (lambda: Guard([], V), "rules is empty"),
-    "rules as a text": (lambda: Guard("POST /login", V), "rules has to be a list"),
+    "rules as a string": (lambda: Guard("POST /login", V), "rules has to be a list"),
     "rules as one rule": (lambda: Guard(Rule("/login"), V), "rules has to be a list"),
     "rules as None": (lambda: Guard(None, V), "rules has to be a list"),
     "a rule that is a number": (lambda: Guard([1], V), "is not a rule"),
@@ -76,8 +76,8 @@ BAD_GUARDS = {
     ),
     "an exemption of everything": (lambda: Guard(["/a"], V, exempt=["/**"]), "name less"),
     "one bad rule of two": (lambda: Guard(["/a", Rule("/b", percent=101)], V), "/b: percent"),
-    "a method that is none": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
-    "exempt as a text": (
+    "an invalid method": (lambda: Guard(["WS /a"], V), "a websocket's handshake is a GET"),
+    "exempt as a string": (
         lambda: Guard(["/a"], V, exempt="/b"),
         "exempt has to be a list: write ['/b']",
     ),
@@ -87,33 +87,36 @@ BAD_GUARDS = {
         "exempt: rule 'b' cannot work: its path comes last and begins with a slash",
     ),
     "the same rule twice": (lambda: Guard(["/a", "/a"], V), "/a: listed twice"),
-    "the same rule in other words": (
+    "the same rule in another notation": (
         lambda: Guard(["POST,PUT /a", Rule("PUT,POST /a/", name="again")], V),
         "again: listed twice: the second rule could never apply",
     ),
-    "two rules of one name": (
+    "two rules with the same name": (
         lambda: Guard([Rule("/a", name="x"), Rule("/b", name="x")], V),
         "two rules are called 'x': give one another name=",
     ),
     "no verifier": (lambda: Guard(["/a"], None), "neither verify nor averify"),
-    "a verifier's maker": (
+    "a function that creates a verifier": (
         lambda: Guard(["/a"], TencentVerifier.from_env),
         "such as TencentVerifier.from_env(), parentheses included",
     ),
-    "claims as a URL": (
+    "a replay store as a URL": (
         lambda: Guard(["/a"], V, replay_store="redis://h"),
         "such as RedisReplayStore(",
     ),
-    "claims over a client": (
+    "a replay store as a client": (
         lambda: RedisReplayStore(Redis()),
         "client= for a redis.Redis",
     ),
-    "claims over bytes": (
+    "a replay store with a URL of bytes": (
         lambda: RedisReplayStore(b"redis://:secret@h"),
         "the URL is of type bytes: pass",
     ),
-    "claims without a timeout": (lambda: RedisReplayStore("redis://h", timeout=0), "above 0"),
-    "claims that wait for ever": (
+    "a replay store with a timeout of 0": (
+        lambda: RedisReplayStore("redis://h", timeout=0),
+        "above 0",
+    ),
+    "a replay store with a timeout in milliseconds": (
         lambda: RedisReplayStore("redis://h", timeout=500),
         "in seconds",
     ),
@@ -125,7 +128,7 @@ BAD_GUARDS = {
     "no sources": (lambda: Guard(["/a"], V, sources=[]), "sources is empty"),
     "a source's class": (lambda: Guard(["/a"], V, sources=[sources.Header]), "is not a source"),
     "sources as None": (lambda: Guard(["/a"], V, sources=None), "is not a source"),
-    "a source that is a text": (
+    "a source that is a string": (
         lambda: Guard(["/a"], V, sources=["header"]),
         "is not a source",
     ),
@@ -143,10 +146,10 @@ BAD_GUARDS = {
         "/a: when is async",
     ),
     "an async client_ip": (lambda: Guard(["/a"], V, client_ip=async_hook), "plain function"),
-    "responder as a text": (lambda: Guard(["/a"], V, responder="no"), "responder"),
+    "responder as a string": (lambda: Guard(["/a"], V, responder="no"), "responder"),
     "an async responder": (lambda: Guard(["/a"], V, responder=async_hook), "plain function"),
     "body_limit 0": (lambda: Guard(["/a"], V, body_limit=0), "body_limit"),
-    "body_limit as a text": (lambda: Guard(["/a"], V, body_limit="1"), "body_limit"),
+    "body_limit as a string": (lambda: Guard(["/a"], V, body_limit="1"), "body_limit"),
     "body_limit that is not whole": (lambda: Guard(["/a"], V, body_limit=64e3), "whole number"),
     "no body_limit": (lambda: Guard(["/a"], V, body_limit=float("inf")), "whole number"),
     "check_timeout 0": (lambda: Guard(["/a"], V, check_timeout=0), "check_timeout"),
@@ -157,7 +160,7 @@ BAD_GUARDS = {
     "body_timeout below 0": (lambda: Guard(["/a"], V, body_timeout=-1), "body_timeout"),
     "body_timeout True": (lambda: Guard(["/a"], V, body_timeout=True), "body_timeout"),
     "body_timeout NaN": (lambda: Guard(["/a"], V, body_timeout=float("nan")), "body_timeout"),
-    "one name for both halves": (lambda: sources.Form("x", "x"), "two different names"),
+    "one name for ticket and randstr": (lambda: sources.Form("x", "x"), "two different names"),
     "header names that differ in case": (
         lambda: sources.Header("X", "x"),
         "two different names",
@@ -166,20 +169,20 @@ BAD_GUARDS = {
     "a blank query name": (lambda: sources.Query("t", ""), "two different names"),
     "a header name with an underscore": (lambda: sources.Header("X_T", "X-R"), "header's name"),
     "a header name with a blank": (lambda: sources.Header("X T", "X-R"), "header's name"),
-    "a guard that is none": (lambda: TCaptchaMiddleware(print, V), "guard is a Guard"),
+    "a guard of another type": (lambda: TCaptchaMiddleware(print, V), "guard is a Guard"),
     "the arguments swapped": (
         lambda: TCaptchaWSGIMiddleware(Guard(["/a"], V), print),
         "guard is a Guard",
     ),
-    "a blocking verifier under ASGI": (
+    "a sync verifier under ASGI": (
         lambda: TCaptchaMiddleware(print, Guard(["/a"], SyncOnly())),
         "no averify, which TCaptchaMiddleware calls: wrap it in in_thread",
     ),
-    "an awaited verifier under WSGI": (
+    "an async verifier under WSGI": (
         lambda: TCaptchaWSGIMiddleware(print, Guard(["/a"], AsyncOnly())),
         "which TCaptchaWSGIMiddleware and in_thread call: use a synchronous",
     ),
-    "a rule's verifier of the wrong colour": (
+    "a rule's async verifier under WSGI": (
         lambda: TCaptchaWSGIMiddleware(
             print, Guard(["/a", Rule("/b", name="b", verifier=AsyncOnly())], V)
         ),
@@ -190,15 +193,15 @@ BAD_GUARDS = {
         "call it averify",
     ),
     "in_thread of a class": (lambda: in_thread(SyncOnly), "verifier is the class SyncOnly"),
-    "in_thread of an awaited one": (lambda: in_thread(AsyncOnly()), "verify"),
+    "in_thread of an async verifier": (lambda: in_thread(AsyncOnly()), "verify"),
 }
 
 
-@pytest.mark.parametrize(("make", "mend"), BAD_GUARDS.values(), ids=BAD_GUARDS)
-def test_what_cannot_work_is_refused_with_the_way_to_mend_it(make, mend):
+@pytest.mark.parametrize(("make", "fix"), BAD_GUARDS.values(), ids=BAD_GUARDS)
+def test_invalid_settings_are_refused_with_a_fix(make, fix):
     with pytest.raises(ConfigurationError) as caught:
         make()
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 def test_a_rule_takes_every_setting_of_a_guard_in_the_same_order():
@@ -214,7 +217,7 @@ def test_a_rule_rejects_an_unknown_setting_and_suggests_the_nearest():
         Rule("/a", zzz=1)
 
 
-def test_a_setting_of_a_rule_that_is_none_is_the_guards():
+def test_a_rule_setting_of_none_inherits_the_guards():
     guard = Guard([Rule("/a", when=None, percent=None)], V, when=bool, percent=7)
     settings = guard.match("GET", "/a").settings
     assert (settings.when, settings.percent) == (bool, 7)
@@ -248,12 +251,12 @@ WSGI = {
 
 
 @pytest.mark.parametrize("make", WSGI.values(), ids=WSGI)
-def test_the_asgi_face_is_not_put_on_a_wsgi_application(make):
+def test_the_asgi_adapter_rejects_a_wsgi_application(make):
     with pytest.raises(ConfigurationError, match="use TCaptchaWSGIMiddleware"):
         TCaptchaMiddleware(make(), Guard(["/a"], V))
 
 
-def test_nor_on_what_cannot_be_called_with_a_scope():
+def test_the_asgi_adapter_rejects_an_application_that_takes_no_scope():
     class AsgiTwo:
         def __init__(self, scope):
             raise NotImplementedError
@@ -272,7 +275,7 @@ class Signless:
 class Unresolved:
     @property
     def __signature__(self):
-        raise NameError("what only type checkers know")
+        raise NameError("only type checkers know this name")
 
     async def __call__(self, scope, receive, send):
         raise NotImplementedError
@@ -296,20 +299,20 @@ ASGI = {
     "a function": lambda: lambda scope, receive, send: None,
     "a partial": lambda: partial(lambda x, scope, receive, send: None, 1),
     "a mock": AsyncMock,
-    "of any arguments": lambda: lambda *arguments: None,
+    "with any arguments": lambda: lambda *arguments: None,
     "a function around another": around_wsgi,
     "starlette's endpoint": lambda: HTTPEndpoint,
-    "that tells nothing": Signless,
-    "of types that are not there": Unresolved,
+    "without a signature": Signless,
+    "with unavailable types": Unresolved,
 }
 
 
 @pytest.mark.parametrize("make", ASGI.values(), ids=ASGI)
-def test_the_asgi_face_goes_on_whatever_takes_a_scope(make):
+def test_the_asgi_adapter_accepts_every_application_that_takes_a_scope(make):
     TCaptchaMiddleware(make(), Guard(["/a"], V))
 
 
-def test_a_blocking_verifier_serves_asgi_through_in_thread():
+def test_a_sync_verifier_serves_asgi_through_in_thread():
     TCaptchaMiddleware(print, Guard(["/a"], in_thread(SyncOnly())))
 
 
@@ -324,7 +327,7 @@ def test_a_rule_overrides_the_guard_and_leaves_the_rest():
     assert a.settings.body_timeout == b.settings.body_timeout == 3
 
 
-def test_a_class_may_make_the_answer_to_a_refused_request():
+def test_a_class_may_be_the_responder():
     class Answer:
         def __init__(self, request, refuse):
             raise NotImplementedError
@@ -336,7 +339,7 @@ def test_a_class_may_make_the_answer_to_a_refused_request():
     assert guard.match("GET", "/a").settings.responder is Answer
 
 
-def test_a_function_may_stand_for_the_sources():
+def test_a_function_may_replace_the_list_of_sources():
     def find(request):
         return None
 

@@ -69,8 +69,8 @@ def test_an_outer_decision_counts_for_the_same_rule_only(send):
 
 
 @every_adapter
-def test_an_outer_request_that_was_not_asked_for_a_ticket_does_not_count(send):
-    # What is between the guards adds what `when` looks at, such as who is logged in.
+def test_an_outer_decision_without_a_ticket_requirement_does_not_count(send):
+    # A middleware between the guards adds what `when` reads, such as the user.
     rule = Rule("/login", when=lambda request: request.header("X-Member") == ["no"])
     guard = Guard([rule], FakeVerifier())
     member, visitor = (Exchange(headers=(("X-Member", value),)) for value in ("yes", "no"))
@@ -79,7 +79,7 @@ def test_an_outer_request_that_was_not_asked_for_a_ticket_does_not_count(send):
 
 
 @every_adapter
-def test_a_decision_made_further_out_than_the_last_guard_counts_too(send):
+def test_a_decision_of_any_outer_guard_counts(send):
     events = []
     guard = Guard(["/login"], FakeVerifier(), on_event=events.append)
     other = Guard([Rule("/login", mode="observe")], FakeVerifier(9))
@@ -105,7 +105,7 @@ def test_an_outer_preflight_does_not_count_behind_a_method_override(send):
 
 
 @every_adapter
-def test_different_guards_decide_each_and_a_handler_sees_all(send):
+def test_different_guards_each_decide_and_a_handler_sees_every_decision(send):
     rules = [Rule("/login", name="outer"), Rule("/login", name="inner")]
     guards = [Guard([rule], FakeVerifier(Verdict(1, score=n))) for n, rule in enumerate(rules)]
     result = send(guards, WITH)
@@ -118,7 +118,7 @@ def test_different_guards_decide_each_and_a_handler_sees_all(send):
 
 
 @every_adapter
-def test_an_inner_guard_that_covers_nothing_keeps_the_outer_decision(send):
+def test_an_inner_guard_without_a_matching_rule_keeps_the_outer_decision(send):
     guards = [Guard(["/login"], FakeVerifier()), Guard(["/other"], FakeVerifier())]
     assert send(guards, WITH).decision.rule == "/login"
 
@@ -127,7 +127,7 @@ def test_an_inner_guard_that_covers_nothing_keeps_the_outer_decision(send):
 
 
 class LooksAllowed:
-    """Has what an `Allow` has, without being one."""
+    """Has the attributes of an `Allow`, but is another type."""
 
     rule = "/login"
     verdict = Verdict(1)
@@ -173,7 +173,7 @@ def test_a_forged_decision_is_replaced_when_a_request_passes(send, key, forged):
 
 @every_key
 @every_forgery
-def test_a_forged_decision_opens_nothing_and_no_responder_sees_it(send, key, forged):
+def test_a_forged_decision_has_no_effect_and_no_responder_sees_it(send, key, forged):
     seen = []
 
     def responder(request, refuse):
@@ -209,7 +209,7 @@ def test_a_forged_decision_is_removed_from_a_handshake(forged, path):
 # -- Copies ------
 
 
-def test_a_copy_of_a_guard_is_the_guard_itself():
+def test_copying_a_guard_returns_the_same_guard():
     guard = Guard(["/login"], FakeVerifier())
     assert copy.deepcopy(guard) is guard
     assert copy.deepcopy({"guard": [guard]})["guard"][0] is guard

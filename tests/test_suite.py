@@ -1,6 +1,4 @@
-"""The tests themselves: none waits longer than a second, and none has a deadline that load
-breaks.
-"""
+"""The tests themselves: no test sleeps longer than a second, and hypothesis has no deadline."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 SLEEP = re.compile(r"\b(?:time|asyncio|anyio|trio)\.sleep\(([0-9.]+)\)")
-# Programs of other processes, which hang until they are ended.
+# Programs in other processes, which hang until they are ended.
 HANGING = {
     "health/test_health.py",
     "verifiers/test_threadpool.py",
@@ -31,7 +29,7 @@ def test_no_test_sleeps_longer_than_a_second():
     assert long == HANGING
 
 
-def test_examples_of_hypothesis_have_no_deadline():
+def test_hypothesis_runs_without_deadlines():
     assert settings.default.deadline is None
     own = [file.name for file in TESTS.rglob("test_*.py") if "deadline=" in file.read_text()]
     assert own == [Path(__file__).name]

@@ -1,4 +1,4 @@
-"""Every wait of the ASGI face has a deadline, on asyncio and on trio."""
+"""Every wait of the ASGI adapter has a deadline, on asyncio and on trio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 class Forever:
-    """A verifier and a store that never answer, and note that they were let off."""
+    """A verifier and a store that never answer, and count how often they were cancelled."""
 
     def __init__(self):
         self.asked = self.let_off = 0
@@ -43,7 +43,7 @@ class Forever:
     async def _wait(self):
         self.asked += 1
         try:
-            # A scope of its own, as most careful code has one.
+            # The usual pattern: a cancel scope around the wait.
             with anyio.fail_after(3600):
                 await anyio.sleep_forever()
         finally:
@@ -51,15 +51,15 @@ class Forever:
 
 
 def answer_of(guard, backend):
-    """Send one request with a pair; gives the refusal's code, or why it went on unchecked."""
-    told = []
+    """Send one request with a pair; return the refusal's code, or why it passed unchecked."""
+    outcomes = []
 
     async def app(scope, receive, send):
-        told.append(get_decision(scope).unchecked)
+        outcomes.append(get_decision(scope).unchecked)
 
     async def send(message):
         if message["type"] == "http.response.body":
-            told.append(json.loads(message["body"])["code"])
+            outcomes.append(json.loads(message["body"])["code"])
 
     async def receive():
         raise AssertionError
@@ -68,7 +68,7 @@ def answer_of(guard, backend):
     anyio.run(
         TCaptchaMiddleware(app, guard), scope_of(exchange), receive, send, backend=backend
     )
-    return told
+    return outcomes
 
 
 def hanging_verifier(forever, **settings):
@@ -104,14 +104,16 @@ HANGING = {
 
 @BOTH
 @pytest.mark.parametrize(("guard", "settings", "code"), HANGING.values(), ids=HANGING)
-def test_what_never_answers_is_let_off_and_the_request_answered(guard, settings, code, backend):
+def test_a_verifier_or_store_that_hangs_is_abandoned_and_the_request_refused(
+    guard, settings, code, backend
+):
     forever = Forever()
     assert answer_of(guard(forever, **settings), backend) == [code]
     assert (forever.asked, forever.let_off) == (1, 1)
 
 
 @BOTH
-def test_a_store_that_never_answers_is_no_outage_of_tencents(backend):
+def test_a_replay_store_that_hangs_is_not_an_outage(backend):
     class Working(FakeVerifier):
         async def averify(self, ticket):
             await anyio.sleep(0.01)
@@ -123,13 +125,13 @@ def test_a_store_that_never_answers_is_no_outage_of_tencents(backend):
 
 
 @BOTH
-def test_a_rule_has_a_deadline_of_its_own(backend):
+def test_a_rule_may_have_its_own_deadline(backend):
     guard = Guard([Rule("/login", check_timeout=0.02)], Forever(), check_timeout=60)
     assert answer_of(guard, backend) == ["verifier_unavailable"]
 
 
 @BOTH
-def test_claim_and_check_share_one_deadline(backend):
+def test_claim_and_verification_share_one_deadline(backend):
     class Slow(FakeVerifier):
         async def aclaim(self, key, token, seconds):
             await anyio.sleep(0.3)
@@ -168,18 +170,18 @@ async def fails_later():
 
 @BOTH
 @pytest.mark.parametrize("work", [at_once, after_some_waits])
-def test_what_is_awaited_in_time_returns(work, backend):
+def test_a_call_that_ends_in_time_returns(work, backend):
     assert anyio.run(lambda: within(3600, work()), backend=backend) == "done"
 
 
 @BOTH
 @pytest.mark.parametrize("work", [fails_at_once, fails_later])
-def test_what_is_awaited_in_time_raises(work, backend):
+def test_a_call_that_fails_in_time_raises(work, backend):
     with pytest.raises(ValueError, match="done"):
         anyio.run(lambda: within(3600, work()), backend=backend)
 
 
-def test_a_future_is_as_good_as_a_coroutine():
+def test_a_future_works_like_a_coroutine():
     async def main():
         thread = ThreadFuture()
         asyncio.get_running_loop().call_soon(thread.set_result, "done")
@@ -189,7 +191,7 @@ def test_a_future_is_as_good_as_a_coroutine():
 
 
 @BOTH
-def test_what_is_called_off_from_outside_is_no_timeout(backend):
+def test_cancellation_from_outside_does_not_count_as_a_timeout(backend):
     forever = Forever()
 
     async def main():
@@ -201,7 +203,7 @@ def test_what_is_called_off_from_outside_is_no_timeout(backend):
     assert forever.let_off == 1
 
 
-def test_what_need_not_wait_makes_no_timer():
+def test_a_call_that_need_not_wait_creates_no_timer():
     timers = []
 
     async def main():
@@ -214,7 +216,7 @@ def test_what_need_not_wait_makes_no_timer():
 
 
 class Busy(FakeVerifier):
-    """Takes its time, though not too long, and refuses everybody."""
+    """Answers slowly, but in time, and rejects every ticket."""
 
     async def averify(self, ticket):
         await anyio.sleep(0.3)
@@ -222,7 +224,7 @@ class Busy(FakeVerifier):
 
 
 @BOTH
-def test_the_wait_for_a_place_is_not_the_verifiers_time(backend):
+def test_the_wait_for_a_slot_does_not_count_as_the_verifiers_time(backend):
     guard = Guard(
         ["/login"],
         Busy(),
@@ -231,26 +233,26 @@ def test_the_wait_for_a_place_is_not_the_verifiers_time(backend):
         on_unavailable="allow",
         replay_store=Anybody(),
     )
-    told = []
+    codes = []
 
     async def app(scope, receive, send):
         raise AssertionError
 
     async def send(message):
         if message["type"] == "http.response.body":
-            told.append(json.loads(message["body"])["code"])
+            codes.append(json.loads(message["body"])["code"])
 
     async def receive():
         raise AssertionError
 
     async def main():
-        face = TCaptchaMiddleware(app, guard)
+        adapter = TCaptchaMiddleware(app, guard)
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
-                tasks.start_soon(face, scope_of(Exchange(headers=PAIR)), receive, send)
+                tasks.start_soon(adapter, scope_of(Exchange(headers=PAIR)), receive, send)
 
     anyio.run(main, backend=backend)
-    assert told == ["ticket_rejected"] * 2
+    assert codes == ["ticket_rejected"] * 2
 
 
 class Anybody:

@@ -1,4 +1,4 @@
-"""No form of the target walks around the gate: real servers, real frameworks, raw sockets."""
+"""No form of the target bypasses the gate: real servers, real frameworks, raw sockets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CORPUS = [
 
 
 def reached(answers):
-    """Tell which forms reached which of the handlers that are protected."""
+    """Return which forms reached which of the protected handlers."""
     return {str(form): a.handler for form, a in answers if a.handler in PROTECTED}
 
 
@@ -85,12 +85,12 @@ def gated_answers():
 
 
 @every_pair
-def test_no_form_of_the_target_walks_around_the_gate(site, gated_answers):
+def test_no_form_of_the_target_bypasses_the_gate(site, gated_answers):
     assert reached(gated_answers(site)) == {}
 
 
 @every_pair
-def test_no_form_of_the_target_breaks_the_gate(site, gated_answers):
+def test_the_gate_adds_no_server_error(site, gated_answers):
     broken = [form for form, answer in gated_answers(site) if answer.status == 500]
     ungated = [answer.status for _, answer in site.send_all(broken, "ungated")]
     assert ungated == [500] * len(broken)
@@ -115,7 +115,7 @@ HONEST = {
 
 @every_pair
 @pytest.mark.parametrize("target", HONEST, ids=ascii)
-def test_an_honest_request_for_an_open_path_passes_byte_for_byte(site, target):
+def test_a_request_for_an_open_path_passes_byte_for_byte(site, target):
     body = os.urandom(100_000)
     answer = site.send(Form(b"POST", target), b"Content-Length: 100000", body=body)
     assert answer.handler == HONEST[target]
@@ -126,7 +126,7 @@ def test_an_honest_request_for_an_open_path_passes_byte_for_byte(site, target):
 
 @every_pair
 @pytest.mark.parametrize("target", [b"/free", b"/admin/health"])
-def test_a_chunked_body_passes_as_if_there_were_no_gate(site, target):
+def test_a_chunked_body_passes_unchanged(site, target):
     body = b"".join(b"2710\r\n%b\r\n" % os.urandom(10_000) for _ in range(10)) + b"0\r\n\r\n"
     gated, ungated = (
         site.send(Form(b"POST", target), b"Transfer-Encoding: chunked", body=body, gate=gate)
@@ -139,14 +139,14 @@ def test_a_chunked_body_passes_as_if_there_were_no_gate(site, target):
 
 @every_pair
 @pytest.mark.parametrize("name", PROTECTED)
-def test_a_pair_opens_every_protected_handler(site, name):
+def test_a_valid_pair_reaches_every_protected_handler(site, name):
     answer = site.send(PROTECTED[name], *pair())
     assert (answer.status, answer.handler) == (200, name)
 
 
 @pytest.mark.parametrize("server", ASGI)
 @pytest.mark.parametrize("framework", ["litestar"])
-def test_a_litestar_mount_has_no_boundary_so_that_it_needs_a_gate_of_its_own(site):
+def test_a_litestar_mount_without_a_boundary_needs_its_own_gate(site):
     # Litestar takes /mountlogin for /login below /mount; only the mount's own gate sees that.
     assert site.send(Form(b"POST", b"/mountlogin")).handler == "mounted"
     assert site.send(Form(b"POST", b"/gatedlogin"), gate="ungated").status == 403
@@ -157,7 +157,7 @@ HANDSHAKES = forms(b"GET", b"/socket")[::2]
 
 
 @every_handshake
-def test_no_handshake_walks_around_the_gate(site):
+def test_no_handshake_bypasses_the_gate(site):
     assert site.shake(HANDSHAKES[0]) == 403
     assert site.shake_all(HANDSHAKES) == []
 
@@ -169,7 +169,7 @@ def test_without_the_gate_many_handshakes_succeed(site):
     assert site.shake(Form(b"GET", b"/free/socket")) == 101
 
 
-# Each in the place of the paths that the weak rules of `WEAK_FIRST` name.
+# Each with the paths that the weak rules of `WEAK_FIRST` name.
 WEAK = [b"comments", b"assets/x", b"news/1", b"partner"]
 
 
@@ -183,8 +183,8 @@ LOGIN_BESIDE_WEAK = beside_weak(b"POST", b"/login")
 
 
 @every_pair
-def test_no_weak_rule_opens_the_handler_of_a_strict_one(site):
-    # A ticket that passes one of the weak rules goes along.
+def test_no_weak_rule_lets_a_request_reach_a_strict_rules_handler(site):
+    # The request has a ticket that passes one of the weak rules.
     code = beside_weak(b"POST", b"/users/1/code")
     corpus = [*LOGIN_BESIDE_WEAK, *LOGIN[::5], *code[::8]]
     answers = site.send_all(corpus, "weak", lambda: pair("partner"))
@@ -192,7 +192,7 @@ def test_no_weak_rule_opens_the_handler_of_a_strict_one(site):
 
 
 @every_pair
-def test_beside_weak_rules_honest_requests_pass(site):
+def test_beside_weak_rules_valid_requests_pass(site):
     weak = [Form(b"POST", b"/" + path) for path in WEAK]
     answers = site.send_all(weak, "weak", lambda: pair("partner"))
     assert [answer.status for _, answer in answers] == [404] * len(WEAK)
@@ -201,7 +201,7 @@ def test_beside_weak_rules_honest_requests_pass(site):
 
 
 @every_handshake
-def test_no_weak_rule_opens_a_websocket_of_a_strict_one(site):
+def test_no_weak_rule_lets_a_handshake_reach_a_strict_rules_websocket(site):
     assert site.shake(HANDSHAKES[0], "weak") == 403
     assert site.shake_all(beside_weak(b"GET", b"/socket"), "weak") == []
 
@@ -245,7 +245,7 @@ def test_a_preflight_whose_query_names_a_method_runs_no_handler(site):
 
 
 @every_pair
-def test_a_gate_behind_a_method_override_looks_at_the_request_again(site):
+def test_a_gate_inside_a_method_override_decides_again(site):
     # The site's own header is unknown to the outer gate, which lets the preflight through.
     preflight = Form(b"OPTIONS", b"/login", headers=(*PREFLIGHT, b"X-Verb: POST"))
     assert site.send(preflight, gate="overridden").handler == "login"
@@ -255,7 +255,7 @@ def test_a_gate_behind_a_method_override_looks_at_the_request_again(site):
     assert (answer.status, answer.handler) == (200, "login")
 
 
-# The library on the server's side ends the connection for blanks and control characters.
+# The server's HTTP/2 library closes the connection on blanks and control characters.
 OVER_HTTP2 = [
     form[:2]
     for form in [*LOGIN_BESIDE_WEAK, *LOGIN]
@@ -268,7 +268,7 @@ over_http2 = pytest.mark.parametrize(
 
 
 @over_http2
-def test_no_form_of_the_target_walks_around_the_gate_over_http2(site):
+def test_no_form_of_the_target_bypasses_the_gate_over_http2(site):
     app = f"{site.framework} weak".encode()
     with H2Client(site.served.port) as client:
         answers = list(client.send_all(OVER_HTTP2, (b"x-app", app)))
@@ -300,11 +300,11 @@ def test_a_preflight_with_a_body_runs_no_handler_over_http2(site):
 
 @pytest.mark.parametrize("server", ASGI)
 @pytest.mark.parametrize("framework", ["starlette"])
-def test_the_servers_lifespan_comes_through_the_gate(site):
+def test_the_servers_lifespan_passes_through_the_gate(site):
     assert b"the-lifespan: begun" in site.send(Form(b"POST", b"/free")).head.lower()
 
 
-def test_a_wsgi_mount_beyond_ascii_counts_in_a_rule_for_the_full_path():
+def test_a_non_ascii_wsgi_mount_counts_in_a_rule_for_the_full_path():
     def app(environ, start_response):
         raise AssertionError("the application was called")
 

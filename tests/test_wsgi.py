@@ -1,4 +1,4 @@
-"""What the WSGI face does beyond the table that both faces share."""
+"""The WSGI adapter, beyond the table that both adapters share."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def app_with(use):
 
 
 def send(exchange, guard=None, use=lambda environ: None, **environ):
-    face = TCaptchaWSGIMiddleware(
+    adapter = TCaptchaWSGIMiddleware(
         app_with(use), guard or Guard(["/login"], FakeVerifier(), body_limit=100_000)
     )
-    return call_wsgi(face, environ_of(exchange, **environ))
+    return call_wsgi(adapter, environ_of(exchange, **environ))
 
 
-def test_a_refusal_is_sent_as_it_should_be():
+def test_a_refusal_is_sent_as_problem_json():
     status, headers, body = send(Exchange())
     assert status == 403
     assert headers["Content-Type"] == "application/problem+json"
@@ -62,30 +62,30 @@ def test_a_refusal_is_sent_as_it_should_be():
 
 
 @pytest.mark.parametrize("target", ["login", "shop/login", "xshop/login", "//login", "/login"])
-def test_below_a_mount_no_form_of_the_path_is_let_through(target):
-    # Some servers hand on a target that does not begin with a slash.
+def test_below_a_mount_no_form_of_the_path_bypasses_the_rule(target):
+    # Some servers pass on a target that does not begin with a slash.
     environ = environ_of(Exchange(), SCRIPT_NAME="/shop", PATH_INFO=target)
-    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["POST /login"], FakeVerifier()))
-    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), Guard(["POST /login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(adapter(environ, lambda *_: None))
 
 
 MOUNTED = {
     "/health": 200,
     "/acme/health": 403,
-    "/shop/health": 403,  # below the mount, so that its URL begins with /shop/shop
+    "/shop/health": 403,  # below the mount, so its URL begins with /shop/shop
     "/": 403,
     "": 403,
 }
 
 
 @pytest.mark.parametrize(("target", "status"), MOUNTED.items(), ids=repr)
-def test_an_exemption_is_not_stretched_by_the_mounts_name(target, status):
+def test_an_exemption_is_not_extended_by_the_mounts_name(target, status):
     guard = Guard(["/**"], FakeVerifier(), exempt=["/health"])
     environ = {"SCRIPT_NAME": "/shop", "PATH_INFO": target}
     assert send(Exchange(target="/"), guard, **environ)[0] == status
 
 
-def test_a_status_without_a_name_is_sent_all_the_same():
+def test_a_status_without_a_reason_phrase_is_sent():
     answer = PlainResponse(498, [("Content-Type", "text/plain")])
     guard = Guard(["/login"], FakeVerifier(), responder=lambda *_: answer)
     assert send(Exchange(), guard)[0] == 498
@@ -110,7 +110,7 @@ def test_a_decision_of_another_guard_does_not_count():
     assert send(Exchange(), **{"tcaptcha.decision": foreign})[0] == 403
 
 
-def test_a_mounted_application_is_gated_by_its_own_paths():
+def test_rules_match_the_own_paths_of_a_mounted_application():
     assert send(Exchange(target="/login"), SCRIPT_NAME="/api")[0] == 403
     guard = Guard(["/api/login"], FakeVerifier())
     assert send(Exchange(target="/login"), guard, SCRIPT_NAME="/api")[0] == 403
@@ -121,11 +121,11 @@ def test_a_mounted_application_is_gated_by_its_own_paths():
 )
 def test_paths_are_compared_in_every_form(path):
     guard = Guard(["/login", "/登录"], FakeVerifier())
-    face = TCaptchaWSGIMiddleware(app_with(lambda environ: None), guard)
-    assert call_wsgi(face, environ_of(Exchange(), PATH_INFO=path))[0] == 403
+    adapter = TCaptchaWSGIMiddleware(app_with(lambda environ: None), guard)
+    assert call_wsgi(adapter, environ_of(Exchange(), PATH_INFO=path))[0] == 403
 
 
-def test_the_input_is_not_touched_where_the_headers_hold_the_pair():
+def test_the_input_is_not_read_if_the_headers_contain_the_pair():
     untouched = io.BytesIO(b"body")
     seen = []
 
@@ -134,9 +134,9 @@ def test_the_input_is_not_touched_where_the_headers_hold_the_pair():
         start_response("200 OK", [])
         return []
 
-    face = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
+    adapter = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
     environ = environ_of(Exchange(headers=HEAD, pieces=(b"body",)))
-    face(environ | {"wsgi.input": untouched}, lambda status, headers: None)
+    adapter(environ | {"wsgi.input": untouched}, lambda status, headers: None)
     assert seen == [untouched]
     assert untouched.tell() == 0
 
@@ -161,24 +161,24 @@ READS = {
     padding=st.integers(0, 20_000),
     reads=st.lists(st.tuples(st.sampled_from(sorted(READS)), st.integers(0, 9000)), max_size=6),
 )
-def test_the_input_reads_like_the_one_it_stands_for(rest, padding, reads):
+def test_the_replayed_input_reads_like_the_original(rest, padding, reads):
     body = MULTIPART + b"x" * padding + rest
     headers = (("Content-Type", "multipart/form-data; boundary=B"),)
-    found = []
+    reads = []
 
     def use(environ):
         ours, plain = environ["wsgi.input"], io.BytesIO(body)
         for read, size in reads:
-            found.append((READS[read](ours, size), READS[read](plain, size)))
-        found.append((ours.read(), plain.read()))
+            reads.append((READS[read](ours, size), READS[read](plain, size)))
+        reads.append((ours.read(), plain.read()))
 
-    face = TCaptchaWSGIMiddleware(app_with(use), Guard(["/login"], FakeVerifier()))
-    face(environ_of(Exchange(headers=headers, pieces=(body,))), lambda *_: None)
-    assert all(ours == plain for ours, plain in found)
+    adapter = TCaptchaWSGIMiddleware(app_with(use), Guard(["/login"], FakeVerifier()))
+    adapter(environ_of(Exchange(headers=headers, pieces=(body,))), lambda *_: None)
+    assert all(ours == plain for ours, plain in reads)
 
 
 @pytest.mark.parametrize("name", ["read", "readline", "readlines"])
-def test_a_size_of_none_is_no_size(name):
+def test_a_size_of_none_reads_everything(name):
     def read(environ):
         seen.append(getattr(environ["wsgi.input"], name)(None))
 
@@ -190,38 +190,38 @@ def test_a_size_of_none_is_no_size(name):
 def test_readlines_without_a_hint_reads_all():
     lines = []
     body = PAIR + b"&a=\n\nb\n"
-    face = TCaptchaWSGIMiddleware(
+    adapter = TCaptchaWSGIMiddleware(
         app_with(lambda environ: lines.extend(environ["wsgi.input"].readlines())),
         Guard(["/login"], FakeVerifier()),
     )
-    face(environ_of(Exchange(headers=(FORM,), pieces=(body,))), lambda *_: None)
+    adapter(environ_of(Exchange(headers=(FORM,), pieces=(body,))), lambda *_: None)
     assert lines == body.splitlines(keepends=True)
 
 
 class Source(io.RawIOBase):
-    """A server's input that counts what is read, and blocks for ever behind the body."""
+    """A server's input that counts the bytes read, and blocks after the body."""
 
     def __init__(self, body, ends):
         self.left, self.ends, self.taken = body, ends, 0
 
     def read(self, size=-1):
         if not self.left and not self.ends:
-            raise AssertionError("blocked for ever")
+            raise AssertionError("read past the body")
         piece, self.left = self.left[:size], self.left[size:]
         self.taken += len(piece)
         return piece
 
 
-def test_a_chunked_body_is_read_to_its_end_where_the_server_marks_it():
+def test_a_chunked_body_is_read_to_its_end_if_the_server_marks_it():
     source = Source(PAIR, ends=True)
     seen = []
     exchange = Exchange(headers=(FORM,))
     environ = environ_of(exchange) | {"wsgi.input": source, "wsgi.input_terminated": True}
-    face = TCaptchaWSGIMiddleware(
+    adapter = TCaptchaWSGIMiddleware(
         app_with(lambda environ: seen.append(environ["wsgi.input"].read())),
         Guard(["/login"], FakeVerifier()),
     )
-    face(environ, lambda *_: None)
+    adapter(environ, lambda *_: None)
     assert seen == [PAIR]
 
 
@@ -230,17 +230,17 @@ def test_a_chunked_multipart_body_is_read_no_further_than_the_pair():
     headers = (("Content-Type", "multipart/form-data; boundary=B"),)
     environ = environ_of(Exchange(headers=headers))
     taken = []
-    face = TCaptchaWSGIMiddleware(
+    adapter = TCaptchaWSGIMiddleware(
         app_with(lambda environ: taken.append(source.taken)), Guard(["/login"], FakeVerifier())
     )
-    face(environ | {"wsgi.input": source, "wsgi.input_terminated": True}, lambda *_: None)
+    adapter(environ | {"wsgi.input": source, "wsgi.input_terminated": True}, lambda *_: None)
     assert taken[0] <= 8192
 
 
 def test_a_body_without_length_or_end_is_not_waited_for():
     environ = environ_of(Exchange(headers=(FORM,))) | {"wsgi.input": Source(b"", ends=False)}
-    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
-    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(adapter(environ, lambda *_: None))
 
 
 def test_the_body_is_not_read_past_its_length():
@@ -250,32 +250,32 @@ def test_the_body_is_not_read_past_its_length():
         "wsgi.input": source,
         "CONTENT_LENGTH": str(len(PAIR)),
     }
-    face = TCaptchaWSGIMiddleware(
+    adapter = TCaptchaWSGIMiddleware(
         app_with(lambda environ: seen.append(environ["wsgi.input"].read())),
         Guard(["/login"], FakeVerifier()),
     )
-    face(environ, lambda *_: None)
+    adapter(environ, lambda *_: None)
     assert seen == [PAIR]
 
 
 @pytest.mark.parametrize("length", ["abc", "-5", "1e3", "²", "9" * 5000])
-def test_a_length_that_is_no_number_counts_as_no_body(length):
+def test_a_content_length_that_is_not_a_number_counts_as_an_empty_body(length):
     environ = environ_of(Exchange(headers=(FORM,))) | {"CONTENT_LENGTH": length}
-    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
-    assert b"ticket_missing" in b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"ticket_missing" in b"".join(adapter(environ, lambda *_: None))
 
 
-def test_an_input_that_fails_is_the_clients_fault():
+def test_an_input_that_fails_is_a_malformed_request():
     class Broken(io.RawIOBase):
         def read(self, size=-1):
             raise ConnectionResetError
 
     environ = environ_of(Exchange(headers=(FORM,), pieces=(PAIR,))) | {"wsgi.input": Broken()}
-    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
-    assert b"request_malformed" in b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    assert b"request_malformed" in b"".join(adapter(environ, lambda *_: None))
 
 
-def test_a_client_that_drips_is_answered_in_time():
+def test_a_client_that_sends_slowly_gets_a_response_in_time():
     class Dripping(io.RawIOBase):
         def read(self, size=-1):
             return b"a"
@@ -285,12 +285,12 @@ def test_a_client_that_drips_is_answered_in_time():
         "wsgi.input_terminated": True,
     }
     guard = Guard(["/login"], FakeVerifier(), body_timeout=0.05, body_limit=10**9)
-    face = TCaptchaWSGIMiddleware(app_with(print), guard)
-    assert b"request_malformed" in b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), guard)
+    assert b"request_malformed" in b"".join(adapter(environ, lambda *_: None))
 
 
 class Waiting(io.RawIOBase):
-    """An input over a connection that waits for all that is asked for, as gunicorn's does."""
+    """An input over a connection that waits for all requested bytes, as gunicorn's does."""
 
     def __init__(self, connection):
         self.connection = connection
@@ -304,7 +304,7 @@ class Waiting(io.RawIOBase):
 
 @pytest.fixture
 def ends():
-    """A connection's two ends, ours and the client's, no wait on which is for ever."""
+    """A connection's two ends, ours and the client's, with a timeout for each wait."""
     ours, client = socket.socketpair()
     with ours, client:
         ours.settimeout(20)
@@ -313,7 +313,7 @@ def ends():
 
 
 def slow(ours, length=1000, **environ):
-    """Return the environ of a request over `ours` whose body does not come, or not at once."""
+    """Return the environ of a request over `ours` whose body arrives late or never."""
     return environ_of(
         Exchange(headers=(FORM,)),
         **{"wsgi.input": Waiting(ours), "CONTENT_LENGTH": str(length)},
@@ -331,7 +331,7 @@ SERVERS = ["gunicorn.socket", "werkzeug.socket"]
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_client_that_stalls_is_hung_up_on_and_answered(ends, name, caplog):
+def test_a_client_that_stalls_is_disconnected_after_a_response(ends, name, caplog):
     caplog.set_level("DEBUG")
     environ = slow(ends[0]) | {"gunicorn.socket": None, name: ends[0]}
     status, _, body = call_wsgi(hurried(), environ)
@@ -340,31 +340,31 @@ def test_a_client_that_stalls_is_hung_up_on_and_answered(ends, name, caplog):
 
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/0.9", "HTTP/01.1", "HTTP/5", ""])
-def test_a_client_that_stalls_cannot_talk_its_way_out_by_a_version(ends, version):
+def test_no_protocol_version_exempts_a_client_that_stalls(ends, version):
     environ = slow(ends[0]) | {"SERVER_PROTOCOL": version}
     answer = hurried()(environ, lambda *_: None)
     assert json.loads(b"".join(answer))["code"] == "request_malformed"
     answer.close()
 
 
-def test_who_is_hung_up_on_is_refused_whatever_an_address_turns_into(ends):
+def test_a_client_that_stalls_is_refused_even_if_its_address_changes(ends):
     asked = []
 
     def client_ip(request):
         asked.append(request)
-        # Two visitors: the rule holds for the first, and not for the second.
+        # Two visitors: the rule applies to the first, and not to the second.
         return ["203.0.113.4", "203.0.113.1"][len(asked) > 1]
 
     assert zlib.crc32(b"203.0.113.4") % 100 < 50 <= zlib.crc32(b"203.0.113.1") % 100
     reached = []
-    face = hurried(app_with(reached.append), percent=50, client_ip=client_ip)
-    answer = face(slow(ends[0]), lambda *_: None)
+    adapter = hurried(app_with(reached.append), percent=50, client_ip=client_ip)
+    answer = adapter(slow(ends[0]), lambda *_: None)
     assert json.loads(b"".join(answer))["code"] == "request_malformed"
     assert (len(asked), reached) == (1, [])
     answer.close()
 
 
-def test_nothing_is_read_or_written_behind_the_answer_to_who_was_hung_up_on(ends):
+def test_nothing_is_read_or_written_after_the_response_to_a_disconnected_client(ends):
     ours, client = ends
     answer = hurried()(slow(ours), lambda *_: None)
     ours.sendall(b"".join(answer))
@@ -375,7 +375,7 @@ def test_nothing_is_read_or_written_behind_the_answer_to_who_was_hung_up_on(ends
         client.sendall(b"GET /admin HTTP/1.1")
 
 
-def test_a_responders_answer_to_who_was_hung_up_on_is_closed_too(ends):
+def test_a_responders_response_to_a_disconnected_client_is_closed_too(ends):
     ours, client = ends
     closed = []
 
@@ -384,8 +384,8 @@ def test_a_responders_answer_to_who_was_hung_up_on_is_closed_too(ends):
             closed.append(True)
             raise ZeroDivisionError
 
-    face = hurried(responder=lambda request, refuse: lambda environ, start: Answer([b"no"]))
-    answer = face(slow(ours), lambda *_: None)
+    adapter = hurried(responder=lambda request, refuse: lambda environ, start: Answer([b"no"]))
+    answer = adapter(slow(ours), lambda *_: None)
     assert list(answer) == [b"no"]
     with pytest.raises(ZeroDivisionError):
         answer.close()
@@ -393,7 +393,7 @@ def test_a_responders_answer_to_who_was_hung_up_on_is_closed_too(ends):
     assert client.recv(1) == b""
 
 
-def test_a_body_in_time_costs_no_connection(ends):
+def test_a_body_that_arrives_in_time_keeps_the_connection(ends):
     ours, client = ends
     client.sendall(PAIR)
     assert hurried(app_with(print))(slow(ours, len(PAIR)), lambda *_: None) == [b""]
@@ -403,7 +403,7 @@ def test_a_body_in_time_costs_no_connection(ends):
 
 
 @pytest.mark.parametrize("settings", [{"mode": "observe"}, {"percent": 0}], ids=str)
-def test_nobody_is_hung_up_on_where_nobody_is_refused(ends, settings):
+def test_no_client_is_disconnected_if_no_request_is_refused(ends, settings):
     ours, client = ends
     seen = []
 
@@ -412,12 +412,12 @@ def test_nobody_is_hung_up_on_where_nobody_is_refused(ends, settings):
         time.sleep(0.2)
         client.sendall(PAIR[5:])
 
-    face = hurried(
+    adapter = hurried(
         app_with(lambda environ: seen.append(environ["wsgi.input"].read(26))), **settings
     )
     sending = threading.Thread(target=send_late)
     sending.start()
-    answer = face(slow(ours, len(PAIR)), lambda *_: None)
+    answer = adapter(slow(ours, len(PAIR)), lambda *_: None)
     sending.join()
     assert (answer, seen) == ([b""], [PAIR])
 
@@ -429,7 +429,7 @@ SHARED = {
 
 
 @pytest.mark.parametrize("environ", SHARED.values(), ids=SHARED)
-def test_a_connection_that_is_not_the_requests_alone_is_not_cut(ends, environ):
+def test_a_shared_connection_is_not_closed(ends, environ):
     ours, client = ends
     ours.settimeout(0.2)
     answer = hurried()(slow(ours, **environ), lambda *_: None)
@@ -439,7 +439,7 @@ def test_a_connection_that_is_not_the_requests_alone_is_not_cut(ends, environ):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_worker_that_is_stopped_gives_its_slot_back_at_once(error):
+def test_a_worker_that_is_stopped_releases_its_slot_at_once(error):
     class Stopped(FakeVerifier):
         def verify(self, ticket):
             raise error
@@ -466,48 +466,48 @@ def test_a_responder_replaces_the_answer(responder):
     assert (status, body) == (429, b"ticket_missing")
 
 
-def test_the_applications_answer_is_handed_on_as_it_is():
+def test_the_applications_response_is_passed_on_unchanged():
     answer = [b"a"]
 
     def app(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return answer
 
-    face = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
-    assert face(environ_of(Exchange(headers=HEAD)), lambda *_: None) is answer
+    adapter = TCaptchaWSGIMiddleware(app, Guard(["/login"], FakeVerifier()))
+    assert adapter(environ_of(Exchange(headers=HEAD)), lambda *_: None) is answer
 
 
-def test_the_face_keeps_to_the_protocol_on_both_of_its_sides():
-    face = TCaptchaWSGIMiddleware(
+def test_the_adapter_follows_the_protocol_towards_server_and_application():
+    adapter = TCaptchaWSGIMiddleware(
         validator(app_with(lambda environ: environ["wsgi.input"].read(5))),
         Guard(["/login"], FakeVerifier()),
     )
     environ = environ_of(Exchange(headers=(FORM,), pieces=(PAIR,)))
-    assert call_wsgi(face, environ)[0] == 200
+    assert call_wsgi(adapter, environ)[0] == 200
 
 
-def test_headers_joined_by_the_server_are_told_apart():
+def test_headers_joined_by_the_server_count_as_repeated():
     environ = environ_of(Exchange(headers=HEAD)) | {"HTTP_X_CAPTCHA_TICKET": "a,b"}
-    face = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
-    body = b"".join(face(environ, lambda *_: None))
+    adapter = TCaptchaWSGIMiddleware(app_with(print), Guard(["/login"], FakeVerifier()))
+    body = b"".join(adapter(environ, lambda *_: None))
     assert json.loads(body)["code"] == "ticket_ambiguous"
 
 
-def test_a_path_beyond_ascii_is_one_path_in_rules_mounts_and_hooks():
-    told = []
+def test_a_non_ascii_path_is_the_same_in_rules_mounts_and_hooks():
+    paths = []
 
     def responder(request, refuse):
-        told.append(request.path)
+        paths.append(request.path)
         return PlainResponse(403, [("Content-Type", "text/plain")])
 
     guard = Guard(["POST /b\u00fcro/t\u00fcr"], FakeVerifier(), responder=responder)
-    face = TCaptchaWSGIMiddleware(lambda environ, start_response: [b""], guard)
+    adapter = TCaptchaWSGIMiddleware(lambda environ, start_response: [b""], guard)
     wrapped = [part.encode().decode("latin-1") for part in ("/b\u00fcro", "/t\u00fcr")]
     mount, path = wrapped
     for script, info in ((mount, path), ("", mount + path)):
         environ = environ_of(Exchange(), SCRIPT_NAME=script, PATH_INFO=info)
-        assert call_wsgi(face, environ)[0] == 403
-    assert told == ["/t\u00fcr", "/b\u00fcro/t\u00fcr"]
+        assert call_wsgi(adapter, environ)[0] == 403
+    assert paths == ["/t\u00fcr", "/b\u00fcro/t\u00fcr"]
 
 
 async def asgi_app(scope, receive, send):
@@ -515,7 +515,7 @@ async def asgi_app(scope, receive, send):
 
 
 @pytest.mark.parametrize("app", [asgi_app, Starlette()], ids=repr)
-def test_an_asgi_application_is_told_to_take_the_other_face(app):
+def test_the_wsgi_adapter_rejects_an_asgi_application(app):
     with pytest.raises(ConfigurationError, match="use TCaptchaMiddleware"):
         TCaptchaWSGIMiddleware(app, Guard(["POST /login"], FakeVerifier()))
 
@@ -562,7 +562,7 @@ INPUTS = {
     "seeks": ({}, True),
     "says that it cannot seek": ({"seekable": lambda: False}, False),
     "cannot say whether": ({"seekable": failing}, False),
-    "does not know where it is": ({"tell": failing}, False),
+    "does not know its position": ({"tell": failing}, False),
     "fails to seek": ({"seek": failing}, False),
     "seeks elsewhere": ({"seek": lambda _: 0}, False),
 }
@@ -570,7 +570,7 @@ INPUTS = {
 
 @pytest.mark.parametrize(("broken", "is_own"), INPUTS.values(), ids=INPUTS)
 @pytest.mark.parametrize("more", [b"", b"&more=" + b"x" * 5000], ids=["short", "long"])
-def test_an_input_that_can_seek_is_handed_on_where_it_was(broken, is_own, more):
+def test_a_seekable_input_is_passed_on_at_its_original_position(broken, is_own, more):
     stream, seen = SeekableInput(PAIR + more), []
     for name, value in broken.items():
         setattr(stream, name, value)
@@ -588,7 +588,7 @@ def test_an_input_that_can_seek_is_handed_on_where_it_was(broken, is_own, more):
     assert seen == [(is_own, PAIR + more)]
 
 
-def test_an_input_that_can_seek_keeps_to_the_protocol():
+def test_a_seekable_input_follows_the_protocol():
     seen = []
     inner = validator(app_with(lambda environ: seen.append(environ["wsgi.input"].read(100))))
     app = TCaptchaWSGIMiddleware(inner, Guard(["/login"], FakeVerifier()))
@@ -600,7 +600,7 @@ def test_an_input_that_can_seek_keeps_to_the_protocol():
     assert seen == [PAIR]
 
 
-def test_an_input_is_put_back_for_a_refusal_too():
+def test_an_input_is_rewound_for_a_refusal_too():
     stream = SeekableInput(b"ticket=a")
     environ = environ_of(Exchange(headers=(FORM,), pieces=(b"ticket=a",))) | {
         "wsgi.input": stream

@@ -1,4 +1,4 @@
-"""What the gate serves by itself, through both faces and from real servers."""
+"""The endpoints for browsers, the module and its settings, through both adapters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from adapters import Exchange, call_asgi, messages_of, scope_of
-from both_adapters import APPLICATION, FACES
+from both_adapters import ADAPTERS, APPLICATION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_stores import isolated_store
@@ -23,7 +23,7 @@ from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 MODULE, SETTINGS = "/tcaptcha/tcaptcha.js", "/tcaptcha/settings.json"
 SECRETS = TencentEmulator().settings | {"token": "a-token-nobody-may-see"}
 BROWSER = ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
-every_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
 every_root = pytest.mark.parametrize("root", ["", "/mount", "/a/b/"])
 
 
@@ -38,9 +38,9 @@ def get(target, *headers, method="GET"):
 
 
 @every_root
-@every_face
-def test_the_module_is_served_where_everything_is_gated(face, root):
-    answer = face(guard(), get(MODULE), root)
+@every_adapter
+def test_the_module_is_served_if_every_path_is_protected(adapter, root):
+    answer = adapter(guard(), get(MODULE), root)
     assert (answer.status, answer.body) == (200, module_path().read_bytes())
     assert answer.headers["content-type"].startswith("text/javascript")
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -50,11 +50,11 @@ def test_the_module_is_served_where_everything_is_gated(face, root):
 
 
 @every_root
-@every_face
-def test_the_settings_are_served_where_everything_is_gated(face, root):
-    found = guard()
-    answer = face(found, get(SETTINGS), root)
-    assert (answer.status, json.loads(answer.body)) == (200, found.public_settings())
+@every_adapter
+def test_the_settings_are_served_if_every_path_is_protected(adapter, root):
+    gate = guard()
+    answer = adapter(gate, get(SETTINGS), root)
+    assert (answer.status, json.loads(answer.body)) == (200, gate.public_settings())
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in answer.headers
@@ -72,11 +72,11 @@ TAGS = {
 }
 
 
-@every_face
-@pytest.mark.parametrize(("given", "status"), TAGS.values(), ids=TAGS)
-def test_who_has_the_module_is_not_sent_it_again(face, given, status):
-    tag = face(guard(), get(MODULE)).headers["etag"]
-    answer = face(guard(), get(MODULE, ("If-None-Match", given.replace("{}", tag))))
+@every_adapter
+@pytest.mark.parametrize(("tags", "status"), TAGS.values(), ids=TAGS)
+def test_a_client_with_the_current_module_gets_304(adapter, tags, status):
+    tag = adapter(guard(), get(MODULE)).headers["etag"]
+    answer = adapter(guard(), get(MODULE, ("If-None-Match", tags.replace("{}", tag))))
     assert answer.status == status
     assert answer.headers["etag"] == tag
     if status == 304:
@@ -84,24 +84,24 @@ def test_who_has_the_module_is_not_sent_it_again(face, given, status):
         assert not {"content-length", "content-type"} & answer.headers.keys()
 
 
-@every_face
+@every_adapter
 @pytest.mark.parametrize("target", [MODULE, SETTINGS])
-def test_a_head_is_told_what_a_get_would_be(face, target):
-    found = guard()
-    told, whole = face(found, get(target, method="HEAD")), face(found, get(target))
-    assert (told.status, told.headers, told.body) == (200, whole.headers, b"")
+def test_a_head_request_gets_the_headers_of_a_get(adapter, target):
+    gate = guard()
+    head, full = adapter(gate, get(target, method="HEAD")), adapter(gate, get(target))
+    assert (head.status, head.headers, head.body) == (200, full.headers, b"")
 
 
-@every_face
+@every_adapter
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
 @pytest.mark.parametrize("target", [MODULE, SETTINGS])
-def test_another_method_is_told_which_there_are(face, target, method):
-    answer = face(guard(), get(target, method=method))
+def test_another_method_gets_405_with_the_allowed_methods(adapter, target, method):
+    answer = adapter(guard(), get(target, method=method))
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
     assert json.loads(answer.body)["status"] == 405
 
 
-@every_face
+@every_adapter
 @pytest.mark.parametrize(
     "target",
     [
@@ -110,62 +110,62 @@ def test_another_method_is_told_which_there_are(face, target, method):
         *("/tcaptcha/../tcaptcha/module.py", "/other/tcaptcha/settings.json"),
     ],
 )
-def test_nothing_else_is_served(face, target):
-    assert face(guard(), get(target)).status == 403
-    assert face(guard("/login"), get(target))[::2] == APPLICATION
+def test_nothing_else_is_served(adapter, target):
+    assert adapter(guard(), get(target)).status == 403
+    assert adapter(guard("/login"), get(target))[::2] == APPLICATION
 
 
-@every_face
-def test_without_a_page_both_paths_are_the_applications(face):
+@every_adapter
+def test_without_a_page_both_paths_reach_the_application(adapter):
     for target in (MODULE, SETTINGS):
-        assert face(guard("/login", page=None), get(target))[::2] == APPLICATION
+        assert adapter(guard("/login", page=None), get(target))[::2] == APPLICATION
 
 
-@every_face
-def test_another_path_may_be_chosen(face):
-    found = guard(page=Page("/a/captcha"))
-    assert face(found, get("/a/captcha/tcaptcha.js"), "/mount").status == 200
-    assert face(found, get(MODULE)).status == 403
+@every_adapter
+def test_another_path_may_be_chosen(adapter):
+    gate = guard(page=Page("/a/captcha"))
+    assert adapter(gate, get("/a/captcha/tcaptcha.js"), "/mount").status == 200
+    assert adapter(gate, get(MODULE)).status == 403
 
 
-@every_face
+@every_adapter
 @pytest.mark.parametrize(("of", "app_id"), [("POST /login", "190000005"), ("x", "190000000")])
-def test_the_settings_are_those_of_the_request_to_come(face, of, app_id):
+def test_the_settings_are_those_of_the_rule_for_the_next_request(adapter, of, app_id):
     other = TencentVerifier(**SECRETS | {"app_id": 190000005})
-    found = guard("/**", Rule("POST /login", verifier=other))
-    # The first rule that covers a request holds.
+    gate = guard("/**", Rule("POST /login", verifier=other))
+    # The first matching rule applies.
     first = guard(Rule("POST /login", verifier=other), "/**")
     target = f"{SETTINGS}?for={quote(of)}"
-    assert json.loads(face(found, get(target)).body)["appId"] == "190000000"
-    assert json.loads(face(first, get(target), "/mount").body)["appId"] == app_id
+    assert json.loads(adapter(gate, get(target)).body)["appId"] == "190000000"
+    assert json.loads(adapter(first, get(target), "/mount").body)["appId"] == app_id
 
 
-@every_face
-def test_a_captcha_that_no_browser_can_show_is_not_found(face):
-    answer = face(guard("/login"), get(f"{SETTINGS}?for=GET%20/mini"))
+@every_adapter
+def test_a_captcha_that_no_browser_can_show_is_not_found(adapter):
+    answer = adapter(guard("/login"), get(f"{SETTINGS}?for=GET%20/mini"))
     problem = json.loads(answer.body)
     assert (answer.status, problem["status"], problem["title"]) == (404, 404, "Not Found")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store"
 
 
-@every_face
+@every_adapter
 @pytest.mark.parametrize("kind", [None, "cbc"])
-def test_no_answer_holds_a_secret(face, kind):
-    found = guard(page=Page(aid=kind))
+def test_no_response_contains_a_secret(adapter, kind):
+    gate = guard(page=Page(aid=kind))
     targets = [MODULE, SETTINGS, f"{SETTINGS}?for=GET%20/mini", "/any", f"{SETTINGS}?for=%00"]
     hidden = [SECRETS[n] for n in ("app_secret_key", "secret_id", "secret_key", "token")]
     for target in targets:
-        told = repr(face(found, get(target, BROWSER)))
-        assert [secret for secret in hidden if secret in told] == []
+        text = repr(adapter(gate, get(target, BROWSER)))
+        assert [secret for secret in hidden if secret in text] == []
 
 
-@every_face
+@every_adapter
 @settings(max_examples=150)
 @given(query=st.text(max_size=60) | st.text("for=&%20/POSTlogin+", max_size=40))
-def test_no_query_raises(face, query):
+def test_no_query_raises(adapter, query):
     query = quote(query.encode("utf-8", "replace").decode(), safe="&=%+/")
-    answer = face(guard("/login"), get(f"{SETTINGS}?{query}"))
+    answer = adapter(guard("/login"), get(f"{SETTINGS}?{query}"))
     assert answer.status in (200, 404)
     assert json.loads(answer.body)
 
@@ -184,7 +184,7 @@ def test_a_websocket_at_the_pages_path_is_gated_like_any_other():
     "server",
     ["uvicorn with h11", "uvicorn with httptools", "hypercorn", "gunicorn", "waitress"],
 )
-def test_real_servers_send_it_over_one_connection(server, tmp_path):
+def test_real_servers_serve_the_page_over_one_keep_alive_connection(server, tmp_path):
     with (
         serving(server, "page_apps", tmp_path / "log") as served,
         closing(HTTPConnection("127.0.0.1", served.port, timeout=20)) as connection,
@@ -212,17 +212,17 @@ def test_real_servers_send_it_over_one_connection(server, tmp_path):
         assert ask("GET", "/any", Accept="text/html", Cookie=cookies)[1] == b"inside"
 
 
-@every_face
-def test_what_is_encrypted_is_fresh_each_time_and_never_logged(face, caplog):
+@every_adapter
+def test_aid_encrypted_is_fresh_each_time_and_never_logged(adapter, caplog):
     caplog.set_level(0)
-    found = guard(page=Page("/tcaptcha", aid="cbc"))
+    gate = guard(page=Page("/tcaptcha", aid="cbc"))
     opened = ("Accept", "text/html")
-    told = []
+    values = []
     for _ in range(3):
-        answer = face(found, get(SETTINGS))
+        answer = adapter(gate, get(SETTINGS))
         assert answer.headers["cache-control"] == "no-store"
-        told.append(json.loads(answer.body)["aidEncrypted"])
-        face(found, get("/covered", opened))
-    assert len(set(told)) == 3
-    everything = caplog.text + repr(found) + repr(found.page)
-    assert not [value for value in (*told, SECRETS["app_secret_key"]) if value in everything]
+        values.append(json.loads(answer.body)["aidEncrypted"])
+        adapter(gate, get("/covered", opened))
+    assert len(set(values)) == 3
+    everything = caplog.text + repr(gate) + repr(gate.page)
+    assert not [value for value in (*values, SECRETS["app_secret_key"]) if value in everything]

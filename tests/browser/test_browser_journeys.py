@@ -1,7 +1,7 @@
-"""Whole journeys in a real Chromium: page, module, gate, application, Tencent, and back.
+"""End-to-end tests in a real Chromium: page, module, gate, application and Tencent.
 
-Nothing is a double but Tencent, for whom the emulator stands in with its script and its API.
-Every page has a strict policy, and every test fails on a violation of it.
+Only Tencent is a test double: the emulator, with its client script and its API. Every page has
+a strict Content-Security-Policy, and a test fails if a page violates it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FORM = """
 def sites():
     """Sites by framework and kind, each started when it is first needed."""
     with ExitStack() as stack:
-        found = {}
+        started = {}
 
         def site(framework, kind="domestic"):
-            if (framework, kind) not in found:
-                found[framework, kind] = stack.enter_context(site_of(framework, KINDS[kind]))
-            found[framework, kind].reset()
-            return found[framework, kind]
+            if (framework, kind) not in started:
+                started[framework, kind] = stack.enter_context(site_of(framework, KINDS[kind]))
+            started[framework, kind].reset()
+            return started[framework, kind]
 
         yield site
 
@@ -54,26 +54,26 @@ def site(sites, framework):
 
 @pytest.fixture
 def root(framework):
-    """Where the application is reached: of the one below its mount, of the other above."""
+    """The application's root: FastAPI is tested below its mount, Flask above it."""
     return {"fastapi": "/shop", "flask": ""}[framework]
 
 
 @pytest.fixture(autouse=True)
 def violations(context):
-    """Gather what the policies of all pages of the test refused; nothing may be."""
-    found = []
-    context.expose_binding("tellViolation", lambda _, told: found.append(told))
+    """Fail the test if one of its pages violates its Content-Security-Policy."""
+    violations = []
+    context.expose_binding("tellViolation", lambda _, violation: violations.append(violation))
     context.add_init_script(
         """document.addEventListener("securitypolicyviolation", (event) =>
              tellViolation(`${event.violatedDirective} ${event.blockedURI}`))"""
     )
-    yield found
-    assert found == []
+    yield violations
+    assert violations == []
 
 
 @pytest.fixture
 def visit(page):
-    """Open a site's first page, with a body of the test's own."""
+    """Open a site's first page, with a body that the test chooses."""
 
     def visit(site, body="", root=""):
         site.shop.html = body
@@ -96,7 +96,7 @@ def close(page):
 
 
 def begin(page, script):
-    """Start what is awaited later, by `outcome`."""
+    """Start a script; `outcome` awaits its result."""
     page.evaluate(f"void (window.outcome = {script})")
 
 
@@ -112,7 +112,7 @@ def inside(page, text="Inside"):
 # -- Forms ------
 
 
-def test_a_login_goes_from_the_first_tab_to_the_answer_by_keyboard(visit, site, root):
+def test_a_login_works_by_keyboard_alone(visit, site, root):
     page = visit(site, FORM, root)
     page.keyboard.press("Tab")
     page.keyboard.type("ada")
@@ -215,7 +215,7 @@ def test_a_ticket_that_is_sent_twice_ends_in_a_new_challenge(visit, site):
     assert len({call["Ticket"] for call in site.emulator.calls}) == 2
 
 
-# How the challenge goes, what Tencent does, and what captcha.fetch gives.
+# What happens in the challenge, what Tencent answers, and what captcha.fetch returns.
 ENDS = {
     "solved": ({"skip": True}, {}, (200, "Inside")),
     "closed": ({"close": True}, {}, (403, "ticket_missing")),
@@ -229,20 +229,23 @@ ENDS = {
 }
 
 
-def test_every_end_of_a_challenge_is_told_once(visit, site):
+def test_every_outcome_of_a_challenge_is_reported_once(visit, site):
     page, found, wanted = visit(site), {}, {}
-    for name, (challenge, call, told) in ENDS.items():
+    for name, (challenge, call, expected) in ENDS.items():
         site.emulator.challenge(challenge)
         if call:
             site.emulator.script(call)
         status, text = page.evaluate(f"post('/orders?{name.split()[0]}')")
-        found[name], wanted[name] = (status, told[1] if told[1] in text else text), told
+        found[name], wanted[name] = (
+            (status, expected[1] if expected[1] in text else text),
+            expected,
+        )
     assert found == wanted
     assert len(site.emulator.challenges) == len(ENDS)
     assert len(site.shop.handled) == 1
 
 
-def test_an_old_ticket_is_asked_for_anew_once_and_a_made_up_one_never_leaves(visit, site):
+def test_an_expired_ticket_is_replaced_once_and_a_disaster_ticket_is_never_sent(visit, site):
     page = visit(site)
     old = site.emulator.mint(age=400)
     site.emulator.challenge({"ticket": {"age": 400}}, {"error": 1001}, {"error": 1001})
@@ -260,7 +263,7 @@ def test_an_old_ticket_is_asked_for_anew_once_and_a_made_up_one_never_leaves(vis
     assert site.shop.handled == []
 
 
-def test_who_aborts_or_is_offline_can_begin_again(visit, site, context):
+def test_a_user_who_aborts_or_is_offline_can_try_again(visit, site, context):
     page = visit(site)
     page.evaluate("window.leaving = new AbortController()")
     begin(page, "post('/orders', { signal: leaving.signal })")
@@ -291,7 +294,7 @@ def test_ten_calls_share_the_challenge_that_opens_a_session(visit, site):
     assert len(site.shop.handled) == 10
 
 
-def test_ten_calls_without_a_session_solve_one_after_the_other(visit, site):
+def test_ten_calls_without_a_session_solve_one_challenge_each_in_turn(visit, site):
     page = visit(site)
     site.emulator.challenge(*[{"skip": True}] * 10)
     begin(page, "Promise.all(Array.from({ length: 10 }, () => post('/orders')))")
@@ -318,7 +321,7 @@ def test_the_international_captcha_is_shown_over_the_page_and_in_it(visit, sites
 
 
 @pytest.mark.parametrize(("framework", "kind"), [("fastapi", "cbc"), ("flask", "cbc")])
-def test_a_captcha_that_insists_gets_a_fresh_proof_for_each_challenge(
+def test_a_captcha_that_requires_aid_encrypted_gets_a_fresh_value_for_each_challenge(
     visit, sites, framework, kind
 ):
     site = sites(framework, kind)
@@ -330,18 +333,20 @@ def test_a_captcha_that_insists_gets_a_fresh_proof_for_each_challenge(
     page.get_by_role("button", name="Log in").click()
     solve(page)
     inside(page)
-    proofs = [said["options"]["aidEncrypted"] for said in site.emulator.challenges]
+    proofs = [challenge["options"]["aidEncrypted"] for challenge in site.emulator.challenges]
     assert len(set(proofs)) == len(proofs) == 3
 
 
-def test_each_endpoint_has_its_own_captcha_and_its_ticket_is_good_only_there(visit, site):
+def test_each_endpoint_has_its_own_captcha_whose_ticket_is_valid_only_there(visit, site):
     page = visit(site)
     for path in ("/orders", "/vip"):
         begin(page, f"post('{path}')")
         solve(page)
         assert outcome(page)[0] == 200
     ids = [190000000, SECOND[0]]
-    assert [said["appId"] for said in site.emulator.challenges] == [str(it) for it in ids]
+    assert [challenge["appId"] for challenge in site.emulator.challenges] == [
+        str(it) for it in ids
+    ]
     assert [call["CaptchaAppId"] for call in site.emulator.calls] == ids
     begin(page, "captcha.solve({ for: 'POST /orders' })")
     solve(page)
@@ -352,7 +357,7 @@ def test_each_endpoint_has_its_own_captcha_and_its_ticket_is_good_only_there(vis
     assert len(site.shop.handled) == 2
 
 
-def test_a_small_screen_holds_the_challenge_in_either_scheme(visit, page, sites):
+def test_the_challenge_fits_a_small_screen_in_light_and_dark(visit, page, sites):
     site = sites("fastapi")
     page.set_viewport_size({"width": 375, "height": 667})
     for scheme in ("light", "dark"):
@@ -360,15 +365,15 @@ def test_a_small_screen_holds_the_challenge_in_either_scheme(visit, page, sites)
         visit(site, FORM).get_by_role("button", name="Log in").click()
         dialog(page).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
-        said = site.emulator.challenges[-1]["options"]
-        assert said["enableDarkMode"] is (scheme == "dark")
+        options = site.emulator.challenges[-1]["options"]
+        assert options["enableDarkMode"] is (scheme == "dark")
 
 
-# -- The challenge in the place of a page ------
+# -- The challenge instead of a page ------
 
 
 def opened(page, site, target="/report"):
-    """Open a covered page; return the answer."""
+    """Open a protected page; return the response."""
     return page.goto(f"{site.origin}{target}")
 
 
@@ -381,7 +386,9 @@ def human(page):
 
 
 @pytest.mark.parametrize("root", ["", "/shop"], ids=["root", "mounted"])
-def test_a_page_is_solved_for_on_the_spot_and_left_by_going_back(visit, site, root):
+def test_a_solved_challenge_loads_the_page_in_place_and_adds_no_history_entry(
+    visit, site, root
+):
     page = visit(site, "", root)
     target = f"{root}/report/a?x=%3Cb%3E&y=1;z=2#part"
     assert opened(page, site, target).status == 403
@@ -396,7 +403,7 @@ def test_a_page_is_solved_for_on_the_spot_and_left_by_going_back(visit, site, ro
     assert len(site.shop.handled) == 1
 
 
-def test_a_page_is_solved_for_by_keyboard_after_closing(page, site, root):
+def test_a_closed_challenge_can_be_solved_by_keyboard(page, site, root):
     opened(page, site, f"{root}/report")
     expect(dialog(page).get_by_role("slider")).to_be_focused()
     page.keyboard.press("Escape")
@@ -410,7 +417,7 @@ def test_a_page_is_solved_for_by_keyboard_after_closing(page, site, root):
     inside(page)
 
 
-def test_cookies_that_linger_end_in_a_new_challenge(page, site, context, root):
+def test_cookies_with_a_used_ticket_lead_to_a_new_challenge(page, site, context, root):
     opened(page, site, f"{root}/report")
     solve(page)
     inside(page)
@@ -424,7 +431,7 @@ def test_cookies_that_linger_end_in_a_new_challenge(page, site, context, root):
     assert (len(site.shop.handled), len(site.emulator.calls)) == (2, 2)
 
 
-def test_who_needs_no_hand_and_is_let_in_nowhere_goes_round_once(page, sites):
+def test_a_captcha_without_a_puzzle_that_is_rejected_does_not_reload_in_a_loop(page, sites):
     site = sites("flask")
     site.emulator.challenge(*[{"skip": True, "ticket": {"code": 15}}] * 5)
     opened(page, site, "/shop/report")
@@ -459,12 +466,10 @@ def test_without_cookies_the_page_says_so_and_waits(page, sites, context):
 
 def test_without_scripts_the_page_says_what_it_needs(browser, sites):
     site = sites("flask")
-    # As a user turns scripts off; what Playwright turns off still hides <noscript>.
-    found = next(filter(shutil.which, NAMES))
+    # Turn scripts off as a user does; with Playwright's own option, <noscript> stays hidden.
+    name = next(filter(shutil.which, NAMES))
     without = ["--blink-settings=scriptEnabled=false"]
-    with browser.browser_type.launch(
-        executable_path=shutil.which(found), args=without
-    ) as other:
+    with browser.browser_type.launch(executable_path=shutil.which(name), args=without) as other:
         page = other.new_page()
         opened(page, site)
         expect(page.locator("noscript p")).to_be_visible()
@@ -495,7 +500,7 @@ HOSTILE = [
 ]
 
 
-def test_hostile_targets_are_neither_echoed_nor_left(page, site, root):
+def test_hostile_targets_are_not_echoed_and_keep_the_origin(page, site, root):
     for target in HOSTILE:
         answer = page.goto(f"{site.origin}{root}{target}")
         asked, text = page.url, answer.text()
@@ -503,7 +508,7 @@ def test_hostile_targets_are_neither_echoed_nor_left(page, site, root):
             it in text for it in ("evil", "tellViolation", "报告", "été", "%3C", "a=b")
         )
         if human(page).count():
-            # Not asked for by hand: it is another page than the one before.
+            # No click is needed, because this is another page than the one before.
             solve(page)
             expect(human(page)).to_have_count(0)
         else:
@@ -513,8 +518,8 @@ def test_hostile_targets_are_neither_echoed_nor_left(page, site, root):
         assert asked.startswith(f"{site.origin}{root}/")
 
 
-def test_cookies_that_another_host_planted_lock_nobody_out(page, sites, context):
-    """Over https, which is here a front of Playwright's own before the site and Tencent."""
+def test_cookies_planted_by_another_host_lock_no_visitor_out(page, sites, context):
+    """Use https: Playwright answers it in front of the site and Tencent."""
     site = sites("flask")
 
     def front(route):
@@ -555,7 +560,7 @@ def test_a_download_leaves_a_page_that_says_so_and_can_be_used_again(page, site,
     assert len(site.shop.handled) == 2
 
 
-def test_a_tab_in_the_background_waits_until_it_is_looked_at(page, sites):
+def test_a_tab_in_the_background_waits_until_it_is_visible(page, sites):
     site = sites("flask")
     page.add_init_script(
         """window.seen = "hidden";
@@ -590,11 +595,14 @@ def test_the_page_speaks_chinese_and_shows_the_rules_captcha(browser, sites):
         expect(page.get_by_role("heading", name="请完成验证")).to_be_attached()
         solve(page)
         inside(page)
-    (said,) = site.emulator.challenges
-    assert (said["appId"], said["options"]["userLanguage"]) == (str(SECOND[0]), "zh-cn")
+    (challenge,) = site.emulator.challenges
+    assert (challenge["appId"], challenge["options"]["userLanguage"]) == (
+        str(SECOND[0]),
+        "zh-cn",
+    )
 
 
-def test_the_page_fits_a_small_screen_in_either_scheme(page, sites):
+def test_the_page_fits_a_small_screen_in_light_and_dark(page, sites):
     site, papers = sites("flask"), []
     page.set_viewport_size({"width": 375, "height": 667})
     opened(page, site)

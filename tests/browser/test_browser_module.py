@@ -60,14 +60,14 @@ def visit(page, site):
 SOLVES, CLOSES = '{ always: "solve" }', '{ always: "close" }'
 
 
-def test_it_is_small():
+def test_the_module_is_at_most_4_kb_compressed():
     text = (BROWSER / "tcaptcha.js").read_text()
     small = gzip.compress(minify.string("application/javascript", text).encode())
     assert len(small) <= 4096
     assert "import " not in re.sub(r"/\*.*?\*/|//.*", "", text, flags=re.DOTALL)
 
 
-def test_the_whole_journey_and_a_replay(visit, site):
+def test_a_request_solves_a_challenge_and_so_does_a_replay(visit, site):
     page = visit()
     page.evaluate("void (window.answer = post('/login', { body: 'name=ada' }).then(read))")
     page.get_by_role("button", name="solve").click()
@@ -76,32 +76,32 @@ def test_the_whole_journey_and_a_replay(visit, site):
     (bare, none), (again, ticket) = site.attempts
     assert (bare, none, again) == ("/login", None, "/login")
     assert page.evaluate("tencent.open") == 0
-    # A spent ticket of the caller's own is refused, and a new one is sent.
+    # A used ticket from the caller is refused, and a new one is sent.
     headers = f"{{ 'X-Captcha-Ticket': '{ticket}', 'X-Captcha-Randstr': '@{ticket[4:7]}' }}"
     page.evaluate("tencent.always = 'solve'")
     assert page.evaluate(f"post('/login', {{ headers: {headers} }}).then(read)")[0] == 200
     assert [sent == ticket for _, sent in site.attempts[2:]] == [True, False]
 
 
-def test_who_closes_the_challenge_keeps_the_servers_answer(visit, site):
+def test_closing_the_challenge_returns_the_original_response(visit, site):
     page = visit(tencent=CLOSES)
     status, problem = page.evaluate("post('/login').then(read)")
     assert (status, problem["code"]) == (403, "ticket_missing")
-    found = page.evaluate("failure(captcha.solve())")
-    assert (found["name"], found["code"]) == ("CaptchaError", "closed")
+    error = page.evaluate("failure(captcha.solve())")
+    assert (error["name"], error["code"]) == ("CaptchaError", "closed")
     assert page.evaluate("failure(captcha.solve()).then(() => tencent.open)") == 0
 
 
-def test_a_second_refusal_is_the_answer(visit, site):
+def test_a_second_refusal_is_returned(visit, site):
     page = visit(tencent=SOLVES)
-    # Two halves that disagree with nothing but are spent: the double repeats itself.
+    # The double repeats the same pair, so it is already used.
     page.evaluate("crypto.randomUUID = () => '00000000-repeated'")
     assert page.evaluate("post('/login').then(read)")[0] == 200
     status, problem = page.evaluate("post('/login').then(read)")
     assert (status, problem["code"], len(site.attempts)) == (403, "ticket_reused", 4)
 
 
-def test_what_needs_no_captcha_is_plain_fetch(visit, site):
+def test_a_request_that_needs_no_captcha_behaves_like_fetch(visit, site):
     page = visit()
     assert page.evaluate("captcha.fetch('/free').then(read)") == [
         200,
@@ -121,21 +121,25 @@ def test_what_needs_no_captcha_is_plain_fetch(visit, site):
     assert site.asked == []
 
 
-def test_the_answers_of_others_are_not_read(visit, site, page):
+def test_responses_of_other_handlers_are_left_unread(visit, site, page):
     visit(tencent=SOLVES)
 
     def say(status, content_type, body):
         answer = {"status": status, "content_type": content_type, "body": body}
         page.route("**/other", lambda route: route.fulfill(**answer))
 
-    told = [("application/json", 403), ("application/problem+json", 400)]
-    for content_type, status in [*told, ("text/html", 403), ("application/problem+jsonx", 403)]:
+    ignored = [("application/json", 403), ("application/problem+json", 400)]
+    for content_type, status in [
+        *ignored,
+        ("text/html", 403),
+        ("application/problem+jsonx", 403),
+    ]:
         body = '{"code": "ticket_missing"}'
         say(status, content_type, body)
-        found = page.evaluate(
+        response = page.evaluate(
             "captcha.fetch('/other').then(async (a) => [a.status, await a.text()])"
         )
-        assert found == [status, body]
+        assert response == [status, body]
     for body in ['{"code": "ticket_malformed"}', "no json", "null"]:
         say(403, "application/problem+json", body)
         assert page.evaluate("captcha.fetch('/other').then((a) => a.text())") == body
@@ -147,7 +151,7 @@ def test_the_script_is_loaded_once_and_again_only_after_a_failure(visit, page, c
     context.unroute(TENCENT)
     context.route(TENCENT, lambda route: route.abort())
     both = "Promise.all([captcha, new TCaptcha()].map((c) => failure(c.solve())))"
-    assert [found["code"] for found in page.evaluate(both)] == ["load", "load"]
+    assert [result["code"] for result in page.evaluate(both)] == ["load", "load"]
     assert page.evaluate("document.querySelectorAll('script[src]').length") == 0
     assert page.evaluate("failure(post('/login'))")["code"] == "load"
     context.unroute(TENCENT)
@@ -159,12 +163,12 @@ def test_the_script_is_loaded_once_and_again_only_after_a_failure(visit, page, c
             route.fulfill(body=SCRIPT, content_type="text/javascript"),
         ),
     )
-    assert all("value" in found for found in page.evaluate(both))
+    assert all("value" in result for result in page.evaluate(both))
     assert page.evaluate("[tencent.made.length, tencent.most, tencent.loads]") == [2, 1, 1]
     assert asked == [SETTINGS["script"]]
 
 
-def test_a_script_that_is_none_or_throws_is_not_loaded(visit, page, context):
+def test_a_script_that_is_empty_or_throws_counts_as_not_loaded(visit, page, context):
     visit(tencent='{ answers: ["throw"], always: "solve" }')
     context.unroute(TENCENT)
     context.route(TENCENT, lambda route: route.fulfill(body="", content_type="text/javascript"))
@@ -178,7 +182,7 @@ def test_a_script_that_is_none_or_throws_is_not_loaded(visit, page, context):
     ]
 
 
-def test_loading_has_a_deadline_and_thinking_has_none(visit, page, context):
+def test_loading_has_a_time_limit_and_solving_does_not(visit, page, context):
     page.clock.install()
     visit()
     held = []
@@ -202,7 +206,7 @@ def test_loading_has_a_deadline_and_thinking_has_none(visit, page, context):
     assert "value" in page.evaluate("answer")
 
 
-def test_offline_and_back(visit, context):
+def test_a_challenge_can_be_solved_after_being_offline(visit, context):
     page = visit(tencent=SOLVES)
     context.set_offline(True)
     assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
@@ -211,7 +215,7 @@ def test_offline_and_back(visit, context):
     assert page.evaluate("post('/login').then(read)")[0] == 200
 
 
-def test_settings_that_cannot_be_had_are_said_so(visit, site):
+def test_settings_that_cannot_be_loaded_raise_an_error(visit, site):
     page = visit()
     site.settings["status"] = 503
     assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
@@ -246,7 +250,7 @@ def test_an_abort_ends_the_challenge(visit, site):
     assert page.evaluate(late) == "gone"
     assert page.evaluate("(one[0].abort('gone'), one[1])") == [True, 0]
     assert page.evaluate("tencent.made.length") == 1
-    # Nothing is left in the way of the next.
+    # Nothing blocks the next challenge.
     page.evaluate("tencent.always = 'solve'")
     assert page.evaluate("post('/login').then(read)")[0] == 200
 
@@ -256,36 +260,38 @@ TEN = (
 )
 
 
-def test_ten_calls_in_parallel_share_one_challenge_where_one_is_enough(visit, site):
+def test_ten_parallel_calls_share_one_challenge_if_one_ticket_opens_a_session(visit, site):
     page = visit(tencent=SOLVES)
     answers = page.evaluate(TEN % "/session")
-    assert [(status, told["body"]) for status, told in answers] == [
+    assert [(status, document["body"]) for status, document in answers] == [
         (200, str(n)) for n in range(10)
     ]
     assert page.evaluate("[tencent.made.length, tencent.most]") == [1, 1]
     assert [ticket is None for _, ticket in site.attempts].count(False) == 1
 
 
-def test_ten_calls_in_parallel_solve_one_by_one_where_each_needs_a_ticket(visit, site):
+def test_ten_parallel_calls_solve_one_by_one_if_each_needs_a_ticket(visit, site):
     page = visit(tencent=SOLVES)
     answers = page.evaluate(TEN % "/login")
     assert [status for status, _ in answers] == [200] * 10
     assert page.evaluate("[tencent.made.length, tencent.most]") == [10, 1]
     tickets = [ticket for _, ticket in site.attempts if ticket]
     assert len(tickets) == len(set(tickets)) == 10
-    # Once each, once more after the first has solved, and with a ticket.
+    # One attempt each, a second one after the first call has solved, and one with a ticket.
     assert len(site.attempts) == 10 + 9 + 10
 
 
-def test_ten_calls_in_parallel_are_closed_once(visit, site):
+def test_ten_parallel_calls_are_closed_once(visit, site):
     page = visit(tencent='{ answers: ["close"], always: "solve" }')
     answers = page.evaluate(TEN % "/login")
-    assert {(status, told["code"]) for status, told in answers} == {(403, "ticket_missing")}
+    assert {(status, document["code"]) for status, document in answers} == {
+        (403, "ticket_missing")
+    }
     assert page.evaluate("tencent.made.length") == 1
     assert page.evaluate("post('/login').then(read)")[0] == 200
 
 
-def test_the_others_go_on_where_the_first_is_aborted(visit, site):
+def test_other_calls_go_on_if_the_first_is_aborted(visit, site):
     page = visit()
     page.evaluate("""void (window.control = new AbortController(),
         window.first = post('/login', { signal: control.signal }).catch((e) => e.name))""")
@@ -322,7 +328,7 @@ def test_bodies_are_sent_twice_and_the_same(visit, site):
 
 def test_a_request_object_is_sent_as_it_is(visit, site):
     page = visit(tencent=SOLVES)
-    found = page.evaluate("""async () => {
+    result = page.evaluate("""async () => {
         const sent = new Request('/login', { method: 'PUT', body: '{"a": 1}',
             headers: { 'Content-Type': 'application/json', 'X-Own': 'kept' } });
         const put = await read(await captcha.fetch(sent));
@@ -330,8 +336,8 @@ def test_a_request_object_is_sent_as_it_is(visit, site):
         const over = await read(await captcha.fetch(post, { body: 'second' }));
         const spent = await failure(captcha.fetch(sent));
         return [put, sent.bodyUsed, over, spent.name] }""")
-    # The rule is for POST alone, so that a PUT needs no ticket.
-    assert found == [
+    # The rule is for POST only, so a PUT needs no ticket.
+    assert result == [
         [200, {"path": "/login", "body": '{"a": 1}'}],
         True,
         [200, {"path": "/login", "body": "second"}],
@@ -341,7 +347,7 @@ def test_a_request_object_is_sent_as_it_is(visit, site):
     assert site.asked == ["POST /login"]
 
 
-def test_what_changes_while_the_user_solves_is_not_sent(visit, site):
+def test_a_body_changed_during_the_challenge_is_sent_as_it_was(visit, site):
     page = visit()
     page.evaluate("""void (window.form = new FormData(), form.set('a', 'before'),
         window.answer = post('/login', { body: form }).then(read))""")
@@ -352,9 +358,9 @@ def test_what_changes_while_the_user_solves_is_not_sent(visit, site):
     assert site.handled[0]["form"] == {"a": "before"}
 
 
-def test_a_stream_is_sent_once_and_its_refusal_is_the_answer(visit, page, site):
+def test_a_stream_is_sent_once_and_its_refusal_is_returned(visit, page, site):
     visit(tencent=SOLVES)
-    # Chromium streams over HTTP/2 alone, so that the network is a double here.
+    # Chromium streams only over HTTP/2, so the network is a test double here.
     seen = page.evaluate("""async () => {
         const sent = [], real = window.fetch;
         window.fetch = async (...told) => (sent.push(told), new Response(
@@ -368,7 +374,7 @@ def test_a_stream_is_sent_once_and_its_refusal_is_the_answer(visit, page, site):
     assert site.asked == []
 
 
-def test_what_was_redirected_after_its_work_is_not_sent_again(visit, site):
+def test_a_request_refused_after_a_redirect_is_not_sent_again(visit, site):
     page = visit(tencent=SOLVES)
     status, problem = page.evaluate("post('/moved').then(read)")
     assert (status, problem["code"]) == (403, "ticket_missing")
@@ -376,15 +382,15 @@ def test_what_was_redirected_after_its_work_is_not_sent_again(visit, site):
     assert site.asked == []
 
 
-def test_another_origin_works_by_cors(visit, site):
+def test_another_origin_works_with_cors(visit, site):
     page = visit(tencent=SOLVES)
     other = f"http://localhost:{site.origin.rpartition(':')[2]}"
     made = f"new TCaptcha({{ settings: new URL('{other}/tcaptcha/settings.json?v=1') }})"
     url = f"{other}/login/api"
-    found = page.evaluate(f"""async () => {{
+    result = page.evaluate(f"""async () => {{
         const answer = await {made}.fetch('{url}', {{ method: 'POST', body: 'b' }});
         return [answer.type, answer.status] }}""")
-    assert found == ["cors", 200]
+    assert result == ["cors", 200]
     assert site.asked == ["POST /login/api"]
 
 
@@ -392,11 +398,11 @@ def test_another_origin_works_by_cors(visit, site):
     ("credentials", "cookies"),
     [("same-origin", ["who=ada"] * 2), ("include", ["who=ada"] * 2), ("omit", [""] * 2)],
 )
-def test_credentials_go_along_both_times_as_fetch_was_told(visit, site, credentials, cookies):
+def test_both_requests_use_the_credentials_option_of_fetch(visit, site, credentials, cookies):
     page = visit(tencent=SOLVES)
     page.evaluate("document.cookie = 'who=ada'")
-    told = f"{{ credentials: '{credentials}' }}"
-    assert page.evaluate(f"post('/login', {told}).then(read)")[0] == 200
+    init = f"{{ credentials: '{credentials}' }}"
+    assert page.evaluate(f"post('/login', {init}).then(read)")[0] == 200
     assert site.cookies == cookies
 
 
@@ -404,7 +410,7 @@ def made(page, index=-1):
     return page.evaluate(f"tencent.made.at({index})")
 
 
-def test_tencents_script_is_told_of_the_page(visit, page, site):
+def test_tencents_script_gets_language_and_dark_mode_of_the_page(visit, page, site):
     page.emulate_media(color_scheme="dark")
     visit(tencent=SOLVES, lang="zh-CN")
     page.evaluate("captcha.solve()")
@@ -414,8 +420,8 @@ def test_tencents_script_is_told_of_the_page(visit, page, site):
     page.emulate_media(color_scheme="light")
     page.evaluate("captcha.solve()")
     assert made(page)["options"] == {"userLanguage": "ja", "enableDarkMode": False}
-    told = "{ language: 'EN', darkMode: 'force', bizState: { a: 1 } }"
-    page.evaluate(f"new TCaptcha({told}).solve()")
+    options = "{ language: 'EN', darkMode: 'force', bizState: { a: 1 } }"
+    page.evaluate(f"new TCaptcha({options}).solve()")
     assert made(page)["options"] == {
         "userLanguage": "en",
         "enableDarkMode": "force",
@@ -429,20 +435,22 @@ def test_a_challenge_in_the_page_gets_its_element(visit, page):
     page.evaluate("""void (window.answer = new TCaptcha(
         { embed: document.getElementById('here') }).solve())""")
     page.locator("#here").get_by_role("button", name="solve").wait_for()
-    found = made(page)
-    assert (found["place"], found["options"]["type"], found["live"]) == (
+    captcha = made(page)
+    assert (captcha["place"], captcha["options"]["type"], captcha["live"]) == (
         "div#here",
         "embed",
         True,
     )
-    # What the user does meanwhile is not disturbed at the end.
+    # Closing the challenge does not move the focus that the user has set meanwhile.
     page.locator("#elsewhere").focus()
     page.evaluate("document.querySelector('#here button').click()")
     page.evaluate("answer")
     assert page.evaluate("document.activeElement.id") == "elsewhere"
 
 
-def test_intl_gets_an_element_that_is_gone_afterwards(visit, page, site):
+def test_the_international_captcha_gets_an_element_that_is_removed_afterwards(
+    visit, page, site
+):
     script = "https://ca.turing.captcha.qcloud.com/TJNCaptcha-global.js"
     site.settings |= {"site": "intl", "script": script}
     visit(tencent='{ answers: ["solve", "close"] }')
@@ -458,31 +466,31 @@ def test_aid_encrypted_is_fresh_for_each_challenge(visit, page, site):
     site.settings |= {"aidEncrypted": "fresh"}
     visit(tencent=SOLVES)
     page.evaluate("Promise.all([captcha.solve(), post('/login'), captcha.solve()])")
-    told = [page.evaluate(f"tencent.made[{n}].options.aidEncrypted") for n in range(3)]
-    assert told == ["fresh 1", "fresh 2", "fresh 3"]
+    values = [page.evaluate(f"tencent.made[{n}].options.aidEncrypted") for n in range(3)]
+    assert values == ["fresh 1", "fresh 2", "fresh 3"]
     assert "aidEncryptedType" not in made(page)["options"]
 
 
-def test_settings_can_be_told_in_the_page(visit, page, site):
+def test_settings_can_be_set_in_the_page(visit, page, site):
     visit(tencent=SOLVES)
-    told = {"appId": 1900, "site": "cn", "script": SETTINGS["script"]}
-    page.evaluate("(settings) => { captcha.options = { settings } }", told)
-    found = page.evaluate("post('/login').then(read)")
-    assert (found[0], site.asked, made(page)["appId"]) == (200, [], "1900")
+    settings = {"appId": 1900, "site": "cn", "script": SETTINGS["script"]}
+    page.evaluate("(settings) => { captcha.options = { settings } }", settings)
+    response = page.evaluate("post('/login').then(read)")
+    assert (response[0], site.asked, made(page)["appId"]) == (200, [], "1900")
 
 
 @pytest.mark.parametrize("kind", ["disaster", "unnumbered", "empty"])
-def test_no_ticket_that_tencent_did_not_give_is_handed_on(visit, page, site, kind):
+def test_no_ticket_that_tencent_did_not_issue_is_returned(visit, page, site, kind):
     visit(tencent=f'{{ always: "{kind}" }}')
     assert page.evaluate("failure(captcha.solve())")["code"] == "network"
     assert page.evaluate("failure(post('/login'))")["code"] == "network"
     assert [ticket for _, ticket in site.attempts] == [None]
     page.evaluate("captcha.options.disasterTickets = true")
-    found = page.evaluate("failure(captcha.solve())")
+    error = page.evaluate("failure(captcha.solve())")
     if kind == "empty":
-        assert found["code"] == "network"
+        assert error["code"] == "network"
     else:
-        assert re.match(r"tr?error_1006_", found["value"]["ticket"])
+        assert re.match(r"tr?error_1006_", error["value"]["ticket"])
 
 
 FORM = """
@@ -530,7 +538,7 @@ def test_a_form_is_sent_with_a_ticket_by_keyboard_alone(visit, page, site):
     assert site.asked == ["POST /login", "POST /login"]
 
 
-def test_a_submitter_is_kept_with_all_it_says(visit, page, site):
+def test_a_form_keeps_its_submitter_with_its_attributes(visit, page, site):
     visit(FORM, tencent=SOLVES)
     page.locator("#name").fill("ada")
     page.get_by_role("button", name="Cancel").click()
@@ -542,7 +550,7 @@ def test_a_submitter_is_kept_with_all_it_says(visit, page, site):
     assert site.asked == ["POST /login/two"]
 
 
-def test_a_page_that_comes_back_has_no_ticket_left(visit, page, site):
+def test_a_page_from_the_back_forward_cache_drops_the_old_ticket(visit, page, site):
     visit(FORM, tencent=SOLVES)
     page.locator("#name").fill("ada")
     page.evaluate("addEventListener('pageshow', (event) => (window.again = event.persisted))")
@@ -560,9 +568,9 @@ def test_a_page_that_comes_back_has_no_ticket_left(visit, page, site):
     assert len(tickets) == 2
 
 
-def test_a_form_of_scripts_hears_one_submit_and_reads_the_pair(visit, page, site):
+def test_a_form_handled_by_scripts_gets_one_submit_event_with_the_pair(visit, page, site):
     visit(tencent=SOLVES)
-    # Comes after the module, and hides what its fields are called.
+    # The form is added after the module; its fields hide the form's own `action` and `method`.
     page.evaluate("""() => {
         document.body.insertAdjacentHTML('beforeend',
             '<form data-tcaptcha method=post><input name=action><input name=method><button>Go');
@@ -572,7 +580,7 @@ def test_a_form_of_scripts_hears_one_submit_and_reads_the_pair(visit, page, site
             seen.push(Object.fromEntries(new FormData(event.target)));
         }) }""")
     for count in (1, 2):
-        page.get_by_role("button", name="Go").dblclick()  # the second click is too many
+        page.get_by_role("button", name="Go").dblclick()  # the second click must be ignored
         page.wait_for_function(f"seen.length === {count}")
     first, second = page.evaluate("seen")
     assert list(first) == ["randstr", "ticket", "action", "method"]
@@ -582,7 +590,7 @@ def test_a_form_of_scripts_hears_one_submit_and_reads_the_pair(visit, page, site
     assert page.evaluate("[...new FormData(document.forms[0]).values()]") == [""] * 4
 
 
-def test_two_forms_on_one_page_do_not_know_each_other(visit, page, site):
+def test_two_forms_on_one_page_are_independent(visit, page, site):
     other = FORM.replace('id="a"', 'id="b"').replace("/login", "/login/b").replace("name", "n")
     visit(FORM + other.replace('n="go"', 'name="go"').replace(' n="n"', ' name="n"'))
     page.evaluate(
@@ -634,7 +642,7 @@ def test_a_button_solves_first_under_a_strict_policy(visit, page, site):
     button.click()
     page.get_by_role("button", name="solve").click()
     page.locator("tcaptcha-button[data-tcaptcha-state=solved]").wait_for()
-    # Whoever prevents its default has the pair, and sends it as he likes.
+    # A listener that prevents the default gets the pair and sends it itself.
     assert page.evaluate("heard") == ["tcaptcha-error", "tcaptcha-solved"]
     button.click()
     page.get_by_role("button", name="solve").wait_for()
@@ -645,7 +653,7 @@ def test_a_button_solves_first_under_a_strict_policy(visit, page, site):
     assert len(site.handled) == 1
 
 
-def test_a_button_that_cannot_load_says_so(visit, page, site):
+def test_a_button_whose_script_fails_to_load_says_so(visit, page, site):
     page.add_init_script(HEARD)
     site.settings["status"] = 500
     visit(
@@ -656,7 +664,7 @@ def test_a_button_that_cannot_load_says_so(visit, page, site):
     assert page.get_by_role("status").text_content() == page.evaluate("messages.failed")
     assert page.evaluate("heard") == ["tcaptcha-error"]
     assert page.get_by_role("button").get_attribute("name") == "own"
-    # Moved about in the page it stays what it was.
+    # An element that is moved in the page keeps its state.
     page.evaluate("document.body.append(document.querySelector('tcaptcha-button'))")
     assert page.locator("tcaptcha-button > *").count() == 2
 
@@ -665,14 +673,14 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.DOTALL | re.MULTILINE)
 
 
-def test_the_documents_form_is_protected(visit, page, site):
+def test_the_form_in_the_documentation_is_protected(visit, page, site):
     visit(*blocks("html"), tencent=SOLVES)
     with page.expect_navigation():
         page.get_by_role("button", name="Log in").click()
     assert site.handled[0]["form"].keys() == {"ticket", "randstr", "user"}
 
 
-def test_the_documents_scripts_run(visit, page, site):
+def test_the_scripts_in_the_documentation_run(visit, page, site):
     visit(tencent=SOLVES)
     for count, script in enumerate(blocks("js"), 1):
         page.add_script_tag(type="module", content=f"{script};window.ran = {count}")
@@ -681,17 +689,17 @@ def test_the_documents_scripts_run(visit, page, site):
     assert page.evaluate("captcha.options") == {"language": "zh-cn"}
 
 
-def test_the_documents_tables_are_those_of_the_types():
+def test_the_tables_in_the_documentation_match_the_types():
     types = (BROWSER / "tcaptcha.d.ts").read_text()
     (codes,) = re.findall("type Code = (.*);", types)
     (options,) = re.findall(r"interface Options \{(.*?)^}", types, re.DOTALL | re.MULTILINE)
-    told = re.findall(r"^\| `(\w+)` \|", DOCS, re.MULTILINE)
-    assert told == re.findall(r'"(\w+)"', codes) + re.findall(
+    documented = re.findall(r"^\| `(\w+)` \|", DOCS, re.MULTILINE)
+    assert documented == re.findall(r'"(\w+)"', codes) + re.findall(
         r"^  (\w+)\?", options, re.MULTILINE
     )
 
 
-def test_what_shows_the_captcha_is_what_the_server_asks_it_for():
+def test_the_module_shows_the_captcha_for_the_refusals_that_need_one():
     text = (BROWSER / "tcaptcha.js").read_text()
     (shown,) = re.findall(r"SHOW = new Set\(\[(.*?)\]", text, re.DOTALL)
     asking = [reason.value for reason in Reason if reason.status == 403]

@@ -1,4 +1,4 @@
-"""What a page may be, and what its browsers are told of which captcha."""
+"""`Page` and `public_settings()`: validation, and what browsers get for which captcha."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SCRIPT = "https://turing.captcha.qcloud.com/TJCaptcha.js"
 
 
 class Nameless:
-    """A verifier that does not say which captcha it checks."""
+    """A verifier that does not declare its captcha."""
 
     def verify(self, ticket):
         raise AssertionError
 
 
 class Shown(FakeVerifier):
-    """A verifier of one's own whose captcha browsers can show."""
+    """A custom verifier whose captcha browsers can show."""
 
     def __init__(self, app_id=190000001, *, script=SCRIPT, **more):
         super().__init__()
@@ -55,7 +55,7 @@ BAD = {
     "a pattern": ({"path": "/**"}, "write a plain path"),
     "a doubled slash": ({"path": "//evil.example"}, "write a plain path"),
     "a quote": ({"path": "/a'b"}, "write a plain path"),
-    "no text": ({"path": 1}, "write a plain path"),
+    "not a string": ({"path": 1}, "write a plain path"),
     "a language with a blank": ({"language": "zh cn"}, 'write it as "zh-cn"'),
     "a language with markup": ({"language": '"><b'}, 'write it as "zh-cn"'),
     "a language that is no text": ({"language": 1}, 'write it as "zh-cn"'),
@@ -66,13 +66,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("settings", "mend"), BAD.values(), ids=BAD)
-def test_what_cannot_work_is_refused(settings, mend):
-    with pytest.raises(ConfigurationError, match=mend):
+@pytest.mark.parametrize(("settings", "fix"), BAD.values(), ids=BAD)
+def test_invalid_settings_are_refused(settings, fix):
+    with pytest.raises(ConfigurationError, match=fix):
         Page(**settings)
 
 
-def test_the_longest_that_tencent_allows_is_allowed():
+def test_the_longest_additional_data_that_tencent_allows_is_allowed():
     page = Page("/a/b", language="zh-Hans-CN", aid="cbc", aid_ttl=86_400)
     told = Guard(["/a"], tencent(), page=page).public_settings()
     assert (told["language"], len(told["aidEncrypted"])) == ("zh-Hans-CN", 64)
@@ -84,7 +84,7 @@ def test_a_guard_takes_a_path_or_a_page(page):
         Guard(["/a"], tencent(), page=page)
 
 
-def test_a_path_stands_for_a_page():
+def test_a_path_is_short_for_a_page():
     assert Guard(["/a"], tencent(), page="/c").page == Page("/c")
 
 
@@ -96,11 +96,11 @@ def test_without_a_page_nothing_is_served():
 
 
 UNSHOWN = {
-    "nothing of it": Nameless(),
-    "a mini-program's": FakeVerifier(action=MINI_PROGRAM),
+    "no attribute": Nameless(),
+    "a mini-program": FakeVerifier(action=MINI_PROGRAM),
     "no script": Shown(script=""),
     "no id": Shown(0),
-    "nothing of it, in a thread": in_thread(Nameless()),
+    "no attribute, in a thread": in_thread(Nameless()),
 }
 
 
@@ -114,22 +114,22 @@ def test_a_page_needs_a_captcha_that_browsers_can_show(verifier):
         csp_sources(verifier)
 
 
-def test_a_verifier_of_ones_own_has_to_name_a_site_that_there_is():
+def test_a_custom_verifier_must_name_a_known_site():
     with pytest.raises(ConfigurationError, match="must be one of cn, intl"):
         Guard(["/a"], Shown(site="eu"), page="/tcaptcha")
 
 
-def test_a_verifier_of_ones_own_has_to_name_a_script_that_there_is():
+def test_a_custom_verifier_must_name_a_script_url():
     with pytest.raises(ConfigurationError, match="use a whole URL"):
         Guard(["/a"], Shown(script="TJCaptcha.js"), page="/tcaptcha")
 
 
-def test_aid_needs_a_verifier_that_tells_the_secret():
+def test_aid_needs_a_verifier_that_knows_the_app_secret_key():
     with pytest.raises(ConfigurationError, match="set app_secret_key in the"):
         Guard(["/a", Rule("/b", verifier=Shown())], tencent(), page=Page(aid="cbc"))
 
 
-def test_what_is_told_by_default():
+def test_the_default_public_settings():
     assert Guard(["POST /login"], tencent()).public_settings() == {
         "appId": "190000000",
         "site": "cn",
@@ -139,7 +139,7 @@ def test_what_is_told_by_default():
     }
 
 
-def test_the_language_is_told_where_one_is_set():
+def test_public_settings_include_the_language_if_one_is_set():
     guard = Guard(["/a"], tencent(), page=Page(language="en"))
     assert guard.public_settings()["language"] == "en"
 
@@ -165,13 +165,15 @@ SOURCES = {
 
 
 @pytest.mark.parametrize(("sources", "headers", "fields"), SOURCES.values(), ids=SOURCES)
-def test_where_the_pair_goes_is_told_or_said_to_be_nowhere(sources, headers, fields):
+def test_public_settings_name_the_headers_and_fields_of_the_rule_or_null(
+    sources, headers, fields
+):
     def named(pair):
         return None if pair is None else {"ticket": pair[0], "randstr": pair[1]}
 
     guard = Guard([Rule("/login", sources=sources)], tencent())
-    told = guard.public_settings("POST /login")
-    assert (told["headers"], told["fields"]) == (named(headers), named(fields))
+    settings = guard.public_settings("POST /login")
+    assert (settings["headers"], settings["fields"]) == (named(headers), named(fields))
 
 
 RULES = [
@@ -189,7 +191,7 @@ PICKED = {
     "GET /page/a b": "190000002",
     "HEAD /page": "190000002",
     "GET /plain": "190000000",
-    # What names no rule is answered as nothing is.
+    # A text that matches no rule is treated like an empty one.
     "": "190000000",
     "GET /login": "190000000",
     "POST": "190000000",
@@ -206,18 +208,18 @@ PICKED = {
 
 
 @pytest.mark.parametrize(("for_", "app_id"), PICKED.items(), ids=ascii)
-def test_the_request_to_come_picks_the_captcha(for_, app_id):
+def test_the_next_request_determines_the_captcha(for_, app_id):
     guard = Guard(RULES, tencent(), page="/tcaptcha", replay_store=isolated_store())
     assert guard.public_settings(for_, "/mount")["appId"] == app_id
 
 
-def test_a_rule_whose_captcha_no_browser_can_show_is_named():
+def test_the_error_names_a_rule_whose_captcha_no_browser_can_show():
     guard = Guard(RULES, tencent(), page="/tcaptcha", replay_store=isolated_store())
     with pytest.raises(ConfigurationError, match="the captcha of /mini"):
         guard.public_settings("GET /mini")
 
 
-def test_aid_is_of_the_rules_own_captcha():
+def test_aid_uses_the_captcha_of_the_rule():
     secret = "another-key-of-25-letters"
     other = tencent(app_id=190000009, app_secret_key=secret)
     page = Page(aid="cbc", aid_ttl=60)
@@ -229,33 +231,33 @@ def test_aid_is_of_the_rules_own_captcha():
         check(told, time.time() + 62)
 
 
-def test_aid_is_made_anew_for_every_answer():
+def test_aid_is_created_for_every_response():
     guard = Guard(["/a"], tencent(), page=Page(aid="cbc"))
     told = [guard.public_settings() for _ in range(20)]
     assert len({one["aidEncrypted"] for one in told}) == 20
 
 
-def test_a_verifier_of_ones_own_may_tell_the_secret():
+def test_a_custom_verifier_may_provide_the_app_secret_key():
     verifier = Shown(app_secret_key="some-secret-key-of-mine")
     guard = Guard(["/a"], verifier, page=Page(aid="cbc"))
     assert guard.public_settings()["aidEncrypted"]
 
 
-def test_a_thread_tells_the_captcha_of_its_verifier():
+def test_in_thread_keeps_the_captcha_of_its_verifier():
     guard = Guard(["/a"], in_thread(tencent(site="intl")), page=Page(aid="cbc"))
-    told = guard.public_settings()
-    assert (told["appId"], told["site"]) == ("190000000", "intl")
-    assert told["aidEncrypted"]
+    settings = guard.public_settings()
+    assert (settings["appId"], settings["site"]) == ("190000000", "intl")
+    assert settings["aidEncrypted"]
 
 
 @pytest.mark.parametrize("kind", [None, "cbc"])
-def test_no_setting_and_no_repr_holds_a_secret(kind):
+def test_no_public_setting_and_no_repr_contains_a_secret(kind):
     settings = TencentEmulator().settings | {"token": "a-token-nobody-may-see"}
     verifier = TencentVerifier(**settings)
     guard = Guard(["POST /login"], verifier, page=Page(aid=kind))
-    told = json.dumps(guard.public_settings("POST /login")) + repr(guard) + repr(verifier)
+    text = json.dumps(guard.public_settings("POST /login")) + repr(guard) + repr(verifier)
     hidden = [settings[name] for name in ("app_secret_key", "secret_id", "secret_key", "token")]
-    assert [secret for secret in hidden if secret in told] == []
+    assert [secret for secret in hidden if secret in text] == []
 
 
 def test_a_pages_policy_allows_the_site_and_no_inline_script():
@@ -269,6 +271,6 @@ def test_a_pages_policy_allows_the_site_and_no_inline_script():
 
 
 def test_a_pages_policy_allows_the_origin_of_another_script():
-    found = csp_sources(tencent(script="http://127.0.0.1:9000/TJCaptcha.js"))
+    directives = csp_sources(tencent(script="http://127.0.0.1:9000/TJCaptcha.js"))
     for name in ("script-src", "connect-src", "frame-src", "img-src"):
-        assert "http://127.0.0.1:9000" in found[name]
+        assert "http://127.0.0.1:9000" in directives[name]

@@ -264,7 +264,7 @@ def test_with_an_account_tencents_script_is_loaded_for_the_challenge(page, accou
     assert page.evaluate("window.tencent") is None
     press(page, "Log in")
     page.get_by_role("dialog").get_by_role("button", name="solve").click()
-    # The emulator in the place of Tencent does not know the tickets of the fake script.
+    # The emulator replaces Tencent here, and does not know the tickets of the fake script.
     assert verdict(page) == (
         "403 · ticket_rejected",
         "ok ok ok refused refused skipped refused",

@@ -98,7 +98,7 @@ def test_with_an_account_the_policy_allows_only_inline_styles_for_tencents_scrip
     assert re.findall(r"([a-z-]+) [^;]*'unsafe-inline'", policy) == ["style-src"]
 
 
-def test_with_an_account_there_are_no_failures(emulator):
+def test_with_an_account_the_page_offers_no_failures(emulator):
     with TestClient(site(verifier_of(emulator))) as client:
         assert client.post("/failures/down").status_code == 404
         assert 'data-backend="tencent"' in client.get("/").text

@@ -14,7 +14,7 @@ NAMED = sorted(set(NAME.findall(MODEL)))
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED, ids=["::".join(pair) for pair in NAMED])
-def test_every_test_that_the_threat_model_names_exists(file, name):
+def test_every_test_named_in_the_threat_model_exists(file, name):
     assert f"def {name}(" in (TESTS / file).read_text() or not name
 
 

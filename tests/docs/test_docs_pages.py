@@ -1,4 +1,4 @@
-"""The pages of the documentation are true: their code runs, their tables are the package's."""
+"""The documentation is correct: its code runs, and its tables match the package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
 ROOT = Path(__file__).parents[2]
 PAGES = {file.name: file.read_text() for file in sorted((ROOT / "docs").glob("*.md"))}
-# The blocks of these pages run in the tests of what they describe.
+# The blocks of these pages are run by the tests of what they describe.
 OTHERS = ("browser-tests.md", "mini-programs.md")
 
 
@@ -190,7 +190,7 @@ def test_the_responders_lines_answer(emulator):
     guard.close()
 
 
-def test_the_table_of_refusals_is_the_packages():
+def test_the_table_of_refusals_matches_the_package():
     rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (\d{3})", START, re.MULTILINE)
     statuses = {
         name: int(status) for names, status in rows for name in re.findall(r"\w+", names)
@@ -218,7 +218,7 @@ def test_the_second_lock_fails_closed(emulator):
         login({ENVIRON_KEY: tc.Allow("other", tc.Verdict(1))})
 
 
-def test_the_limits_are_the_packages():
+def test_the_limits_match_the_package():
     guard = inspect.signature(tc.Guard).parameters
     limit, seconds = guard["body_limit"].default, guard["body_timeout"].default
     assert (
@@ -326,7 +326,7 @@ def test_the_counter_shows_what_would_have_been_refused():
     rules = ["POST /login", tc.Rule("POST /comments", mode="observe")]
     guard = tc.Guard(rules, FakeVerifier(), on_event=names["count"])
     for target in ("/login", "/comments"):
-        RUNNERS["by hand"](guard, Exchange(target=target))
+        RUNNERS["flow"](guard, Exchange(target=target))
     assert names["decisions"] == Counter(
         {
             ("POST /login", "refused", "ticket_missing"): 1,
@@ -382,7 +382,7 @@ def test_proxy_fix_around_the_gate_sets_the_address():
 # -- testing.md ------
 
 
-def test_djangos_own_client_does_not_meet_the_gate(mysite):
+def test_djangos_test_client_bypasses_the_gate(mysite):
     from django.test import Client
 
     assert Client().post("/login").status_code == 200
@@ -392,7 +392,7 @@ def test_djangos_own_client_does_not_meet_the_gate(mysite):
         assert client.post("/login", headers=headers()).status_code == 200
 
 
-def test_a_handler_that_is_called_alone_has_no_decision():
+def test_a_handler_called_without_the_gate_gets_no_decision():
     assert tc.get_decision(Request({"type": "http"})) is None
 
 
@@ -413,7 +413,7 @@ def test_below_a_mount_a_rule_is_matched_as_it_is_written(rule):
 # -- browser.md ------
 
 
-def test_the_sources_are_those_that_are_printed(emulator, monkeypatch):
+def test_the_documented_sources_match_the_package(emulator, monkeypatch):
     for name in ("TCAPTCHA_ENDPOINT", "TCAPTCHA_SCRIPT", "TCAPTCHA_SITE"):
         monkeypatch.delenv(name, raising=False)
     printed = io.StringIO()
@@ -448,10 +448,10 @@ def test_below_a_mount_the_module_is_below_it_too():
     assert client.get(path.removeprefix("/shop")).status_code == 404
 
 
-# -- The others ------
+# -- Other pages ------
 
 
-def test_a_script_over_http_is_accepted_from_the_browsers_own_machine_only():
+def test_a_script_over_http_is_accepted_from_loopback_only():
     values = re.findall(r"^export \w+=(\S+)", PAGES["browser-tests.md"], re.MULTILINE)
     endpoint, script = values
     settings = TencentEmulator().settings
@@ -477,7 +477,7 @@ def test_a_preflight_that_names_another_method_does_not_count(override):
     sent += [(override, "POST")] if override else []
     guard = tc.Guard(["/login"], FakeVerifier())
     exchange = Exchange(method="OPTIONS", target="/login", headers=tuple(sent))
-    code = RUNNERS["by hand"](guard, exchange).code
+    code = RUNNERS["flow"](guard, exchange).code
     assert code == ("ticket_missing" if override else ALLOWED)
 
 

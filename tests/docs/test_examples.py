@@ -1,4 +1,4 @@
-"""Every example does what it shows, served by the very command in its docstring."""
+"""Every example works, started by the command in its docstring."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def commands(pattern):
 
 
 SERVED, TESTED = commands("*_app.py"), commands("test_*.py")
-# How each server is started as a module, and told where to listen.
+# The command that starts each server as a module, and the option for its address.
 SERVERS = {
     "gunicorn": ("gunicorn", "--bind=127.0.0.1:{}"),
     "hypercorn": ("hypercorn", "--bind=127.0.0.1:{}"),
@@ -77,7 +77,7 @@ def app_of(command):
 
 
 def environment(**more):
-    # Examples are imported from the folder that they are run in, which this would forbid.
+    # Examples are imported from the current folder, which this variable would forbid.
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1"} | more
 
@@ -136,25 +136,25 @@ def emulator():
 
 @pytest.fixture(scope="module")
 def environ(emulator, tmp_path_factory):
-    told = emulator.settings
+    settings = emulator.settings
     with emulator.serve() as endpoint:
         yield environment(
             HOME=str(tmp_path_factory.mktemp("home")),  # gunicorn leaves a socket there
-            TENCENTCLOUD_SECRET_ID=told["secret_id"],
-            TENCENTCLOUD_SECRET_KEY=told["secret_key"],
-            TCAPTCHA_APP_ID=str(told["app_id"]),
-            TCAPTCHA_APP_SECRET_KEY=told["app_secret_key"],
+            TENCENTCLOUD_SECRET_ID=settings["secret_id"],
+            TENCENTCLOUD_SECRET_KEY=settings["secret_key"],
+            TCAPTCHA_APP_ID=str(settings["app_id"]),
+            TCAPTCHA_APP_SECRET_KEY=settings["app_secret_key"],
             TCAPTCHA_ENDPOINT=endpoint,
         )
 
 
 @pytest.fixture(scope="module")
 def serve(environ, tmp_path_factory):
-    """Start an example where a test first asks for it; none may leave a traceback."""
+    """Start each example when a test first needs it; none may log a traceback."""
     logs, clients = tmp_path_factory.mktemp("logs"), {}
 
     def start(command):
-        for attempt in range(3):  # somebody else may take the port meanwhile
+        for attempt in range(3):  # another process may take the port meanwhile
             log = logs / f"{len(clients)}-{attempt}"
             with ExitStack() as tried:
                 client = tried.enter_context(running(command, free_port(), log, environ))
@@ -171,8 +171,8 @@ def serve(environ, tmp_path_factory):
 
     with ExitStack() as stack:
         yield served
-    told = {command: log.read_text() for command, (_, log) in clients.items()}
-    assert {command: text for command, text in told.items() if "Traceback" in text} == {}
+    logs = {command: log.read_text() for command, (_, log) in clients.items()}
+    assert {command: text for command, text in logs.items() if "Traceback" in text} == {}
 
 
 @pytest.fixture
@@ -187,8 +187,8 @@ def in_headers(pair, command):
 
 
 def refusal(answer):
-    told = answer.json()
-    return answer.status_code, told.get("code") or told["error"]
+    document = answer.json()
+    return answer.status_code, document.get("code") or document["error"]
 
 
 @pytest.mark.parametrize("command", SERVED)
@@ -197,12 +197,12 @@ def test_the_home_page_is_open(site):
 
 
 @pytest.mark.parametrize("command", SERVED)
-def test_nobody_logs_in_without_a_ticket(site):
+def test_no_login_without_a_ticket(site):
     assert refusal(site.post("/login")) == (403, "ticket_missing")
 
 
 @pytest.mark.parametrize("command", SERVED)
-def test_a_pair_in_the_headers_is_good_for_one_login(site, emulator, command):
+def test_a_pair_in_the_headers_is_valid_for_one_login(site, emulator, command):
     sent = in_headers(emulator.mint(), command)
     first, second = site.post("/login", **sent), site.post("/login", **sent)
     assert (first.status_code, first.json()) == (200, {"hello": "Ada", "captchaCode": 1})
@@ -210,7 +210,7 @@ def test_a_pair_in_the_headers_is_good_for_one_login(site, emulator, command):
 
 
 @pytest.mark.parametrize("command", SERVED)
-def test_tencent_is_told_the_visitors_address(site, emulator, command):
+def test_tencent_is_sent_the_visitors_address(site, emulator, command):
     pair = emulator.mint()
     site.post("/login", **in_headers(pair, command))
     (call,) = [call for call in emulator.calls if call["Ticket"] == pair["ticket"]]
@@ -225,7 +225,9 @@ def test_tencent_is_told_the_visitors_address(site, emulator, command):
         for place in PLACES[app_of(command)]
     ],
 )
-def test_a_pair_elsewhere_is_as_good_and_the_handler_gets_the_whole_body(site, emulator, place):
+def test_a_pair_from_another_source_passes_and_the_handler_gets_the_whole_body(
+    site, emulator, place
+):
     sent = place(emulator.mint())
     first, second = site.post("/login", **sent), site.post("/login", **sent)
     assert (first.status_code, first.json()) == (200, {"hello": "Ada", "captchaCode": 1})
@@ -233,7 +235,9 @@ def test_a_pair_elsewhere_is_as_good_and_the_handler_gets_the_whole_body(site, e
 
 
 @pytest.mark.parametrize("command", [c for c in SERVED if "starlette_app" in c])
-def test_starlettes_responder_tells_a_first_captcha_from_another(site, emulator, command):
+def test_starlettes_responder_distinguishes_a_first_captcha_from_another(
+    site, emulator, command
+):
     sent = in_headers(emulator.mint(code=15), command)
     bare, rejected = site.post("/login"), site.post("/login", **sent)
     assert bare.json() == {"error": "ticket_missing", "captcha": "first"}
@@ -241,7 +245,7 @@ def test_starlettes_responder_tells_a_first_captcha_from_another(site, emulator,
 
 
 @pytest.mark.parametrize("command", [c for c in SERVED if "flask_app" in c])
-def test_flasks_upload_takes_a_pair_from_the_headers_alone(site, emulator, command):
+def test_flasks_upload_reads_a_pair_only_from_the_headers(site, emulator, command):
     pair, picture = emulator.mint(), os.urandom(200_000)
     assert refusal(site.post("/avatar", data=pair)) == (403, "ticket_missing")
     names = in_headers(pair, command)["headers"]
@@ -255,7 +259,7 @@ def test_djangos_webhook_is_exempt_and_every_other_post_is_not(site):
 
 
 @pytest.mark.parametrize("command", [c for c in SERVED if "django_app" in c])
-def test_djangos_login_runs_for_post_alone_and_no_unsafe_method_is_open(site):
+def test_djangos_login_runs_for_post_only_and_no_unsafe_method_is_open(site):
     unsafe = ["DELETE", "OPTIONS", "PATCH", "PROPFIND", "PUT"]
     for path in ("/login", "/"):
         assert [site.request(method, path).status_code for method in unsafe] == [403] * 5
@@ -302,7 +306,7 @@ def test_the_readme_names_every_example_and_nothing_else():
     assert set(re.findall(r"\]\((\w+\.py)\)", README)) == files
 
 
-def test_the_readme_tells_the_docstrings_commands():
+def test_the_readme_shows_the_commands_of_the_docstrings():
     cells = re.findall(r"^\| \[.*\| (.*) \|$", README, re.MULTILINE)
     commands = [command for cell in cells for command in re.findall(r"`([^`]+)`", cell)]
     assert sorted(commands) == sorted(SERVED + TESTED)

@@ -1,4 +1,4 @@
-"""The README is true: its code runs, its links lead somewhere, its figures are right."""
+"""The README is correct: its code runs, its links exist, its figures match the package."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def emulator(monkeypatch):
 
 @pytest.fixture
 def names(emulator):
-    """What the README's first block defines, and what the files of a Django project import."""
+    """The names of the README's first block, and the modules that a Django project imports."""
     if not django_settings.configured:
         django_settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
     names = {
@@ -147,7 +147,7 @@ def test_the_lines_of_the_verifier_work(names):
     assert statuses == [200, 403]
 
 
-def test_the_figures_are_the_packages():
+def test_the_figures_match_the_package():
     timeout = inspect.signature(tc.TencentVerifier).parameters["timeout"].default
     budget = inspect.signature(tc.Guard).parameters["allow_per_minute"].default
     assert f"one signed call to Tencent, {timeout:.0f} seconds at most" in README

@@ -1,4 +1,4 @@
-"""What becomes of a request's body, from a raw socket through real servers."""
+"""Request bodies on real servers, sent over raw sockets: intact, in time, not buffered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NUMBERS = count()
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory):
-    """Start a server where a test first asks for it; none may leave a traceback."""
+    """Start each server when a test first needs it; none may log a traceback."""
     logs, running = tmp_path_factory.mktemp("logs"), {}
 
     def served(server):
@@ -43,8 +43,8 @@ def serve(tmp_path_factory):
 
     with ExitStack() as stack:
         yield served
-    told = {server: site.log.read_text() for server, site in running.items()}
-    assert {server: text for server, text in told.items() if "Traceback" in text} == {}
+    logs = {server: site.log.read_text() for server, site in running.items()}
+    assert {server: text for server, text in logs.items() if "Traceback" in text} == {}
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def urlencoded():
 
 
 def as_json():
-    told = {"user": "é" * 10_000, **fresh(), "more": list(range(5_000))}
-    return "Content-Type: application/json", json.dumps(told, ensure_ascii=False).encode()
+    fields = {"user": "é" * 10_000, **fresh(), "more": list(range(5_000))}
+    return "Content-Type: application/json", json.dumps(fields, ensure_ascii=False).encode()
 
 
 def multipart(upload=b"\r\n--\r\n--BB\r\n" * 5_000):
@@ -107,8 +107,8 @@ def post(site, where, headers, pieces):
 
 
 def seen(answer):
-    told = json.loads(answer)
-    return told["length"], told["sha256"]
+    report = json.loads(answer)
+    return report["length"], report["sha256"]
 
 
 def whole(body):
@@ -118,36 +118,38 @@ def whole(body):
 def ran(site):
     with Wire(site.port) as wire:
         wire.head("/ran", method="GET")
-        return wire.answer().told
+        return wire.answer().document
 
 
 @every_server
 @every_framing
-def test_a_body_behind_a_pair_in_the_headers_is_intact(site, server, framing):
+def test_a_body_after_a_pair_in_the_headers_is_intact(site, server, framing):
     body = os.urandom(3_000_000)
     header, pieces = framed(framing, cut(body, 40))
     answer = post(site, target(), [*in_headers(), header], pieces)
     assert seen(answer.body) == whole(body)
-    assert server in WSGI or answer.told["messages"] > 10
+    assert server in WSGI or answer.document["messages"] > 10
 
 
 @every_stream
 @every_framing
-def test_no_body_is_waited_for_behind_a_pair_in_the_headers(site, framing):
+def test_no_body_is_waited_for_after_a_pair_in_the_headers(site, framing):
     header, _ = framed(framing, [b"a" * 1_000_000])
-    assert post(site, target("/early"), [*in_headers(), FORM, header], []).told["length"] == 0
+    assert (
+        post(site, target("/early"), [*in_headers(), FORM, header], []).document["length"] == 0
+    )
 
 
 @every_stream
 @every_framing
-def test_no_body_is_waited_for_where_it_cannot_hold_a_pair(site, framing):
+def test_a_body_that_cannot_contain_a_pair_is_not_waited_for(site, framing):
     header, _ = framed(framing, [b"a" * 1_000_000])
     assert post(site, target(), [FILE, header], []).code == "ticket_missing"
 
 
 @every_stream
 @every_framing
-def test_no_upload_is_waited_for_behind_a_pair_in_the_form(site, framing):
+def test_an_upload_after_the_pair_in_the_form_is_not_waited_for(site, framing):
     kind, body = multipart(os.urandom(1_000_000))
     # Most WSGI inputs wait for the kilobyte that they are asked for.
     header, pieces = framed(framing, [body[:1500], *cut(body[1500:], 20)])
@@ -165,7 +167,7 @@ def test_no_upload_is_waited_for_behind_a_pair_in_the_form(site, framing):
 @every_server
 @every_framing
 @pytest.mark.parametrize("make", [urlencoded, as_json, multipart])
-def test_a_body_that_holds_the_pair_is_intact_however_it_is_cut(site, make, framing):
+def test_a_body_with_the_pair_is_intact_in_chunks_of_any_size(site, make, framing):
     kind, body = make()
     header, pieces = framed(framing, cut(body, random.randrange(2, 300)))
     assert seen(post(site, target(), [kind, header], pieces).body) == whole(body)
@@ -173,7 +175,7 @@ def test_a_body_that_holds_the_pair_is_intact_however_it_is_cut(site, make, fram
 
 @every_server
 @every_framing
-def test_a_pair_is_found_though_every_byte_comes_alone(site, framing):
+def test_a_pair_is_found_if_every_byte_arrives_alone(site, framing):
     body = form()
     header, pieces = framed(framing, [bytes([byte]) for byte in body])
     assert seen(post(site, target(), [FORM, header], pieces).body) == whole(body)
@@ -181,7 +183,7 @@ def test_a_pair_is_found_though_every_byte_comes_alone(site, framing):
 
 @every_server
 @every_framing
-def test_a_client_that_expects_100_is_told_to_go_on(site, framing):
+def test_a_client_that_expects_100_continue_gets_it(site, framing):
     body = form()
     header, pieces = framed(framing, [body])
     with Wire(site.port) as wire:
@@ -202,19 +204,19 @@ NOTHING = {
 
 @every_server
 @pytest.mark.parametrize("headers", NOTHING.values(), ids=NOTHING)
-def test_a_body_of_nothing_holds_no_pair(site, headers):
+def test_an_empty_body_contains_no_pair(site, headers):
     end = [chunk(b"")] if headers == NOTHING["chunked"] else []
     assert post(site, target(), [FORM, *headers], end).code == "ticket_missing"
 
 
 @pytest.mark.parametrize("server", ["wsgiref"])
-def test_a_chunked_body_is_refused_where_the_server_does_not_mark_its_end(site):
+def test_a_chunked_body_is_refused_if_the_server_does_not_mark_its_end(site):
     header, _ = framed("chunked", [form()])
     assert post(site, target(), [FORM, header], []).code == "ticket_missing"
 
 
 @every_server
-def test_what_follows_the_body_is_none_of_it(site):
+def test_bytes_after_the_body_are_not_part_of_it(site):
     body = form()
     answer = post(site, target(), [FORM, framed("length", [body])[0]], [body, b"garbage"])
     if answer.code != "the server's own 400":
@@ -238,7 +240,7 @@ def broken_trailer(body):
 
 
 BROKEN = [too_short, broken_off, broken_chunk, broken_trailer]
-# granian hands a chunked body that broke as one that ended; waitress ignores trailers.
+# granian passes on a truncated chunked body as a complete one; waitress ignores trailers.
 TOLERATED = {
     ("granian for WSGI", broken_off),
     ("granian for WSGI", broken_chunk),
@@ -254,7 +256,7 @@ BREAKS = [
 
 
 @pytest.mark.parametrize(("server", "make"), BREAKS)
-def test_nothing_is_run_for_a_body_that_breaks_in_search_of_the_pair(site, server, make):
+def test_no_handler_runs_for_a_body_that_breaks_off_before_the_pair(site, server, make):
     header, body = make(form())
     with Wire(site.port) as wire:
         wire.head(where := target(), FORM, header)
@@ -262,13 +264,13 @@ def test_nothing_is_run_for_a_body_that_breaks_in_search_of_the_pair(site, serve
         wire.end()
         answer = wire.answer()
     assert where.partition("?")[2] not in ran(site)
-    # granian takes it for a crash that a client who is gone is not answered.
+    # granian logs a crash if a disconnected client gets no response.
     own = {"the server's own 500"} if server == "granian for ASGI" else set()
     assert answer.code in {"request_malformed", "closed", "the server's own 400"} | own
 
 
 @every_server
-def test_nothing_is_run_for_a_client_that_goes_away_in_the_middle(site):
+def test_no_handler_runs_for_a_client_that_disconnects_within_the_body(site):
     with Wire(site.port) as wire:
         wire.head(where := target(), FORM, "Content-Length: 1000")
         wire.send(form())
@@ -277,12 +279,12 @@ def test_nothing_is_run_for_a_client_that_goes_away_in_the_middle(site):
     assert where.partition("?")[2] not in ran(site)
 
 
-# gunicorn hands over its connection, which can be hung up on.
+# gunicorn passes on its connection, so the gate can disconnect the client.
 BOUNDED = [*ASGI, "gunicorn", "gunicorn with threads"]
 SLOW = [
     *(pytest.param(server, b"t", 0.2, id=f"{server} drips") for server in BOUNDED),
     *(pytest.param(server, b"t", PATIENCE, id=f"{server} stalls") for server in BOUNDED),
-    # Where an input waits for all that it is asked for, only its pieces can be counted.
+    # If an input blocks until it has all requested bytes, only its pieces can be counted.
     pytest.param("wsgiref", b"t", 0.2, id="wsgiref drips"),
     *(
         pytest.param(server, b"t" * 1024, 0.2, id=f"{server} drips kilobytes")
@@ -319,7 +321,7 @@ def test_a_client_that_sends_a_byte_at_a_time_is_answered_after_body_timeout(sit
     assert 0.9 < time.monotonic() - began < 10
 
 
-def test_a_connection_outlives_the_deadline_of_a_body_that_came_in_time(tmp_path):
+def test_a_connection_survives_the_deadline_of_a_body_that_arrived_in_time(tmp_path):
     with (
         serving(
             "gunicorn with threads", "body_apps", tmp_path / "log", BODY_TIMEOUT="0.3"
@@ -348,7 +350,7 @@ def upload(site, headers, before, megabytes):
     length = len(before) + megabytes * MEGABYTE
     pieces = [before, *[b"a" * MEGABYTE] * megabytes]
     answer = post(site, target("/discard"), [*headers, f"Content-Length: {length}"], pieces)
-    assert answer.told["length"] == length
+    assert answer.document["length"] == length
 
 
 def behind_a_header():
@@ -362,7 +364,7 @@ def behind_a_part():
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
 @pytest.mark.parametrize("place", [behind_a_header, behind_a_part])
-def test_a_large_upload_is_never_held(place, tmp_path):
+def test_a_large_upload_is_never_buffered(place, tmp_path):
     with serving("uvicorn with httptools", "body_apps", tmp_path / "log") as site:
         upload(site, *place(), 2)
         before = peak(site)

@@ -1,4 +1,4 @@
-"""What the adapters hand on of a body: broken off, replayed, cut at odd places."""
+"""Bodies that the adapters pass on: truncated, replayed, in chunks of odd sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def guard_of(**settings):
     return Guard(["POST /login"], FakeVerifier(), **settings)
 
 
-# -- A body that breaks off behind a whole pair ------
+# -- A body that breaks off after a complete pair ------
 
 WHOLE = {
     "JSON": (JSON, (json.dumps(PAIR).encode(),)),
@@ -40,20 +40,20 @@ WHOLE = {
 
 @every_adapter
 @pytest.mark.parametrize(("header", "pieces"), WHOLE.values(), ids=WHOLE)
-def test_a_body_that_breaks_off_behind_a_pair_spends_no_ticket(send, header, pieces):
+def test_a_body_that_breaks_off_after_a_pair_spends_no_ticket(send, header, pieces):
     guard = guard_of()
     broken = Exchange(headers=(header,), pieces=pieces, broken_off=True)
     result = send(guard, broken)
     assert result.code == ("unanswered" if send is through_asgi else "request_malformed")
     assert result.seen is None
     assert guard.verifier.tickets == []
-    # So it is good in the next attempt.
+    # The ticket is still valid in the next attempt.
     assert send(guard, Exchange(headers=(header,), pieces=pieces)).code == "reached"
 
 
-def test_behind_the_pair_of_a_multipart_form_the_application_sees_the_end_under_asgi():
-    # An upload is not read to its end in search of the pair, and so the handler, which reads
-    # the rest, is the first that can see it break off.
+def test_after_the_pair_of_a_multipart_form_the_asgi_application_sees_the_disconnect():
+    # The gate does not read an upload to its end, so the handler, which reads the rest, sees
+    # the disconnect first.
     guard = guard_of()
     broken = Exchange(headers=(MULTIPART,), pieces=(UPLOAD, b"rest"), broken_off=True)
     messages = messages_of(broken)
@@ -63,7 +63,7 @@ def test_behind_the_pair_of_a_multipart_form_the_application_sees_the_end_under_
     assert len(guard.verifier.tickets) == 1
 
 
-def test_behind_the_pair_of_a_multipart_form_the_application_sees_the_end_under_wsgi():
+def test_after_the_pair_of_a_multipart_form_the_wsgi_application_sees_the_disconnect():
     guard = guard_of()
     broken = Exchange(headers=(MULTIPART,), pieces=(UPLOAD, b"rest"), broken_off=True)
     result = through_wsgi(guard, broken)
@@ -93,7 +93,7 @@ def test_a_body_that_breaks_off_reaches_the_application_if_a_rule_only_observes(
         assert result.received == body
 
 
-def test_a_client_that_disconnects_at_once_is_seen_by_an_application_that_is_observed():
+def test_in_observe_mode_the_application_sees_a_client_that_disconnects_at_once():
     messages = [{"type": "http.disconnect"}]
     exchange = Exchange(headers=(FORM,))
     result = through_asgi(guard_of(mode="observe"), exchange, messages=messages)
@@ -119,7 +119,7 @@ def test_a_message_without_a_body_is_an_empty_one():
     ]
     result = through_asgi(guard_of(), exchange, messages=messages)
     assert result.code == "reached"
-    # Empty pieces are left out, except for the last.
+    # Empty pieces are dropped, except for the last.
     assert result.received == [messages[1], messages[3], messages[4]]
 
 
@@ -127,7 +127,7 @@ def test_a_message_without_a_body_is_an_empty_one():
 
 
 class Server(io.RawIOBase):
-    """An input that cannot seek, as those of servers."""
+    """An input that cannot seek, like those of servers."""
 
     def __init__(self, body):
         super().__init__()
@@ -167,7 +167,7 @@ EMPTY = {
 
 @pytest.mark.parametrize(("header", "body"), BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("read", EMPTY.values(), ids=EMPTY)
-def test_reading_nothing_takes_nothing(header, body, read):
+def test_reading_zero_bytes_consumes_nothing(header, body, read):
     stream = replayed(body, header)
     assert read(stream) == b""
     assert stream.read(5) == body[:5]

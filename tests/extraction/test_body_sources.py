@@ -1,4 +1,4 @@
-"""Several sources that read one body, functions that read it, and the work that both cost."""
+"""Several sources that read one body, functions that read it, and what both cost."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ SEVERAL = {
         document({"ticket": 7, "captcha": PAIR}),
         "ticket_ambiguous",
     ),
-    "JSON of none": (document({"a": "b"}), "ticket_missing"),
+    "JSON without a pair": (document({"a": "b"}), "ticket_missing"),
     "a form of the first": (form(*WEB_FIELDS), ALLOWED),
     "a form of the second": (form(*APP_FIELDS), ALLOWED),
     "a form of both, the same pair": (form(*WEB_FIELDS, *APP_FIELDS), ALLOWED),
@@ -122,7 +122,7 @@ SEVERAL = {
 
 @every_runner
 @pytest.mark.parametrize(("exchange", "code"), SEVERAL.values(), ids=SEVERAL)
-def test_all_sources_of_a_body_are_read_and_have_to_agree(runner, exchange, code):
+def test_all_sources_of_a_body_are_read_and_must_agree(runner, exchange, code):
     outcome = runner(guard_of(WEB, APP, WEB_FORM, APP_FORM), exchange)
     assert outcome.code == code
     assert code != ALLOWED or outcome.body_seen == exchange.body
@@ -132,7 +132,7 @@ def test_a_multipart_form_is_read_no_further_than_the_pair_of_one_source():
     parts = [part(*field) for field in APP_FIELDS]
     exchange = multipart(*parts, b"--B\r\n", broken_off=True)
     guard = guard_of(WEB, APP, WEB_FORM, APP_FORM)
-    assert RUNNERS["by hand"](guard, exchange).code == ALLOWED
+    assert RUNNERS["flow"](guard, exchange).code == ALLOWED
 
 
 def test_a_body_is_parsed_once_for_all_its_sources(monkeypatch):
@@ -143,7 +143,7 @@ def test_a_body_is_parsed_once_for_all_its_sources(monkeypatch):
         lambda body: decoded.append(body) or original(body),
     )
     guard = guard_of(WEB, APP, sources.Json("a", "b"))
-    assert RUNNERS["by hand"](guard, document({"captcha": PAIR})).code == ALLOWED
+    assert RUNNERS["flow"](guard, document({"captcha": PAIR})).code == ALLOWED
     assert len(decoded) == 1
 
 
@@ -205,7 +205,7 @@ FUNCTIONS = {
         document(OPERATION | {"query": "mutation { a: login(n: 1) b: login(n: 2) }"}),
         "ticket_missing",
     ),
-    "no pair of texts": (
+    "not a pair of strings": (
         lambda _, body: (body["a"], 7),
         document({"a": T}),
         "ticket_malformed",
@@ -217,7 +217,7 @@ FUNCTIONS = {
     "three values": (lambda *_: (T, R, ""), document({}), "misconfigured"),
     "an exception": (lambda _, body: body["nothing"], document({}), "misconfigured"),
     "a repeated key": (joined, document(b'{"a": {"b": 1, "b": 2}}'), "request_malformed"),
-    "no JSON": (joined, document(b"{"), "request_malformed"),
+    "invalid JSON": (joined, document(b"{"), "request_malformed"),
     "JSON that is too deep": (joined, document(b"[" * 60_000), "request_malformed"),
     "too many fields": (
         joined,
@@ -259,16 +259,16 @@ HEAD_RETURNS = {
 @pytest.mark.parametrize("value", HEAD_RETURNS.values(), ids=HEAD_RETURNS)
 def test_a_function_for_the_head_that_returns_no_pair_is_a_misconfiguration(value, caplog):
     guard = guard_of(sources.Head(lambda _: value))
-    assert RUNNERS["by hand"](guard, Exchange()).code == "misconfigured"
+    assert RUNNERS["flow"](guard, Exchange()).code == "misconfigured"
     assert "the function of Head returned" in caplog.text
 
 
 def test_a_function_gets_the_head_and_the_body():
     seen = []
     guard = guard_of(sources.Body(lambda request, body: seen.append((request.path, body))))
-    RUNNERS["by hand"](guard, form(("a", "b"), ("a", ""), ("ü", "&=")))
-    RUNNERS["by hand"](guard, multipart(part("a", "b"), part('q\\"', "é"), END))
-    RUNNERS["by hand"](guard, document({"a": [1, 2.5, None, True]}))
+    RUNNERS["flow"](guard, form(("a", "b"), ("a", ""), ("ü", "&=")))
+    RUNNERS["flow"](guard, multipart(part("a", "b"), part('q\\"', "é"), END))
+    RUNNERS["flow"](guard, document({"a": [1, 2.5, None, True]}))
     assert seen == [
         ("/login", [("a", "b"), ("a", ""), ("ü", "&=")]),
         ("/login", [("a", "b"), ('q"', "é")]),
@@ -276,10 +276,10 @@ def test_a_function_gets_the_head_and_the_body():
     ]
 
 
-def test_a_function_and_another_source_have_to_agree():
+def test_a_function_and_another_source_must_agree():
     guard = guard_of(WEB, WEB_FORM, sources.Body(joined))
     codes = [
-        RUNNERS["by hand"](guard, exchange).code
+        RUNNERS["flow"](guard, exchange).code
         for exchange in (
             document(PAIR),
             document(PAIR | {"captcha": BOTH + "other"}),
@@ -290,12 +290,12 @@ def test_a_function_and_another_source_have_to_agree():
     assert codes == [ALLOWED, "ticket_ambiguous", "ticket_ambiguous", ALLOWED]
 
 
-def test_no_function_is_called_with_a_form_that_was_not_read_to_its_end():
+def test_no_function_is_called_with_an_incomplete_form():
     called = []
     guard = guard_of(WEB_FORM, sources.Body(lambda _, body: called.append(body)))
     pair = [part(*field) for field in WEB_FIELDS]
     upload = part("file", "x" * 70_000, '; filename="f"')
-    assert RUNNERS["by hand"](guard, multipart(*pair, upload, END)).code == ALLOWED
+    assert RUNNERS["flow"](guard, multipart(*pair, upload, END)).code == ALLOWED
     assert called == []
 
 
@@ -317,7 +317,7 @@ def test_an_async_function_is_refused(source, function):
 
 @pytest.mark.parametrize("source", [sources.Head, sources.Body])
 @pytest.mark.parametrize("value", [None, "name", 1], ids=repr)
-def test_a_function_has_to_be_one(source, value):
+def test_a_source_function_must_be_callable(source, value):
     with pytest.raises(ConfigurationError, match="has to be a function"):
         source(value)
 
@@ -365,13 +365,13 @@ REFUSED = {
     "a repeated key, escaped": b'{"a": 1, "\\u0061": 1}',
     "a repeated key far inside": b'[[{"b": [{"a": 1, "a": 1}]}]]',
     "more objects than the limit": b"[" + b"{}," * MAX_OBJECTS + b"{}]",
-    "no JSON": b"{a}",
+    "invalid JSON": b"{a}",
     "nothing": b"",
     "a tail": b"{} {}",
-    "no UTF-8": b'"\xff"',
+    "invalid UTF-8": b'"\xff"',
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "too deep": b"[" * 60_000 + b"]" * 60_000,
-    "a long number, then no JSON": b"[" + b"9" * 5000 + b",",
+    "a long number, then invalid JSON": b"[" + b"9" * 5000 + b",",
 }
 
 
@@ -393,7 +393,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES)
-def test_what_was_encoded_is_decoded(value):
+def test_encoded_json_is_decoded_unchanged(value):
     assert decode_plain_json(json.dumps(value).encode()) == value
 
 
@@ -454,7 +454,7 @@ FIELDS = st.lists(
 
 
 @given(FIELDS, st.sets(st.sampled_from(NAMES), min_size=1))
-def test_the_fields_of_some_names_are_those_that_the_standard_library_finds(fields, names):
+def test_named_fields_match_the_standard_library(fields, names):
     text = "&".join(
         f"{spelled(name, escapes)}={spelled(value, escapes)}" for name, value, escapes in fields
     )
@@ -463,15 +463,15 @@ def test_the_fields_of_some_names_are_those_that_the_standard_library_finds(fiel
 
 
 @given(st.text("ticket&=%+6974 ;").map(str.encode) | st.binary(), st.sampled_from(NAMES[:4]))
-def test_no_bytes_are_read_in_another_way_than_by_the_standard_library(body, name):
+def test_any_bytes_are_read_like_the_standard_library(body, name):
     text = body.decode("utf-8", "replace")
     expected = {field for field in parse_qsl(text, keep_blank_values=True) if field[0] == name}
-    found = set(fields_named(body, frozenset([name])))
-    assert found == expected
+    values = set(fields_named(body, frozenset([name])))
+    assert values == expected
 
 
 @given(FIELDS)
-def test_all_fields_are_those_that_the_standard_library_finds(fields):
+def test_all_fields_match_the_standard_library(fields):
     pairs = [field[:2] for field in fields]
     assert all_fields(urlencode(pairs).encode()) == pairs
 
@@ -501,12 +501,12 @@ HOSTILE_FORMS = {
 
 
 @pytest.mark.parametrize("body", HOSTILE_FORMS.values(), ids=HOSTILE_FORMS)
-def test_of_a_hostile_form_few_fields_are_decoded(decoded_fields, body):
+def test_few_fields_of_a_hostile_form_are_decoded(decoded_fields, body):
     assert ("ticket", "t") in fields_named(body, frozenset(["ticket", "randstr"]))
     assert sum(decoded_fields) <= 2
 
 
-def test_of_many_spellings_few_are_decoded(decoded_fields):
+def test_few_of_many_values_are_decoded(decoded_fields):
     body = b"&".join(b"ticket=%d" % number for number in range(5_000))
     assert len(fields_named(body, frozenset(["ticket"]))) == parsers.MAX_REPEATS
     assert sum(decoded_fields) == parsers.MAX_REPEATS
@@ -538,12 +538,12 @@ def flood(step: bytes, times: int) -> bytes:
 def test_parts_and_their_headers_are_counted(step, each):
     guard = guard_of(WEB_FORM, body_limit=10**6)
     allowed = (MAX_HEADERS - 4) // each
-    assert RUNNERS["by hand"](guard, multipart(flood(step, allowed))).code == ALLOWED
+    assert RUNNERS["flow"](guard, multipart(flood(step, allowed))).code == ALLOWED
     more = multipart(flood(step, allowed + 4))
-    assert RUNNERS["by hand"](guard, more).code == "request_malformed"
+    assert RUNNERS["flow"](guard, more).code == "request_malformed"
 
 
-def test_the_same_field_many_times_is_compared_once():
+def test_a_field_repeated_many_times_is_compared_once():
     calls = []
 
     def enough(fields):
@@ -575,11 +575,11 @@ DISPOSITIONS = {
 
 
 @pytest.mark.parametrize(("header", "name"), DISPOSITIONS.items(), ids=repr)
-def test_a_field_has_the_name_of_its_disposition(header, name):
+def test_a_field_has_the_name_in_its_content_disposition(header, name):
     names = []
     guard = guard_of(sources.Body(lambda _, body: names.extend(dict(body))))
     body = f"--B\r\nContent-Disposition: {header}\r\n\r\nx\r\n".encode()
-    RUNNERS["by hand"](guard, multipart(body, END))
+    RUNNERS["flow"](guard, multipart(body, END))
     assert names == ([] if name is None else [name])
 
 
@@ -599,22 +599,22 @@ BOUNDARIES = {
 def test_the_boundary_is_a_parameter_of_the_type(content_type, read):
     body = part("ticket", T) + part("randstr", R) + END
     exchange = Exchange(headers=(("Content-Type", content_type),), pieces=(body,))
-    code = RUNNERS["by hand"](guard_of(WEB_FORM), exchange).code
+    code = RUNNERS["flow"](guard_of(WEB_FORM), exchange).code
     assert code == (ALLOWED if read else "request_malformed")
 
 
 # -- Headers ------
 
 
-def test_of_a_header_with_many_values_few_are_compared():
+def test_few_values_of_a_long_header_are_compared():
     exchange = Exchange(
         headers=(("X-Captcha-Ticket", "," * 60_000 + T), ("X-Captcha-Randstr", R))
     )
-    outcome = RUNNERS["by hand"](guard_of(sources.Header()), exchange)
+    outcome = RUNNERS["flow"](guard_of(sources.Header()), exchange)
     assert outcome.code == "ticket_malformed"
     values = ",".join(f"t{number}" for number in range(5_000))
     exchange = Exchange(headers=(("X-Captcha-Ticket", values), ("X-Captcha-Randstr", R)))
-    outcome = RUNNERS["by hand"](guard_of(sources.Header()), exchange)
+    outcome = RUNNERS["flow"](guard_of(sources.Header()), exchange)
     assert outcome.code == "ticket_ambiguous"
 
 
@@ -640,7 +640,7 @@ LOGGED = {
 
 @every_runner
 @pytest.mark.parametrize(("exchange", "message"), LOGGED.values(), ids=LOGGED)
-def test_a_debug_line_explains_why_there_is_no_pair(runner, exchange, message, caplog):
+def test_a_debug_line_explains_why_no_pair_was_found(runner, exchange, message, caplog):
     caplog.set_level(logging.DEBUG, "tcaptcha_middleware")
     runner(guard_of(sources.Header(), WEB, WEB_FORM), exchange)
     (line,) = [record.getMessage() for record in caplog.records]
@@ -684,7 +684,7 @@ QUIET = {
 
 @every_runner
 @pytest.mark.parametrize(("of", "exchange"), QUIET.values(), ids=QUIET)
-def test_otherwise_no_line_is_logged_at_info(runner, of, exchange, caplog):
+def test_other_bodies_are_not_logged_at_info(runner, of, exchange, caplog):
     caplog.set_level(logging.INFO, "tcaptcha_middleware")
     runner(guard_of(*of), exchange)
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""Tickets of mini-programs, which have no randstr, from the request to the verdict."""
+"""Mini-program tickets, which lack a randstr, from the request to the verdict."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ JSON = ("Content-Type", "application/json")
 MULTIPART = ("Content-Type", "multipart/form-data; boundary=B")
 END = b"--B--\r\n"
 
-every_face = pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+every_runner = pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 
 
 def randstr(*values: str) -> tuple[tuple[str, str], ...]:
@@ -74,7 +74,7 @@ def document(text: str, *headers: tuple[str, str]) -> Exchange:
 
 
 CASES = {
-    # The ticket alone is enough, wherever it stands.
+    # The ticket alone is enough, in every source.
     "header": (Exchange(headers=(HEAD,)), ALLOWED),
     "header, body left alone": (document("{no", HEAD), ALLOWED),
     "form": (form(f"user=ada&ticket={T}"), ALLOWED),
@@ -104,12 +104,12 @@ CASES = {
         ALLOWED,
     ),
     "a function": (Exchange(target="/function", headers=(("Cookie", T),)), ALLOWED),
-    "a source of one's own": (Exchange(target="/source"), ALLOWED),
+    "a custom source": (Exchange(target="/source"), ALLOWED),
     "a function for the body": (
         Exchange(target="/body", headers=(JSON,), pieces=(f'"{T}"'.encode(),)),
         ALLOWED,
     ),
-    # A randstr neither helps nor hurts, whatever it is.
+    # A randstr makes no difference.
     "header and randstr": (Exchange(headers=(HEAD, *randstr(R))), ALLOWED),
     "two randstrs": (Exchange(headers=(HEAD, *randstr(R, "@other"))), ALLOWED),
     "a randstr with a blank": (Exchange(headers=(HEAD, *randstr("a b"))), ALLOWED),
@@ -121,7 +121,7 @@ CASES = {
         ALLOWED,
     ),
     "randstr alone": (Exchange(headers=randstr(R)), "ticket_missing"),
-    # All the rest is as ever.
+    # Everything else is as for web tickets.
     "nothing": (Exchange(), "ticket_missing"),
     "an empty field": (form("ticket="), "ticket_missing"),
     "two tickets in the headers": (
@@ -133,10 +133,10 @@ CASES = {
     "a ticket with a blank": (form("ticket=a+b"), "ticket_malformed"),
     "a ticket that is a number": (document('{"ticket": 1}'), "ticket_malformed"),
     "trerror": (form("ticket=trerror_1001_1_1700000000"), "disaster_ticket"),
-    "no JSON": (document('{"ticket":'), "request_malformed"),
+    "invalid JSON": (document('{"ticket":'), "request_malformed"),
     "form over the limit": (form(f"ticket={T}&x=".ljust(65_537, "x")), "body_too_large"),
-    # The neighbours' tickets have a randstr.
-    "a ticket alone at a rule for pages": (
+    # Tickets for another rule have a randstr.
+    "a ticket alone for a rule of web tickets": (
         Exchange(target="/web", headers=(HEAD,)),
         "ticket_missing",
     ),
@@ -175,9 +175,9 @@ def guard_of(verifier: object, **settings: object) -> Guard:
     return Guard(rules, verifier, **{"replay_store": isolated_store()} | settings)
 
 
-@every_face
+@every_runner
 @pytest.mark.parametrize(("exchange", "code"), CASES.values(), ids=CASES)
-def test_every_exchange_ends_as_told(runner, exchange, code):
+def test_every_exchange_has_the_expected_outcome(runner, exchange, code):
     verifier = FakeVerifier(action=MINI_PROGRAM)
     outcome = runner(guard_of(verifier), exchange)
     assert outcome.code == code
@@ -188,8 +188,8 @@ def test_every_exchange_ends_as_told(runner, exchange, code):
         assert asked == []
 
 
-@every_face
-def test_a_ticket_is_not_made_another_by_another_randstr(runner):
+@every_runner
+def test_another_randstr_does_not_make_a_ticket_new(runner):
     guard = guard_of(FakeVerifier(action=MINI_PROGRAM))
     heads = [(HEAD,), (HEAD, *randstr("a")), (HEAD, *randstr("b")), (HEAD, *randstr("a", "b"))]
     codes = [runner(guard, Exchange(headers=head)).code for head in heads]
@@ -208,32 +208,32 @@ VERDICTS = {
     26: ("verifier_unavailable", 503),
     31: ("misconfigured", 500),
     100: ("misconfigured", 500),
-    # In no table of this action's.
+    # Not in the table of this action.
     9: ("verifier_unavailable", 503),
     6: ("verifier_unavailable", 503),
     0: ("verifier_unavailable", 503),
 }
 
 
-@every_face
-@pytest.mark.parametrize(("said", "ends"), VERDICTS.items(), ids=map(str, VERDICTS))
-def test_every_verdict_has_its_answer(runner, said, ends):
-    guard = guard_of(FakeVerifier(said, action=MINI_PROGRAM))
+@every_runner
+@pytest.mark.parametrize(("verdict", "ends"), VERDICTS.items(), ids=map(str, VERDICTS))
+def test_every_verdict_has_its_refusal(runner, verdict, ends):
+    guard = guard_of(FakeVerifier(verdict, action=MINI_PROGRAM))
     outcome = runner(guard, Exchange(headers=(HEAD,)))
     assert (outcome.code, outcome.status) == ends
 
 
-@every_face
+@every_runner
 @pytest.mark.parametrize("code", VERDICTS)
-def test_no_code_but_a_pass_lets_its_visitor_in(runner, code):
+def test_only_code_1_lets_a_visitor_in(runner, code):
     verifier = FakeVerifier(code, action=MINI_PROGRAM)
     guard = guard_of(verifier, on_unavailable="allow")
     outcome = runner(guard, Exchange(headers=(HEAD,)))
     assert (outcome.code == ALLOWED) == (code == 1)
 
 
-@every_face
-def test_a_malicious_visitor_is_refused_even_where_none_is_ever_told(runner):
+@every_runner
+def test_a_malicious_visitor_is_refused_although_mini_programs_report_no_evil_level(runner):
     guard = guard_of(FakeVerifier(Verdict(1, evil_level=100), action=MINI_PROGRAM))
     assert runner(guard, Exchange(headers=(HEAD,))).code == "risk_denied"
 
@@ -252,7 +252,7 @@ class Down:
         raise NotImplementedError
 
 
-@every_face
+@every_runner
 @pytest.mark.parametrize("policy", ["verify", "deny"])
 def test_while_the_replay_store_is_down_no_ticket_is_spent_twice(runner, policy, caplog):
     verifier = FakeVerifier(action=MINI_PROGRAM)
@@ -268,15 +268,15 @@ def test_while_the_replay_store_is_down_no_ticket_is_spent_twice(runner, policy,
     assert "the request is refused" in caplog.text
 
 
-@every_face
+@every_runner
 def test_while_the_replay_store_is_down_web_tickets_are_verified(runner):
     guard = guard_of(FakeVerifier(action=MINI_PROGRAM), replay_store=Down())
     exchange = Exchange(target="/web", headers=(HEAD, *randstr(R)))
     assert runner(guard, exchange).code == ALLOWED
 
 
-@every_face
-def test_a_full_store_refuses_mini_program_tickets_alone(runner):
+@every_runner
+def test_a_full_store_refuses_only_mini_program_tickets(runner):
     store = MemoryReplayStore(1, single_process=True)
     store.clear()
     store.claim("made up", "t", 60)
@@ -297,9 +297,9 @@ def codes(guard: Guard, runner, tickets) -> list[str]:
     return [runner(guard, mini(ticket)).code for ticket in tickets]
 
 
-@every_face
+@every_runner
 def test_made_up_tickets_leave_a_used_ticket_refused(runner):
-    # More than the store keeps: each is rejected, and so it is dropped. `test_memory_store`
+    # More than the store keeps: each is rejected, so its claim is dropped. `test_memory_store`
     # does the same with the default capacity.
     store = MemoryReplayStore(3, clock=lambda: 0.0, single_process=True)
     guard = guard_of(FakeVerifier(1, 15, action=MINI_PROGRAM), replay_store=store)
@@ -309,9 +309,9 @@ def test_made_up_tickets_leave_a_used_ticket_refused(runner):
     assert codes(guard, runner, ["used", "used"]) == ["ticket_reused"] * 2
 
 
-@every_face
+@every_runner
 def test_made_up_tickets_that_may_pass_fill_the_store_and_leave_a_used_ticket_refused(runner):
-    # The vendor says nothing of them, so each may have been accepted and stays claimed.
+    # The vendor does not answer, so each may have been accepted and stays claimed.
     store = MemoryReplayStore(3, clock=lambda: 0.0, single_process=True)
     verifier = FakeVerifier(1, OutageError("down"), OutageError("down"), 1, action=MINI_PROGRAM)
     guard = guard_of(verifier, replay_store=store)
@@ -324,8 +324,8 @@ def test_made_up_tickets_that_may_pass_fill_the_store_and_leave_a_used_ticket_re
     assert codes(guard, runner, ["used"]) == ["ticket_reused"]
 
 
-@every_face
-def test_a_store_that_evicts_refuses_mini_program_tickets_alone(runner):
+@every_runner
+def test_a_store_that_evicts_refuses_only_mini_program_tickets(runner):
     store = isolated_store()
     guard = guard_of(FakeVerifier(action=MINI_PROGRAM), replay_store=store)
     store.loses_claims = True
@@ -362,26 +362,26 @@ def sent(pair, target="/login", *more):
     )
 
 
-FACES = {name: RUNNERS[name] for name in ("asgi", "wsgi")}
-each_face = pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+ADAPTERS = {name: RUNNERS[name] for name in ("asgi", "wsgi")}
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
 
 
-@each_face
-def test_the_replay_store_stops_what_tencent_might_not(face, tencent, env, shared_tls):  # noqa: F811
+@every_adapter
+def test_the_replay_store_refuses_what_tencent_would_accept(adapter, tencent, env, shared_tls):  # noqa: F811
     store = MemoryReplayStore(single_process=True)
     store.clear()
     guard = Guard(["POST /login"], TencentMiniProgramVerifier.from_env(env), replay_store=store)
     pair = tencent.mint(kind="mini")
-    assert [face(guard, sent(pair)).code for _ in range(2)] == [ALLOWED, "ticket_reused"]
+    assert [adapter(guard, sent(pair)).code for _ in range(2)] == [ALLOWED, "ticket_reused"]
     assert len(tencent.calls) == 1
-    # Without the claim it is accepted again, so it is the claim that stopped it.
+    # Without the claim the ticket passes again, so the claim was the reason.
     store.clear()
-    assert face(guard, sent(pair)).code == ALLOWED
+    assert adapter(guard, sent(pair)).code == ALLOWED
     guard.close()
 
 
-@each_face
-def test_a_second_guard_of_the_process_refuses_what_the_first_has_let_through(face):
+@every_adapter
+def test_a_second_guard_in_the_process_refuses_a_ticket_that_passed_the_first(adapter):
     guards = [
         Guard(
             ["POST /login"],
@@ -392,7 +392,7 @@ def test_a_second_guard_of_the_process_refuses_what_the_first_has_let_through(fa
     ]
     guards[0].replay_store.clear()
     exchange = Exchange(headers=(HEAD,))
-    assert [face(guard, exchange).code for guard in guards] == [ALLOWED, "ticket_reused"]
+    assert [adapter(guard, exchange).code for guard in guards] == [ALLOWED, "ticket_reused"]
 
 
 def test_a_store_in_memory_is_refused_unless_one_process_serves_the_application():
@@ -412,7 +412,7 @@ CLIENTS = {
 
 @pytest.fixture
 def account(address):  # noqa: F811  the fixture
-    """An emulator with a captcha of its own for each kind of client."""
+    """An emulator with a separate captcha for each kind of client."""
     address.app = Tencent(address.origin, captchas=dict(CLIENTS.values()))
     return address.app
 
@@ -428,9 +428,11 @@ def verifiers_over(account, **client):
 
 @pytest.fixture
 def several(account, shared_tls):  # noqa: F811  the fixture
-    """A guard with a rule of its own for each kind of client."""
+    """A guard with a separate rule for each kind of client."""
     verifiers = verifiers_over(account)
-    rules = [Rule(f"POST /{name}/login", verifier=one) for name, one in verifiers.items()]
+    rules = [
+        Rule(f"POST /{name}/login", verifier=verifier) for name, verifier in verifiers.items()
+    ]
     guard = Guard(rules, verifiers["web"], replay_store=isolated_store())
     yield guard
     guard.close()
@@ -441,23 +443,23 @@ def minted(account, client):
     return account.mint(kind=kind, app_id=CLIENTS[client][0])
 
 
-@each_face
+@every_adapter
 @pytest.mark.parametrize("at", CLIENTS)
 @pytest.mark.parametrize("of", CLIENTS)
-def test_a_ticket_is_good_at_its_own_rule_alone(face, several, account, of, at):
-    outcome = face(several, sent(minted(account, of), f"/{at}/login"))
+def test_a_ticket_is_valid_only_for_its_own_rule(adapter, several, account, of, at):
+    outcome = adapter(several, sent(minted(account, of), f"/{at}/login"))
     assert (outcome.code == ALLOWED) == (of == at)
     assert [call["CaptchaAppId"] for call in account.calls] == [CLIENTS[at][0]]
 
 
-@each_face
+@every_adapter
 @pytest.mark.parametrize("of", ["android", "ios", "mini"])
-def test_no_app_id_that_a_client_sends_picks_the_captcha(face, several, account, of):
+def test_an_app_id_sent_by_a_client_does_not_select_the_captcha(adapter, several, account, of):
     app_id = str(CLIENTS[of][0])
     names = ("X-Captcha-Appid", "X-Captcha-App-Id", "CaptchaAppId", "Appid")
     more = [(name, app_id) for name in names]
     target = f"/web/login?appid={app_id}&CaptchaAppId={app_id}&app_id={app_id}"
-    outcome = face(several, sent(minted(account, of), target, *more))
+    outcome = adapter(several, sent(minted(account, of), target, *more))
     assert outcome.code in ("misconfigured", "ticket_rejected")
     assert [call["CaptchaAppId"] for call in account.calls] == [CLIENTS["web"][0]]
 
@@ -495,7 +497,7 @@ def test_a_mini_programs_verifier_is_made_like_any_other(env):
     assert repr(verifier).startswith("<TencentMiniProgramVerifier app_id=190000000 at ")
 
 
-def test_the_international_site_has_no_mini_programs(env):
+def test_the_international_site_does_not_support_mini_programs(env):
     with pytest.raises(ConfigurationError, match='for DescribeCaptchaMiniResult it is "cn"'):
         TencentMiniProgramVerifier.from_env(env | {"TCAPTCHA_SITE": "intl"})
 
@@ -536,8 +538,8 @@ def test_a_captcha_that_is_not_valid_is_a_configuration_error(captcha, message):
         Guard(["/a"], Mine(captcha=captcha))
 
 
-@every_face
-def test_a_ticket_without_a_randstr_is_enough_for_a_vendor_that_has_none(runner):
+@every_runner
+def test_a_ticket_alone_is_enough_for_a_vendor_without_randstr(runner):
     verifier = FakeVerifier()
     verifier.captcha = CaptchaInfo(has_randstr=False)
     assert runner(Guard(["/**"], verifier), Exchange(headers=(HEAD,))).code == ALLOWED
@@ -545,7 +547,7 @@ def test_a_ticket_without_a_randstr_is_enough_for_a_vendor_that_has_none(runner)
     assert (submission.randstr, submission.rule) == ("", "/**")
 
 
-@every_face
+@every_runner
 def test_a_claim_lasts_as_long_as_the_vendors_tickets(runner):
     verifier, now = FakeVerifier(), [0.0]
     verifier.captcha = CaptchaInfo(lifetime=60)
@@ -583,8 +585,8 @@ def test_every_block_of_the_documentation_runs(configured, text):
 
 
 def block(marker):
-    (found,) = [text for text in BLOCKS if marker in text]
-    return found
+    (block,) = [text for text in BLOCKS if marker in text]
+    return block
 
 
 def heads(pair):
@@ -599,7 +601,7 @@ def test_the_documented_lines_let_a_mini_program_in_once(configured):
     assert codes == [200, 403]
 
 
-def test_the_documented_paths_take_their_own_tickets_alone(configured):
+def test_the_documented_paths_accept_only_their_own_tickets(configured):
     paths = {"web": "/login"} | {of: f"/{of}/login" for of in ("android", "ios", "mini")}
     with TestClient(run(block("android ="))["app"]) as client:
         let_in = {
@@ -614,15 +616,15 @@ def test_the_documented_paths_take_their_own_tickets_alone(configured):
 def test_the_documented_fake_needs_no_randstr():
     guard = run(block("FakeVerifier(1, 8"))["guard"]
     exchange = Exchange(target="/mini/login", headers=(HEAD,))
-    assert RUNNERS["by hand"](guard, exchange).code == ALLOWED
+    assert RUNNERS["flow"](guard, exchange).code == ALLOWED
 
 
 def test_the_documented_codes_are_those_of_the_table():
     rows = re.findall(r"^\| ([0-9, ]+) \|.*\| (\d{3}) `(\w+)`", DOC, re.MULTILINE)
-    told = {
+    documented = {
         int(code): (reason, int(status))
         for codes, status, reason in rows
         for code in codes.split(",")
     }
     known = {*MINI_PROGRAM.codes.outcomes, *MINI_PROGRAM.codes.misconfigured, 26}
-    assert told == {code: VERDICTS[code] for code in known}
+    assert documented == {code: VERDICTS[code] for code in known}

@@ -34,7 +34,7 @@ class Clock:
         return self.now
 
 
-def by_hand(verifier, **settings) -> tuple[Health, Clock]:
+def through_flow(verifier, **settings) -> tuple[Health, Clock]:
     """Return health whose probes the test runs itself."""
     clock = Clock()
     return Health(verifier, 8, clock=clock, start_thread=lambda run: None, **settings), clock
@@ -68,7 +68,7 @@ def until(condition):
 
 def test_a_fake_verifier_that_is_not_up_is_found_to_be_down_and_up_again():
     verifier = FakeVerifier()
-    health, clock = by_hand(verifier)
+    health, clock = through_flow(verifier)
     assert verify(health, verifier)
     verifier.is_up = False
     assert not verify(health, verifier)
@@ -108,7 +108,7 @@ def test_a_verifier_can_be_probed_if_it_has_a_method_for_it(methods, can_probe):
 def test_the_state_of_an_outage_is_read_without_a_lock():
     verifier = FakeVerifier()
     verifier.is_up = False
-    health, clock = by_hand(verifier)
+    health, clock = through_flow(verifier)
     go_down(health, clock)
     holder = threading.Thread(target=health._monitor._lock.acquire)
     holder.start()
@@ -186,7 +186,7 @@ def test_a_child_process_inherits_no_lock_and_no_thread():
 
 def test_every_health_begins_again_after_a_fork():
     broken = FakeVerifier(OutageError("down"))
-    healths = [by_hand(broken)[0] for _ in range(2)]
+    healths = [through_flow(broken)[0] for _ in range(2)]
     for health in healths:
         assert health.slots.enter()
         verify(health, broken)
@@ -244,7 +244,7 @@ def lines(caplog):
 def test_each_change_is_logged_once(caplog):
     caplog.set_level("INFO")
     verifier = FakeVerifier()
-    health, clock = by_hand(verifier)
+    health, clock = through_flow(verifier)
     verifier.is_up = False
     for _ in range(3):
         verify(health, verifier)
@@ -264,7 +264,7 @@ def test_each_change_is_logged_once(caplog):
 
 def test_a_failure_without_an_outage_is_logged_at_info_only(caplog):
     caplog.set_level("INFO")
-    health, _ = by_hand(FakeVerifier(OutageError("down")))
+    health, _ = through_flow(FakeVerifier(OutageError("down")))
     verify(health, FakeVerifier(OutageError("down")))
     health.probe_now()
     assert lines(caplog) == [
@@ -276,7 +276,7 @@ def test_a_failure_without_an_outage_is_logged_at_info_only(caplog):
 def test_a_service_that_flaps_does_not_flood_the_log(caplog):
     caplog.set_level("INFO")
     verifier = FakeVerifier()
-    health, clock = by_hand(verifier)
+    health, clock = through_flow(verifier)
     for second in range(600):
         clock.now = second / 10
         verifier.is_up = second % 2 == 1
@@ -301,7 +301,7 @@ def test_changes_are_reported_in_order_also_from_within_a_report():
             health.probe_now()
         changes.append((old, new))
 
-    health, _ = by_hand(verifier, on_change=on_change)
+    health, _ = through_flow(verifier, on_change=on_change)
     verify(health, FakeVerifier(OutageError("down")))
     assert changes == [(UP, SUSPECT), (SUSPECT, UP)]
 
@@ -314,7 +314,7 @@ def test_another_thread_leaves_its_report_to_the_one_that_reports():
         entered.set()
         assert leave.wait(10)
 
-    health, _ = by_hand(verifier, on_change=on_change)
+    health, _ = through_flow(verifier, on_change=on_change)
     verifier.is_up = False
     reporting = threading.Thread(target=verify, args=(health, verifier))
     reporting.start()
@@ -331,7 +331,7 @@ def test_a_hook_that_breaks_is_logged_and_changes_nothing(caplog):
     def broken(old, new):
         raise ZeroDivisionError
 
-    health, _ = by_hand(FakeVerifier(OutageError("down")), on_change=broken)
+    health, _ = through_flow(FakeVerifier(OutageError("down")), on_change=broken)
     assert not verify(health, FakeVerifier(OutageError("down")))
     assert health.state is SUSPECT
     assert "FakeVerifier: the hook for changes of its health failed\nTraceback" in caplog.text
@@ -340,7 +340,7 @@ def test_a_hook_that_breaks_is_logged_and_changes_nothing(caplog):
 def test_a_process_whose_threads_do_not_run_is_reported_once(caplog):
     verifier = FakeVerifier()
     verifier.is_up = False
-    health, clock = by_hand(verifier)
+    health, clock = through_flow(verifier)
     for clock.now in range(30):
         verify(health, verifier)
         health._monitor.thread_ended()
@@ -350,7 +350,7 @@ def test_a_process_whose_threads_do_not_run_is_reported_once(caplog):
 
 
 def test_answered_probes_beside_failed_verifications_are_reported(caplog):
-    health, clock = by_hand(FakeVerifier())
+    health, clock = through_flow(FakeVerifier())
     broken = FakeVerifier(OutageError("down"))
     for clock.now in range(30):
         verify(health, broken)

@@ -172,7 +172,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("error", "state", "_"), ERRORS.values(), ids=ERRORS)
-def test_only_an_outage_or_a_timeout_makes_the_state_suspect(error, state, _):
+def test_only_an_outage_or_a_timeout_changes_the_state_to_suspect(error, state, _):
     script = Script("0 begins")
     with pytest.raises(type(error)), script.monitor:
         raise error
@@ -229,7 +229,7 @@ DELAYS = {
 
 
 @pytest.mark.parametrize(("steps", "delay"), DELAYS.values(), ids=DELAYS)
-def test_probes_run_as_long_as_there_is_something_to_find_out(steps, delay):
+def test_probes_run_while_the_state_is_uncertain(steps, delay):
     until = Script(*steps).monitor.until_probe()
     assert until == (None if delay is None else pytest.approx(delay))
 
@@ -416,7 +416,7 @@ def test_old_evidence_is_noticed_at_the_next_event():
     assert list(script.monitor.notices)[2:] == [(DOWN, SUSPECT), (SUSPECT, DOWN)]
 
 
-def test_an_answer_while_up_and_an_unclear_failure_need_no_reaction():
+def test_an_answer_while_up_and_an_unclear_failure_change_nothing():
     script = Script("0 begins", "0 answered", "1 begins")
     script.end(ZeroDivisionError())
     assert script.reactions == 0

@@ -158,7 +158,7 @@ def test_an_answer_counts_although_this_process_was_stopped():
     assert bench.monitor.state is UP
 
 
-def test_a_probe_that_hangs_is_left_behind_and_proves_nothing():
+def test_a_probe_that_hangs_is_abandoned_and_proves_nothing():
     bench = Bench(Verifier(OutageError("took too long", connected=False)))
     waits = []
     while (wait := bench.sleep(waits[-1] if waits else 0)) == 0.05 and len(bench.runs) == 1:
@@ -169,7 +169,7 @@ def test_a_probe_that_hangs_is_left_behind_and_proves_nothing():
     assert bench.monitor.state is UP
 
 
-def test_a_probe_that_was_left_behind_can_be_answered_yet():
+def test_an_abandoned_probe_can_still_be_answered():
     bench = Bench(Verifier())
     bench.monitor.__exit__(None, OutageError("down"), None)
     bench.sleep(0, 3)

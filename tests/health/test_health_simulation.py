@@ -1,7 +1,7 @@
 """The health component in front of a service that follows a script, on a simulated clock.
 
 The figures are those that users are promised: how many visitors a short failure costs, how soon
-an outage is found and its end noticed, and that no delay of our own looks like an outage.
+an outage and its end are noticed, and that no delay of this process looks like an outage.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ OWN = {
 
 @pytest.mark.parametrize("rate", [1, 60])
 @pytest.mark.parametrize(("process", "flood"), OWN.values(), ids=OWN)
-def test_our_own_delays_are_no_outage(process, flood, rate):
+def test_delays_in_this_process_are_not_an_outage(process, flood, rate):
     process = dict(process)
     run = Simulation(Service(capacity=process.pop("capacity", inf)), **process)
     run.arrive(rate, 0, 40).arrive(flood * 20, 3, 3.05, "flood").run(60)
@@ -89,7 +89,7 @@ OPENS_WITHIN = {"hang": 8.0}
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_outage_is_found_in_time_and_so_is_its_end(kind, seed):
+def test_an_outage_and_its_end_are_found_in_time(kind, seed):
     service = Service([(10.3, 40.3, kind)])
     run = Simulation(service, seed=seed).arrive(1, 0, 60).run(80)
     assert 11 < run.went_down[0] <= 11 + OPENS_WITHIN.get(kind, 5.0)
@@ -103,7 +103,7 @@ def test_an_outage_is_found_in_time_and_so_is_its_end(kind, seed):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outage_is_found_under_load(kind, rate):
     # A service that accepts connections and never answers may also be busy with calls that
-    # were given up, so it is found only when they are long ago.
+    # were abandoned, so an outage is established only some time after them.
     service = Service([(2.3, 72.3, kind)])
     run = Simulation(service).arrive(rate, 0, 80).run(90)
     assert run.went_down[0] <= 2.4 + (55 if kind == "hang" else 5)
@@ -112,7 +112,7 @@ def test_an_outage_is_found_under_load(kind, rate):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_disaster_tickets_alone_find_an_outage_and_never_open_a_gate_that_is_up(kind):
+def test_disaster_tickets_alone_find_an_outage_and_never_fail_open_while_up(kind):
     service = Service([(10.3, 40.3, kind)])
     run = Simulation(service).arrive(1, 0, 60, "disaster").run(80)
     assert 10.3 < run.went_down[0] <= 10.3 + 6
@@ -177,7 +177,9 @@ SERVICES = st.builds(
     arrivals=ARRIVALS,
     timeout=st.sampled_from([0.3, 1.0, 5.0]),
 )
-def test_no_delay_that_a_client_causes_is_an_outage(service, stops, blocks, arrivals, timeout):
+def test_a_delay_caused_by_clients_is_never_an_outage(
+    service, stops, blocks, arrivals, timeout
+):
     run = Simulation(service, stops=stops, blocks=blocks, timeout=timeout)
     for rate, begin, length, kind in arrivals:
         run.arrive(rate, begin, begin + length, kind)

@@ -97,7 +97,7 @@ def test_no_time_is_waited_if_a_slot_is_free_by_now():
     assert not slots.enter()
 
 
-def test_a_visitor_who_waited_in_vain_leaves_the_line():
+def test_a_visitor_who_waited_too_long_leaves_the_line():
     slots = full()
     assert not slots.wait(0.001)
     assert not asyncio.run(slots.wait_async(0.001))
@@ -206,7 +206,7 @@ def test_a_slot_granted_in_a_closed_loop_is_passed_on():
     slots.leave()
     assert waiter.granted
     for task in tasks:
-        # What garbage collection does; anyio has no event loop by then.
+        # Garbage collection closes it like this, after the event loop has ended.
         with suppress(RuntimeError):
             task.get_coro().close()
     slots.leave()

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from adapters import RUNNERS, Exchange, by_hand
+from adapters import RUNNERS, Exchange, through_flow
 from outages import bring
 
 from tcaptcha_middleware import (
@@ -74,7 +74,7 @@ SENT = {
 
 
 class Nameless:
-    """A verifier that does not say which captcha it verifies."""
+    """A verifier that does not declare its captcha."""
 
     def verify(self, ticket):
         raise AssertionError
@@ -104,13 +104,13 @@ def rows_of(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=", ".join)
-def test_every_case_has_one_row(case):
+def test_every_case_has_one_row_in_the_outage_table(case):
     assert len(rows_of(case)) == 1
 
 
 @every_runner
 @pytest.mark.parametrize("case", CASES, ids=", ".join)
-def test_every_row_is_true(case, runner):
+def test_every_row_of_the_outage_table_is_true(case, runner):
     kind, answer, state, on_unavailable, disaster_tickets = case
     guard = guard_of(
         ANSWERS[answer],
@@ -122,7 +122,7 @@ def test_every_row_is_true(case, runner):
     assert described(runner(guard, SENT[kind]())) == rows_of(case)[0][-1]
 
 
-def test_every_row_is_a_case():
+def test_every_row_of_the_outage_table_is_a_case():
     assert all(any(row in rows_of(case) for case in CASES) for row in ROWS)
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_verified_while_the_state_is_down(runner):
 
 
 @every_runner
-def test_a_refused_ticket_is_good_after_the_outage(runner):
+def test_a_refused_ticket_is_still_valid_after_the_outage(runner):
     guard = guard_of(1, "down")
     assert runner(guard, ticket("tr03good")).code == "verifier_unavailable"
     bring(guard, "up")
@@ -158,7 +158,7 @@ def test_the_state_of_each_rule_is_shown():
 
 
 @every_runner
-def test_a_refusal_says_when_to_try_again(runner):
+def test_a_refusal_has_a_retry_after_header(runner):
     guard = guard_of(1, "down")
     rule = guard.match("POST", "/login")
     decisions = []
@@ -170,7 +170,7 @@ def test_a_refusal_says_when_to_try_again(runner):
 @pytest.mark.parametrize("start", ["trerror_1001", "terror_1006"])
 def test_both_spellings_of_a_disaster_ticket_count_during_an_outage(start):
     guard = guard_of(1, "down", disaster_tickets="allow")
-    outcome = by_hand(guard, ticket(disaster(start=start), 99))
+    outcome = through_flow(guard, ticket(disaster(start=start), 99))
     assert outcome.unchecked is Unchecked.DISASTER_TICKET
 
 
@@ -199,28 +199,28 @@ INCREDIBLE = {
 def test_any_other_disaster_ticket_never_counts(make):
     guard = guard_of(1, "down", disaster_tickets="allow")
     sent = ticket(make().encode().decode("latin-1"), 99)
-    assert by_hand(guard, sent).status in (400, 403)
+    assert through_flow(guard, sent).status in (400, 403)
 
 
 def test_a_disaster_ticket_counts_once_and_one_a_minute_from_an_address():
     guard = guard_of(1, "down", disaster_tickets="allow")
     first, again = ticket(disaster(), 98), ticket(disaster(age=1), 98)
-    assert by_hand(guard, first).code == "allowed"
-    assert by_hand(guard, again).code == "disaster_ticket"
+    assert through_flow(guard, first).code == "allowed"
+    assert through_flow(guard, again).code == "disaster_ticket"
     replay = Exchange(headers=first.headers, peer="203.0.113.97")
-    assert by_hand(guard, replay).code == "disaster_ticket"
+    assert through_flow(guard, replay).code == "disaster_ticket"
 
 
 def test_a_full_memory_of_disaster_tickets_accepts_none():
     guard = guard_of(1, "down", disaster_tickets="allow")
     seen = guard.match("POST", "/login").disaster_seen
     object.__setattr__(seen, "_capacity", 1)
-    codes = [by_hand(guard, ticket(disaster(age=n), n)).code for n in range(2)]
+    codes = [through_flow(guard, ticket(disaster(age=n), n)).code for n in range(2)]
     assert codes == ["allowed", "disaster_ticket"]
 
 
 @every_runner
-def test_the_budget_bounds_who_is_let_in_and_the_log_reports_it(runner, caplog):
+def test_the_fail_open_budget_limits_visitors_and_is_logged(runner, caplog):
     guard = guard_of(1, "down", on_unavailable="allow", allow_per_minute=2)
     caplog.clear()
     codes = [runner(guard, ticket("tr03x", n)).code for n in range(10, 13)]
@@ -230,14 +230,14 @@ def test_the_budget_bounds_who_is_let_in_and_the_log_reports_it(runner, caplog):
     assert "the 2 a minute are spent" in caplog.text
 
 
-def test_a_disaster_ticket_takes_from_the_budget_too():
+def test_a_disaster_ticket_counts_against_the_budget():
     guard = guard_of(1, "down", disaster_tickets="allow", allow_per_minute=1)
-    codes = [by_hand(guard, ticket(disaster(), n)).code for n in range(10, 12)]
+    codes = [through_flow(guard, ticket(disaster(), n)).code for n in range(10, 12)]
     assert codes == ["allowed", "disaster_ticket"]
 
 
 class FailingStore:
-    """A replay store that is up until it is not."""
+    """A replay store that can be switched to failing."""
 
     is_up = True
 
@@ -270,23 +270,23 @@ def test_a_store_that_is_down_is_not_an_outage(runner):
 def test_a_rule_may_fail_open_if_the_guard_does_not():
     guard = Guard([Rule("POST /login", on_unavailable="allow"), "POST /admin"], FakeVerifier())
     bring(guard, "down")
-    assert by_hand(guard, ticket("tr03a")).code == "allowed"
+    assert through_flow(guard, ticket("tr03a")).code == "allowed"
     head = ticket("tr03b").headers
-    assert by_hand(guard, Exchange(target="/admin", headers=head)).status == 503
+    assert through_flow(guard, Exchange(target="/admin", headers=head)).status == 503
 
 
 def test_rules_that_share_a_verifier_share_its_health():
     verifier = FakeVerifier()
     guard = Guard(["POST /login", "POST /admin"], verifier)
     verifier.is_up = False
-    by_hand(guard, ticket("tr03a"))
+    through_flow(guard, ticket("tr03a"))
     assert guard.health == {"POST /login": "suspect", "POST /admin": "suspect"}
     guard.match("POST", "/login").health.close()
 
 
 def test_a_bad_ticket_is_refused_during_an_outage_too():
     guard = guard_of(1, "down", on_unavailable="allow", disaster_tickets="allow")
-    assert by_hand(guard, ticket("a b")).code == "ticket_malformed"
+    assert through_flow(guard, ticket("a b")).code == "ticket_malformed"
 
 
 class Unsent(FakeVerifier):
@@ -314,7 +314,7 @@ def test_a_claim_whose_answer_is_late_is_released_after_a_later_claim():
     )
     object.__setattr__(guard.match("POST", "/login").gate, "clock", lambda: float(next(times)))
     tickets = [ticket(f"tr03{name}") for name in "aba"]
-    codes = [by_hand(guard, each).code for each in tickets]
+    codes = [through_flow(guard, each).code for each in tickets]
     assert codes == ["verifier_unavailable", "allowed", "allowed"]
 
 
@@ -326,7 +326,7 @@ def test_a_claim_that_a_skipped_store_never_saw_is_not_released():
     gate = guard.match("POST", "/login").gate
     for _ in range(3):
         gate.replay_monitor.failed(gate.clock())
-    assert by_hand(guard, ticket("tr03a")).code == "verifier_unavailable"
+    assert through_flow(guard, ticket("tr03a")).code == "verifier_unavailable"
     assert (store.claims, list(gate.unreleased)) == ({}, [])
 
 
@@ -345,9 +345,7 @@ def test_a_claim_that_cannot_be_released_costs_no_500(runner, caplog):
 
 
 @every_runner
-def test_verifications_beyond_the_limit_are_refused_and_slots_are_given_back(
-    runner, monkeypatch
-):
+def test_verifications_beyond_the_limit_are_refused_and_slots_are_released(runner, monkeypatch):
     monkeypatch.setattr("tcaptcha_middleware.flow._SLOT_WAIT", 0.02)
     guard = Guard(["POST /login"], FakeVerifier(), max_checks=1)
     slots = guard.match("POST", "/login").health.slots
@@ -379,7 +377,7 @@ def test_failing_open_needs_a_verifier_that_can_probe(setting):
 
 def test_an_error_with_arguments_that_cannot_be_hashed_is_logged_and_answered(caplog):
     guard = Guard(["POST /login"], FakeVerifier(OutageError({"code": 1}, sent=False), 1))
-    codes = [by_hand(guard, ticket("tr03a")).code for _ in range(2)]
+    codes = [through_flow(guard, ticket("tr03a")).code for _ in range(2)]
     assert codes == ["verifier_unavailable", "allowed"]
     assert "no verdict: {'code': 1}" in caplog.text
 
@@ -426,7 +424,7 @@ def test_a_thread_that_cannot_be_started_changes_no_answer_and_is_tried_again(er
     guard = Guard(["POST /login"], verifier)
     rule = guard.match("POST", "/login")
     object.__setattr__(rule, "health", Health(verifier, 8, start_thread=start))
-    codes = [by_hand(guard, ticket("tr03a", number)).code for number in range(3)]
+    codes = [through_flow(guard, ticket("tr03a", number)).code for number in range(3)]
     assert codes == ["verifier_unavailable"] * 3
     assert len(started) >= 3
 

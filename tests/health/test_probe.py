@@ -155,13 +155,13 @@ VOID = {
 
 @pytest.mark.parametrize("speak", VOID.values(), ids=VOID)
 @every_kind
-def test_what_is_unclear_shows_nothing(probe, speak, tencent):  # noqa: F811
+def test_an_unclear_failure_of_a_probe_shows_nothing(probe, speak, tencent):  # noqa: F811
     with answering(speak) as origin, pytest.raises(VerifierError) as caught:
         probe(tencent.arguments(endpoint=origin), 5)
     assert not isinstance(caught.value, OutageError)
 
 
-def test_a_code_in_no_table_shows_nothing(tencent):  # noqa: F811
+def test_an_unknown_code_shows_nothing(tencent):  # noqa: F811
     tencent.script({"code": 0})
     with pytest.raises(VerifierError) as caught:
         native(tencent.arguments(), 5)
@@ -178,7 +178,7 @@ def test_a_shortage_of_this_machine_shows_nothing(tencent, monkeypatch):  # noqa
         verifier.probe(5)
 
 
-def test_each_probe_has_a_connection_of_its_own(tencent):  # noqa: F811
+def test_each_probe_opens_a_new_connection(tencent):  # noqa: F811
     with TencentVerifier(**tencent.arguments()) as verifier:
         for _ in range(2):
             assert verifier.verify(tencent.ticket()).passed
@@ -191,7 +191,7 @@ class Unprobed:
         raise AssertionError
 
 
-def test_with_an_async_client_only_there_is_no_probe(tencent):  # noqa: F811
+def test_with_only_an_async_client_probing_is_disabled(tencent):  # noqa: F811
     both = {"client": object(), "async_client": object()}
     for name, settings in (("async", {"async_client": object()}), ("both", both)):
         verifier = TencentVerifier(**tencent.arguments(), **settings)

@@ -1,7 +1,7 @@
 """Runs the scenarios of this folder side by side, because they wait most of the time.
 
 Each test is an async function without fixtures. They share one event loop in a thread. A test
-marked `load(n)` takes n of the places; one that takes all of them runs alone.
+marked `load(n)` takes n units of a shared capacity; a test that takes all of it runs alone.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from pathlib import Path
 import pytest
 from hostile_site import measured, shared_redis
 
-PLACES = 12
+CAPACITY = 12
 FOLDER = Path(__file__).parent
 TIMEOUT = 100
 
 
-class Places:
-    """A semaphore of which a scenario takes several at once, first come, first served."""
+class Capacity:
+    """A semaphore of which a scenario acquires several units at once, in FIFO order."""
 
     def __init__(self) -> None:
-        self._free = PLACES
+        self._free = CAPACITY
         self._line = asyncio.Lock()
         self._changed = asyncio.Condition()
 
-    async def run(self, places: int, scenario) -> None:
+    async def run(self, units: int, scenario) -> None:
         async with self._line, self._changed:
-            await self._changed.wait_for(lambda: self._free >= places)
-            self._free -= places
+            await self._changed.wait_for(lambda: self._free >= units)
+            self._free -= units
         try:
             async with asyncio.timeout(TIMEOUT):
                 await scenario()
         finally:
             async with self._changed:
-                self._free += places
+                self._free += units
                 self._changed.notify_all()
 
 
@@ -49,21 +49,21 @@ class Scenarios:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="scenarios")
         self._thread.start()
-        # The light ones first, while the others cannot fit in anyway.
+        # The light scenarios first, while the heavy ones have to wait anyway.
         items = sorted(items, key=load)
         self._futures = {}
-        places = asyncio.run_coroutine_threadsafe(self._places(), self._loop).result()
+        capacity = asyncio.run_coroutine_threadsafe(self._capacity(), self._loop).result()
         for item in items:
             arguments = dict(item.callspec.params) if hasattr(item, "callspec") else {}
 
             def scenario(test=item.obj, arguments=arguments):
                 return test(**arguments)
 
-            running = places.run(load(item), scenario)
+            running = capacity.run(load(item), scenario)
             self._futures[item] = asyncio.run_coroutine_threadsafe(running, self._loop)
 
-    async def _places(self) -> Places:
-        return Places()
+    async def _capacity(self) -> Capacity:
+        return Capacity()
 
     def result(self, item) -> None:
         self._futures[item].result()

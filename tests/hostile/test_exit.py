@@ -1,4 +1,4 @@
-"""Calls that were given up do not delay the exit of a server."""
+"""Abandoned calls do not delay the exit of a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXITS_WITHIN = 2.0
 
 
 def runs(pid):
-    """Return whether a process has not ended; one that was not waited for is a zombie."""
+    """Return if a process is still running, and not a zombie."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

@@ -13,15 +13,15 @@ pytestmark = [pytest.mark.hostile, pytest.mark.load(12)]
 
 REDIS_TIMEOUT = 0.5
 TRIED_AGAIN_WITHIN = 5.0
-# Medians of 144 requests each, in one run: two cores that others use double single requests
-# often, and medians hardly ever.
+# Medians of 144 requests each, in one run: on two busy cores single requests often take twice
+# as long, medians hardly ever.
 RATE, SECONDS = 36, 4
 HANDFUL = 12
-"""Those who ask before the third timeout, at 10 a second, and one more every five seconds."""
+"""Requests before the third timeout, at 10 a second, and one more every five seconds."""
 
 
 async def uncovered_median(gated):
-    """Return the median seconds of requests that no rule covers."""
+    """Return the median seconds of unprotected requests."""
     seconds, began = [], time.monotonic()
     for number in range(RATE * SECONDS):
         await asyncio.sleep(began + number / RATE - time.monotonic())
@@ -33,7 +33,7 @@ async def uncovered_median(gated):
 
 
 async def measure(gated, seconds):
-    """Return the median of uncovered requests while covered ones come, and these."""
+    """Return the median of unprotected requests under load, and the protected ones."""
     median, covered = await asyncio.gather(uncovered_median(gated), gated.stream(10, seconds))
     return median, covered
 

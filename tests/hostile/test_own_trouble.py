@@ -1,4 +1,4 @@
-"""Trouble of this process, and of single answers, opens nothing while the upstream answers."""
+"""Trouble in this process, or single bad answers, never make the gate fail open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ event_loops = pytest.mark.parametrize("adapter", ["asyncio", "trio"])
 
 @asynccontextmanager
 async def opening_site(name, adapter, **settings):
-    """Serve a site that fails open, and check afterwards that it never did."""
+    """Serve a site that may fail open; check at the end that it never did."""
     settings = {"on_unavailable": "allow", "disaster_tickets": "allow"} | settings
     async with site(name, adapter, **settings) as (gated, up):
         yield gated, up
@@ -32,7 +32,7 @@ async def opening_site(name, adapter, **settings):
 
 
 async def assert_recovers(gated):
-    """Check that visitors get in from now on."""
+    """Check that visitors pass from now on."""
     visits = await gated.stream(5, 1)
     assert visits.outcomes == {"passed": 5}
 
@@ -86,7 +86,7 @@ async def test_a_flood_of_made_up_tickets(adapter):
 
 @pytest.mark.load(3)
 @every_adapter
-async def test_made_up_tickets_in_the_moment_in_which_keep_alive_ends(adapter):
+async def test_made_up_tickets_at_the_end_of_keep_alive(adapter):
     async with opening_site("end of keep-alive", adapter) as (gated, up):
         await up.tune(idle=0.6)
         for number in range(12):

@@ -1,4 +1,4 @@
-"""A real outage opens the gate soon, if the site wants that, and closes it soon after."""
+"""A real outage makes the gate fail open soon if the site allows it, until shortly after it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COVER = [
 
 
 async def outage(gated, up, kind, *, make=good_ticket, rate=1.0):
-    """Break the upstream while visitors come; return when it broke and when it recovered."""
+    """Break the upstream while visitors send requests; return when it failed and recovered."""
     lasts = OPENS_WITHIN.get(kind, 5.0) + 3
     coming = asyncio.create_task(gated.stream(rate, HEALTHY + lasts + AFTERWARDS, make))
     await asyncio.sleep(HEALTHY)
@@ -48,7 +48,7 @@ def assert_found(gated, kind, broke, recovered):
 
 
 def assert_served_otherwise(gated, broke, recovered, outcome="passed"):
-    """Check that all visitors get in, or get `outcome`, before and after the outage."""
+    """Check that all visitors pass, or get `outcome`, before and after the outage."""
     before = gated.visits.of(begin=0, end=broke - 0.2)
     after = gated.visits.of(begin=recovered + CLOSES_WITHIN)
     assert before.outcomes == {outcome: len(before)}
@@ -68,7 +68,7 @@ async def test_a_real_outage_opens_and_closes_in_time(adapter, kind):
 
 
 @pytest.mark.parametrize(("adapter", "kind"), [("asyncio", "refused"), ("threads", "502")])
-async def test_with_deny_an_outage_refuses_and_admits_nobody_unchecked(adapter, kind):
+async def test_with_deny_an_outage_refuses_every_visitor(adapter, kind):
     async with site("outage, deny", adapter) as (gated, up):
         broke, recovered = await outage(gated, up, kind)
         opened = assert_found(gated, kind, broke, recovered)

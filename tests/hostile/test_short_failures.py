@@ -1,4 +1,4 @@
-"""A short or partial failure of the upstream costs few visitors, and opens nothing."""
+"""A short or partial failure of the upstream refuses few visitors, and never fails open."""
 
 from __future__ import annotations
 

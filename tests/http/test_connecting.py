@@ -1,4 +1,4 @@
-"""Names are resolved, and the first address that accepts is used."""
+"""Name resolution, and Happy Eyeballs: the first address that accepts is used."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_a_name_without_an_address_is_an_error(drive):
 
 
 @every_kind
-def test_a_race_that_is_given_up_leaves_nothing_open(drive, network, monkeypatch):
+def test_an_abandoned_connection_race_leaves_nothing_open(drive, network, monkeypatch):
     made = []
 
     class Noted(socket.socket):
@@ -250,7 +250,7 @@ def test_a_name_that_cannot_be_resolved_any_more_keeps_its_addresses(
 
 
 @every_kind
-def test_a_look_up_that_hangs_leaves_the_last_known_addresses(
+def test_a_lookup_that_hangs_leaves_the_last_known_addresses(
     drive, names, clock, resolver, monkeypatch
 ):
     monkeypatch.setattr("tcaptcha_middleware._http.connection.STALE", 0.05)
@@ -261,7 +261,7 @@ def test_a_look_up_that_hangs_leaves_the_last_known_addresses(
 
 
 @every_kind
-def test_a_look_up_that_hangs_ends_at_the_deadline(drive, names, resolver):
+def test_a_lookup_that_hangs_ends_at_the_deadline(drive, names, resolver):
     names.blocked.clear()
     began = time.monotonic()
     with pytest.raises(DeadlineError):
@@ -269,7 +269,7 @@ def test_a_look_up_that_hangs_ends_at_the_deadline(drive, names, resolver):
     assert time.monotonic() - began < 5
 
 
-def test_many_who_wait_for_a_name_share_one_thread(names, resolver):
+def test_many_visitors_who_wait_for_a_name_share_one_thread(names, resolver):
     names.blocked.clear()
 
     def resolve(_):
@@ -284,13 +284,13 @@ def test_many_who_wait_for_a_name_share_one_thread(names, resolver):
     assert (names.lookups, names.thread.daemon) == (1, True)
 
 
-def test_a_look_up_that_is_asked_for_while_another_one_ends_is_not_made(names, resolver):
+def test_a_lookup_requested_while_another_one_ends_is_not_made(names, resolver):
     blocking(resolver.addresses(), 5)
     resolver._look_up.start().result(5)
     assert names.lookups == 1
 
 
-def test_families_alternate(names, resolver):
+def test_address_families_alternate(names, resolver):
     six, four = socket.AF_INET6, socket.AF_INET
     names.answer = [(six, "::1"), (six, "::2"), (six, "::3"), (four, "192.0.2.1")]
     assert hosts(blocking(resolver.addresses(), 5)) == ["::1", "192.0.2.1", "::2", "::3"]

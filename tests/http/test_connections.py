@@ -1,4 +1,4 @@
-"""How many connections checks take, and what becomes of each. Counts, and no times."""
+"""The connection pool: how many connections verifications open, reuse and drop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AT_ONCE, ROUNDS = 16, 4
 
 
 class Upstream:
-    """Counts connections and calls; answers none before so many are under way together."""
+    """Counts connections and calls; answers only once so many are in flight."""
 
     def __init__(self, answer=None, together=1):
         self.answer = answer or http()
@@ -58,7 +58,7 @@ class Upstream:
     def __call__(self, connection):
         with self.lock:
             self.connections += 1
-        # By the whole call: each comes in one piece.
+        # Each call arrives in one piece.
         while call := connection.recv(65536):
             assert call.startswith(b"POST / HTTP/1.1\r\n")
             assert call.endswith(b"}")
@@ -74,7 +74,7 @@ class Upstream:
 
 
 class Closing(Upstream):
-    """Answers, and ends the connection in some way, without having said so."""
+    """Answers, and ends the connection in some way without announcing it."""
 
     def __init__(self, end):
         super().__init__()
@@ -89,7 +89,7 @@ class Closing(Upstream):
         try:
             connection.sendall(self.answer)
             self.may_end.wait(10)
-            # Where it comes with the answer, the other end may be the first to hang up.
+            # If the end comes with the answer, the client may close the connection first.
             self.end(connection)
         finally:
             self.hung_up.release()
@@ -116,15 +116,15 @@ def in_threads(checker, at_once, rounds):
 
 def in_tasks(backend):
     async def run(checker, at_once, rounds):
-        found = []
+        verdicts = []
 
         async def check():
-            found.extend([await checker.averify(TICKET) for _ in range(rounds)])
+            verdicts.extend([await checker.averify(TICKET) for _ in range(rounds)])
 
         async with checker, anyio.create_task_group() as tasks:
             for _ in range(at_once):
                 tasks.start_soon(check)
-        return found
+        return verdicts
 
     return lambda *arguments: anyio.run(run, *arguments, backend=backend)
 
@@ -170,7 +170,7 @@ def tls(request):
 
 
 @all_at_once
-def test_as_many_connections_are_opened_as_there_are_checks_at_once(run, tls):
+def test_as_many_connections_are_opened_as_verifications_run_at_once(run, tls):
     upstream = Upstream(together=AT_ONCE)
     with answering(upstream, tls) as origin:
         verdicts = run(verifier(origin, timeout=10), AT_ONCE, ROUNDS)
@@ -199,7 +199,7 @@ ENDS = {"shut down": shuts_down, "reset": resets, "given notice": gives_notice}
 @pytest.mark.parametrize("poll", [True, False], ids=["poll", "select"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @one_by_one
-def test_a_connection_that_ended_while_it_waited_costs_no_ticket(
+def test_an_idle_connection_that_was_closed_costs_no_ticket(
     run, end, poll, at_once, monkeypatch
 ):
     if not poll:
@@ -208,16 +208,14 @@ def test_a_connection_that_ended_while_it_waited_costs_no_ticket(
     if at_once:
         upstream.may_end.set()
     with answering(upstream) as origin:
-        found = run(verifier(origin), upstream.await_end)
-    assert found == (1, True, 1)
+        result = run(verifier(origin), upstream.await_end)
+    assert result == (1, True, 1)
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
 @pytest.mark.parametrize("limit", ["IDLE", "MAX_AGE"])
 @one_by_one
-def test_a_connection_that_waited_too_long_or_is_too_old_is_not_used_again(
-    run, limit, monkeypatch
-):
+def test_an_idle_connection_that_expired_is_not_reused(run, limit, monkeypatch):
     monkeypatch.setattr(f"tcaptcha_middleware._http.client.{limit}", -1.0)
     upstream = Upstream()
     with answering(upstream) as origin:
@@ -261,9 +259,7 @@ def impatient(monkeypatch):
 
 @pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
 @one_by_one
-def test_a_call_is_sent_again_on_a_new_connection_if_a_kept_one_fails(
-    run, fail, impatient, tls
-):
+def test_a_call_is_resent_on_a_new_connection_if_an_idle_one_fails(run, fail, impatient, tls):
     upstream = Dying(fail)
     with answering(upstream, tls) as origin:
         assert run(verifier(origin), lambda: None) == (1, None, 1)
@@ -272,7 +268,7 @@ def test_a_call_is_sent_again_on_a_new_connection_if_a_kept_one_fails(
 
 @pytest.mark.parametrize("fail", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("dead", [2, 12, 60])
-def test_dead_connections_cost_no_visitor_anything(dead, fail, impatient):
+def test_dead_connections_cause_no_refusal(dead, fail, impatient):
     upstream = Dying(fail, old=dead)
     upstream.together = threading.Barrier(dead)
     respond = upstream.respond
@@ -292,7 +288,7 @@ def test_dead_connections_cost_no_visitor_anything(dead, fail, impatient):
 
 
 @one_by_one
-def test_a_slow_service_is_not_asked_twice(run, impatient):
+def test_a_call_to_a_slow_service_is_not_resent(run, impatient):
     upstream = Upstream()
 
     def slowly(connection):
@@ -311,7 +307,7 @@ def half_an_answer(connection):
 
 
 @one_by_one
-def test_a_call_is_not_sent_again_once_a_byte_of_the_answer_is_there(run):
+def test_a_call_is_not_resent_after_the_first_byte_of_an_answer(run):
     upstream = Dying(half_an_answer)
     with answering(upstream) as origin:
         assert run(verifier(origin), lambda: None) == (1, None, VerifierError)
@@ -332,7 +328,7 @@ def test_a_call_is_sent_twice_at_most(run):
 
 @pytest.mark.parametrize("ends", ["deadline", "cancelled"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_our_deadline_drops_idle_connections_and_a_client_that_leaves_does_not(backend, ends):
+def test_a_timeout_drops_idle_connections_and_a_cancelled_request_does_not(backend, ends):
     upstream = Upstream(together=2)
 
     async def main(checker):
@@ -359,7 +355,7 @@ def test_our_deadline_drops_idle_connections_and_a_client_that_leaves_does_not(b
 
 
 @one_by_one
-def test_an_answer_that_comes_too_late_is_never_the_next_tickets(run):
+def test_a_late_answer_is_never_taken_for_the_next_ticket(run):
     upstream = Upstream()
     released = threading.Event()
 
@@ -371,8 +367,8 @@ def test_an_answer_that_comes_too_late_is_never_the_next_tickets(run):
 
     upstream.respond = late
     with answering(upstream) as origin:
-        found = run(verifier(origin, timeout=0.5), released.set)
-    assert found == (OutageError, None, 1)
+        result = run(verifier(origin, timeout=0.5), released.set)
+    assert result == (OutageError, None, 1)
     assert (upstream.connections, upstream.calls) == (2, 2)
 
 
@@ -386,7 +382,7 @@ SECONDS = {
 
 @pytest.mark.parametrize("pieces", SECONDS.values(), ids=SECONDS)
 @one_by_one
-def test_a_second_answer_to_one_ticket_is_never_the_next_tickets(run, pieces, tls):
+def test_a_second_answer_is_never_taken_for_the_next_ticket(run, pieces, tls):
     upstream = Upstream()
     answered, sent = threading.Event(), threading.Event()
 
@@ -411,7 +407,7 @@ def test_a_second_answer_to_one_ticket_is_never_the_next_tickets(run, pieces, tl
 
 
 @one_by_one
-def test_a_connection_that_the_other_end_gives_up_is_not_kept(run):
+def test_a_connection_that_the_server_will_close_is_not_reused(run):
     upstream = Upstream(http(http_body(), "200 OK", "Connection: close"))
     with answering(upstream) as origin:
         assert run(verifier(origin), lambda: None) == (1, None, 1)
@@ -422,7 +418,7 @@ def http_body():
     return b'{"Response":{"CaptchaCode":1,"RequestId":"r"}}'
 
 
-def test_a_check_that_outlives_close_closes_its_connection():
+def test_a_verification_that_outlives_close_closes_its_connection():
     upstream = Upstream(together=2)
     with answering(upstream) as origin, ThreadPoolExecutor(1) as threads:
         checker = verifier(origin)
@@ -436,7 +432,7 @@ def test_a_check_that_outlives_close_closes_its_connection():
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_check_that_outlives_aclose_closes_its_connection(backend):
+def test_a_verification_that_outlives_aclose_closes_its_connection(backend):
     upstream = Upstream(together=2)
 
     async def main():
@@ -455,13 +451,13 @@ def test_a_check_that_outlives_aclose_closes_its_connection(backend):
 
 def test_the_event_loop_is_never_blocked(tls):
     upstream = Upstream(together=AT_ONCE)
-    # It would fail of itself: see conftest.py.
+    # A blocking call would fail: see conftest.py.
     with answering(upstream, tls) as origin:
         verdicts = in_tasks("asyncio")(verifier(origin, timeout=10), AT_ONCE, ROUNDS)
     assert all(verdict.passed for verdict in verdicts)
 
 
-def test_authorities_are_read_once_and_outside_of_the_event_loop(
+def test_certificate_authorities_are_loaded_once_and_outside_the_event_loop(
     speaks_tls,  # noqa: F811
     certificate,  # noqa: F811
     monkeypatch,
@@ -485,7 +481,7 @@ def test_authorities_are_read_once_and_outside_of_the_event_loop(
 
 
 class Provider:
-    """Hands out the API key, in the way of the official SDK."""
+    """Returns the API key, as the official SDK's credentials do."""
 
     def get_credential_info(self):
         return "AKIDemulator00000000000000000000", "emulatorSecretKey000000000000000", None
@@ -493,7 +489,7 @@ class Provider:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_application_that_has_no_thread_to_spare_is_no_outage(backend, host, trusted_tls):  # noqa: F811
+def test_an_application_without_free_threads_is_not_an_outage(backend, host, trusted_tls):  # noqa: F811
     over = threading.Event()
 
     async def main():
@@ -534,7 +530,7 @@ class Clock:
 
 
 class Kept:
-    """A connection, as far as the pool looks at it."""
+    """A connection, as far as the pool uses it."""
 
     closed = False
 
@@ -588,7 +584,7 @@ def test_a_busy_connection_is_used_for_five_minutes(pool, clock, steps, is_used)
     assert pool.take() is (connection if is_used else None)
 
 
-def test_each_connection_that_comes_back_closes_one_at_the_bottom_that_has_expired(pool, clock):
+def test_each_returned_connection_closes_one_expired_connection(pool, clock):
     old = kept(pool, clock, 2)
     clock.now += 61
     new = kept(pool, clock, 2)
@@ -596,7 +592,7 @@ def test_each_connection_that_comes_back_closes_one_at_the_bottom_that_has_expir
     assert [pool.take(), pool.take(), pool.take()] == [new[1], new[0], None]
 
 
-def test_a_closed_pool_keeps_nothing(pool, clock):
+def test_a_closed_pool_keeps_no_connection(pool, clock):
     connections = kept(pool, clock, 2)
     pool.close()
     connections += kept(pool, clock, 1)
@@ -604,7 +600,7 @@ def test_a_closed_pool_keeps_nothing(pool, clock):
     assert pool.take() is None
 
 
-def test_a_kept_connection_may_be_silent_for_three_times_the_usual(pool, clock):
+def test_an_idle_connection_may_be_silent_for_three_times_the_usual(pool, clock):
     assert pool.patience == SILENCE
     pool.keep(Kept(clock), 2.0)
     assert pool.patience == 6.0
@@ -623,7 +619,7 @@ def test_a_connection_is_quiet_until_there_is_something_to_read():
 
 
 @pytest.mark.parametrize("backend", ["sync", "asyncio", "trio"])
-def test_a_request_is_sent_whole_to_an_end_that_reads_slowly(backend):
+def test_a_request_is_sent_completely_to_a_slow_reader(backend):
     ours, theirs = socket.socketpair()
     request, received = b"x" * 5_000_000, []
 
@@ -646,7 +642,7 @@ def test_a_request_is_sent_whole_to_an_end_that_reads_slowly(backend):
     assert (answer.status, b"".join(received) == request) == (200, True)
 
 
-def test_a_socket_that_only_seemed_readable_is_waited_for_again():
+def test_a_spuriously_readable_socket_is_waited_for_again():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -659,7 +655,7 @@ def test_a_socket_that_only_seemed_readable_is_waited_for_again():
     assert end.value.value.status == 200
 
 
-def test_each_event_loop_has_a_value_of_its_own():
+def test_each_event_loop_has_its_own_value():
     values = PerLoop(object)
 
     async def main():
@@ -673,7 +669,7 @@ def test_each_event_loop_has_a_value_of_its_own():
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_what_a_loop_left_behind_goes_when_another_comes(backend):
+def test_values_of_a_closed_loop_are_dropped_when_another_one_starts(backend):
     values = PerLoop(LoopBound)
 
     async def main():
@@ -681,25 +677,25 @@ def test_what_a_loop_left_behind_goes_when_another_comes(backend):
 
     left_behind = [anyio.run(main, backend=backend) for _ in range(3)]
     gc.collect()
-    assert [one() for one in left_behind[:2]] == [None, None]
+    assert [reference() for reference in left_behind[:2]] == [None, None]
 
 
 class LoopBound:
-    """Holds on to its loop, as a socket of asyncio's does."""
+    """Keeps a reference to its loop, as an asyncio socket does."""
 
     def __init__(self):
         with suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
 
 
-def test_two_variables_of_one_event_loop_are_apart():
+def test_two_variables_of_one_event_loop_are_independent():
     async def main():
         return PerLoop(list).get() is PerLoop(list).get()
 
     assert not asyncio.run(main())
 
 
-def test_a_fork_has_a_value_of_its_own_and_forgets_its_parents(monkeypatch):
+def test_a_fork_has_its_own_value_and_forgets_the_parents(monkeypatch):
     values = PerProcess(object)
     parents = values.get()
     assert values.get() is parents

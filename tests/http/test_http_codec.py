@@ -160,7 +160,7 @@ def test_a_response_that_breaks_off_is_rejected(data):
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Transfer-Encoding: gzip", b"X: y"])
-def test_a_response_to_connect_ends_with_its_head(framing):
+def test_a_response_to_connect_ends_after_its_head(framing):
     data = b"HTTP/1.1 200 Connection established\r\n" + framing + b"\r\n\r\n"
     answer = ResponseReader(has_body=False).feed(data)
     assert (answer.status, answer.body) == (200, b"")
@@ -201,16 +201,16 @@ def mutated(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 @given(st.sampled_from([data for data, *_ in ACCEPTED.values()]), mutations)
 @example(b"HTTP/1.1 204 x\r\nContent-Length: 1\r\n\r\na", [])
 @example(b"HTTP/1.1 200 O\x0cK\r\nContent-Length: 0\r\n\r\n", [])
-def test_we_accept_no_response_that_h11_rejects_and_read_the_same(data, changes):
+def test_our_reader_accepts_no_response_that_h11_rejects_and_reads_the_same(data, changes):
     assert_agreement(mutated(data, changes))
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=16))
-def test_we_accept_no_words_that_h11_rejects(words):
+def test_our_reader_accepts_no_mutation_that_h11_rejects(words):
     assert_agreement(b"".join(words))
 
 
-def test_the_judge_rejects_too():
+def test_h11_rejects_the_same_responses():
     assert read_by_h11(REJECTED["a NUL in a value"][0]) is None
     assert read_by_h11(b"HTTP/1.1 101 x\r\n\r\n") is None
     assert read_by_h11(ACCEPTED["chunks"][0]) == (200, b"{}", True)

@@ -1,4 +1,4 @@
-"""Which of several rules judges a request, and what becomes of targets that none can judge."""
+"""Which of several rules judges a request, and targets that no rule can judge."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_variable_may_be_any_segment_that_some_router_sees(rule, path, raw_pat
 
 
 @pytest.mark.parametrize("path", ["/sms/", "//sms/", "/x/../sms/"])
-def test_a_final_slash_is_no_segment(path):
+def test_a_final_slash_does_not_count_as_a_segment(path):
     assert matcher("/sms/{to}").match("POST", path) is None
 
 
@@ -114,12 +114,12 @@ def test_a_rule_in_other_letter_case_does_not_take_the_place_of_the_exact_one():
         assert matcher(*rules).match("POST", path) == (0, 1)
 
 
-def test_a_wider_rule_does_not_judge_because_two_others_differ_in_letter_case():
+def test_a_broader_rule_does_not_judge_because_two_others_differ_in_letter_case():
     rules = matcher("POST /Login", "POST /login", "/**", stricter={(1, 0)})
     assert [rules.match("POST", path) for path in ("/Login", "/login", "/other")] == [1, 1, 2]
 
 
-def test_a_rule_behind_another_has_no_say_because_of_letter_case():
+def test_a_later_rule_does_not_judge_because_of_letter_case():
     rules = matcher("POST /API/upload", "/**")
     assert rules.match("POST", "/API/upload") == 0
     assert (
@@ -140,24 +140,24 @@ def test_a_last_extension_does_not_matter(path):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/login.js", "//login.js", "/x/../login.js"])
-def test_files_beside_a_page_are_no_concern_of_a_rule_that_does_not_name_get(method, path):
+def test_a_rule_without_get_does_not_match_files_beside_a_page(method, path):
     assert matcher("/login").match(method, path) is None
     assert matcher("/login", "GET /other").match(method, path) is None
     assert matcher("/login").match("POST", path) == 0
 
 
 @pytest.mark.parametrize("path", ["/users.json/x", "/users.tar.gz", "/a.git/users"])
-def test_only_the_last_extension_of_a_plain_path_is_left_out(path):
+def test_only_the_last_extension_of_a_plain_path_is_removed(path):
     assert matcher("POST /users").match("POST", path) is None
 
 
-def test_a_name_that_begins_with_a_dot_is_no_extension():
+def test_a_name_that_begins_with_a_dot_does_not_count_as_an_extension():
     assert matcher("POST /").match("POST", "/.git") is None
     assert matcher("POST /.git").match("POST", "/.git") == 0
 
 
 @pytest.mark.parametrize("path", ["/users.json/x/..", "//users.json", "/a/../users.json;x"])
-def test_in_an_odd_target_every_extension_may_be_left_out(path):
+def test_in_an_odd_target_every_extension_may_be_removed(path):
     assert matcher("POST /users").match("POST", path) == 0
     assert matcher("GET /users").match("GET", path) == 0
 
@@ -169,8 +169,8 @@ def test_a_rule_that_names_the_extension_and_one_that_does_not_both_judge():
     assert matcher(*rules).match("POST", "/users") == 1
 
 
-def test_a_rule_that_names_the_extension_stays_an_exception_from_a_wider_one():
-    # `/**` matches the path as it is, behind the rule that was written for it.
+def test_a_rule_that_names_the_extension_stays_an_exception_from_a_broader_one():
+    # `/**` matches the path as written, but comes after the rule for it.
     assert matcher("POST /search.do", "/**").match("POST", "/search.do") == 0
 
 
@@ -284,7 +284,7 @@ def test_no_other_form_of_an_exempt_path_is_exempt(path):
     ],
     ids=lambda path: ascii(path[:40]),
 )
-def test_what_is_exempt_in_every_reading_is_exempt(path):
+def test_a_path_that_is_exempt_in_every_reading_is_exempt(path):
     assert matcher("/**", exempt=EXEMPT).match("GET", path) is None
 
 
@@ -368,7 +368,7 @@ def test_a_mount_may_be_written_in_odd_forms_too(path):
 
 @pytest.mark.parametrize("path", ["/login;x", "//login", "/a/b/login;x"])
 @pytest.mark.parametrize("rule", ["POST /a/b/login", "/a/b/**", "/a/**"])
-def test_rules_for_the_full_path_hold_for_odd_targets(rule, path):
+def test_rules_for_the_full_path_apply_to_odd_targets(rule, path):
     assert matcher(rule).match("POST", path, b"", "/a/b") == 0
 
 
@@ -377,7 +377,7 @@ def test_a_mount_in_an_odd_form_may_name_other_rules():
 
 
 @pytest.mark.parametrize("path", ["/v1/login", "/login", "/v1/api/login", "/api/v1/login"])
-def test_both_mounts_count_if_server_and_application_name_one_each(path):
+def test_both_mounts_count_if_server_and_application_set_one_each(path):
     assert matcher("POST /login").match("POST", path, b"", "/v1", "/api") == 0
 
 
@@ -408,8 +408,8 @@ def test_a_mount_that_a_client_names_does_not_choose_the_rule():
 
 
 @pytest.mark.parametrize("path", ["/a/b%00", "/a/b\x00", "/a/b/\x00", "/A/b%00"], ids=ascii)
-def test_behind_a_mount_an_invisible_character_may_be_a_segment(path):
-    # Quart cuts the mount off without looking for a slash.
+def test_after_a_mount_an_invisible_character_may_be_a_segment(path):
+    # Quart removes the mount without requiring a slash after it.
     assert matcher("POST /{x}").match("POST", path, b"", "/a/b") == 0
 
 

@@ -1,4 +1,4 @@
-"""What holds for every rule set and every target."""
+"""Properties of matching, for all rule sets and all targets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def guards(draw):
         assume(False)
 
 
-# -- Rewritings, each of which some server, proxy or router undoes ------
+# -- Rewritings that some server, proxy or router undoes ------
 
 
 def swapped(path):
@@ -170,7 +170,7 @@ def decoded(target):
 
 
 def is_as_strict(judge, rule):
-    """Return whether a request that `judge` lets pass needs not pass `rule`."""
+    """Return if a request that passes `judge` need not pass `rule`."""
     return isinstance(judge, AmbiguousTarget) or (
         isinstance(judge, CompiledRule) and suffices(judge, rule)
     )
@@ -206,7 +206,7 @@ def test_no_extension_weakens_the_judge(guard, path, rewrite, method):
 
 @settings(max_examples=100)
 @given(TEXTS.filter(lambda text: text.startswith("GET")), WEAK, PATHS, rewritings())
-def test_a_rule_that_names_get_holds_with_an_extension_too(text, weak, path, rewrite):
+def test_a_rule_for_get_also_applies_with_an_extension(text, weak, path, rewrite):
     guard = Guard([Rule(text, **weak)], VERIFIERS[0])
     if guard.match("GET", path) is None:
         return
@@ -237,7 +237,9 @@ def test_a_plain_path_that_one_rule_touches_is_judged_by_that_rule(
 
 @settings(max_examples=100)
 @given(guards(), PATHS, rewritings(), METHODS)
-def test_what_a_rule_alone_refuses_it_refuses_beside_others(guard, path, rewrite, method):
+def test_a_request_refused_by_one_rule_is_refused_beside_other_rules(
+    guard, path, rewrite, method
+):
     target = rewrite("/x/.." + path)
     judge = guard.match(method, decoded(target), b"")
     for rule in guard.rules:
@@ -276,7 +278,9 @@ def test_no_rewriting_makes_a_target_exempt(texts, path, rewrite, method, root):
     st.sampled_from(["", "", "/api", "/a/b/"]),
     METHODS,
 )
-def test_whatever_the_slow_enumeration_touches_is_touched(texts, target, root, method):
+def test_the_matcher_touches_every_rule_that_the_slow_oracle_touches(
+    texts, target, root, method
+):
     patterns = [parse(text) for text in texts]
     for path in (target, decoded(target)):
         for raw_path in (b"", target.encode(), b"/elsewhere"):
@@ -291,7 +295,7 @@ def test_whatever_the_slow_enumeration_touches_is_touched(texts, target, root, m
 
 @settings(max_examples=60)
 @given(guards(), PATHS, rewritings(), METHODS, st.sampled_from(["http", "websocket", "wsgi"]))
-def test_both_adapters_ask_the_guard_for_the_same_target(guard, path, rewrite, method, kind):
+def test_both_adapters_match_the_same_target(guard, path, rewrite, method, kind):
     """Run a request through an adapter; a strict rule keeps it from the application."""
     target = rewrite(path)
     reached = []

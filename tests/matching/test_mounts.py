@@ -1,4 +1,4 @@
-"""Mounts that only the application knows, or the guard's user."""
+"""Mounts that only the application knows, or that `mounted_at` names."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_one_guard_may_protect_applications_with_different_mounts():
 
 @pytest.mark.usefixtures("forced_script_name")
 @pytest.mark.parametrize("rule", ["POST /login", "POST /api/login"])
-def test_djangos_script_name_is_read(rule):
+def test_djangos_force_script_name_is_read(rule):
     gate = TCaptchaMiddleware(ASGIHandler(), guard(rule))
     assert statuses(gate, "/api/login", "/login") == [403, 403]
     gate = TCaptchaWSGIMiddleware(WSGIHandler(), guard(rule))
@@ -153,15 +153,15 @@ def test_a_mounted_at_that_cannot_be_a_mount_is_refused(mount):
 
 
 class Endless:
-    """An application that says that it wraps itself."""
+    """An application whose `app` attribute is itself."""
 
     @property
     def app(self):
         return self
 
 
-def test_no_other_applications_root_path_is_a_mount():
-    # Flask's and Quart's is a folder.
+def test_root_path_of_other_frameworks_does_not_count_as_a_mount():
+    # Flask's and Quart's `root_path` is a folder.
     for app in (
         Flask(__name__),
         Quart(__name__),

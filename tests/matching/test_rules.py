@@ -1,4 +1,4 @@
-"""Which requests a rule covers, in every form that their target can take."""
+"""Which requests a rule matches, in every form of their target."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ NOT_COVERED = [
 
 
 @pytest.mark.parametrize(("rule", "method", "path"), COVERED)
-def test_covered(rule, method, path):
+def test_a_rule_matches_every_form_of_its_target(rule, method, path):
     assert covers(rule, method, path)
 
 
 @pytest.mark.parametrize(("rule", "method", "path"), NOT_COVERED)
-def test_not_covered(rule, method, path):
+def test_a_rule_does_not_match_other_targets(rule, method, path):
     assert not covers(rule, method, path)
 
 
-# Each was routed to /login by some pair of server and framework that is in use.
+# Some pair of server and framework routes each of these to /login.
 WAYS_TO_LOGIN = [
     "//login",
     "///login",
@@ -119,12 +119,12 @@ WAYS_TO_LOGIN = [
 
 
 @pytest.mark.parametrize("target", WAYS_TO_LOGIN, ids=ascii)
-def test_no_form_of_the_target_walks_around_a_rule(target):
+def test_no_form_of_the_target_bypasses_a_rule(target):
     assert covers("POST /login", "POST", target)
 
 
 @pytest.mark.parametrize("target", WAYS_TO_LOGIN, ids=ascii)
-def test_nor_where_only_the_raw_path_tells(target):
+def test_no_raw_path_bypasses_a_rule(target):
     raw = target.encode("utf-8", "surrogateescape")
     assert covers("POST /login", "POST", "/elsewhere", raw_path=raw)
 
@@ -150,11 +150,11 @@ def test_an_exemption_for_one_path_does_not_help_another(target):
         "http://evil/public/../login",
     ],
 )
-def test_an_exemption_is_not_climbed_out_of(path):
+def test_no_dot_segment_extends_an_exemption(path):
     assert Matcher([parse("/**")], [parse("/public/**")]).match("GET", path) == 0
 
 
-def test_an_exemption_holds_for_its_methods_only():
+def test_an_exemption_applies_to_its_methods_only():
     matcher = Matcher([parse("/**")], [parse("GET /health")])
     assert matcher.match("GET", "/health") is None
     assert matcher.match("HEAD", "/health") is None
@@ -162,14 +162,14 @@ def test_an_exemption_holds_for_its_methods_only():
 
 
 @pytest.mark.parametrize("path", ["/café", "/.well-known/x", "/a/b/", "/t/x y"])
-def test_an_odd_but_honest_exempt_path_passes(path):
+def test_an_unusual_but_valid_exempt_path_passes(path):
     rules = ["/café", "/.well-known/x", "/a/b", "/t/{x}"]
     matcher = Matcher([parse("/**")], [parse(rule) for rule in rules])
     assert matcher.match("GET", path) is None
     assert matcher.match("GET", path, quote(path).encode()) is None
 
 
-def test_the_first_rule_that_covers_a_request_holds():
+def test_the_first_matching_rule_applies():
     matcher = Matcher([parse("GET /a/{x}"), parse("/a/b"), parse("/a/**")])
     assert [matcher.match(m, "/a/b") for m in ("GET", "POST")] == [0, 1]
     assert matcher.match("POST", "/a/c") == 2
@@ -177,13 +177,13 @@ def test_the_first_rule_that_covers_a_request_holds():
 
 @pytest.mark.parametrize("rule", ["/login", "/api/login"])
 @pytest.mark.parametrize("path", ["/api/login", "/login", "/api//login", "/api/login%0a"])
-def test_a_mounted_application_is_protected_by_its_own_paths_and_by_full_ones(rule, path):
+def test_rules_for_a_mounted_application_match_its_own_paths_and_full_paths(rule, path):
     assert covers(rule, "POST", path, root_path="/api")
 
 
-# Litestar cuts at the first of the mount's paths anywhere, Quart looks for no boundary.
+# Litestar removes the first occurrence of the mount; Quart requires no boundary after it.
 @pytest.mark.parametrize("path", ["/x/api/login", "/apilogin", "/api/login/api", "//api/login"])
-def test_no_form_of_the_mount_walks_around_a_rule(path):
+def test_no_form_of_the_mount_bypasses_a_rule(path):
     assert covers("/login/**", "POST", path, root_path="/api")
 
 
@@ -204,11 +204,11 @@ def test_a_variable_may_be_empty_inside_a_path(path):
     assert matcher.match("POST", path) is not None
 
 
-def test_a_variable_is_not_made_of_a_trailing_slash():
+def test_a_trailing_slash_does_not_count_as_a_variable():
     assert not covers("/reports/{id}", "GET", "/reports/")
 
 
-def test_an_exemption_is_not_for_a_path_with_slashes_doubled_inside():
+def test_an_exemption_does_not_match_a_path_with_doubled_slashes():
     matcher = Matcher([parse("/**")], [parse("/public/page")])
     assert matcher.match("GET", "/public//page") == 0
     assert matcher.match("GET", "/public/page/") is None
@@ -221,8 +221,8 @@ def test_an_exemption_in_a_mount_is_written_as_the_applications_own_path():
     assert matcher.match("GET", "/api/other", root_path="/api") == 0
 
 
-def test_a_mount_that_the_client_names_opens_nothing():
-    # Mount("/{tenant}") lets the client choose what stands before the application's path.
+def test_a_mount_named_by_the_client_bypasses_no_rule():
+    # Mount("/{tenant}") lets the client choose the part before the application's path.
     matcher = Matcher([parse("/**")], [parse("/public/**")])
     assert matcher.match("GET", "/public/login", root_path="/public") == 0
 
@@ -278,11 +278,11 @@ BAD_RULES = {
 }
 
 
-@pytest.mark.parametrize(("text", "mend"), BAD_RULES.items(), ids=BAD_RULES)
-def test_a_rule_that_cannot_work_is_refused_with_the_way_to_mend_it(text, mend):
+@pytest.mark.parametrize(("text", "fix"), BAD_RULES.items(), ids=BAD_RULES)
+def test_an_invalid_rule_is_refused_with_a_fix(text, fix):
     with pytest.raises(ConfigurationError) as caught:
         parse(text)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 PATHS = st.text(
@@ -302,7 +302,7 @@ def test_no_target_raises(path, raw, root):
 
 
 @given(PATHS, st.binary(max_size=20))
-def test_everything_is_covered_by_the_rule_for_everything(path, raw):
+def test_the_rule_for_every_path_matches_everything(path, raw):
     assert covers("/**", "POST", path, raw_path=raw)
 
 
@@ -329,10 +329,12 @@ def test_rewritings_may_be_combined(rewrites, origin):
 
 
 @given(st.lists(st.sampled_from(sorted(METHODS)), min_size=1), PATHS, st.binary(max_size=20))
-def test_a_method_that_no_rule_names_is_covered_nowhere(named, path, raw):
+def test_no_rule_matches_a_method_that_no_rule_names(named, path, raw):
     matcher = Matcher([parse(f"{method} /**") for method in named])
     assert [
-        one for one in matcher.unmatched_methods if matcher.match(one, path, raw) is not None
+        method
+        for method in matcher.unmatched_methods
+        if matcher.match(method, path, raw) is not None
     ] == []
 
 
@@ -344,20 +346,20 @@ def test_a_method_that_no_rule_names_is_covered_nowhere(named, path, raw):
         (["POST /login", "/admin"], set()),
     ],
 )
-def test_whatever_a_rule_may_be_about_is_no_unnamed_method(rules, unmatched_methods):
+def test_unmatched_methods_exclude_every_method_that_a_rule_may_match(rules, unmatched_methods):
     assert Matcher([parse(rule) for rule in rules]).unmatched_methods == unmatched_methods
 
 
 @given(st.lists(st.sampled_from(["a", "b", "login", "users"]), max_size=5))
-def test_a_plain_path_is_covered_only_by_a_rule_for_it(parts):
+def test_a_plain_path_is_matched_only_by_a_rule_for_it(parts):
     assert covers("/login", "GET", "/" + "/".join(parts)) == (parts == ["login"])
 
 
-def test_segments_leave_out_empty_ones():
+def test_empty_segments_are_removed():
     assert segments("//a/b/") == ("a", "b")
 
 
-def test_what_covers_a_target_is_worked_out_once():
+def test_the_match_for_a_target_is_cached():
     asked = []
 
     def match(*target):
@@ -371,7 +373,7 @@ def test_what_covers_a_target_is_worked_out_once():
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_a_long_target_is_not_remembered(place):
+def test_a_long_target_is_not_cached(place):
     covered = MatchCache(lambda *target: None)
     target = ["GET", "/", b"", "", ""]
     target[place] = b"x" * 600 if place == 2 else "x" * 600
@@ -379,7 +381,7 @@ def test_a_long_target_is_not_remembered(place):
     assert len(covered) == 0
 
 
-def test_no_more_targets_are_remembered_than_is_good():
+def test_the_number_of_cached_targets_is_limited():
     covered = MatchCache(lambda *target: target[1])
     assert all(covered["GET", path, b"", "", ""] == path for path in map(str, range(10_000)))
     assert 0 < len(covered) <= 2048

@@ -100,7 +100,7 @@ with_raw_path = pytest.mark.parametrize("query", [b"", b"?x=" + b"y" * 5000], id
 @every_adapter
 @every_target
 @pytest.mark.parametrize("weak", [*WEAKER.values(), *OTHER.values()], ids=[*WEAKER, *OTHER])
-def test_no_target_reaches_a_handler_by_a_rule_that_is_weaker(send, path, weak):
+def test_no_target_reaches_a_handler_through_a_weaker_rule(send, path, weak):
     guard = Guard([Rule("POST /comments", **weak), "POST /login"], FakeVerifier())
     assert not send(guard, path).reached
     assert not send(guard, path, method="post").reached
@@ -109,7 +109,7 @@ def test_no_target_reaches_a_handler_by_a_rule_that_is_weaker(send, path, weak):
 @every_target
 @with_raw_path
 @pytest.mark.parametrize("weak", [*WEAKER.values(), *OTHER.values()], ids=[*WEAKER, *OTHER])
-def test_nor_with_a_raw_path(path, query, weak):
+def test_no_raw_path_reaches_a_handler_through_a_weaker_rule(path, query, weak):
     guard = Guard([Rule("POST /comments", **weak), "POST /login"], FakeVerifier())
     raw_path = path.encode() + query
     assert not through_asgi(guard, path, raw_path=raw_path).reached
@@ -117,7 +117,7 @@ def test_nor_with_a_raw_path(path, query, weak):
 
 
 @pytest.mark.parametrize("path", ["/" * 2100 + "socket", "http://comments;x/socket"])
-def test_nor_by_a_websocket(path):
+def test_no_websocket_reaches_a_handler_through_a_weaker_rule(path):
     guard = Guard([Rule("GET /comments", mode="observe"), "GET /socket"], FakeVerifier())
     sent = through_websocket(guard, path, method="GET")
     assert (sent.reached, sent.status) == (False, 1008)
@@ -134,7 +134,7 @@ def test_the_stricter_rule_judges_if_it_suffices(send, weak):
 
 @every_adapter
 @pytest.mark.parametrize("other", OTHER.values(), ids=OTHER)
-def test_if_no_rule_suffices_the_request_is_refused_whatever_it_brings(send, other):
+def test_if_no_rule_suffices_the_request_is_refused_even_with_a_ticket(send, other):
     events = []
     rules = [Rule("POST /comments", name="first", **other), "POST /login"]
     guard = Guard(rules, FakeVerifier(), on_event=events.append)
@@ -187,7 +187,7 @@ def test_a_responder_answers_ambiguous_targets_too(send):
 
 @every_adapter
 @pytest.mark.parametrize("method", ["PUT", "PROPFIND", "FOO", "OPTIONS"])
-def test_an_unsafe_rule_holds_for_views_that_answer_to_any_method(send, method):
+def test_an_unsafe_rule_protects_views_that_answer_every_method(send, method):
     guard = Guard(["UNSAFE /login"], FakeVerifier())
     assert send(guard, "/login", method=method).status == 403
     assert send(guard, "/login", method="GET").reached
@@ -196,7 +196,7 @@ def test_an_unsafe_rule_holds_for_views_that_answer_to_any_method(send, method):
 
 
 @every_adapter
-def test_the_commonest_mistake_of_clients_needs_the_strict_rules_ticket(send):
+def test_a_doubled_slash_in_the_target_needs_the_strict_rules_ticket(send):
     # A base URL that ends with a slash, and a path that begins with one.
     guard = Guard(["POST /api/v1/otp", Rule("/**", mode="observe")], FakeVerifier())
     assert send(guard, "//api/v1/otp").status == 403

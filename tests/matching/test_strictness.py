@@ -1,4 +1,4 @@
-"""Which rule's settings suffice for which other's."""
+"""Strictness: if the settings of one rule suffice for another rule."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compiled(*settings):
     return [guard.match("POST", rule.text) for rule in rules]
 
 
-def test_every_setting_has_its_place_in_the_order():
+def test_every_setting_has_a_row_in_the_order():
     settings = {field.name for field in fields(Settings)}
     assert ORDER.keys() == settings | {"text", "name", "verifier"}
 
@@ -40,7 +40,7 @@ def test_every_setting_has_its_place_in_the_order():
 OTHER = FakeVerifier()
 QUERY = {"sources": [sources.Query()]}
 OPEN = {"on_unavailable": "allow"}
-# What the first setting is worth to the second, and the other way round.
+# If the first rule suffices for the second, and the second for the first.
 PAIRS = {
     "verifier": ({}, {"verifier": OTHER}, False, False),
     "sources": ({}, QUERY, False, False),
@@ -73,7 +73,7 @@ PAIRS = {
     "name": ({}, {"name": "another"}, True, True),
     "two orders at once": ({"mode": "observe"}, OPEN, False, True),
     "opposite orders": ({"percent": 50}, OPEN, False, False),
-    "whatever a rule has that refuses nothing": (
+    "any settings of a rule that refuses nothing": (
         {"percent": 1, "verifier": OTHER, "sources": [sources.Query()], "when": asks},
         {"mode": "observe"},
         True,

@@ -1,4 +1,4 @@
-"""What both adapters hand to the matcher: raw paths, mounts, and broken environs."""
+"""What both adapters pass to the matcher: raw paths, mounts, and broken environs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_mount_is_removed_once(mount):
     assert wsgi(EXEMPT, "/api/health", mount)
 
 
-# An exempt path, and what makes a protected one of it in some reading.
+# An exempt path, and additions that turn it into a protected one in some reading.
 BACKSLASH = ["/health\\", "\\health", "/static\\..\\login", "/static/..\\login", "/static/a\\b"]
 UNDECODED = ["/he%61lth", "/health%2f", "/static/%2e%2e/login", "/static/..%2flogin"]
 UNDECODED += ["/static/..%5clogin", "/static/a%2fb/../../login", "/health%00", "/health%3f"]
@@ -132,7 +132,7 @@ def test_no_odd_raw_path_makes_its_request_exempt(mount, exempt):
 
 
 @pytest.mark.parametrize("mount", ["", "/api"])
-def test_a_raw_path_that_says_the_same_stays_exempt(mount):
+def test_an_equivalent_raw_path_stays_exempt(mount):
     for raw_path in ("/health", "/he%61lth", "/%68ealth"):
         assert not asgi(EXEMPT, mount + "/health", (mount + raw_path).encode(), mount)
 
@@ -196,7 +196,7 @@ SCRIPT_NAMES = {
 
 
 @pytest.mark.parametrize("script_name", SCRIPT_NAMES.values(), ids=SCRIPT_NAMES)
-def test_no_script_name_opens_a_path_or_raises(script_name):
+def test_no_script_name_bypasses_a_rule_or_raises(script_name):
     for path in ("/login", "login", "//login", "/%6cogin"):
         assert wsgi(LOGIN, path, script_name), path
         assert wsgi(EXEMPT, path, script_name), path
@@ -208,12 +208,12 @@ def test_a_mount_and_a_path_without_a_slash_between_them_are_not_one_path():
 
 
 @pytest.mark.parametrize("script_name", SCRIPT_NAMES.values(), ids=SCRIPT_NAMES)
-def test_a_path_that_no_rule_is_for_passes_with_any_usual_script_name(script_name):
+def test_an_unprotected_path_passes_with_any_usual_script_name(script_name):
     gated = wsgi(LOGIN, "/free", script_name)
     assert not gated or script_name == SCRIPT_NAMES["long"]
 
 
-def test_no_key_of_the_path_is_needed():
+def test_a_wsgi_environ_without_path_keys_is_accepted():
     environ = environ_of(Exchange(target="/"))
     del environ["SCRIPT_NAME"], environ["PATH_INFO"], environ["QUERY_STRING"]
     assert send(Guard(["/**"], FakeVerifier()), environ) == 403

@@ -1,6 +1,6 @@
 """Error reporters collect the local variables of logged tracebacks: no secret is among them.
 
-sentry-sdk with its defaults stands for them. A ticket is a secret until it is spent.
+Tested with sentry-sdk and its defaults. A ticket is a secret until it is used.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Collecting(Transport):
 
 @pytest.fixture
 def events():
-    """Collect the events of sentry-sdk; without what patches servers and frameworks."""
+    """Collect the events of sentry-sdk, without its integrations for servers and frameworks."""
     settings = {"default_integrations": False, "auto_enabling_integrations": False}
     transport = Collecting()
     with sentry_sdk.isolation_scope():
@@ -179,7 +179,7 @@ def test_no_key_is_reported_when_closing_fails(events):
 
 
 @pytest.mark.parametrize("runner", ["asgi", "wsgi"])
-def test_the_log_shows_where_a_function_failed(runner, events, caplog):
+def test_the_log_shows_in_which_line_a_function_failed(runner, events, caplog):
     RUNNERS[runner](Guard(["/login"], FakeVerifier(), when=failing), HEADERS)
     assert "in failing" in caplog.text
     assert "ZeroDivisionError" in caplog.text
@@ -187,7 +187,7 @@ def test_the_log_shows_where_a_function_failed(runner, events, caplog):
 
 
 def test_sentry_would_report_locals(events):
-    """The tests above could not fail otherwise."""
+    """Proves that the tests above can fail."""
     ticket = TICKET
     try:
         raise ZeroDivisionError

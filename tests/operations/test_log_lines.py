@@ -62,7 +62,7 @@ def fails(*_):
 UNSENT = VerifierError("no such name", answered=False, sent=False)
 BROKEN_JSON = Exchange(headers=(("Content-Type", "application/json"),), pieces=(b"{",))
 TEXT = Exchange(headers=(("Content-Type", "text/plain"),), pieces=(b"x",))
-# What a guard is made of, which requests it gets, and the line that they cause.
+# The settings of a guard, its requests, and the line that they cause.
 LINES = {
     "foreign tickets": (FakeVerifier(16), {}, None, "ERROR", "CaptchaCode 16"),
     "unknown codes": (FakeVerifier(12345), {}, None, "WARNING", "CaptchaCode 12345"),
@@ -137,10 +137,10 @@ def test_a_thousand_foreign_tickets_are_one_error(caplog):
     guard = Guard(["POST /login"], FakeVerifier(16))
     clock = timed(guard)
     for number in range(1000):
-        assert RUNNERS["by hand"](guard, ticket(number)).code == "misconfigured"
+        assert RUNNERS["flow"](guard, ticket(number)).code == "misconfigured"
     assert len(caplog.records) == 1
     clock.now += 60
-    RUNNERS["by hand"](guard, ticket(1000))
+    RUNNERS["flow"](guard, ticket(1000))
     assert caplog.records[1].message.endswith(" (999 more since the last such line)")
 
 
@@ -148,7 +148,7 @@ def test_354_failures_of_a_replay_store_are_one_line(caplog):
     guard = Guard(["POST /login"], FakeVerifier(), replay_store=Down())
     timed(guard)
     for number in range(354):
-        assert RUNNERS["by hand"](guard, ticket(number)).code == "allowed"
+        assert RUNNERS["flow"](guard, ticket(number)).code == "allowed"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
@@ -188,7 +188,7 @@ def test_a_line_below_the_level_is_not_counted(caplog):
 
 
 class Kind:
-    """A kind of line that is alive for as long as it is remembered."""
+    """A kind of line whose lifetime shows if it is still cached."""
 
 
 def test_few_kinds_of_lines_are_remembered(caplog):

@@ -1,11 +1,11 @@
-"""Operating the gate: observing, rolling out, switching off, asking first, telling of it."""
+"""Operating the gate: observe mode, rollout, kill switch, `when`, events."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from adapters import RUNNERS, Exchange, by_hand, through_asgi
+from adapters import RUNNERS, Exchange, through_asgi, through_flow
 
 from tcaptcha_middleware import (
     ConfigurationError,
@@ -25,8 +25,8 @@ HEAD = tuple(zip(("X-Captcha-Ticket", "X-Captcha-Randstr"), SECRETS, strict=True
 WITH, WITHOUT = Exchange(headers=HEAD), Exchange()
 
 
-def seen_by(guard, exchange, runner=by_hand):
-    """Return the outcome, and the event that told of it."""
+def seen_by(guard, exchange, runner=through_flow):
+    """Return the outcome, and the event that reported it."""
     events = []
     outcome = runner(replace(guard, on_event=events.append), exchange)
     (event,) = [event for event in events if event.outcome != "health"]
@@ -45,7 +45,7 @@ def seen_by(guard, exchange, runner=by_hand):
     ],
     ids=["missing", "rejected", "misconfigured", "malformed"],
 )  # fmt: skip
-def test_observing_reports_and_refuses_nobody(runner, exchange, verdict, reason, caplog):
+def test_observe_mode_reports_and_refuses_no_request(runner, exchange, verdict, reason, caplog):
     guard = Guard(["POST /login"], FakeVerifier(verdict), mode="observe")
     outcome, event = seen_by(guard, exchange, runner)
     assert (outcome.code, outcome.body_seen) == ("allowed", exchange.body)
@@ -54,21 +54,21 @@ def test_observing_reports_and_refuses_nobody(runner, exchange, verdict, reason,
     assert f"would be refused: {reason}" in caplog.text
 
 
-def test_observing_marks_nobody_who_passed():
+def test_observe_mode_marks_no_request_that_passed():
     _, event = seen_by(Guard(["POST /login"], FakeVerifier(), mode="observe"), WITH)
     assert (event.outcome, event.decision.refused) == ("passed", None)
 
 
 def test_one_rule_may_observe_while_another_enforces():
     guard = Guard([Rule("POST /login", mode="observe"), "POST /other"], FakeVerifier())
-    assert by_hand(guard, WITHOUT).code == "allowed"
-    assert by_hand(guard, Exchange(target="/other")).code == "ticket_missing"
+    assert through_flow(guard, WITHOUT).code == "allowed"
+    assert through_flow(guard, Exchange(target="/other")).code == "ticket_missing"
 
 
 def enforced(percent: int) -> set[int]:
     guard = Guard(["POST /login"], FakeVerifier(), percent=percent)
     visitors = {n: Exchange(peer=f"203.0.{n // 250}.{n % 250}") for n in range(1000)}
-    return {n for n, visitor in visitors.items() if by_hand(guard, visitor).status == 403}
+    return {n for n, visitor in visitors.items() if through_flow(guard, visitor).status == 403}
 
 
 def test_a_percentage_of_visitors_is_enforced_always_the_same_ones():
@@ -80,7 +80,7 @@ def test_a_percentage_of_visitors_is_enforced_always_the_same_ones():
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_the_kill_switch_lets_everyone_through_and_says_so(runner, caplog):
+def test_the_kill_switch_lets_every_request_through_and_reports_it(runner, caplog):
     guard = Guard(["POST /login"], FakeVerifier(7))
     guard.switch.off("incident")
     outcome, event = seen_by(guard, WITHOUT, runner)
@@ -92,11 +92,11 @@ def test_the_kill_switch_lets_everyone_through_and_says_so(runner, caplog):
     assert "incident" in caplog.text
 
 
-def test_one_switch_may_serve_several_guards():
+def test_several_guards_may_share_one_kill_switch():
     switch = Switch()
     guards = [Guard(["POST /login"], FakeVerifier(), switch=switch) for _ in range(2)]
     switch.off("incident")
-    assert [by_hand(guard, WITHOUT).code for guard in guards] == ["allowed"] * 2
+    assert [through_flow(guard, WITHOUT).code for guard in guards] == ["allowed"] * 2
 
 
 def from_abroad(request):
@@ -104,7 +104,7 @@ def from_abroad(request):
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_when_decides_whether_a_request_is_checked(runner):
+def test_when_decides_if_a_ticket_is_required(runner):
     guard = Guard([Rule("POST /login", when=from_abroad)], FakeVerifier())
     outcome, event = seen_by(guard, WITHOUT, runner)
     assert (outcome.code, event.reason) == ("allowed", Unchecked.NOT_ASKED)
@@ -124,7 +124,7 @@ def test_when_may_be_awaited_under_asgi():
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_a_when_that_fails_lets_nobody_through(runner):
+def test_a_when_that_raises_lets_no_request_through(runner):
     guard = Guard(["POST /login"], FakeVerifier(), when=lambda request: 1 / 0)
     assert runner(guard, WITH).code == "misconfigured"
 
@@ -139,7 +139,7 @@ EVENTS = {
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize(("says", "exchange", "outcome", "reason"), EVENTS.values(), ids=EVENTS)
-def test_every_decision_is_told_once_and_without_a_secret(
+def test_every_decision_is_reported_once_and_without_a_secret(
     runner, says, exchange, outcome, reason
 ):
     guard = Guard([Rule("POST /login", name="door")], FakeVerifier(says))
@@ -163,7 +163,7 @@ def test_one_ticket_has_one_fingerprint():
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_a_sink_that_fails_hurts_nobody(runner, caplog):
+def test_an_event_sink_that_raises_changes_no_decision(runner, caplog):
     def sink(event):
         raise ZeroDivisionError
 
@@ -173,7 +173,7 @@ def test_a_sink_that_fails_hurts_nobody(runner, caplog):
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_without_any_address_the_fallback_is_sent_or_the_request_refused(runner):
+def test_without_an_address_the_fallback_is_sent_or_the_request_is_refused(runner):
     nowhere = Exchange(headers=HEAD, peer="unix:")
     verifier = FakeVerifier()
     runner(Guard(["POST /login"], verifier), nowhere)
@@ -193,7 +193,7 @@ WRONG_ADDRESSES = {
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
 @pytest.mark.parametrize(("client_ip", "words"), WRONG_ADDRESSES.values(), ids=WRONG_ADDRESSES)
-def test_where_there_is_no_address_the_operator_is_told_why(runner, client_ip, words, caplog):
+def test_the_log_explains_why_no_address_was_found(runner, client_ip, words, caplog):
     guard = Guard(["POST /login"], FakeVerifier(), client_ip=client_ip, fallback_ip=None)
     assert runner(guard, WITH).code == "misconfigured"
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
@@ -201,35 +201,35 @@ def test_where_there_is_no_address_the_operator_is_told_why(runner, client_ip, w
 
 
 @pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
-def test_whoever_builds_the_client_can_be_told_where_the_pair_was_looked_for(runner, caplog):
+def test_the_log_shows_where_the_pair_was_looked_for(runner, caplog):
     caplog.set_level("DEBUG")
     text = Exchange(headers=(("Content-Type", "text/plain"),), pieces=(b"ticket=a&randstr=b",))
     runner(Guard(["POST /login"], FakeVerifier()), text)
-    (message,) = [one for one in caplog.messages if "ticket_missing" in one]
+    (message,) = [text for text in caplog.messages if "ticket_missing" in text]
     assert "X-Captcha-Ticket" in message
     assert "text/plain" in message
 
 
 BAD = {
-    "a mode that is none": ({"mode": "off"}, "enforce, observe"),
+    "an invalid mode": ({"mode": "off"}, "enforce, observe"),
     "percent above 100": ({"percent": 101}, "0 to 100"),
     "percent below 0": ({"percent": -1}, "0 to 100"),
     "half a percent": ({"percent": 0.5}, "0 to 100"),
     "percent True": ({"percent": True}, "0 to 100"),
-    "when as a text": ({"when": "never"}, "function"),
+    "when as a string": ({"when": "never"}, "function"),
     "on_unavailable open": ({"on_unavailable": "open"}, "deny, allow"),
     "disaster_tickets True": ({"disaster_tickets": True}, "deny, allow"),
     "no budget": ({"allow_per_minute": 0}, "whole number"),
     "half a budget": ({"allow_per_minute": 0.5}, "whole number"),
     "no checks": ({"max_checks": 0}, "whole number"),
     "a fallback that is not an address": ({"fallback_ip": "here"}, "not an address"),
-    "an event sink as a text": ({"on_event": "log"}, "function"),
+    "an event sink as a string": ({"on_event": "log"}, "function"),
 }
 
 
-@pytest.mark.parametrize(("settings", "mend"), BAD.values(), ids=BAD)
-def test_settings_that_cannot_work_are_refused(settings, mend):
-    with pytest.raises(ConfigurationError, match=mend):
+@pytest.mark.parametrize(("settings", "fix"), BAD.values(), ids=BAD)
+def test_invalid_operating_settings_are_refused(settings, fix):
+    with pytest.raises(ConfigurationError, match=fix):
         Guard(["/a"], FakeVerifier(), **settings)
 
 
@@ -266,7 +266,7 @@ class AsyncClaim:
 
 
 @pytest.mark.parametrize(
-    ("face", "replay_store", "mend"),
+    ("adapter", "replay_store", "fix"),
     [
         (TCaptchaMiddleware, SyncReplayStore(), "no aclaim"),
         (TCaptchaWSGIMiddleware, AsyncReplayStore(), "no claim"),
@@ -274,9 +274,9 @@ class AsyncClaim:
     ],
     ids=["blocking under ASGI", "awaited under WSGI", "async claim"],
 )
-def test_replay_stores_of_the_wrong_kind_are_refused(face, replay_store, mend):
-    with pytest.raises(ConfigurationError, match=mend):
-        face(print, Guard(["/a"], FakeVerifier(), replay_store=replay_store))
+def test_replay_stores_for_the_wrong_protocol_are_refused(adapter, replay_store, fix):
+    with pytest.raises(ConfigurationError, match=fix):
+        adapter(print, Guard(["/a"], FakeVerifier(), replay_store=replay_store))
 
 
 def test_reasons_are_few_and_fit_for_labels():
@@ -284,9 +284,9 @@ def test_reasons_are_few_and_fit_for_labels():
 
 
 @pytest.mark.parametrize("code", [1, 7, 16, 21, 26, 31, 100, 12345])
-def test_an_event_tells_tencents_code_whatever_it_stands_for(code):
+def test_an_event_has_tencents_code_in_every_case(code):
     events = []
     guard = Guard(["/login"], FakeVerifier(code), on_event=events.append)
-    by_hand(guard, WITH)
+    through_flow(guard, WITH)
     decisions = [event.decision for event in events if event.decision is not None]
     assert [decision.verdict.code for decision in decisions] == [code]

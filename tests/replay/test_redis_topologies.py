@@ -32,7 +32,7 @@ def cluster():
 
 @pytest.fixture
 def store(cluster):
-    """A store whose sync client is one of the cluster."""
+    """A store whose sync client is a cluster client."""
     client = RedisCluster(
         startup_nodes=[ClusterNode("127.0.0.1", node.port) for node in cluster],
         socket_timeout=TIMEOUT,
@@ -128,8 +128,8 @@ def test_claims_survive_a_failover_of_sentinel(sentinel):
         async with sentinels.master_for("gate", socket_timeout=TIMEOUT) as async_client:
             other = RedisReplayStore(async_client=async_client)
             answers = [await other.aclaim(key, "mine", 60) for key in keys]
-        for one in sentinels.sentinels:
-            await one.aclose()
+        for client in sentinels.sentinels:
+            await client.aclose()
         return answers
 
     assert store.claim("before", "mine", 60)

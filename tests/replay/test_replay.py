@@ -1,4 +1,4 @@
-"""One contract for every claims store, in both colours; Redis is a real one."""
+"""One contract for all replay stores, sync and async, with a real Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 
 HEAD = (("X-Captcha-Ticket", "tr03secretticket"), ("X-Captcha-Randstr", "@r"))
 EXCHANGE = Exchange(headers=HEAD)
-FACES = {"asgi": through_asgi, "wsgi": through_wsgi}
+ADAPTERS = {"asgi": through_asgi, "wsgi": through_wsgi}
 
 
 STORES = ["memory", "memory of a single process", "redis", "redis by clients"]
@@ -36,7 +36,7 @@ def replay_store(request):
     if request.param == "redis":
         store = RedisReplayStore(server.url, timeout=5)
     else:
-        # Without an asyncio client, what is awaited runs in threads.
+        # Without an asyncio client, the async methods use threads.
         client = Redis.from_url(server.url, socket_timeout=5)
         store = RedisReplayStore(client=client)
     yield store
@@ -46,10 +46,10 @@ def replay_store(request):
 
 
 async def in_order(replay_store, *keys):
-    found = [await replay_store.aclaim(key, "t", 60) for key in keys]
+    claimed = [await replay_store.aclaim(key, "t", 60) for key in keys]
     if hasattr(replay_store, "aclose"):
         await replay_store.aclose()
-    return found
+    return claimed
 
 
 def test_the_first_claim_wins(replay_store):
@@ -61,13 +61,13 @@ def test_the_first_claim_wins(replay_store):
     ]
 
 
-def test_both_colours_share_one_store(replay_store):
+def test_sync_and_async_share_one_store(replay_store):
     assert replay_store.claim("a", "t", 60)
     assert asyncio.run(in_order(replay_store, "a", "b", "b")) == [False, True, False]
     assert not replay_store.claim("b", "t", 60)
 
 
-def test_an_event_loop_of_its_own_for_each_run_is_fine(replay_store):
+def test_a_store_may_be_used_in_several_event_loops(replay_store):
     assert asyncio.run(in_order(replay_store, "a")) == [True]
     assert asyncio.run(in_order(replay_store, "a")) == [False]
 
@@ -81,41 +81,43 @@ def test_a_claim_ends(replay_store):
         asyncio.run(asyncio.sleep(0.01))
 
 
-def test_of_many_at_once_one_gets_it(replay_store):
+def test_only_one_of_many_concurrent_claims_succeeds(replay_store):
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(lambda _: replay_store.claim("a", "t", 60), range(64)))
-    assert sum(found) == 1
+        claimed = list(threads.map(lambda _: replay_store.claim("a", "t", 60), range(64)))
+    assert sum(claimed) == 1
 
 
-AT_ONCE = 64  # as many as a guard has verifications under way
+AT_ONCE = 64  # as many as a guard verifies at once
 
 
-def test_whoever_is_checked_at_once_may_claim_at_once(replay_store):
+def test_as_many_tasks_may_claim_at_once_as_verifications_run(replay_store):
     async def main():
-        found = await asyncio.gather(
+        claimed = await asyncio.gather(
             *(replay_store.aclaim(str(n), "t", 60) for n in range(AT_ONCE))
         )
         await in_order(replay_store)
-        return found
+        return claimed
 
     assert all(asyncio.run(main()))
 
 
-def test_whoever_is_checked_in_threads_may_claim_at_once(redis_server):  # noqa: F811
+def test_as_many_threads_may_claim_at_once_as_verifications_run(redis_server):  # noqa: F811
     replay_store = RedisReplayStore(redis_server.url, timeout=5)
     redis_server.command("FLUSHALL")
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        redis_server.command("CLIENT", "PAUSE", "500")  # milliseconds, for all to meet there
-        found = list(threads.map(lambda n: replay_store.claim(str(n), "t", 60), range(AT_ONCE)))
+        redis_server.command("CLIENT", "PAUSE", "500")  # milliseconds, so all calls overlap
+        claimed = list(
+            threads.map(lambda n: replay_store.claim(str(n), "t", 60), range(AT_ONCE))
+        )
     replay_store.close()
-    assert all(found)
+    assert all(claimed)
 
 
-@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
-def test_a_ticket_is_checked_once(replay_store, face):
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+def test_a_replayed_ticket_is_not_verified_again(replay_store, adapter):
     verifier = FakeVerifier()
     guard = Guard(["POST /login"], verifier, replay_store=replay_store)
-    assert [face(guard, EXCHANGE).code for _ in range(3)] == [
+    assert [adapter(guard, EXCHANGE).code for _ in range(3)] == [
         "allowed",
         "ticket_reused",
         "ticket_reused",
@@ -138,11 +140,11 @@ def test_a_release_of_nothing_does_nothing(replay_store):
 
 def test_releases_are_awaited_too(replay_store):
     async def main():
-        found = [await replay_store.aclaim("a", "mine", 60)]
+        claimed = [await replay_store.aclaim("a", "mine", 60)]
         await replay_store.arelease("a", "another")
-        found.append(await replay_store.aclaim("a", "another", 60))
+        claimed.append(await replay_store.aclaim("a", "another", 60))
         await replay_store.arelease("a", "mine")
-        return [*found, *await in_order(replay_store, "a")]
+        return [*claimed, *await in_order(replay_store, "a")]
 
     assert asyncio.run(main()) == [True, False, True]
 
@@ -152,7 +154,7 @@ def test_claims_are_awaited_on_asyncio_and_on_trio(replay_store, backend):
     assert anyio.run(in_order, replay_store, "a", "a", backend=backend) == [True, False]
 
 
-def test_the_key_is_a_hash_of_both_halves():
+def test_the_key_is_a_hash_of_ticket_and_randstr():
     def key(ticket, randstr):
         return Submission(ticket, randstr, "203.0.113.7").key
 
@@ -194,12 +196,12 @@ class Broken:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
 @pytest.mark.parametrize("error", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize(
     ("policy", "code"), [("verify", "allowed"), ("deny", "verifier_unavailable")]
 )
-def test_a_store_that_fails_follows_its_own_setting(face, error, policy, code, caplog):
+def test_a_store_that_fails_follows_its_own_setting(adapter, error, policy, code, caplog):
     guard = Guard(
         ["POST /login"],
         FakeVerifier(),
@@ -207,7 +209,7 @@ def test_a_store_that_fails_follows_its_own_setting(face, error, policy, code, c
         on_replay_store_error=policy,
         on_unavailable="allow",
     )
-    assert face(guard, EXCHANGE).code == code
+    assert adapter(guard, EXCHANGE).code == code
     assert "the replay store failed" in caplog.text
 
 
@@ -224,9 +226,9 @@ def test_only_true_is_a_claim():
     assert through_wsgi(guard, EXCHANGE).code == "ticket_reused"
 
 
-@pytest.mark.parametrize("face", FACES.values(), ids=FACES)
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
 @pytest.mark.parametrize("trouble", ["killed", "frozen", "full"])
-def test_redis_in_trouble_costs_no_500_and_no_hang(face, trouble):
+def test_redis_in_trouble_costs_no_500_and_no_hang(adapter, trouble):
     server = RedisServer()
     try:
         replay_store = RedisReplayStore(server.url, timeout=0.2)
@@ -242,7 +244,7 @@ def test_redis_in_trouble_costs_no_500_and_no_hang(face, trouble):
             server.freeze()
         else:
             server.command("CONFIG", "SET", "maxmemory", "1")
-        assert face(guard, EXCHANGE).code == "verifier_unavailable"
+        assert adapter(guard, EXCHANGE).code == "verifier_unavailable"
         replay_store.close()
     finally:
         server.kill()
@@ -259,11 +261,11 @@ def test_after_a_restart_redis_is_used_again(redis_server: RedisServer):  # noqa
     replay_store.close()
 
 
-def test_what_was_never_opened_is_closed_quietly():
+def test_a_store_that_was_never_used_is_closed_without_an_error():
     asyncio.run(RedisReplayStore("redis://127.0.0.1:1/0").aclose())
 
 
-def test_after_a_restart_no_kept_connection_costs_a_claim(redis_server: RedisServer):  # noqa: F811
+def test_after_a_restart_no_idle_connection_costs_a_claim(redis_server: RedisServer):  # noqa: F811
     replay_store = RedisReplayStore(redis_server.url, timeout=5)
 
     async def main():
@@ -275,14 +277,14 @@ def test_after_a_restart_no_kept_connection_costs_a_claim(redis_server: RedisSer
         await together("before")
         redis_server.kill()
         redis_server.start()
-        await asyncio.sleep(0.1)  # the loop hears of the connections that ended
+        await asyncio.sleep(0.1)  # the loop notices the connections that ended
         await together("after")
         await replay_store.aclose()
 
     asyncio.run(main())
 
 
-def test_a_url_that_is_none_is_refused():
+def test_an_invalid_url_is_refused():
     with pytest.raises(ConfigurationError, match="URL"):
         RedisReplayStore("127.0.0.1:6379")
 
@@ -292,19 +294,19 @@ BAD_CLAIMS = {
         lambda: Guard(["/a"], FakeVerifier(), replay_store=MemoryReplayStore),
         "instance",
     ),
-    "a text": (lambda: Guard(["/a"], FakeVerifier(), replay_store="memory"), "neither claim"),
+    "a string": (lambda: Guard(["/a"], FakeVerifier(), replay_store="memory"), "neither claim"),
     "None": (lambda: Guard(["/a"], FakeVerifier(), replay_store=None), "neither claim"),
     "no capacity": (lambda: MemoryReplayStore(capacity=0), "whole number"),
-    "a policy that is none": (
+    "an invalid policy": (
         lambda: Guard(["/a"], FakeVerifier(), on_replay_store_error="allow"),
         "verify, deny",
     ),
 }
 
 
-@pytest.mark.parametrize(("make", "mend"), BAD_CLAIMS.values(), ids=BAD_CLAIMS)
-def test_replay_stores_that_cannot_work_are_refused(make, mend):
-    with pytest.raises(ConfigurationError, match=mend):
+@pytest.mark.parametrize(("make", "fix"), BAD_CLAIMS.values(), ids=BAD_CLAIMS)
+def test_invalid_replay_stores_are_refused(make, fix):
+    with pytest.raises(ConfigurationError, match=fix):
         make()
 
 

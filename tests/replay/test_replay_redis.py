@@ -76,9 +76,7 @@ each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
     [None, b"-ERR hunter2 tr03secretticket\r\n", b"?\r\n"],
     ids=["lost", "error", "odd"],
 )
-def test_a_claim_is_one_set_with_an_expiry_and_what_redis_says_is_not_logged(
-    adapter, reply, caplog
-):
+def test_a_claim_is_one_set_with_an_expiry_and_the_reply_is_not_logged(adapter, reply, caplog):
     with scripted_redis(reply) as server:
         url = f"redis://:hunter2@127.0.0.1:{server.port}/0"
         store = RedisReplayStore(url, timeout=TIMEOUT)
@@ -224,7 +222,7 @@ def test_rotated_credentials_are_used_for_the_next_connection(redis_server):  # 
         retry=Retry(NoBackoff(), 0),
     )
     store = RedisReplayStore(client=client)
-    assert claim(store, "before the rotation")  # without the right to call INFO
+    assert claim(store, "before the rotation")  # without the permission to call INFO
     redis_server.command("ACL", "SETUSER", "gate", "resetpass", ">two")
     redis_server.command("CLIENT", "KILL", "USER", "gate")
     with pytest.raises(ReplayStoreError, match="AuthenticationError"):
@@ -256,10 +254,10 @@ def test_an_evicting_redis_is_noticed_and_logged_once(call, monkeypatch, caplog)
     assert caplog.text.count("Redis evicts keys") == 1
 
 
-# -- Clients of the user's ------
+# -- Clients that the user passes ------
 
 
-def test_an_asyncio_client_serves_asgi_alone(redis_server):  # noqa: F811
+def test_an_asyncio_client_serves_asgi_only(redis_server):  # noqa: F811
     options = {"socket_timeout": 5} | _NAMELESS  # redis-py would read its version from disk
 
     async def main():
@@ -269,7 +267,7 @@ def test_an_asyncio_client_serves_asgi_alone(redis_server):  # noqa: F811
             await store.arelease("of an asyncio client", "t")
             store.close()
             await store.aclose()
-            # It is the user's to close.
+            # The user closes the client.
             assert [*answers, await client.exists("tcaptcha:claim:of an asyncio client")] == [
                 True,
                 False,
@@ -309,7 +307,7 @@ def test_on_trio_a_hung_redis_is_abandoned_with_its_thread():
 
 
 class OfRedis5(Redis):
-    """As a cluster client of redis-py 5, which counts its attempts by itself."""
+    """Like a cluster client of redis-py 5, which counts its attempts itself."""
 
     cluster_error_retry_attempts = 3
 
@@ -329,7 +327,7 @@ BAD = {
         lambda: {"async_client": Redis()},
         "async_client is of type redis.client.Redis: .* of redis.asyncio$",
     ),
-    "a client that waits for ever": (
+    "a client without a timeout": (
         lambda: {"client": Redis(socket_timeout=None, retry=ONCE)},
         "client waits for ever",
     ),
@@ -337,7 +335,7 @@ BAD = {
         lambda: {"client": Redis(socket_timeout=1, retry=Retry(NoBackoff(), 3))},
         "up to 3 times more .* retry=Retry",
     ),
-    "a client that retries for ever": (
+    "a client with endless retries": (
         lambda: {"client": Redis(socket_timeout=1, retry=Retry(NoBackoff(), -1))},
         "retry=Retry",
     ),

@@ -1,4 +1,4 @@
-"""A ticket is spent once, whatever happens: many processes, one Redis, one Tencent."""
+"""A ticket passes once, with many processes, one Redis and one Tencent."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 COPIES, COPIES_EACH, MANY = 64, 3, 1000
 pytestmark = pytest.mark.outside
 
-FACES = {"asgi": ["uvicorn with httptools"] * 4, "wsgi": ["gunicorn of four, forked late"]}
+ADAPTERS = {"asgi": ["uvicorn with httptools"] * 4, "wsgi": ["gunicorn of four, forked late"]}
 
 
 class Tencent(TencentEmulator):
-    """The emulator, which also knows who waits for its answer."""
+    """The emulator, which also knows which calls wait for an answer."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +41,7 @@ class Tencent(TencentEmulator):
 
 
 class Site(NamedTuple):
-    """One application's processes, and where they note what reached its handler."""
+    """One application's processes, and the file with the tickets that reached its handler."""
 
     ports: list[int]
     notes: Path
@@ -69,44 +69,42 @@ def tencent():
 
 @pytest.fixture(scope="module")
 def environ(tencent, redis_server):  # noqa: F811
-    told = tencent.settings
+    settings = tencent.settings
     with tencent.serve() as endpoint:
         yield {
             "REDIS": redis_server.url,
-            "TENCENTCLOUD_SECRET_ID": told["secret_id"],
-            "TENCENTCLOUD_SECRET_KEY": told["secret_key"],
-            "TCAPTCHA_APP_ID": str(told["app_id"]),
-            "TCAPTCHA_APP_SECRET_KEY": told["app_secret_key"],
+            "TENCENTCLOUD_SECRET_ID": settings["secret_id"],
+            "TENCENTCLOUD_SECRET_KEY": settings["secret_key"],
+            "TCAPTCHA_APP_ID": str(settings["app_id"]),
+            "TCAPTCHA_APP_SECRET_KEY": settings["app_secret_key"],
             "TCAPTCHA_ENDPOINT": endpoint,
         }
 
 
 @pytest.fixture
 def start(environ, tmp_path):
-    """Start an application's processes; none may leave a traceback."""
+    """Start an application's processes; none may log a traceback."""
     logs = []
 
     def started(servers, module="spent_apps", **more):
-        told = environ | {"RAN": str(tmp_path / "ran")} | more
+        variables = environ | {"RAN": str(tmp_path / "ran")} | more
         logs.extend(tmp_path / f"log{n}" for n in range(len(servers)))
         running = [
-            stack.enter_context(serving(server, module, log, **told))
+            stack.enter_context(serving(server, module, log, **variables))
             for server, log in zip(servers, logs, strict=True)
         ]
-        return Site([one.port for one in running], tmp_path / "ran", logs)
+        return Site([server.port for server in running], tmp_path / "ran", logs)
 
     with ExitStack() as stack:
         yield started
     assert [text for log in logs if "Traceback" in (text := log.read_text())] == []
 
 
-every_face = pytest.mark.parametrize("servers", FACES.values(), ids=FACES)
+every_adapter = pytest.mark.parametrize("servers", ADAPTERS.values(), ids=ADAPTERS)
 
 
-@every_face
-def test_of_many_copies_over_four_processes_one_is_checked_and_let_through(
-    start, servers, tencent
-):
+@every_adapter
+def test_only_one_of_many_replays_over_four_processes_passes(start, servers, tencent):
     site = start(servers)
     pair, together = tencent.mint(), Barrier(COPIES)
     tencent.script({"latency": 0.2})
@@ -133,8 +131,8 @@ def trouble(redis):
     time.sleep(0.5)
 
 
-@every_face
-def test_a_redis_that_dies_and_comes_back_costs_nobody_a_ticket(
+@every_adapter
+def test_a_redis_that_crashes_and_restarts_costs_no_visitor_a_ticket(
     start,
     servers,
     tencent,
@@ -158,7 +156,7 @@ def test_a_redis_that_dies_and_comes_back_costs_nobody_a_ticket(
 
 
 def slow_check(wire, tencent, pair):
-    """Send a ticket, and return when Tencent has it and says nothing yet."""
+    """Send a ticket, and return when Tencent has received it and not answered."""
     before = tencent.arrived
     tencent.script({"latency": 2})
     begin(wire, pair)
@@ -175,24 +173,26 @@ def until_there_is_room(port, pair):
     return code
 
 
-def test_a_cancelled_request_gives_its_place_back_at_once(start, tencent):
+def test_a_cancelled_request_frees_its_slot_at_once(start, tencent):
     site = start(["uvicorn with h11"], "cancelling_app", MAX_CHECKS="1")
     first, second = tencent.mint(), tencent.mint()
     with Wire(site.ports[0]) as wire:
         slow_check(wire, tencent, first)
         wire.reset()
     assert until_there_is_room(site.ports[0], second) == "allowed"
-    assert tencent.checks_of(first) == []  # it is still being answered
+    assert tencent.checks_of(first) == []  # the emulator is still answering it
     assert site.runs() == [second["ticket"]]
 
 
 @pytest.mark.parametrize("server", ["uvicorn with h11", "gunicorn with threads"])
-def test_a_client_that_is_gone_holds_a_place_no_longer_than_its_check(start, tencent, server):
+def test_a_disconnected_client_keeps_its_slot_only_until_its_verification_ends(
+    start, tencent, server
+):
     site = start([server], MAX_CHECKS="1")
     first, second = tencent.mint(), tencent.mint()
     with Wire(site.ports[0]) as wire:
         slow_check(wire, tencent, first)
         wire.reset()
     assert spend(site.ports[0], second) == "overloaded"
-    # Who found no room has spent nothing.
+    # A request that was refused as overloaded has not used its ticket.
     assert until_there_is_room(site.ports[0], second) == "allowed"

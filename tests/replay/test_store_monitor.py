@@ -54,7 +54,7 @@ def test_late_failures_of_others_do_not_postpone_the_next_try(monitor):
     assert monitor.may_ask(PAUSE)
 
 
-def test_one_answer_ends_the_pause(monitor):
+def test_one_successful_call_ends_the_pause(monitor):
     fail(monitor, FAILURES)
     assert monitor.may_ask(PAUSE)
     monitor.succeeded()
@@ -82,7 +82,7 @@ def node(count, run_id="a"):
     return {"run_id": run_id, "evicted_keys": count, "maxmemory_policy": "allkeys-lru"}
 
 
-def test_the_counters_are_looked_at_every_few_seconds():
+def test_the_eviction_counters_are_read_every_few_seconds():
     evictions = Evictions()
     times = [0.0, 0.1, LOOK_EVERY - 0.1, LOOK_EVERY, LOOK_EVERY + 0.1]
     assert [evictions.is_due(now) for now in times] == [True, False, False, True, False]
@@ -108,7 +108,7 @@ OTHER_COUNTERS = {
 
 
 @pytest.mark.parametrize("nodes", OTHER_COUNTERS.values(), ids=OTHER_COUNTERS)
-def test_another_counter_is_no_eviction(nodes):
+def test_a_counter_that_is_reset_does_not_count_as_an_eviction(nodes):
     evictions = Evictions()
     evictions.note([node(7)], 0, 330)
     evictions.note(nodes, 5, 330)

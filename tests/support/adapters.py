@@ -1,7 +1,7 @@
-"""One exchange run by hand, through the ASGI adapter and through the WSGI adapter.
+"""One exchange through the flow without an adapter, the ASGI adapter and the WSGI adapter.
 
-Each runner takes a guard and an `Exchange`, and returns an `Outcome`; so that one table of
-claims can be held against all three.
+Each runner takes a guard and an `Exchange`, and returns an `Outcome`, so one table tests all
+three.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ UNCOVERED = "uncovered"
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request; its body cut into pieces as the client sent them."""
+    """One request; its body in pieces as the client sent them."""
 
     method: str = "POST"
     target: str = "/login"
@@ -65,7 +65,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an exchange: `ALLOWED`, `UNCOVERED`, or the refusal's code."""
+    """The outcome of an exchange: `ALLOWED`, `UNCOVERED`, or the refusal's code."""
 
     code: str
     status: int = 200
@@ -73,8 +73,8 @@ class Outcome:
     unchecked: str | None = None
 
 
-def by_hand(guard: Guard, exchange: Exchange) -> Outcome:
-    """Perform the flow's effects here, without any adapter."""
+def through_flow(guard: Guard, exchange: Exchange) -> Outcome:
+    """Perform the flow's effects without an adapter."""
     rule = guard.match(exchange.method, exchange.path.decode("utf-8", "replace"))
     if rule is None:
         return Outcome(UNCOVERED, body_seen=exchange.body)
@@ -145,20 +145,20 @@ def scope_of(exchange: Exchange, kind: str = "http", **more: Any) -> dict[str, A
 
 
 def messages_of(exchange: Exchange) -> list[dict[str, Any]]:
-    """Return what an ASGI server hands the application for an exchange."""
+    """Return the messages that an ASGI server sends the application for an exchange."""
     pieces = exchange.pieces or (b"",)
     more = [True] * (len(pieces) - 1) + [exchange.broken_off]
-    found: list[dict[str, Any]] = [
+    messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": piece, "more_body": more_body}
         for piece, more_body in zip(pieces, more, strict=True)
     ]
-    return [*found, {"type": "http.disconnect"}] if exchange.broken_off else found
+    return [*messages, {"type": "http.disconnect"}] if exchange.broken_off else messages
 
 
 def call_asgi(
     app: Any, scope: dict[str, Any], messages: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Run an ASGI application once; returns what it sent."""
+    """Run an ASGI application once; return the messages that it sent."""
     left, sent = list(messages), []
 
     async def main() -> None:
@@ -166,7 +166,7 @@ def call_asgi(
 
         async def receive() -> dict[str, Any]:
             if not left:
-                # A client that waits for its answer, and then goes.
+                # A client that waits for its response, and then disconnects.
                 await answered.wait()
                 return {"type": "http.disconnect"}
             return left.pop(0)
@@ -185,7 +185,7 @@ def call_asgi(
 
 
 def through_asgi(guard: Guard, exchange: Exchange) -> Outcome:
-    """Send the exchange through the ASGI face."""
+    """Send the exchange through the ASGI adapter."""
     seen: dict[str, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -205,7 +205,7 @@ def through_asgi(guard: Guard, exchange: Exchange) -> Outcome:
 
 
 class Input(io.BytesIO):
-    """An input that cannot seek, as most servers have it."""
+    """An input that cannot seek, like that of most servers."""
 
     def seekable(self) -> bool:
         return False
@@ -253,7 +253,7 @@ def call_wsgi(app: Any, environ: dict[str, Any]) -> tuple[int, dict[str, str], b
         return lambda _: None
 
     with warnings.catch_warnings():
-        # The validator knows no lower-case methods; some servers pass them on all the same.
+        # The validator rejects lower-case methods; some servers pass them on.
         warnings.filterwarnings("ignore", "Unknown REQUEST_METHOD")
         answer = validator(app)(environ, start_response)
     try:
@@ -264,7 +264,7 @@ def call_wsgi(app: Any, environ: dict[str, Any]) -> tuple[int, dict[str, str], b
 
 
 def through_wsgi(guard: Guard, exchange: Exchange) -> Outcome:
-    """Send the exchange through the WSGI face, validated on both of its sides."""
+    """Send the exchange through the WSGI adapter, with a validator around and inside it."""
     seen: dict[str, Any] = {}
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -274,16 +274,16 @@ def through_wsgi(guard: Guard, exchange: Exchange) -> Outcome:
         return [b""]
 
     inner = validator(app)
-    face = TCaptchaWSGIMiddleware(inner, guard)
-    status, _, body = call_wsgi(face, environ_of(exchange))
+    adapter = TCaptchaWSGIMiddleware(inner, guard)
+    status, _, body = call_wsgi(adapter, environ_of(exchange))
     return _reached(seen) if seen else _refused(status, body)
 
 
 def _reached(seen: dict[str, Any]) -> Outcome:
-    found = seen["decision"]
-    if found is None:
+    decision = seen["decision"]
+    if decision is None:
         return Outcome(UNCOVERED, body_seen=seen["body"])
-    return Outcome(ALLOWED, body_seen=seen["body"], unchecked=found.unchecked)
+    return Outcome(ALLOWED, body_seen=seen["body"], unchecked=decision.unchecked)
 
 
 def _refused(status: int, body: bytes) -> Outcome:
@@ -291,4 +291,4 @@ def _refused(status: int, body: bytes) -> Outcome:
     return Outcome(html[1].decode() if html else json.loads(body)["code"], status)
 
 
-RUNNERS = {"by hand": by_hand, "asgi": through_asgi, "wsgi": through_wsgi}
+RUNNERS = {"flow": through_flow, "asgi": through_asgi, "wsgi": through_wsgi}

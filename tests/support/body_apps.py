@@ -1,7 +1,7 @@
-"""One gated application in both colours that tells what became of a request's body.
+"""One protected application, for ASGI and WSGI, that reports the body that it received.
 
-`/echo` reads it all, then tells its length and hash; `/begun` says so before it reads;
-`/early` never reads; `/discard` counts. `/ran` is open, and names the targets that were run.
+`/echo` reads it all, then returns its length and hash; `/begun` responds before it reads;
+`/early` never reads; `/discard` counts. `/ran` is open, and lists the targets that were called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ran: list[str] = []
 
 
 class Count:
-    """What was received of a body."""
+    """The part of a body that was received."""
 
     def __init__(self, path):
         self._hash = hashlib.sha256() if path != "/discard" else None

@@ -1,4 +1,4 @@
-"""One request through both faces, and the whole answer of each."""
+"""One request through each adapter, and its whole response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APPLICATION = (299, b"the application")
 
 
 class Answer(NamedTuple):
-    """An answer, its headers' names in lower case."""
+    """A response, with the names of its headers in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -35,7 +35,7 @@ def _wsgi(environ: Any, start_response: Any) -> list[bytes]:
 
 
 def through_asgi(guard: Guard, exchange: Exchange, root: str = "") -> Answer:
-    """Ask through the ASGI face, mounted at `root`, which stands before the path."""
+    """Send a request through the ASGI adapter, mounted at `root`, which the path includes."""
     scope, mount = scope_of(exchange, root_path=root), root.rstrip("/")
     scope["path"] = mount + scope["path"]
     scope["raw_path"] = mount.encode() + scope["raw_path"]
@@ -45,10 +45,10 @@ def through_asgi(guard: Guard, exchange: Exchange, root: str = "") -> Answer:
 
 
 def through_wsgi(guard: Guard, exchange: Exchange, root: str = "") -> Answer:
-    """Ask through the WSGI face, mounted at `root`, which stands beside the path."""
+    """Send a request through the WSGI adapter, mounted at `root`; SCRIPT_NAME is the mount."""
     environ = environ_of(exchange, SCRIPT_NAME=root)
     status, headers, body = call_wsgi(TCaptchaWSGIMiddleware(_wsgi, guard), environ)
     return Answer(status, {name.lower(): value for name, value in headers.items()}, body)
 
 
-FACES = {"asgi": through_asgi, "wsgi": through_wsgi}
+ADAPTERS = {"asgi": through_asgi, "wsgi": through_wsgi}

@@ -1,4 +1,4 @@
-"""A real Chromium, driven through Playwright, and pages in it that note what goes wrong."""
+"""A real Chromium, driven by Playwright, whose pages record errors."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
-# Of a module, not of the session: Playwright keeps an event loop running in this thread, and
-# what other modules test needs loops of its own here.
+# Per module, not per session: Playwright keeps an event loop running in this thread, and the
+# tests of other modules start their own loops.
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    if binary is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the PATH")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Pages that come back do so as they do for users.
+        # Pages return from the back-forward cache, as for users.
         without = ["--disable-back-forward-cache"]
-        running = playwright.chromium.launch(executable_path=found, ignore_default_args=without)
+        running = playwright.chromium.launch(
+            executable_path=binary, ignore_default_args=without
+        )
         yield running
         running.close()
 
 
 @pytest.fixture
 def context(browser):
-    """A context of the test's own, in which Tencent's script is the double beside this file."""
+    """A fresh context in which Tencent's script is replaced by tencent_script.js."""
     context = browser.new_context()
     context.set_default_timeout(10_000)
     context.add_init_script(_NOTE)
@@ -50,7 +52,7 @@ def context(browser):
 
 @pytest.fixture
 def page(context):
-    """A page; what its scripts throw without anybody catching it fails the test."""
+    """A page; an uncaught exception in its scripts fails the test."""
     page, thrown = context.new_page(), []
     page.on("pageerror", lambda error: thrown.append(error))  # noqa: PLW0108  Playwright marks it
     yield page

@@ -1,4 +1,4 @@
-"""The site that the browser's half is tried on: a real server behind the real middleware."""
+"""The site for tests of tcaptcha.js: a real server behind the real middleware."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ SETTINGS = {
 
 
 class Site:
-    """What the server is asked, and what it says of the captcha.
+    """The site's settings, and the requests that it received.
 
     Attributes:
-        page: The HTML of its one page, and more headers of it.
-        settings: What settings.json holds; `aidEncrypted` is numbered where it is "fresh".
-        asked: What settings were asked for, in order.
-        attempts: Every request that came to the gate: its path, and its ticket, if any.
-        cookies: What each of these brought of cookies.
-        handled: Every request that the gate let in: its method, path, headers and body.
+        page: The HTML of its only page, and additional headers.
+        settings: The content of settings.json; `aidEncrypted` is numbered if it is "fresh".
+        asked: The `for` parameters of requests for settings, in order.
+        attempts: Every request that reached the gate: its path, and its ticket, if any.
+        cookies: The cookies of each of these.
+        handled: Every request that passed the gate: its method, path, headers and body.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Site:
         def once(request: Any) -> bool:
             return "human=yes" not in "".join(request.header("cookie"))
 
-        # A session that one ticket opens; whoever has it needs no other.
+        # One ticket opens a session, whose requests need no other ticket.
         rules = ["POST /login/**", "GET /guarded", Rule("POST /session", when=once)]
         guard = Guard(rules, self.verifier)
         routes = [
@@ -94,11 +94,11 @@ class Site:
 
     async def _settings(self, request: Any) -> Response:
         self.asked.append(request.query_params.get("for"))
-        told = dict(self.settings)
-        if told.get("aidEncrypted") == "fresh":
-            told["aidEncrypted"] = f"fresh {len(self.asked)}"
-        status = told.pop("status", 200)
-        return JSONResponse(told, status, headers={"Cache-Control": "no-store"})
+        settings = dict(self.settings)
+        if settings.get("aidEncrypted") == "fresh":
+            settings["aidEncrypted"] = f"fresh {len(self.asked)}"
+        status = settings.pop("status", 200)
+        return JSONResponse(settings, status, headers={"Cache-Control": "no-store"})
 
     async def _moved(self, request: Any) -> Response:
         return RedirectResponse("/guarded", 303)

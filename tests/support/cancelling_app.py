@@ -1,4 +1,4 @@
-"""The application of `spent_apps`, in a layer that cancels a request whose client is gone."""
+"""The application of `spent_apps`, in a middleware that cancels a request on disconnect."""
 
 from __future__ import annotations
 

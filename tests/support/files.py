@@ -1,4 +1,4 @@
-"""A machine that has no file left to open, which is what a flood of connections makes of it."""
+"""A process without free file descriptors, as after a flood of connections."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def no_file_left():
 
 
 class Short:
-    """Opens what it is given, and then leaves no file to it."""
+    """Opens a context, and then leaves no file descriptor free."""
 
     def __init__(self, opened):
         self.opened = opened
         self.files = no_file_left()
 
     def __enter__(self):
-        found = self.opened.__enter__()
+        result = self.opened.__enter__()
         self.files.__enter__()
-        return found
+        return result
 
     def __exit__(self, *error):
         self.files.__exit__(*error)
         self.opened.__exit__(*error)
 
     async def __aenter__(self):
-        found = await self.opened.__aenter__()
+        result = await self.opened.__aenter__()
         self.files.__enter__()
-        return found
+        return result
 
     async def __aexit__(self, *error):
         self.files.__exit__(*error)

@@ -1,4 +1,4 @@
-"""Checks in a process and in its fork, by turns; prints what each was told. Run as a script."""
+"""Verify in a process and in its fork, in turns; print each result. Run as a script."""
 
 from __future__ import annotations
 

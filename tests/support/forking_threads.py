@@ -1,4 +1,4 @@
-"""A check in a thread, in a process and then in its fork; prints each code. Run as a script."""
+"""Verify in a thread, in a process and then in its fork; print each code. Run as a script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def official() -> Callable[[], int]:
 def main(kind: str) -> None:
     check = {"bridged": bridged, "official": official}[kind]()
     codes = [check()]
-    # The thread that it leaves is not there after the fork.
+    # The thread that this call leaves does not exist after the fork.
     time.sleep(0.1)
     forked = os.fork()
     codes.append(check())

@@ -35,7 +35,7 @@ MOUNTED = [("mounted", "/login", ["POST"])]  # below /mount
 
 
 class OwnTickets(FakeVerifier):
-    """Pass only tickets that begin with `prefix`, as a captcha passes only its own."""
+    """Pass only tickets that begin with `prefix`, as a captcha passes only its own tickets."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class OwnTickets(FakeVerifier):
 
 GUARD = Guard(
     [
-        # Weaker than the rules behind it: no target may be judged by it that they match.
+        # Weaker than the later rules: no target that they match may be judged by it.
         Rule("/comments", mode="observe"),
         Rule("UNSAFE /weak/**", when=lambda _: False),
         "POST /login",
@@ -64,7 +64,7 @@ GUARD = Guard(
     FakeVerifier(),
     exempt=["POST /admin/health"],
 )
-# No target may have a strict rule's handler by way of a weak rule.
+# No target may reach a strict rule's handler through a weak rule.
 WEAK_FIRST = Guard(
     [
         Rule("GET,POST /comments", mode="observe"),
@@ -83,7 +83,7 @@ ANY_METHOD = Guard(["/login"], FakeVerifier())
 
 
 def gates(middleware: Callable, overriding: Callable) -> dict[str, Callable]:
-    """Return what can be in front of an application, by the name that `X-App` gives it.
+    """Return the gates that can be in front of an application, by their name in `X-App`.
 
     Args:
         middleware: The gate of the application's protocol.
@@ -103,7 +103,7 @@ def override(method: str, query: str, header: str) -> str:
     return (header or parse_qs(query).get("_method", [method])[0]).upper()
 
 
-def told(name: str, method: str, path: str, body: bytes) -> tuple[bytes, dict[str, str]]:
+def answer_of(name: str, method: str, path: str, body: bytes) -> tuple[bytes, dict[str, str]]:
     """Return the answer of the handler `name`: its body and headers."""
     saw = {"method": method, "path": len(path), "sha256": hashlib.sha256(body).hexdigest()}
     return json.dumps(saw).encode(), {"X-Handler": name}

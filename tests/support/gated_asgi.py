@@ -13,7 +13,7 @@ import gated_django  # noqa: F401  configures Django
 import litestar
 import quart
 from django.core.asgi import get_asgi_application
-from gated_apps import GUARD, MOUNTED, ROUTES, gates, override, told
+from gated_apps import GUARD, MOUNTED, ROUTES, answer_of, gates, override
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -25,7 +25,7 @@ lifespans = []
 
 
 async def starlette_answer(name, request):
-    body, headers = told(name, request.method, request.scope["path"], await request.body())
+    body, headers = answer_of(name, request.method, request.scope["path"], await request.body())
     return Response(body, headers=headers | {"The-Lifespan": " ".join(lifespans)})
 
 
@@ -49,12 +49,12 @@ async def lifespan(app):
 
 
 def starlette_app(routes=ROUTES):
-    found = [Route(p.format("{x}"), starlette_view(n), methods=m) for n, p, m in routes]
+    served = [Route(p.format("{x}"), starlette_view(n), methods=m) for n, p, m in routes]
     if routes is not ROUTES:
-        return Starlette(routes=found)
+        return Starlette(routes=served)
     sockets = [WebSocketRoute(path, starlette_socket) for path in SOCKETS]
     mount = Mount("/mount", starlette_app(MOUNTED))
-    return Starlette(routes=[*found, *sockets, mount], lifespan=lifespan)
+    return Starlette(routes=[*served, *sockets, mount], lifespan=lifespan)
 
 
 def fastapi_app(routes=ROUTES):
@@ -74,7 +74,7 @@ def quart_app():
     def view(name):
         async def handler(**_):
             request = quart.request
-            return told(name, request.method, request.path, await request.get_data())
+            return answer_of(name, request.method, request.path, await request.get_data())
 
         return handler
 
@@ -94,7 +94,9 @@ def litestar_app(routes=ROUTES):
     def handler(name, path, methods):
         async def answer(request: litestar.Request) -> litestar.Response:
             scope = request.scope
-            body, headers = told(name, scope["method"], scope["path"], await request.body())
+            body, headers = answer_of(
+                name, scope["method"], scope["path"], await request.body()
+            )
             return litestar.Response(body, headers=headers)
 
         return litestar.route(path.format("{x:str}"), http_method=methods, status_code=200)(
@@ -128,7 +130,7 @@ class FalconResource:
 
     async def answer(self, req, resp, **_):
         body = await req.stream.read()
-        resp.data, headers = told(self.name, req.method, req.path, body)
+        resp.data, headers = answer_of(self.name, req.method, req.path, body)
         resp.set_headers(headers)
 
 

@@ -1,4 +1,4 @@
-"""A Django site of both colours, for `gated_asgi` and `gated_wsgi`."""
+"""A Django site for ASGI and WSGI, used by `gated_asgi` and `gated_wsgi`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if not settings.configured:
 
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.urls import include, path, re_path
-from gated_apps import told
+from gated_apps import answer_of
 
 
 def _view(name, *methods):
     def view(request, **_):
         if request.method not in methods:
             return HttpResponseNotAllowed(methods)
-        body, headers = told(name, request.method, request.path, request.body)
+        body, headers = answer_of(name, request.method, request.path, request.body)
         return HttpResponse(body, headers=headers | {"Content-Length": len(body)})
 
     return view

@@ -7,7 +7,7 @@ import falcon
 import flask
 import gated_django  # noqa: F401  configures Django
 from django.core.wsgi import get_wsgi_application
-from gated_apps import MOUNTED, ROUTES, gates, override, told
+from gated_apps import MOUNTED, ROUTES, answer_of, gates, override
 from pyramid.config import Configurator
 from pyramid.response import Response
 from pyramid.wsgi import wsgiapp2
@@ -20,7 +20,7 @@ def flask_app(routes=ROUTES):
     def view(name):
         def handler(**_):
             request = flask.request
-            return told(name, request.method, request.path, request.get_data())
+            return answer_of(name, request.method, request.path, request.get_data())
 
         return handler
 
@@ -47,7 +47,7 @@ class FalconResource:
 
     def answer(self, req, resp, **_):
         body = req.bounded_stream.read()
-        resp.data, headers = told(self.name, req.method, req.path, body)
+        resp.data, headers = answer_of(self.name, req.method, req.path, body)
         resp.set_headers(headers)
 
 
@@ -62,7 +62,7 @@ def falcon_app():
 def pyramid_app(routes=ROUTES):
     def view(name):
         def handler(request):
-            body, headers = told(name, request.method, request.path_info, request.body)
+            body, headers = answer_of(name, request.method, request.path_info, request.body)
             return Response(body, headerlist=list(headers.items()))
 
         return handler
@@ -81,7 +81,7 @@ def bottle_app(routes=ROUTES):
     def view(name):
         def handler(**_):
             request = bottle.request
-            body, headers = told(name, request.method, request.path, request.body.read())
+            body, headers = answer_of(name, request.method, request.path, request.body.read())
             return bottle.HTTPResponse(body, headers=headers)
 
         return handler

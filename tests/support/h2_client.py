@@ -1,4 +1,4 @@
-"""A client of HTTP/2 without TLS, which sends what no library would, many requests at once."""
+"""An HTTP/2 client without TLS, for many concurrent requests that no library would send."""
 
 from __future__ import annotations
 

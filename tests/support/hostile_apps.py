@@ -1,4 +1,4 @@
-"""One gated application for all adapters, whose process can be brought into trouble.
+"""One protected application for all adapters, whose process can be disturbed.
 
 `POST /login` is protected. The file `STATES` notes each change of the verifier's health, with
 its time.
@@ -53,7 +53,7 @@ _look_up = socket.getaddrinfo
 
 
 def _stuck_look_up(host, *args, **kwargs):
-    """Resolve addresses at once, and names when it is too late."""
+    """Resolve addresses at once, and names too late."""
     if host == "localhost":
         time.sleep(60)
     return _look_up(host, *args, **kwargs)

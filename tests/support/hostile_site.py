@@ -1,4 +1,4 @@
-"""A gated application in front of a scripted upstream, and the visitors who come to it.
+"""A protected application in front of a scripted upstream, and its visitors.
 
 Times are those of `time.monotonic`, which all processes of a machine share.
 """
@@ -36,7 +36,7 @@ PATIENCE = 20.0
 _NUMBERS = count(1)
 
 measured: list[tuple[str, str, str]] = []
-"""Rows of the summary: the scenario, what was measured, and the bound that it is held to."""
+"""Rows of the summary: the scenario, the measured value, and its limit."""
 
 
 class Upstream:
@@ -111,7 +111,7 @@ async def upstream(certificate: Path | None = None) -> AsyncIterator[Upstream]:
 
 
 class Visit(NamedTuple):
-    """One visitor's request, and what came of it.
+    """One visitor's request, and its outcome.
 
     Attributes:
         began: When it was sent.
@@ -276,7 +276,7 @@ class Site:
     async def stream(
         self, rate: float, seconds: float, make: Callable[[], str] = good_ticket
     ) -> Visits:
-        """Let visitors come at an even rate, and wait until all have a response."""
+        """Send visitors at an even rate, and wait until all have a response."""
         began, coming = time.monotonic(), []
         for number in range(round(rate * seconds)):
             await asyncio.sleep(began + number / rate - time.monotonic())
@@ -286,7 +286,7 @@ class Site:
     async def together(
         self, number: int, make: Callable[[], str] = good_ticket, **options: Any
     ) -> Visits:
-        """Let so many visitors come at once."""
+        """Send so many visitors at once."""
         return Visits(
             await asyncio.gather(*(self.visit(make, **options) for _ in range(number)))
         )
@@ -352,14 +352,14 @@ async def site(
 
 
 async def check_claims(gated: Site, up: Upstream, redis: RedisServer, prefix: str) -> None:
-    """Fail if a ticket is spent that the upstream was never sent."""
+    """Fail if a ticket is claimed that was never sent to the upstream."""
     keys = await asyncio.to_thread(redis.command, "--scan", "--pattern", f"{prefix}*")
     spent = {key.removeprefix(prefix) for key in keys.splitlines()}
     received = {ticket for _, ticket in await up.calls()}
     lost = [
         visit for visit in gated.visits if visit.key in spent and visit.ticket not in received
     ]
-    # A reset takes with it a call that has arrived and was not read yet.
+    # A reset discards a call that has arrived and was not read yet.
     assert len(lost) <= 2 * up.refusals, (
         f"{len(lost)} tickets are lost:\n{gated.log.read_text()[-4000:]}"
     )

@@ -1,4 +1,4 @@
-"""What h11 reads in the bytes of a response; the judge of our own reader."""
+"""Reads responses with h11, to compare our reader with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_by_h11(data: bytes) -> tuple[int, bytes, bool] | None:
 
 
 def read_by_us(*pieces: bytes) -> Answer | None:
-    """Return the response; None if our reader rejects it, or misses its end."""
+    """Return the response; None if our reader rejects it, or does not find its end."""
     reader = ResponseReader()
     try:
         for piece in pieces:
@@ -48,13 +48,13 @@ def read_by_us(*pieces: bytes) -> Answer | None:
 
 
 def assert_agreement(data: bytes) -> None:
-    """Check that we accept nothing that h11 rejects, and read the same in what both accept."""
+    """Check that our reader accepts nothing that h11 rejects, and reads the same otherwise."""
     ours, theirs = read_by_us(data), read_by_h11(data)
     if ours is None:
         return
     assert theirs is not None, data
     assert ours.status == theirs[0], data
-    # Of an error page without a length, only the status is read.
+    # Only the status of an error page without a length is read.
     assert ours.body == theirs[1] or (ours.status != 200 and not theirs[2]), data
     in_bytes = read_by_us(*(bytes([byte]) for byte in data))
     assert in_bytes is not None, data

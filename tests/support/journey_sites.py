@@ -1,7 +1,6 @@
 """One small shop in FastAPI and in Flask, behind the gate, on real sockets, with an emulator.
 
-Nothing is a double but Tencent, for whom the emulator stands in. Below `/shop` the same
-application is mounted once more.
+Only Tencent is a test double, the emulator. The same application is also mounted at `/shop`.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ _MODULE = f"""
 
 
 class Kind(NamedTuple):
-    """How a site's gate and its Tencent are set up.
+    """The settings of a site's gate and of its emulator.
 
     Attributes:
         script: Which of Tencent's scripts pages load.
         page: The guard's page.
-        emulator: What its emulator is told.
+        emulator: The settings of its emulator.
     """
 
     script: str = "TJCaptcha.js"
@@ -78,7 +77,7 @@ KINDS = {
 
 
 class Handled(NamedTuple):
-    """A request that the gate let in."""
+    """A request that passed the gate."""
 
     method: str
     path: str
@@ -87,11 +86,11 @@ class Handled(NamedTuple):
 
 
 class Shop:
-    """What both applications do, and what came to them.
+    """The logic of both applications, and the requests that they received.
 
     Attributes:
         html: The body of the page at `/`, which loads the module under a strict policy.
-        handled: Every request that came through, but for that page.
+        handled: Every request that passed the gate, except for that page.
     """
 
     def __init__(self, policy: str) -> None:
@@ -113,18 +112,18 @@ class Shop:
             headers["Set-Cookie"] = "human=yes; Path=/"
         if came.path == "/report/file":
             headers["Content-Disposition"] = "attachment; filename=report.html"
-        told = {name: it for name, it in came.form.items() if "rand" not in name}
-        told.pop("ticket", None)
-        return f"<!doctype html><h1>Inside</h1><p>{escape(repr(told))}", headers
+        fields = {name: it for name, it in came.form.items() if "rand" not in name}
+        fields.pop("ticket", None)
+        return f"<!doctype html><h1>Inside</h1><p>{escape(repr(fields))}", headers
 
 
 class Site:
-    """A shop that is being served.
+    """A running shop.
 
     Attributes:
-        origin: Where it is.
+        origin: Its scheme, host and port.
         shop: The application.
-        tencent: Holds the emulator, `tencent.app`, which every test gets anew.
+        tencent: Contains the emulator, `tencent.app`, which is new for every test.
     """
 
     def __init__(self, kind: Kind, origin: str, shop: Shop, tencent: Behind) -> None:
@@ -143,7 +142,7 @@ class Site:
 
 
 class Behind:
-    """What answers at an address that stays."""
+    """An application at a fixed address, which tests replace."""
 
     app: Any = None
 
@@ -175,7 +174,7 @@ def _verifiers(kind: Kind, endpoint: str) -> list[TencentVerifier]:
         "site": "intl" if "global" in kind.script else "cn",
     }
     other = {"app_id": SECOND[0], "app_secret_key": SECOND[1]}
-    return [TencentVerifier(**(own | said | more)) for said in ({}, other)]
+    return [TencentVerifier(**(own | settings | more)) for settings in ({}, other)]
 
 
 def _guard(kind: Kind, first: TencentVerifier, second: TencentVerifier) -> Guard:
@@ -195,9 +194,9 @@ def _guard(kind: Kind, first: TencentVerifier, second: TencentVerifier) -> Guard
 def _policy(verifier: TencentVerifier) -> str:
     needed = csp_sources(verifier)
     names = dict.fromkeys([*needed, *_OWN])
-    said = {name: (*_OWN.get(name, ()), *needed.get(name, ())) for name in names}
-    said |= {"default-src": ("'none'",), "base-uri": ("'none'",)}
-    return "; ".join(f"{name} {' '.join(found)}" for name, found in said.items())
+    directives = {name: (*_OWN.get(name, ()), *needed.get(name, ())) for name in names}
+    directives |= {"default-src": ("'none'",), "base-uri": ("'none'",)}
+    return "; ".join(f"{name} {' '.join(values)}" for name, values in directives.items())
 
 
 @contextmanager

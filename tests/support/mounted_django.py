@@ -18,14 +18,14 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
-from gated_apps import told
+from gated_apps import answer_of
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
 
 
 def _login(request):
-    body, headers = told("login", request.method, request.path, b"")
+    body, headers = answer_of("login", request.method, request.path, b"")
     return HttpResponse(body, headers=headers)
 
 

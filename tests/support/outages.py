@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is set, and what would run probes meanwhile."""
+    """A stopped clock, and the threads that would have run probes."""
 
     now = 1000.0
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def bring(guard: Guard, state: str) -> Clock:
-    """Give each verifier of a guard a health in `state`, whose clock stands still."""
+    """Set the health of each verifier of a guard to `state`, with a stopped clock."""
     clock = Clock()
     healths: dict[int, Health] = {}
     for rule in guard._rules:

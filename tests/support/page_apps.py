@@ -1,4 +1,4 @@
-"""A gated application in both colours whose gate serves the browser half."""
+"""A protected application for ASGI and WSGI whose gate serves tcaptcha.js."""
 
 from __future__ import annotations
 

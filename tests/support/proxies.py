@@ -1,4 +1,4 @@
-"""A proxy that connects by CONNECT, on real sockets."""
+"""A CONNECT proxy on real sockets."""
 
 from __future__ import annotations
 

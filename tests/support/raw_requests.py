@@ -1,7 +1,6 @@
 """One request through guards around an application, and the raw request that it saw.
 
-The two adapters take the same arguments and return the same `Result`, so one table of claims
-can be held against both.
+The two adapters take the same arguments and return the same `Result`, so one table tests both.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result:
-    """What became of a request.
+    """The result of a request.
 
     Attributes:
         holder: The scope or environ that the outermost guard got, as it is afterwards.

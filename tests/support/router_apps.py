@@ -24,7 +24,7 @@ GUARDS = {
 
 
 def require(request):
-    """Refuse what has not come through a gate, the second lock of a handler."""
+    """Refuse a request that no gate has judged: the second lock of a handler."""
     from tcaptcha_middleware import require_captcha
 
     require_captcha(request)

@@ -10,7 +10,7 @@ import falcon.asgi
 import fastapi
 import router_django  # noqa: F401  configures Django
 from django.core.asgi import get_asgi_application
-from gated_apps import told
+from gated_apps import answer_of
 from router_apps import gates, require
 from starlette.responses import Response
 
@@ -21,7 +21,7 @@ def blacksheep_app():
     app = blacksheep.Application(router=blacksheep.Router())
 
     async def login(request: blacksheep.Request):
-        body, headers = told("login", request.method, request.scope["path"], b"")
+        body, headers = answer_of("login", request.method, request.scope["path"], b"")
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         return blacksheep.Response(200, raw, blacksheep.Content(b"text/plain", body))
 
@@ -35,7 +35,7 @@ def blacksheep_app():
 
 def fastapi_app():
     async def login(request: fastapi.Request):
-        body, headers = told("login", request.method, request.scope["path"], b"")
+        body, headers = answer_of("login", request.method, request.scope["path"], b"")
         return Response(body, headers=headers)
 
     app = fastapi.FastAPI(root_path="/api")
@@ -45,13 +45,13 @@ def fastapi_app():
 
 class Login:
     async def on_post(self, req, resp):
-        resp.data, headers = told("login", req.method, req.path, b"")
+        resp.data, headers = answer_of("login", req.method, req.path, b"")
         resp.set_headers(headers)
 
 
 async def sink(req, resp):
     require(req)
-    resp.data, headers = told("sign_in", req.method, req.path, b"")
+    resp.data, headers = answer_of("sign_in", req.method, req.path, b"")
     resp.set_headers(headers)
 
 

@@ -20,7 +20,7 @@ if not settings.configured:
 
 from django.http import HttpResponse
 from django.urls import path, re_path
-from gated_apps import told
+from gated_apps import answer_of
 from rest_framework.response import Response
 from rest_framework.routers import DefaultRouter
 from rest_framework.viewsets import ViewSet
@@ -28,7 +28,7 @@ from router_apps import require
 
 
 def _answer(name, request, response=HttpResponse):
-    body, headers = told(name, request.method, request.path, b"")
+    body, headers = answer_of(name, request.method, request.path, b"")
     return response(body, headers=headers)
 
 

@@ -8,7 +8,7 @@ import falcon
 import router_django  # noqa: F401  configures Django
 import tg
 from django.core.wsgi import get_wsgi_application
-from gated_apps import told
+from gated_apps import answer_of
 from pyramid.config import Configurator
 from pyramid.response import Response
 from router_apps import gates, require
@@ -18,7 +18,7 @@ from tcaptcha_middleware import TCaptchaWSGIMiddleware
 
 def cherrypy_answer(name):
     request = cherrypy.request
-    body, headers = told(name, request.method, request.path_info, b"")
+    body, headers = answer_of(name, request.method, request.path_info, b"")
     cherrypy.response.headers.update(headers)
     return body
 
@@ -39,7 +39,7 @@ class CherryPyRoot:
 
 
 def turbogears_answer(name):
-    body, headers = told(name, tg.request.method, tg.request.path, b"")
+    body, headers = answer_of(name, tg.request.method, tg.request.path, b"")
     tg.response.headers.update(headers)
     return body
 
@@ -61,7 +61,7 @@ class TurboGearsRoot(tg.TGController):
 
 class Login:
     def on_post(self, req, resp):
-        resp.data, headers = told("login", req.method, req.path, b"")
+        resp.data, headers = answer_of("login", req.method, req.path, b"")
         resp.set_headers(headers)
 
 
@@ -78,7 +78,7 @@ def turbogears_app():
 
 def sink(req, resp):
     require(req)
-    resp.data, headers = told("sign_in", req.method, req.path, b"")
+    resp.data, headers = answer_of("sign_in", req.method, req.path, b"")
     resp.set_headers(headers)
 
 
@@ -91,7 +91,7 @@ def falcon_app():
 
 def pyramid_app():
     def answer(name, request):
-        body, headers = told(name, request.method, request.path_info, b"")
+        body, headers = answer_of(name, request.method, request.path_info, b"")
         return Response(body, headerlist=list(headers.items()))
 
     def locked(request):
@@ -108,7 +108,7 @@ def pyramid_app():
 def bottle_app():
     def any_view():
         request = bottle.request
-        body, headers = told("any", request.method, request.path, b"")
+        body, headers = answer_of("any", request.method, request.path, b"")
         return bottle.HTTPResponse(body, headers=headers)
 
     app = bottle.Bottle()

@@ -1,4 +1,4 @@
-"""Applications of this folder under real servers, each in processes of its own."""
+"""Applications of this folder on real servers, in separate processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 PATIENCE = 20.0
 
-# How each is started as a module; the application's name and the address are filled in.
+# The command of each server; the application's name and the address are filled in.
 _GUNICORN = "gunicorn --bind=127.0.0.1:{port} {module}:wsgi"
 _GRANIAN = "granian --port={port} --no-ws --workers=1 --interface"
 _GRANIAN_WS = "granian --port={port} --ws --workers=1 --interface"
@@ -43,7 +43,7 @@ COMMANDS = {
 
 
 class Served(NamedTuple):
-    """A running server: where it listens, its first process, and what it has printed."""
+    """A running server: its port, its first process, and its log."""
 
     port: int
     pid: int
@@ -53,7 +53,7 @@ class Served(NamedTuple):
 @contextmanager
 def serving(server: str, module: str, log: Path, **environ: str) -> Iterator[Served]:
     """Serve `module` for as long as the context lasts."""
-    for _ in range(3):  # somebody else may take the port meanwhile
+    for _ in range(3):  # another process may take the port meanwhile
         with _running(_line(server, module, port := _free_port()), log, environ) as process:
             if _listens(process, port):
                 yield Served(port, process.pid, log)
@@ -88,7 +88,7 @@ def _running(
 
 
 def _environment(home: Path) -> dict[str, str]:
-    # The applications are imported from the folder that servers are run in.
+    # The applications are imported from the current folder.
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     return kept | {"PYTHONDONTWRITEBYTECODE": "1", "HOME": str(home)}
 
@@ -109,7 +109,7 @@ def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def _answers(port: int) -> bool:
-    # gunicorn listens before its application is there, so that only an answer counts.
+    # gunicorn listens before its application is loaded, so only a response counts.
     try:
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")

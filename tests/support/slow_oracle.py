@@ -1,7 +1,7 @@
 """The enumeration of every form that a target can take: slow, and an oracle for the matcher.
 
-What one of these forms matches, `tcaptcha_middleware.matching` has to touch. Rewritings are
-combined freely here, so the number of forms is a product.
+`tcaptcha_middleware.matching` has to touch every rule that one of these forms matches.
+Rewritings are combined freely here, so the number of forms is a product.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 Segments = tuple[str, ...]
 
-# Such a path has one form only, itself: no escapes, no empty or dotted segments, no
-# parameters, nothing outside printable ASCII. Nearly every honest request is one.
+# Such a path has only one form, itself: no escapes, no empty or dotted segments, no
+# parameters, nothing outside printable ASCII. Nearly every request has such a path.
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)+|/")
 
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]+:")
-# However many slashes: some are merged, or come together where a control between them goes.
+# Any number of slashes: some are merged, or meet when a control between them is dropped.
 _AUTHORITY = re.compile(r"//+[^/?#]*|[^/]+(?=/)")
 _SUFFIX = re.compile(r"[?#;].*", re.DOTALL)
 _SLASHES = re.compile(r"//+")
@@ -36,7 +36,7 @@ def segments(path: str) -> Segments:
 
 
 def is_plain(path: str, raw_path: bytes = b"") -> bool:
-    """Tell whether the target has one form only, which is nearly always and costs least."""
+    """Return if the target has only one form, which is the usual and cheapest case."""
     return _PLAIN.fullmatch(path) is not None and (
         not raw_path or raw_path == path.encode("ascii")
     )
@@ -47,8 +47,8 @@ def forms(path: str, raw_path: bytes = b"", root_path: str = "") -> set[Segments
 
     Args:
         path: The decoded path, as in an ASGI scope; with or without `root_path` before it.
-        raw_path: The path's bytes before decoding, where the server tells them.
-        root_path: Where the application is mounted (`SCRIPT_NAME` in WSGI).
+        raw_path: The path's bytes before decoding, if the server passes them on.
+        root_path: The application's mount (`SCRIPT_NAME` in WSGI).
     """
     if is_plain(path, raw_path):
         return {segments(text) for text in _within(path, root_path)}
@@ -82,8 +82,8 @@ def _undecoded(raw_path: bytes) -> str:
 def _within(path: str, root_path: str) -> set[str]:
     """Return what is left of `path` below `root_path`, as frameworks see it.
 
-    Where it does not begin there, on a segment boundary, Starlette and Django take it whole;
-    Quart looks for no boundary, and Litestar cuts at the first `root_path` anywhere.
+    If it does not begin there, on a segment boundary, Starlette and Django keep the whole path;
+    Quart requires no boundary, and Litestar removes the first `root_path` anywhere.
     """
     root = root_path.rstrip("/")
     if not root or root not in path:
@@ -94,10 +94,10 @@ def _within(path: str, root_path: str) -> set[str]:
 
 def _spellings(text: str) -> Iterator[Segments]:
     """Apply every rewriting to every result so far; each may or may not happen."""
-    found = {text}
+    results = {text}
     for rewrite in _REWRITES:
-        found |= {rewrite(form) for form in found}
-    return (form for text in found for form in (segments(text), _with_empties(text)))
+        results |= {rewrite(form) for form in results}
+    return (form for text in results for form in (segments(text), _with_empties(text)))
 
 
 def _with_empties(text: str) -> Segments:
@@ -107,7 +107,7 @@ def _with_empties(text: str) -> Segments:
 
 
 def _decoded(text: str) -> str:
-    """Undo percent-encoding; bytes that are no UTF-8 vanish, as some decoders have it."""
+    """Undo percent-encoding, without bytes of invalid UTF-8, as some decoders do."""
     return unquote(text, errors="ignore")
 
 
@@ -151,7 +151,7 @@ def _without_dots(text: str) -> str:
     return "/".join(kept)
 
 
-# Ordered so that each sees what the earlier ones uncover; decoded twice for a proxy and an
+# In this order, each sees what the earlier ones reveal; decoded twice for a proxy and an
 # application that both decode.
 _REWRITES: tuple[Callable[[str], str], ...] = (
     _decoded,

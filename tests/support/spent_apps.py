@@ -1,4 +1,4 @@
-"""One gated application in both colours for many processes, which share claims and Tencent.
+"""One protected application for ASGI and WSGI, for processes that share Redis and Tencent.
 
 `POST /spend` notes each ticket that reached it in the file `RAN`.
 """
@@ -15,7 +15,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.replay.redis import RedisReplayStore
 
-# Long, so that a busy machine is not taken for an outage.
+# Long, so a busy machine is not taken for an outage.
 GUARD = Guard(
     ["POST /spend"],
     TencentVerifier.from_env(timeout=30),
@@ -25,7 +25,7 @@ GUARD = Guard(
 
 
 def note(ticket):
-    # One write of a line at the end of a file is whole, whoever else is writing.
+    # Appending one line to a file is atomic, even if other processes write to it.
     file = os.open(os.environ["RAN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, ticket + b"\n")
     os.close(file)

@@ -175,7 +175,7 @@ def forms(method: bytes, path: bytes) -> list[Form]:
 def pairs(method: bytes, path: bytes, count: int) -> list[Form]:
     """Return `count` forms that differ from the plain one in two ways, always the same."""
     single = list(dict.fromkeys(_rewritings(path)))
-    every = {t: None for one in single for t in _rewritings(one)}
+    every = {t: None for form in single for t in _rewritings(form)}
     targets = list(every)
     return [Form(method, t) for t in Random(count).sample(targets, min(count, len(targets)))]
 
@@ -195,7 +195,7 @@ _BESIDE = [
 
 
 def touching(method: bytes, path: bytes, other: bytes) -> list[Form]:
-    """Return forms in which `path` may be read as well as `other`, a path without slash."""
+    """Return forms that may be read as `path` or as `other`, a path without a slash."""
     named = [
         target.replace(b"evil", other).replace(b"/x/", b"/%b/" % other)
         for target in _rewritings(path)

@@ -1,4 +1,4 @@
-"""Whoever may answer at Tencent's address, on real sockets: the emulator, and worse."""
+"""Servers at Tencent's address, on real sockets: the emulator, and broken ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERDICT = b'{"Response":{"CaptchaCode":1,"EvilLevel":0,"RequestId":"r"}}'
 
 
 class Tencent(TencentEmulator):
-    """The emulator, which also notes who called, and with which headers."""
+    """The emulator, which also records the connections and headers of calls."""
 
     kind = "web"
 
@@ -37,8 +37,8 @@ class Tencent(TencentEmulator):
         self.connections.add(tuple(scope["client"]))
         await super().__call__(scope, receive, send)
 
-    def ticket(self, randstr=None, user_ip=VISITOR, **told):
-        pair = {"randstr": ""} | self.mint(kind=self.kind, **told)
+    def ticket(self, randstr=None, user_ip=VISITOR, **properties):
+        pair = {"randstr": ""} | self.mint(kind=self.kind, **properties)
         return Submission(pair["ticket"], randstr or pair["randstr"], user_ip)
 
     def arguments(self, **other):
@@ -46,7 +46,7 @@ class Tencent(TencentEmulator):
 
 
 class Address:
-    """Where one server listens for a whole module; each test puts a Tencent behind it."""
+    """A server that listens for a whole module; each test sets the application behind it."""
 
     def __init__(self):
         self.app = None
@@ -55,16 +55,16 @@ class Address:
         try:
             await self.app(scope, receive, send)
         except Exception:
-            # The server keeps it to itself, and answers 500.
-            logging.getLogger(__name__).exception("the stand-in failed")
+            # The server does not log it, and responds with 500.
+            logging.getLogger(__name__).exception("the test double failed")
             raise
 
 
 @pytest.fixture(scope="module")
 def address():
-    found = Address()
-    with serving(found, lifespan="off") as found.origin:
-        yield found
+    address = Address()
+    with serving(address, lifespan="off") as address.origin:
+        yield address
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def one_context():
 
 @pytest.fixture
 def shared_tls(monkeypatch, one_context):
-    """Spare each verifier the loading of its certificates, which takes longer than a check."""
+    """Share one TLS context: loading certificates takes longer than a verification."""
     monkeypatch.setattr(
         "tcaptcha_middleware.verifiers.tencent.default_context", lambda: one_context
     )
@@ -106,7 +106,7 @@ def speaks_tls(certificate):
 
 @pytest.fixture
 def trusted_tls(speaks_tls, certificate, monkeypatch):
-    """Return what speaks TLS, and have verifiers trust it."""
+    """Return a TLS context for servers that verifiers trust."""
     trusting = ssl.create_default_context(cafile=certificate)
     monkeypatch.setattr(
         "tcaptcha_middleware.verifiers.tencent.default_context", lambda: trusting
@@ -132,7 +132,7 @@ def says(answer):
 
 
 def drips(answer, pause=0.05):
-    """Answer with a byte at a time, so that no single read takes long."""
+    """Answer one byte at a time, so no single read takes long."""
 
     def speak(connection):
         connection.recv(65536)
@@ -144,13 +144,13 @@ def drips(answer, pause=0.05):
 
 
 def hangs_up(connection):
-    """Take the call, and close."""
+    """Read the call, and close."""
     connection.recv(65536)
 
 
 @contextmanager
 def answering(speak, tls=None):
-    """Serve each connection with `speak`, in a thread of its own; gives the origin."""
+    """Serve each connection with `speak` in a separate thread; yield the origin."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads = []
 
@@ -183,6 +183,6 @@ def answering(speak, tls=None):
 
 
 def nowhere():
-    """Return an origin where nobody listens."""
+    """Return an origin without a server."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return f"http://127.0.0.1:{free.getsockname()[1]}"

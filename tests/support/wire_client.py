@@ -1,4 +1,4 @@
-"""A client on a raw socket, that sends what no HTTP library would, as slowly as it likes."""
+"""A client on a raw socket that sends what no HTTP library would, at any speed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PATIENCE = 30.0
 
 
 class Answer(NamedTuple):
-    """A response; a status of 0 where the server closed without one."""
+    """A response; the status is 0 if the server closed without one."""
 
     status: int
     body: bytes = b""
 
     @property
-    def told(self) -> Any:
+    def document(self) -> Any:
         return json.loads(self.body)
 
     @property
@@ -28,13 +28,13 @@ class Answer(NamedTuple):
         if self.status in (0, 200):
             return "closed" if self.status == 0 else "allowed"
         try:
-            return str(self.told["code"])
+            return str(self.document["code"])
         except (ValueError, KeyError):
             return f"the server's own {self.status}"
 
 
 class Wire:
-    """One connection; every wait on it has an end."""
+    """One connection; every wait on it has a timeout."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
@@ -47,7 +47,7 @@ class Wire:
         self._socket.close()
 
     def send(self, *pieces: bytes) -> None:
-        """Send, unless the server has closed; its answer is there to be read all the same."""
+        """Send, unless the server has closed; its response can still be read."""
         with suppress(ConnectionError):
             for piece in pieces:
                 self._socket.sendall(piece)
@@ -70,7 +70,7 @@ class Wire:
             return Answer(0)
 
     def readable(self, seconds: float) -> bool:
-        """Tell whether an answer, or the connection's end, comes within so many seconds."""
+        """Return if a response, or the connection's end, arrives within so many seconds."""
         return bool(select.select([self._socket], [], [], seconds)[0])
 
     def line(self) -> bytes:
@@ -81,12 +81,12 @@ class Wire:
         return line
 
     def end(self) -> None:
-        """Send no more, and go on listening."""
+        """Close the sending side, and continue to read."""
         with suppress(OSError):  # it may be over already
             self._socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Go away without a farewell."""
+        """Reset the connection."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 

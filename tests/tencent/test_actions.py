@@ -1,4 +1,4 @@
-"""Every code of Tencent's: what it means for the visitor, and whose fault it is."""
+"""Every code of Tencent: the reason that the visitor gets, or the error that it raises."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CODES = {
     23: "rejected",
     24: "rejected",
     25: "risk",
-    # In no table.
+    # Not documented.
     -1: VerifierError,
     0: VerifierError,
     2: VerifierError,
@@ -132,7 +132,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("outcome", "reason"), REFUSALS.items())
 @pytest.mark.parametrize("code", [0, 1, 9, 26])
-def test_an_outcome_decides_whatever_the_code_says(outcome, reason, code):
+def test_an_outcome_takes_precedence_over_the_code(outcome, reason, code):
     verdict = Verdict(code, outcome=outcome)
     assert not verdict.passed
     assert refusal(verdict, WEB) is reason
@@ -169,7 +169,7 @@ ADVICE_ON_CODES = {
 @pytest.mark.parametrize(
     ("code", "words"), ADVICE_ON_CODES.items(), ids=map(str, ADVICE_ON_CODES)
 )
-def test_a_code_that_is_no_verdict_says_what_to_look_at(code, words):
+def test_a_code_that_is_not_a_verdict_is_logged_with_advice(code, words):
     with pytest.raises(VerifierError) as caught:
         refusal(Verdict(code, request_id="id-1"), WEB)
     message = str(caught.value)
@@ -220,7 +220,7 @@ API_ERRORS = {
     "UnsupportedOperation": MisconfiguredError,
     "UnsupportedProtocol": MisconfiguredError,
     "UnsupportedRegion": MisconfiguredError,
-    # In no list.
+    # Not in the documented list.
     "InternalError.Timeout": OutageError,
     "InternalErrorOfSomebodyElse": VerifierError,
     "internalerror": VerifierError,
@@ -233,7 +233,7 @@ API_ERRORS = {
 @pytest.mark.parametrize(
     ("code", "kind"), API_ERRORS.items(), ids=[name or "blank" for name in API_ERRORS]
 )
-def test_every_api_error_is_somebodys_fault(code, kind):
+def test_every_api_error_has_an_exception_class(code, kind):
     error = api_error({"Code": code, "Message": "tr03secret"}, "id-1")
     assert type(error) is kind
     assert code in str(error)
@@ -254,14 +254,14 @@ ODD_ERRORS = {
 
 
 @pytest.mark.parametrize("error", ODD_ERRORS.values(), ids=ODD_ERRORS)
-def test_an_api_error_of_another_shape_is_no_outage(error):
-    found = api_error(error, "id-1")
-    assert type(found) is VerifierError
-    assert found.request_id == "id-1"
+def test_a_malformed_api_error_is_not_an_outage(error):
+    error = api_error(error, "id-1")
+    assert type(error) is VerifierError
+    assert error.request_id == "id-1"
 
 
 @given(st.text())
-def test_an_unknown_api_error_is_no_outage(code):
+def test_an_unknown_api_error_is_not_an_outage(code):
     known = {name.partition(".")[0] for name, kind in API_ERRORS.items() if kind is OutageError}
     is_outage = isinstance(api_error({"Code": code}, ""), OutageError)
     assert is_outage == (code.partition(".")[0] in known)
@@ -288,13 +288,13 @@ ADVICE = {
 
 
 @pytest.mark.parametrize(("code", "words"), ADVICE.items(), ids=ADVICE)
-def test_the_advice_names_the_secret_to_look_at_and_no_other(code, words):
+def test_the_advice_names_only_the_secret_that_may_be_wrong(code, words):
     message = str(api_error({"Code": code}, ""))
     named = set(re.findall(r"[\w:=]+", message))
     assert named & set().union(*ADVICE.values()) == words
 
 
-def test_without_advice_the_code_stands_alone():
+def test_without_advice_only_the_code_is_logged():
     assert str(api_error({"Code": "Teapot"}, "")) == "Tencent answered Teapot"
 
 

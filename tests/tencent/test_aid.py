@@ -1,4 +1,4 @@
-"""`aidEncrypted`, held against the values that others have computed."""
+"""`aidEncrypted`, compared with values of other implementations."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_key_is_repeated_to_32_bytes(secret, key):
     st.text("&0123456789", max_size=40),
     st.binary(min_size=16, max_size=16),
 )
-def test_every_cbc_value_opens_to_what_was_put_in(app_id, more, iv):
+def test_every_cbc_value_decrypts_to_its_plaintext(app_id, more, iv):
     plain = aid.plaintext(app_id, timestamp=1, ttl=1) + more.encode()
     assert opened(aid.cbc(SECRET, plain, iv=iv)) == (iv, plain)
 

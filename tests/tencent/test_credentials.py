@@ -1,4 +1,4 @@
-"""The two pairs of secrets: mixed up, left blank or pasted badly, they are told apart."""
+"""The two pairs of secrets: swapped, blank or badly pasted ones are refused by name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refusal(**other: object) -> str:
 
 
 @pytest.mark.parametrize("start", ["AKID", "IKID"])
-def test_the_right_secrets_are_taken(start):
+def test_valid_secrets_are_accepted(start):
     assert make(secret_id=f"{start}z8krbsJ5yKBZQpn74WFk").captcha.app_id == 198765432
 
 
@@ -54,11 +54,11 @@ ORDERS = [
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
-def test_secrets_in_each_others_place_are_refused(order):
+def test_swapped_secrets_are_refused(order):
     refusal(**dict(zip(SECRETS, (SECRETS[name] for name in order), strict=True)))
 
 
-def test_only_the_two_orders_that_look_right_are_taken():
+def test_only_the_two_plausible_orders_of_secrets_are_accepted():
     assert len(ORDERS) == 24 - 2
 
 
@@ -94,16 +94,16 @@ SWAPPED = {
 }
 
 
-def test_one_secret_in_both_places_is_told():
+def test_the_same_secret_for_both_settings_is_refused():
     assert "are the same" in refusal(app_secret_key=SECRETS["secret_key"])
     assert "are the same" in refusal(secret_key=SECRETS["app_secret_key"])
 
 
-@pytest.mark.parametrize(("swapped", "told"), SWAPPED.values(), ids=SWAPPED)
-def test_what_stands_in_the_wrong_place_is_told(swapped, told):
+@pytest.mark.parametrize(("swapped", "message"), SWAPPED.values(), ids=SWAPPED)
+def test_the_error_names_the_secret_that_was_swapped(swapped, message):
     with pytest.raises(ConfigurationError) as caught:
         swapped()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 BLANK = {
@@ -201,7 +201,7 @@ REAL = [
 
 
 @pytest.mark.parametrize("value", REAL)
-def test_a_secret_that_only_holds_such_a_word_is_taken(value):
+def test_a_secret_that_contains_a_placeholder_word_is_accepted(value):
     assert Credentials(SECRETS["secret_id"], value).secret_key == value
 
 
@@ -230,7 +230,7 @@ NO_NUMBER = {
 
 
 @pytest.mark.parametrize("value", NO_NUMBER.values(), ids=NO_NUMBER)
-def test_an_app_id_that_is_no_number_is_refused(value):
+def test_an_app_id_that_is_not_a_number_is_refused(value):
     assert refusal(app_id=value).startswith("app_id is not a number")
     with pytest.raises(ConfigurationError, match="app_id is not a number"):
         Captcha(value, SECRETS["app_secret_key"])
@@ -258,13 +258,13 @@ def test_no_secret_is_shown():
 
 
 @pytest.mark.parametrize("token", [None, ""], ids=repr)
-def test_a_lasting_key_has_no_token(token):
+def test_a_permanent_key_has_no_token(token):
     credentials = Credentials(SECRETS["secret_id"], SECRETS["secret_key"], token)
     assert not credentials.get_credential_info()[2]
 
 
 class Rotating:
-    """What a metadata service hands out: of no shape that anybody promised."""
+    """The response of a metadata service, whose format is not guaranteed."""
 
     def __init__(self):
         self.turn = 0
@@ -280,21 +280,21 @@ def sent(provider: CredentialProvider) -> dict[str, str]:
     return CallWriter(captcha, WEB, "h").headers(key, b"", 1551113065)
 
 
-def test_anything_that_hands_out_a_key_signs():
+def test_any_credentials_provider_can_sign():
     provider = Rotating()
     for turn in (1, 2):
         assert f"Credential=temporary-{turn}/" in sent(provider)["Authorization"]
     assert sent(provider)["X-TC-Token"] == "token-3"
 
 
-def test_a_key_from_elsewhere_is_taken_as_it_comes():
+def test_a_key_from_a_provider_is_not_validated_at_construction():
     assert make(
         secret_id=None, secret_key=None, token=None, credentials=Rotating()
     ).captcha.app_id
 
 
 @pytest.mark.parametrize("provider", [{"secret_id": "AKID"}, "AKID"], ids=repr)
-def test_what_hands_out_no_key_is_refused(provider):
+def test_a_provider_without_a_key_is_refused(provider):
     message = refusal(secret_id=None, secret_key=None, token=None, credentials=provider)
     assert "get_credential_info" in message
 
@@ -309,9 +309,9 @@ def test_the_official_sdks_environment_credential_is_read(monkeypatch):
     assert key == (SECRETS["secret_id"], SECRETS["secret_key"], None)
 
 
-def test_the_official_sdks_credentials_hand_out_the_same():
+def test_the_official_sdks_credentials_return_the_same_key():
     credential = pytest.importorskip("tencentcloud.common.credential")
-    given = SECRETS["secret_id"], SECRETS["secret_key"], TOKEN
-    ours, theirs = Credentials(*given), credential.Credential(*given)
-    assert tuple(theirs.get_credential_info()) == ours.get_credential_info() == given
+    key = SECRETS["secret_id"], SECRETS["secret_key"], TOKEN
+    ours, theirs = Credentials(*key), credential.Credential(*key)
+    assert tuple(theirs.get_credential_info()) == ours.get_credential_info() == key
     assert sent(theirs) == sent(ours)

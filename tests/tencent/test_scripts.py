@@ -30,8 +30,8 @@ GOOD = [
     ),
 ]
 BAD = {
-    "of the international site": ("cn", "TCaptcha-global.js", "use TJCaptcha.js or"),
-    "of the Chinese site": ("intl", "TJCaptcha.js", "use TJNCaptcha-global.js or"),
+    "the international site's": ("cn", "TCaptcha-global.js", "use TJCaptcha.js or"),
+    "the Chinese site's": ("intl", "TJCaptcha.js", "use TJNCaptcha-global.js or"),
     "an unknown name": ("cn", "Captcha.js", "use a whole URL"),
     "blank": ("cn", "", "use a whole URL"),
     "without a path": ("cn", "https://example.com", "use a whole URL"),
@@ -44,7 +44,7 @@ BAD = {
     "a number": ("cn", 1, "use a whole URL"),
     "port 0": ("cn", "https://example.com:0/a.js", "use a whole URL"),
     "port 65536": ("cn", "https://example.com:65536/a.js", "use a whole URL"),
-    "open to whoever is on the way": ("cn", "http://example.com/a.js", "use https"),
+    "unencrypted": ("cn", "http://example.com/a.js", "use https"),
     "nearly loopback": ("cn", "http://127.0.0.1.example.com/a.js", "use https"),
     "no such site": ("eu", None, 'it is "cn" or "intl"'),
 }
@@ -54,15 +54,15 @@ def verifier(**settings):
     return TencentVerifier(**TencentEmulator().settings | settings)
 
 
-@pytest.mark.parametrize(("site", "given", "url"), GOOD)
-def test_a_script_is_named_or_written_out(site, given, url):
-    assert verifier(site=site, script=given).captcha.script == url
+@pytest.mark.parametrize(("site", "script", "url"), GOOD)
+def test_a_script_is_a_known_name_or_a_url(site, script, url):
+    assert verifier(site=site, script=script).captcha.script == url
 
 
-@pytest.mark.parametrize(("site", "given", "mend"), BAD.values(), ids=BAD)
-def test_what_cannot_be_the_script_is_refused(site, given, mend):
-    with pytest.raises(ConfigurationError, match=mend):
-        verifier(site=site, script=given)
+@pytest.mark.parametrize(("site", "script", "fix"), BAD.values(), ids=BAD)
+def test_an_invalid_script_is_refused(site, script, fix):
+    with pytest.raises(ConfigurationError, match=fix):
+        verifier(site=site, script=script)
 
 
 def test_the_environment_names_the_script():
@@ -85,5 +85,5 @@ def test_the_environment_names_the_script():
         ("http://[::1]:9000/a.js", "http://[::1]:9000"),
     ],
 )
-def test_an_origin_is_what_a_policy_knows(script, origin):
+def test_the_origin_of_a_script_is_a_csp_source(script, origin):
     assert origin_of(script) == origin

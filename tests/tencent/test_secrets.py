@@ -25,11 +25,11 @@ from tcaptcha_middleware import Submission, TencentVerifier, VerifierError
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
 TICKET = Submission("tr03-the-secret-ticket", "@the-secret-randstr", "203.0.113.7")
-TOKEN = "the-secret-token-of-a-temporary-key"  # a token, and no secret of anyone
+TOKEN = "the-secret-token-of-a-temporary-key"  # a token, which is not a secret of this project
 
 
 class Provider:
-    """Hands out an API key, or fails with it in its frame."""
+    """Returns an API key, or fails with the key in its frame."""
 
     def __init__(self, key, *, fails=False):
         self.key, self.fails = key, fails
@@ -54,11 +54,11 @@ every_kind = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
 
 def chain(error):
-    """Return the error and all behind it, as error reporters follow it, and further."""
+    """Return the error and all its causes and contexts, more than error reporters follow."""
     errors = [error]
     for each in errors:
         behind = (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
-        errors += [one for one in behind if one is not None and one not in errors]
+        errors += [error for error in behind if error is not None and error not in errors]
     return errors
 
 
@@ -70,7 +70,7 @@ def collected(error):
         traceback = each.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
-            # Those of the package: the test's own know the secrets.
+            # Frames of the package only: those of the test contain the secrets.
             if "tcaptcha_middleware" in frame.f_globals.get("__name__", ""):
                 texts += [repr(value) for value in frame.f_locals.values()]
             traceback = traceback.tb_next
@@ -78,7 +78,7 @@ def collected(error):
 
 
 UPSTREAMS = {
-    "nobody": None,
+    "no server": None,
     "hangs up": hangs_up,
     "garbage": says(b"220 ESMTP ready\r\n"),
     "HTML": says(http(b"<html>")),
@@ -98,7 +98,7 @@ def is_kept(error, settings):
 
 @pytest.mark.parametrize("speak", UPSTREAMS.values(), ids=UPSTREAMS)
 @every_kind
-def test_no_frame_behind_an_error_holds_a_secret(run, speak, tencent):  # noqa: F811
+def test_no_frame_of_an_error_contains_a_secret(run, speak, tencent):  # noqa: F811
     settings = tencent.arguments(token=TOKEN, timeout=0.5)
 
     def fail(endpoint):
@@ -116,7 +116,7 @@ def test_no_frame_behind_an_error_holds_a_secret(run, speak, tencent):  # noqa: 
 
 
 @every_kind
-def test_no_frame_of_a_provider_is_behind_an_error(run, tencent):  # noqa: F811
+def test_no_frame_of_a_provider_is_kept_by_an_error(run, tencent):  # noqa: F811
     settings = tencent.arguments()
     key = (settings.pop("secret_id"), settings.pop("secret_key"), TOKEN)
     settings.pop("token", None)
@@ -138,7 +138,7 @@ class Client:
         raise ConnectionError(str(parameters))
 
 
-def test_no_frame_of_the_official_client_is_behind_an_error(tencent):  # noqa: F811
+def test_no_frame_of_the_official_client_is_kept_by_an_error(tencent):  # noqa: F811
     settings = tencent.arguments()
     verifier = TencentSDKVerifier(Client(), settings["app_id"], settings["app_secret_key"])
     with pytest.raises(VerifierError) as caught:

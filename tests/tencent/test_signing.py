@@ -1,4 +1,4 @@
-"""TC3-HMAC-SHA256 against signatures that others computed, and the rules between them."""
+"""TC3-HMAC-SHA256: signatures of other implementations, and the rules of canonicalization."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLE = (
     b'{"CaptchaAppId":199999164,"CaptchaType":9,"NeedGetCaptchaTime":1,"Randstr":"@Vki",'
     b'"UserIp":"127.0.0.1","Ticket":"%b","AppSecretKey":"E4kwK9AcXQMHkktiItyMEyQPn"}' % TICKET
 )
-# As the official SDK writes it: its own order of keys, and blanks after the separators.
+# As the official SDK writes it: in its order of keys, with blanks after the separators.
 SDK = (
     b'{"CaptchaType": 9, "Ticket": "%b", "UserIp": "127.0.0.1", "Randstr": "@Vki", '
     b'"CaptchaAppId": 199999164, "AppSecretKey": "E4kwK9AcXQMHkktiItyMEyQPn", '
@@ -118,9 +118,9 @@ VECTORS = {
 }
 
 
-@pytest.mark.parametrize(("given", "signature"), VECTORS.values(), ids=VECTORS)
-def test_the_signature_is_the_one_that_others_computed(given, signature):
-    key, service, headers, body = given
+@pytest.mark.parametrize(("call", "signature"), VECTORS.values(), ids=VECTORS)
+def test_the_signature_matches_published_ones(call, signature):
+    key, service, headers, body = call
     proof = authorization(ID, key, headers=headers, body=body, timestamp=NOON, service=service)
     names = ";".join(name.lower() for name in headers)
     assert proof == (
@@ -165,11 +165,11 @@ def local_time(request, monkeypatch):
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="no way to change the local time")
 @pytest.mark.parametrize(("timestamp", "date"), DAYS)
 @pytest.mark.usefixtures("local_time")
-def test_the_date_is_the_timestamps_in_utc_wherever_the_process_runs(timestamp, date):
+def test_the_date_is_in_utc_in_every_time_zone(timestamp, date):
     assert scope(timestamp) == f"{date}/captcha/tc3_request"
 
 
-def test_the_days_key_is_derived_once():
+def test_the_signing_key_is_derived_once_a_day():
     signing_key.cache_clear()
     for second in range(3):
         headers = signed("captcha")
@@ -179,7 +179,7 @@ def test_the_days_key_is_derived_once():
     assert signing_key.cache_info().misses == 2
 
 
-def test_no_other_secret_day_or_service_gets_the_key():
+def test_another_secret_day_or_service_has_another_signing_key():
     keys = {
         signing_key(secret, date, service)
         for secret in (KEY, MASKED)
@@ -189,7 +189,7 @@ def test_no_other_secret_day_or_service_gets_the_key():
     assert len(keys) == 8
 
 
-def test_the_days_keys_do_not_pile_up():
+def test_signing_keys_of_past_days_are_dropped():
     for day in range(100):
         signing_key(KEY, f"day {day}", "captcha")
     assert signing_key.cache_info().currsize <= 16
@@ -204,7 +204,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("headers", SAME.values(), ids=SAME)
-def test_what_does_not_count_does_not_change_the_canonical_request(headers):
+def test_insignificant_differences_do_not_change_the_canonical_request(headers):
     expected = b"POST\n/\n\ncontent-type:a/b\nhost:h\n\ncontent-type;host\n"
     body_hash = hashlib.sha256(b"").hexdigest().encode()
     assert canonical_request(headers, b"") == expected + body_hash
@@ -220,12 +220,12 @@ OTHER = {
 
 
 @pytest.mark.parametrize(("headers", "body"), OTHER.values(), ids=OTHER)
-def test_what_counts_changes_the_canonical_request(headers, body):
+def test_significant_differences_change_the_canonical_request(headers, body):
     plain = canonical_request({"Content-Type": "a/b", "Host": "h"}, b"{}")
     assert canonical_request(headers, body) != plain
 
 
-def test_headers_stand_in_the_order_of_their_names():
+def test_signed_headers_are_sorted_by_name():
     headers = {"X-TC-Action": "a", "X-TC": "b", "Host": "h", "Content-Type": "a/b"}
     lines = canonical_request(headers, b"").decode().splitlines()
     names = [line.partition(":")[0] for line in lines[3:7]]

@@ -1,4 +1,4 @@
-"""Tencent's wire: which bytes are sent, and how little of an answer is believed."""
+"""Tencent's API format: the bytes that are sent, and which answers count as a verdict."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TYPES = {
 }
 
 
-def test_the_call_is_these_bytes():
+def test_the_call_is_exactly_these_bytes():
     assert call(CAPTCHA, TICKET, WEB) == (
         b'{"CaptchaType":9,"Ticket":"ticket-ok","UserIp":"203.0.113.8","Randstr":"@abc",'
         b'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516",'
@@ -63,7 +63,7 @@ def test_the_call_is_these_bytes():
     )
 
 
-def test_the_call_of_a_mini_programs_server_is_these_bytes():
+def test_the_mini_program_call_is_exactly_these_bytes():
     assert call(CAPTCHA, TICKET, MINI_PROGRAM) == (
         b'{"CaptchaType":9,"Ticket":"ticket-ok","UserIp":"203.0.113.8",'
         b'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516"}'
@@ -71,11 +71,11 @@ def test_the_call_of_a_mini_programs_server_is_these_bytes():
 
 
 def test_another_action_is_sent_and_signed():
-    given = headers(KEY, host="h", body=b"{}", timestamp=NOON, action=MINI_PROGRAM)
-    assert given["X-TC-Action"] == "DescribeCaptchaMiniResult"
-    signed = {name: given[name] for name in ("Content-Type", "Host", "X-TC-Action")}
+    sent = headers(KEY, host="h", body=b"{}", timestamp=NOON, action=MINI_PROGRAM)
+    assert sent["X-TC-Action"] == "DescribeCaptchaMiniResult"
+    signed = {name: sent[name] for name in ("Content-Type", "Host", "X-TC-Action")}
     proof = authorization(*KEY[:2], headers=signed, body=b"{}", timestamp=NOON)
-    assert given["Authorization"] == proof
+    assert sent["Authorization"] == proof
 
 
 def test_every_parameter_is_documented_and_of_its_type():
@@ -86,7 +86,7 @@ def test_every_parameter_is_documented_and_of_its_type():
 @given(st.builds(Submission, st.text(), st.text(), st.text()))
 @example(Submission("\ud800", '"\\\0', "\u2028"))
 @example(Submission('","CaptchaType":1,"x":"', "é", "登"))
-def test_the_call_is_ascii_json_that_no_ticket_breaks_out_of(ticket):
+def test_the_call_is_ascii_json_that_no_ticket_escapes(ticket):
     body = call(CAPTCHA, ticket, WEB)
     assert body.isascii()
     assert json.loads(body) == parameters(CAPTCHA, ticket, WEB)
@@ -96,7 +96,7 @@ def sent(token: str | None = None, host: str = "captcha.tencentcloudapi.com") ->
     return headers((*KEY[:2], token), host=host, body=b"{}", timestamp=NOON, action=WEB)
 
 
-def test_the_headers_are_these():
+def test_the_headers_of_a_call():
     proof = sent()["Authorization"]
     assert sent() == {
         "Accept-Encoding": "identity",
@@ -112,7 +112,7 @@ def test_the_headers_are_these():
 
 
 @pytest.mark.parametrize("token", [None, ""], ids=repr)
-def test_a_lasting_key_sends_no_token(token):
+def test_a_permanent_key_sends_no_token(token):
     assert "X-TC-Token" not in sent(token)
 
 
@@ -121,7 +121,7 @@ def test_a_temporary_key_sends_its_token():
 
 
 @pytest.mark.parametrize("host", ["h", "127.0.0.1:9000", "[::1]:9000", "API.example"])
-def test_the_host_is_signed_as_it_is_sent_port_and_all(host):
+def test_the_host_is_signed_as_sent_including_the_port(host):
     given_headers = sent(host=host)
     signed = {name: given_headers[name] for name in ("Content-Type", "Host", "X-TC-Action")}
     proof = authorization(*KEY[:2], headers=signed, body=b"{}", timestamp=NOON)
@@ -129,11 +129,11 @@ def test_the_host_is_signed_as_it_is_sent_port_and_all(host):
     assert given_headers["Authorization"] == proof
 
 
-def test_the_signature_is_of_the_very_body():
-    one, other = (
+def test_the_signature_covers_the_body_as_sent():
+    first, second = (
         headers(KEY, host="h", body=body, timestamp=NOON, action=WEB) for body in (b"1", b"2")
     )
-    assert one["Authorization"] != other["Authorization"]
+    assert first["Authorization"] != second["Authorization"]
 
 
 HOSTS = {
@@ -152,7 +152,7 @@ def test_a_site_has_its_endpoint_and_its_script(site, places):
 
 
 @pytest.mark.parametrize("site", ["", "CN", "international", "us", None, 1, True], ids=repr)
-def test_there_is_no_other_site(site):
+def test_an_unknown_site_is_refused(site):
     with pytest.raises(ConfigurationError, match='"cn" or "intl"'):
         api_origin(site, None, WEB)
 
@@ -180,7 +180,7 @@ ORIGINS = {
 
 @pytest.mark.parametrize(("given_origin", "origin"), ORIGINS.items(), ids=ORIGINS)
 @pytest.mark.parametrize("site", SITES)
-def test_another_origin_is_taken_instead_of_the_sites(site, given_origin, origin):
+def test_an_endpoint_replaces_the_sites_origin(site, given_origin, origin):
     assert api_origin(site, given_origin, WEB) == origin
 
 
@@ -232,7 +232,7 @@ NO_ORIGINS = [
 
 
 @pytest.mark.parametrize("origin", NO_ORIGINS, ids=ascii)
-def test_what_is_no_origin_is_refused_with_an_example(origin):
+def test_an_invalid_endpoint_is_refused_with_an_example(origin):
     with pytest.raises(ConfigurationError, match="write a whole origin"):
         api_origin("cn", origin, WEB)
 
@@ -264,7 +264,7 @@ def api(code: object) -> bytes:
     return document({"Response": {"Error": error, "RequestId": "7c370964"}})
 
 
-def test_an_answer_is_read_whole():
+def test_every_field_of_an_answer_is_read():
     assert read_answer(200, answer(), WEB.codes) == Verdict(
         code=1,
         evil_level=0,
@@ -277,7 +277,7 @@ def test_an_answer_is_read_whole():
     )
 
 
-def test_an_answer_of_the_code_alone_is_enough():
+def test_an_answer_with_only_the_code_is_a_verdict():
     body = document({"Response": {"CaptchaCode": 1}})
     assert read_answer(200, body, WEB.codes) == Verdict(1, outcome="passed")
 
@@ -298,7 +298,7 @@ VERDICTS = {
     "CaptchaMsg that says no": (answer(CaptchaMsg="decrypt fail"), True),
     "CaptchaMsg that says OK": (answer(CaptchaCode=15, CaptchaMsg="OK"), False),
     "RequestId of another type": (answer(RequestId=1), True),
-    "a field of tomorrow": (answer(Tomorrow={"a": [1]}), True),
+    "an unknown field": (answer(Tomorrow={"a": [1]}), True),
     "the sample, code 0 beside retcode 0": (
         document({"Response": SAMPLE | {"CaptchaCode": 0}, "retcode": 0, "retmsg": "success"}),
         False,
@@ -317,12 +317,12 @@ def test_an_answer_that_is_as_documented_is_a_verdict(body, passed):
 
 
 NO_VERDICTS = {
-    # No JSON, or none that is an answer.
+    # Not JSON, or JSON that is not an answer.
     "nothing": b"",
     "HTML": b"<!DOCTYPE html><title>Welcome</title>",
     "truncated": answer()[:-10],
     "two documents": answer() * 2,
-    "no UTF-8": b'{"Response": {"CaptchaCode": 1, "CaptchaMsg": "\xff"}}',
+    "invalid UTF-8": b'{"Response": {"CaptchaCode": 1, "CaptchaMsg": "\xff"}}',
     "100,000 deep": b"[" * 100_000,
     "100,000 deep, closed": b'{"Response":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "null": b"null",
@@ -340,7 +340,7 @@ NO_VERDICTS = {
     "Response a list": document({"Response": [SAMPLE]}),
     "Response as text": document({"Response": json.dumps(SAMPLE)}),
     "Response empty": document({"Response": {}}),
-    # No code.
+    # Without a code.
     "CaptchaCode missing": document({"Response": NO_CODE}),
     "CaptchaCode in lower case": document({"Response": NO_CODE | {"captchacode": 1}}),
     "CaptchaCode as text": answer(CaptchaCode="1"),
@@ -352,14 +352,14 @@ NO_VERDICTS = {
     "CaptchaCode in an object": answer(CaptchaCode={"value": 1}),
     "CaptchaCode NaN": answer(CaptchaCode=float("nan")),
     "CaptchaCode of 5,000 digits": answer().replace(b": 1,", b": 1" + b"0" * 5000 + b",", 1),
-    # What is there but of another type.
+    # Fields of another type.
     "EvilLevel as text": answer(EvilLevel="0"),
     "EvilLevel false": answer(EvilLevel=False),
     "EvilLevel 0.0": answer(EvilLevel=0.0),
     "EvilLevel in a list": answer(EvilLevel=[0]),
     "EvilLevel empty": answer(EvilLevel=""),
     "EvilLevel NaN": answer(EvilLevel=float("nan")),
-    # An error beside a verdict, or of another shape.
+    # An error beside a verdict, or a malformed error.
     "an error beside code 1": answer(Error={"Code": "Teapot"}),
     "Error null": answer(Error=None),
     "Error empty": answer(Error={}),
@@ -373,7 +373,7 @@ NO_VERDICTS = {
 
 
 @pytest.mark.parametrize("body", NO_VERDICTS.values(), ids=NO_VERDICTS)
-def test_any_other_answer_is_no_verdict_and_no_outage(body):
+def test_any_other_answer_is_neither_a_verdict_nor_an_outage(body):
     with pytest.raises(VerifierError) as caught:
         read_answer(200, body, WEB.codes)
     assert type(caught.value) is VerifierError
@@ -430,14 +430,14 @@ def test_an_api_error_is_raised_with_its_request_id(code, kind):
 @pytest.mark.parametrize(
     "code", ["InternalError\nINFO: all is well", " InternalError", "", "é", "A" * 129], ids=repr
 )
-def test_a_code_that_could_pass_for_another_line_of_the_log_is_none(code):
+def test_a_code_that_could_forge_a_log_line_is_ignored(code):
     with pytest.raises(VerifierError, match="has no code") as caught:
         read_answer(200, api(code), WEB.codes)
     assert not isinstance(caught.value, OutageError)
 
 
 @pytest.mark.parametrize("request_id", [None, 1, ["id"], "id\nINFO: all is well"], ids=repr)
-def test_a_request_id_that_is_no_text_is_left_out(request_id):
+def test_a_request_id_that_is_not_a_string_is_omitted(request_id):
     with pytest.raises(VerifierError) as caught:
         read_answer(200, answer(CaptchaCode=None, RequestId=request_id), WEB.codes)
     assert caught.value.request_id == ""
@@ -473,29 +473,29 @@ STATUSES = {
 
 @pytest.mark.parametrize("body", [answer(), b"", b"<html>"], ids=["solved", "nothing", "HTML"])
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items(), ids=map(str, STATUSES))
-def test_no_status_but_200_is_a_verdict_whatever_the_body_says(status, kind, body):
+def test_only_status_200_is_a_verdict(status, kind, body):
     with pytest.raises(VerifierError, match=str(status)) as caught:
         read_answer(status, body, WEB.codes)
     assert type(caught.value) is kind
 
 
-def is_proof(told: object) -> bool:
-    response = told["Response"]
+def is_proof(document: object) -> bool:
+    response = document["Response"]
     code, evil_level = response["CaptchaCode"], response.get("EvilLevel")
     harmless = evil_level is None or (type(evil_level) is int and evil_level < 100)
     return type(code) is int and code == 1 and harmless and "Error" not in response
 
 
-def judged(told: object) -> None:
+def judged(document: object) -> None:
     try:
-        verdict = read_document(told, WEB.codes)
+        verdict = read_document(document, WEB.codes)
     except VerifierError:
         return
-    assert verdict.passed == is_proof(told)
+    assert verdict.passed == is_proof(document)
 
 
 @given(st.integers(100, 599), st.binary())
-def test_no_bytes_do_anything_but_pass_or_raise_ours(status, body):
+def test_any_bytes_return_a_verdict_or_raise_a_verifier_error(status, body):
     try:
         verdict = read_answer(status, body, WEB.codes)
     except VerifierError:
@@ -518,6 +518,6 @@ FIELDS = st.dictionaries(
 
 
 @given(ANY | st.fixed_dictionaries({"Response": FIELDS | ANY}, optional={"retcode": NEAR}))
-def test_no_document_passes_but_for_code_1_without_evil(told):
-    judged(told)
-    judged(json.loads(json.dumps(told)))
+def test_only_code_1_without_evil_level_100_passes(document):
+    judged(document)
+    judged(json.loads(json.dumps(document)))

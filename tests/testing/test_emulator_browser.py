@@ -516,7 +516,7 @@ def test_showing_twice_starts_one_challenge(page, make, emulator):
     assert len(emulator.challenges) == 1
 
 
-def test_it_can_be_shown_again_from_its_callback(page, make, code_of):
+def test_the_captcha_can_be_shown_again_from_its_callback(page, make, code_of):
     make(form="appId, (result) => { callback(result); captcha.show(); }")
     dialog(page).wait_for()
     page.keyboard.press("Escape")

@@ -59,13 +59,13 @@ def check(emulator, address):
 # Over HTTP.
 
 
-def test_a_ticket_made_over_http_passes_once(client, check):
+def test_a_ticket_minted_over_http_passes_once(client, check):
     pair = client.post(TICKETS).json()
     assert pair.keys() == {"ticket", "randstr"}
     assert [check(pair).code for _ in range(2)] == [1, 9]
 
 
-def test_a_ticket_made_over_http_has_the_given_properties(client, check):
+def test_a_ticket_minted_over_http_has_the_given_properties(client, check):
     properties = {"evil_level": 100, "score": 90, "age": 12.5}
     verdict = check(client.post(TICKETS, json=properties).json())
     assert (verdict.code, verdict.evil_level, verdict.score) == (1, 100, 90)
@@ -115,7 +115,7 @@ def test_an_unknown_path_is_answered_with_the_known_ones(client, path):
     assert all(endpoint in answer.json()["error"] for endpoint in ENDPOINTS)
 
 
-def test_the_control_api_takes_no_step_and_has_no_latency(client, emulator, check):
+def test_the_control_api_takes_no_step_and_adds_no_latency(client, emulator, check):
     emulator.script({"code": 8})
     emulator.latency = 600
     pair = client.post(TICKETS).json()
@@ -347,7 +347,7 @@ def run(scope, *messages):
     return [message["type"] for message in sent]
 
 
-def test_it_answers_the_lifespan():
+def test_the_emulator_answers_the_lifespan():
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     assert run({"type": "lifespan"}, *messages) == [
         "lifespan.startup.complete",
@@ -359,7 +359,7 @@ def test_a_websocket_is_rejected():
     assert run({"type": "websocket"}, {"type": "websocket.connect"}) == ["websocket.close"]
 
 
-def test_uvicorn_serves_it_without_warnings(tmp_path):
+def test_uvicorn_serves_the_emulator_without_warnings(tmp_path):
     (tmp_path / "some.py").write_text(
         "from tcaptcha_middleware.testing import TencentEmulator as Tencent\n"
         "emulator = Tencent()\n"
@@ -392,7 +392,7 @@ def test_a_port_in_use_raises():
         raise AssertionError
 
 
-def test_only_one_of_two_can_take_a_port_before_either_serves():
+def test_only_one_of_two_servers_can_bind_a_port():
     with _listening("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(OSError, match="in use"), _listening("127.0.0.1", port):
@@ -433,7 +433,7 @@ def has_ipv6():
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-def test_it_listens_on_ipv6():
+def test_the_emulator_listens_on_ipv6():
     with TencentEmulator().serve("::1") as origin:
         assert origin.startswith("http://[::1]:")
         assert httpx.post(origin).json()["Response"]["Error"]
@@ -459,7 +459,7 @@ def test_a_server_that_does_not_start_raises():
         raise AssertionError
 
 
-def test_its_settings_are_what_a_verifier_needs():
+def test_the_emulators_settings_are_what_a_verifier_needs():
     settings = {
         "app_id": 199999164,
         "app_secret_key": "E4kwK9AcXQMHkktiItyMEyQPn",

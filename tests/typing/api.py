@@ -1,4 +1,4 @@
-"""How users write it; read by type checkers, never run."""
+"""The public API as users write it; read by type checkers, never run."""
 
 from __future__ import annotations
 
@@ -94,16 +94,16 @@ flask_app.wsgi_app = TCaptchaWSGIMiddleware(flask_app.wsgi_app, guard)  # type: 
 
 
 def handler(request: StarletteRequest) -> None:
-    found = get_decision(request)
-    assert_type(found, Allow | None)
-    if found is not None and found.verdict is not None:
-        assert_type(found.rule, str)
-        assert_type(found.verdict.passed, bool)
-        assert_type(found.verdict.score, int | None)
+    decision = get_decision(request)
+    assert_type(decision, Allow | None)
+    if decision is not None and decision.verdict is not None:
+        assert_type(decision.rule, str)
+        assert_type(decision.verdict.passed, bool)
+        assert_type(decision.verdict.score, int | None)
     assert_type(Reason.TICKET_MISSING.status, int)
     assert_type(require_captcha(request, "login", strict=True), Allow)
 
 
-def a_verdict_is_no_bool(verdict: Verdict) -> None:
+def a_verdict_is_not_a_bool(verdict: Verdict) -> None:
     if verdict:
         print("never")  # type: ignore[unreachable]

@@ -1,4 +1,4 @@
-"""What is TencentVerifier's own: its settings, its API keys, its clients, its deadline."""
+"""TencentVerifier: its settings, its API keys, its clients, its deadline."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def awaited(verifier, tickets):
 
 
 RUNS = {"sync": blocking, "asyncio": on("asyncio"), "trio": on("trio")}
-every_colour = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+sync_and_async = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 
 
 # Settings.
@@ -143,12 +143,12 @@ def test_settings_win_over_the_environment(environ, settings, origin):
     assert repr(verifier) == f"<TencentVerifier app_id=190000000 at {origin}>"
 
 
-def test_arguments_stand_in_for_variables():
+def test_arguments_replace_missing_environment_variables():
     assert TencentVerifier.from_env({}, **ARGUMENTS).captcha.app_id == 190000000
 
 
 @pytest.mark.parametrize("kept", ["APP", ""], ids=["alone", "beside a key"])
-def test_credentials_stand_in_for_the_environments_api_key(kept):
+def test_credentials_replace_the_api_key_of_the_environment(kept):
     environ = {name: value for name, value in ENVIRON.items() if kept in name}
     verifier = TencentVerifier.from_env(environ, credentials=Key())
     assert type(verifier._credentials) is Key
@@ -158,7 +158,7 @@ WRAPPED = ["'%s'", '"%s"', "%s\n", " %s ", "' %s '\r\n"]
 
 
 @pytest.mark.parametrize("wrapped", WRAPPED, ids=repr)
-def test_quotes_and_blanks_around_a_variable_are_dropped(wrapped):
+def test_quotes_and_blanks_around_a_variable_are_removed(wrapped):
     environ = {name: wrapped % value for name, value in ENVIRON.items()}
     verifier = TencentVerifier.from_env(environ)
     assert verifier._credentials.get_credential_info()[:2] == GOOD[:2]
@@ -204,21 +204,21 @@ def test_the_environment_of_the_process_is_read_at_each_verification(monkeypatch
     assert key_of(verifier)[0] == "AKIDnext"
 
 
-def test_a_key_of_ones_own_takes_precedence_over_a_functions():
+def test_an_explicit_key_takes_precedence_over_a_serverless_functions():
     assert key_of(TencentVerifier.from_env(FUNCTION | ENVIRON))[:2] == GOOD[:2]
     mine = Key(GOOD)
     assert TencentVerifier.from_env(FUNCTION | CAPTCHA, credentials=mine)._credentials is mine
 
 
 @pytest.mark.parametrize("name", ["TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY"])
-def test_half_a_key_of_a_function_is_not_one(name):
+def test_an_incomplete_key_of_a_serverless_function_is_not_used(name):
     environ = {key: value for key, value in FUNCTION.items() if key != name} | CAPTCHA
     with pytest.raises(ConfigurationError, match="TENCENTCLOUD_SECRET_ID"):
         TencentVerifier.from_env(environ)
 
 
 class SecretStr:
-    """As pydantic has it."""
+    """Like pydantic's SecretStr."""
 
     def __init__(self, text):
         self.text = text
@@ -230,7 +230,7 @@ class SecretStr:
         return "SecretStr('**********')"
 
 
-def test_secrets_may_be_hidden_in_objects():
+def test_secrets_may_be_pydantic_secret_strings():
     hidden = {name: SecretStr(value) for name, value in ARGUMENTS.items() if name != "app_id"}
     verifier = TencentVerifier(190000000, **hidden, token=SecretStr("temporary-token"))
     assert verifier.captcha.app_secret_key == ARGUMENTS["app_secret_key"]
@@ -267,7 +267,7 @@ BAD = {
     "an endpoint with a path": ({"endpoint": "http://127.0.0.1/x"}, "endpoint is"),
     "a timeout of 0": ({"timeout": 0}, "timeout is 0"),
     "a negative timeout": ({"timeout": -1.5}, "timeout is -1.5"),
-    "a timeout that is no number": ({"timeout": float("nan")}, "timeout is nan"),
+    "a timeout that is not a number": ({"timeout": float("nan")}, "timeout is nan"),
     "an infinite timeout": ({"timeout": float("inf")}, "timeout is inf"),
     "a timeout in quotes": ({"timeout": "5"}, "timeout is '5'"),
     "no timeout": ({"timeout": None}, "timeout is None"),
@@ -292,7 +292,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("settings", "message"), BAD.values(), ids=BAD)
-def test_what_cannot_work_is_refused_on_construction(settings, message):
+def test_invalid_settings_are_refused_at_construction(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         TencentVerifier(**(ARGUMENTS | settings))
 
@@ -308,17 +308,17 @@ def test_each_site_has_its_own_client_script(site, script):
     assert TencentVerifier(**ARGUMENTS, site=site).captcha.script == script
 
 
-def test_the_repr_tells_no_secret():
-    told = repr(TencentVerifier(**ARGUMENTS, token="temporary-token"))
+def test_the_repr_contains_no_secret():
+    text = repr(TencentVerifier(**ARGUMENTS, token="temporary-token"))
     secrets = [*ARGUMENTS.values(), "temporary-token"]
-    assert [secret for secret in secrets if str(secret) in told] == [190000000]
+    assert [secret for secret in secrets if str(secret) in text] == [190000000]
 
 
 # API keys.
 
 
-@every_colour
-def test_a_temporary_key_brings_its_token(address, run):  # noqa: F811
+@sync_and_async
+def test_a_temporary_key_is_sent_with_its_token(address, run):  # noqa: F811
     address.app = Tencent(address.origin, token="temporary-token")
     verifier = TencentVerifier(**address.app.arguments())
     assert run(verifier, address.app.ticket())[0].passed
@@ -330,16 +330,16 @@ def with_key(tencent, *infos, **settings):  # noqa: F811
     return TencentVerifier(**arguments, credentials=Key(*infos))
 
 
-@every_colour
-def test_credentials_are_asked_at_each_check(tencent, run):  # noqa: F811
+@sync_and_async
+def test_credentials_are_read_at_each_verification(tencent, run):  # noqa: F811
     verifier = with_key(tencent, GOOD, ("AKIDrotated", "key", "token"))
     with pytest.raises(VerifierError, match="SecretIdNotFound"):
         run(verifier, tencent.ticket(), tencent.ticket())
     assert len(tencent.calls) == 1
 
 
-@every_colour
-def test_credentials_may_block_without_holding_up_an_event_loop(tencent, run):  # noqa: F811
+@sync_and_async
+def test_credentials_may_block_without_blocking_the_event_loop(tencent, run):  # noqa: F811
     verifier = with_key(tencent, GOOD)
     assert run(verifier, tencent.ticket())[0].passed
     assert verifier._credentials.asked_in != [threading.get_ident()]
@@ -354,8 +354,8 @@ NO_KEY = {
 
 
 @pytest.mark.parametrize("info", NO_KEY.values(), ids=NO_KEY)
-@every_colour
-def test_credentials_that_fail_are_no_outage_of_tencents(tencent, run, info):  # noqa: F811
+@sync_and_async
+def test_credentials_that_fail_are_not_an_outage(tencent, run, info):  # noqa: F811
     with pytest.raises(VerifierError) as caught:
         run(with_key(tencent, info), tencent.ticket())
     assert (caught.type, caught.value.answered) == (VerifierError, False)
@@ -376,7 +376,7 @@ NOT_KEYS = {
 
 
 @pytest.mark.parametrize("info", NOT_KEYS.values(), ids=NOT_KEYS)
-@every_colour
+@sync_and_async
 def test_credentials_that_return_no_key_are_misconfigured_and_no_call_is_made(
     tencent,  # noqa: F811
     run,
@@ -399,7 +399,7 @@ class Environment:
         return self.key and Key(self.key)
 
 
-@every_colour
+@sync_and_async
 def test_credentials_may_have_get_credential_only(tencent, run):  # noqa: F811
     arguments = tencent.arguments(secret_id=None, secret_key=None)
     good = TencentVerifier(**arguments, credentials=Environment(GOOD))
@@ -410,7 +410,7 @@ def test_credentials_may_have_get_credential_only(tencent, run):  # noqa: F811
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_credentials_that_block_are_left_behind_at_the_deadline(tencent, backend):  # noqa: F811
+def test_credentials_that_block_are_abandoned_at_the_deadline(tencent, backend):  # noqa: F811
     verifier = with_key(tencent, GOOD, timeout=0.2)
     released = threading.Event()
     verifier._credentials.get_credential_info = lambda: released.wait(10) and GOOD
@@ -424,7 +424,7 @@ def test_credentials_that_block_are_left_behind_at_the_deadline(tencent, backend
         released.set()
 
 
-def test_a_check_whose_key_took_all_the_time_makes_no_call(tencent):  # noqa: F811
+def test_a_verification_whose_key_took_all_the_time_makes_no_call(tencent):  # noqa: F811
     verifier = with_key(tencent, GOOD, timeout=0.01)
     verifier._credentials.get_credential_info = lambda: time.sleep(0.02) or GOOD
     with verifier, pytest.raises(VerifierError) as caught:
@@ -436,8 +436,8 @@ def test_a_check_whose_key_took_all_the_time_makes_no_call(tencent):  # noqa: F8
 # Clients.
 
 
-@every_colour
-def test_one_connection_serves_one_check_after_another(tencent, run):  # noqa: F811
+@sync_and_async
+def test_one_connection_serves_consecutive_verifications(tencent, run):  # noqa: F811
     verdicts = run(TencentVerifier(**tencent.arguments()), *map(tencent.ticket, [None] * 4))
     assert all(verdict.passed for verdict in verdicts)
     assert len(tencent.connections) == 1
@@ -473,21 +473,21 @@ def test_twenty_tasks_at_once_share_the_connections(tencent, backend):  # noqa: 
     assert len(tencent.connections) <= 20
 
 
-@every_colour
-def test_it_opens_again_after_it_was_closed(tencent, run):  # noqa: F811
+@sync_and_async
+def test_a_verifier_opens_again_after_it_was_closed(tencent, run):  # noqa: F811
     verifier = TencentVerifier(**tencent.arguments())
     assert run(verifier, tencent.ticket())[0].passed
     assert run(verifier, tencent.ticket())[0].passed
     assert len(tencent.connections) == 2
 
 
-@every_colour
-def test_it_may_be_closed_unused_and_twice(run):
+@sync_and_async
+def test_a_verifier_may_be_closed_unused_and_twice(run):
     verifier = TencentVerifier(**ARGUMENTS)
     assert run(verifier) == run(verifier) == []
 
 
-def test_both_colours_are_closed_apart(tencent):  # noqa: F811
+def test_close_and_aclose_are_independent(tencent):  # noqa: F811
     verifier = TencentVerifier(**tencent.arguments())
 
     async def main():
@@ -517,10 +517,10 @@ def test_event_loops_at_the_same_time_share_nothing(tencent):  # noqa: F811
     assert len(tencent.connections) == 2
 
 
-def test_a_fork_opens_a_connection_of_its_own(tencent):  # noqa: F811
+def test_a_fork_opens_its_own_connection(tencent):  # noqa: F811
     pairs = [tencent.mint(code=code) for code in (1, 21, 15)]
     run = subprocess.run(
-        # The resolver's thread may not have ended yet, of which Python warns.
+        # Python warns if the resolver's thread has not ended yet.
         [
             *(sys.executable, "-W", "ignore::DeprecationWarning", forking.__file__),
             *(" ".join(pair.values()) for pair in pairs),
@@ -538,7 +538,7 @@ def test_a_fork_opens_a_connection_of_its_own(tencent):  # noqa: F811
     assert len(tencent.connections) == 2
 
 
-def test_a_client_that_is_handed_in_is_used_and_left_open(tencent):  # noqa: F811
+def test_a_given_client_is_used_and_left_open(tencent):  # noqa: F811
     with httpx.Client() as client:
         verifier = TencentVerifier(**tencent.arguments(), client=client)
         assert blocking(verifier, tencent.ticket())[0].passed
@@ -555,7 +555,7 @@ def fails_when_kept(connection):
         pass
 
 
-def test_a_kept_connection_of_a_client_that_is_handed_in_proves_no_outage():
+def test_an_idle_connection_of_a_given_client_proves_no_outage():
     with httpx.Client() as client, answering(fails_when_kept) as origin:
         verifier = TencentVerifier(**ARGUMENTS, endpoint=origin, client=client)
         assert verifier.verify(TICKET).passed
@@ -564,7 +564,7 @@ def test_a_kept_connection_of_a_client_that_is_handed_in_proves_no_outage():
         assert (caught.type, caught.value.sent) == (VerifierError, True)
 
 
-def test_an_async_client_that_is_handed_in_is_used_and_left_open(tencent):  # noqa: F811
+def test_a_given_async_client_is_used_and_left_open(tencent):  # noqa: F811
     async def main():
         async with httpx.AsyncClient() as client:
             verifier = TencentVerifier(**tencent.arguments(), async_client=client)
@@ -577,7 +577,7 @@ def test_an_async_client_that_is_handed_in_is_used_and_left_open(tencent):  # no
     assert len(tencent.connections) == 1
 
 
-def test_a_closed_client_is_no_outage(tencent):  # noqa: F811
+def test_a_closed_client_is_not_an_outage(tencent):  # noqa: F811
     client = httpx.Client()
     client.close()
     with pytest.raises(VerifierError, match="RuntimeError") as caught:
@@ -595,7 +595,7 @@ OF_ITS_OWN = {
 }
 
 
-def test_what_a_client_adds_to_its_calls_stays_out_of_ours(tencent):  # noqa: F811
+def test_headers_and_cookies_of_a_given_client_are_not_sent(tencent):  # noqa: F811
     with httpx.Client(**OF_ITS_OWN) as client:
         verifier = TencentVerifier(**tencent.arguments(), client=client)
         assert verifier.verify(tencent.ticket()).passed
@@ -603,7 +603,7 @@ def test_what_a_client_adds_to_its_calls_stays_out_of_ours(tencent):  # noqa: F8
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_what_an_async_client_adds_stays_out_of_ours(tencent, backend):  # noqa: F811
+def test_headers_and_cookies_of_a_given_async_client_are_not_sent(tencent, backend):  # noqa: F811
     async def main():
         async with httpx.AsyncClient(**OF_ITS_OWN) as client:
             verifier = TencentVerifier(**tencent.arguments(), async_client=client)
@@ -613,8 +613,8 @@ def test_what_an_async_client_adds_stays_out_of_ours(tencent, backend):  # noqa:
     assert "leak" not in json.dumps(tencent.heads).lower()
 
 
-@every_colour
-def test_the_environment_cannot_divert_a_check(tencent, run, monkeypatch, tmp_path):  # noqa: F811
+@sync_and_async
+def test_network_settings_of_the_environment_are_ignored(tencent, run, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.undo()  # its own TLS settings, too
     netrc = tmp_path / "netrc"
     netrc.write_text("default login leak password leak\n")
@@ -630,7 +630,7 @@ def test_the_environment_cannot_divert_a_check(tencent, run, monkeypatch, tmp_pa
     assert tencent.heads[0]["authorization"].startswith("TC3-HMAC-SHA256 ")
 
 
-# Deadline, and answers that nobody should read.
+# Deadline, and answers that must not be read.
 
 
 def within(timeout, run, origin, **settings):
@@ -652,19 +652,19 @@ DRIPS = {
 
 
 @pytest.mark.parametrize("speak", DRIPS.values(), ids=DRIPS)
-@every_colour
-def test_an_answer_that_comes_by_the_byte_is_cut_at_the_deadline(run, speak):
+@sync_and_async
+def test_an_answer_that_arrives_byte_by_byte_ends_at_the_deadline(run, speak):
     with answering(speak) as origin:
         error = within(1, run, origin)
     assert (type(error), error.timed_out) == (OutageError, True)
 
 
-def test_a_client_of_ones_own_is_held_to_the_deadline_between_pieces():
+def test_the_deadline_applies_between_pieces_from_a_given_client():
     with httpx.Client() as client, answering(slow_body) as origin:
         assert type(within(0.3, blocking, origin, client=client)) is OutageError
 
 
-def test_a_client_of_ones_own_that_gives_up_waiting_is_an_outage():
+def test_a_timeout_of_a_given_client_is_an_outage():
     with httpx.Client() as client, answering(lambda _: time.sleep(0.6)) as origin:
         assert type(within(0.2, blocking, origin, client=client)) is OutageError
 
@@ -677,7 +677,7 @@ def slow_body(connection):
         time.sleep(0.05)
 
 
-@every_colour
+@sync_and_async
 def test_interim_answers_without_end_are_unclear(run):
     def speak(connection):
         connection.recv(65536)
@@ -700,7 +700,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)
-@every_colour
+@sync_and_async
 def test_garbage_is_unclear_and_not_an_outage(run, answer):
     def speak(connection):
         connection.recv(65536)
@@ -711,28 +711,28 @@ def test_garbage_is_unclear_and_not_an_outage(run, answer):
     assert (type(error), error.answered, error.sent) == (VerifierError, False, True)
 
 
-@every_colour
-def test_a_server_that_takes_no_call_is_an_outage(run):
+@sync_and_async
+def test_a_server_that_accepts_no_call_is_an_outage(run):
     with answering(lambda _: time.sleep(0.6)) as origin:
         assert type(within(0.2, run, origin)) is OutageError
 
 
-@every_colour
+@sync_and_async
 def test_a_tls_handshake_that_stalls_is_an_outage(run):
     with answering(lambda _: time.sleep(0.6)) as origin:
         assert type(within(0.2, run, origin.replace("http:", "https:"))) is OutageError
     gc.collect()  # a socket that is left open would warn
 
 
-@every_colour
-def test_a_tls_handshake_that_is_hung_up_on_is_an_outage(run):
+@sync_and_async
+def test_a_tls_handshake_that_the_server_ends_is_an_outage(run):
     with answering(lambda connection: connection.recv(65536)) as origin:
         error = within(5, run, origin.replace("http:", "https:"))
     assert (type(error), error.sent, error.connected) == (OutageError, False, True)
 
 
-@every_colour
-def test_an_end_that_speaks_no_tls_is_unclear(run):
+@sync_and_async
+def test_a_server_without_tls_is_unclear(run):
     with answering(lambda connection: connection.sendall(b"220 ESMTP ready\r\n")) as origin:
         error = within(5, run, origin.replace("http:", "https:"))
     assert (type(error), error.sent) == (VerifierError, False)
@@ -746,7 +746,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
-@every_colour
+@sync_and_async
 def test_a_longer_answer_than_32_kib_is_not_read(run, answer):
     with answering(says(answer)) as origin:
         error = within(5, run, origin)
@@ -755,7 +755,7 @@ def test_a_longer_answer_than_32_kib_is_not_read(run, answer):
 
 
 @pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
-def test_a_client_of_ones_own_reads_no_longer_answer_either(answer):
+def test_a_given_client_does_not_read_a_longer_answer_either(answer):
     with httpx.Client() as client, answering(says(answer)) as origin:
         error = within(5, blocking, origin, client=client)
     assert type(error) is VerifierError
@@ -764,7 +764,7 @@ def test_a_client_of_ones_own_reads_no_longer_answer_either(answer):
 
 @pytest.mark.parametrize("answer", LONG.values(), ids=LONG)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_async_client_of_ones_own_reads_no_longer_answer_either(answer, backend):
+def test_a_given_async_client_does_not_read_a_longer_answer_either(answer, backend):
     async def main(origin):
         async with httpx.AsyncClient() as client:
             verifier = TencentVerifier(**ARGUMENTS, endpoint=origin, async_client=client)
@@ -776,14 +776,14 @@ def test_an_async_client_of_ones_own_reads_no_longer_answer_either(answer, backe
         assert anyio.run(main, origin, backend=backend) is VerifierError
 
 
-@every_colour
-def test_a_compressed_answer_is_not_unpacked(run):
+@sync_and_async
+def test_a_compressed_answer_is_not_decompressed(run):
     bomb = zlib.compress(b" " * 10_000_000)
     with answering(says(http(bomb, "200 OK", "Content-Encoding: deflate"))) as origin:
         assert type(within(5, run, origin)) is VerifierError
 
 
-@every_colour
+@sync_and_async
 def test_a_redirect_is_not_followed(tencent, run):  # noqa: F811
     answer = http(b"", "307 Temporary Redirect", f"Location: {tencent.origin}/")
     with answering(says(answer)) as origin:
@@ -811,7 +811,7 @@ def test_a_redirect_is_not_followed_by_a_client_that_follows_redirects(tencent):
     assert tencent.heads == []
 
 
-@every_colour
+@sync_and_async
 def test_a_name_that_does_not_exist_is_not_an_outage(run):
     error = within(5, run, "https://name.invalid")
     assert (type(error), error.answered, error.sent) == (VerifierError, False, False)
@@ -847,17 +847,19 @@ def test_a_task_that_waits_for_a_connection_of_httpx_sees_no_outage(tencent, bac
 # TLS.
 
 
-@pytest.mark.parametrize("says_so", [False, True], ids=["nobody", "the environment"])
-@every_colour
+@pytest.mark.parametrize(
+    "in_environment", [False, True], ids=["untrusted", "trusted by the environment"]
+)
+@sync_and_async
 def test_a_certificate_that_is_not_trusted_is_misconfiguration(
     run,
-    says_so,
+    in_environment,
     speaks_tls,  # noqa: F811
     certificate,  # noqa: F811
     monkeypatch,
 ):
     monkeypatch.undo()
-    if says_so:
+    if in_environment:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         default_context.cache_clear()
     heard = []
@@ -872,8 +874,8 @@ def test_a_certificate_that_is_not_trusted_is_misconfiguration(
     assert b"".join(heard) == b""
 
 
-@every_colour
-def test_a_server_that_somebody_vouches_for_is_asked(run, trusted_tls):  # noqa: F811
+@sync_and_async
+def test_a_server_with_a_trusted_certificate_is_called(run, trusted_tls):  # noqa: F811
     with answering(says(http()), trusted_tls) as origin:
         verifier = TencentVerifier(**ARGUMENTS, endpoint=origin)
         assert [verdict.code for verdict in run(verifier, TICKET, TICKET)] == [1, 1]

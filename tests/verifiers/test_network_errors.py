@@ -81,11 +81,11 @@ def test_a_connection_that_fails_is_an_outage(name, wrapped):
     assert (type(error), error.answered, error.sent) == (OutageError, False, False)
 
 
-def test_no_memory_is_a_shortage():
+def test_running_out_of_memory_is_a_shortage():
     assert type(network_error(MemoryError(), Progress())) is ThrottledError
 
 
-def test_a_name_is_unknown_only_if_a_file_was_free_to_ask(monkeypatch):
+def test_a_name_is_unknown_only_if_a_file_was_free_to_resolve_it(monkeypatch):
     unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     error = network_error(unknown, Progress())
     assert (type(error), error.answered) == (VerifierError, False)
@@ -138,7 +138,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("error", "stage", "kind", "message"), ROWS.values(), ids=ROWS)
-def test_the_table(error, stage, kind, message):
+def test_every_network_error_has_its_class(error, stage, kind, message):
     translated = network_error(error, Progress(stage=stage, sent=True))
     assert type(translated) is kind
     assert message in str(translated)
@@ -186,7 +186,7 @@ HTTPX = {
 
 
 @pytest.mark.parametrize(("error", "kind", "sent", "connected"), HTTPX.values(), ids=HTTPX)
-def test_the_errors_of_httpx(error, kind, sent, connected):
+def test_every_error_of_httpx_has_its_class(error, kind, sent, connected):
     translated = httpx_error(error, Progress(stage="exchange", connected=True, sent=True))
     assert (type(translated), translated.answered) == (kind, False)
     assert (translated.sent, getattr(translated, "connected", None)) == (sent, connected)
@@ -204,7 +204,7 @@ def test_authorities_that_cannot_be_loaded_are_misconfiguration(content, monkeyp
     assert (caught.value.answered, caught.value.sent) == (False, False)
 
 
-def test_an_error_leaves_its_frames_and_causes_behind():
+def test_an_error_keeps_no_frames_and_causes():
     def call(secret):
         try:
             raise ValueError(secret)

@@ -1,4 +1,4 @@
-"""Through a proxy, and with a certificate authority of the user's own."""
+"""Verification through a proxy, and with a custom certificate authority."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def through(proxy, tls=None, user=""):
 
 
 @every_kind
-def test_a_proxy_connects_us_once_for_all_calls(run, tls):
+def test_a_proxy_connects_once_for_all_calls(run, tls):
     proxy = Proxy()
     with through(proxy, tls) as verifier:
         assert run(verifier) == [1, 1]
@@ -111,7 +111,7 @@ def test_a_proxy_that_refuses_is_not_an_outage(run, status, kind, message):
 
 
 @every_kind
-def test_a_proxy_that_is_away_is_not_an_outage(run):
+def test_an_unreachable_proxy_is_not_an_outage(run):
     verifier = TencentVerifier(**ARGUMENTS, proxy=nowhere())
     with pytest.raises(VerifierError, match="the proxy is out of reach") as caught:
         run(verifier)
@@ -119,7 +119,7 @@ def test_a_proxy_that_is_away_is_not_an_outage(run):
 
 
 @every_kind
-def test_a_proxy_that_hangs_up_is_not_an_outage(run):
+def test_a_proxy_that_disconnects_is_not_an_outage(run):
     with answering(lambda client: client.recv(1)) as proxy:
         verifier = TencentVerifier(**ARGUMENTS, proxy=proxy)
         with pytest.raises(VerifierError, match="the proxy is out of reach") as caught:
@@ -147,7 +147,7 @@ def test_a_refusal_is_the_same_through_httpx():
 
 
 @every_kind
-def test_an_authority_of_the_users_own_is_trusted(run, speaks_tls, certificate):  # noqa: F811
+def test_a_custom_certificate_authority_is_trusted(run, speaks_tls, certificate):  # noqa: F811
     context = ssl.create_default_context(cafile=certificate)
     with answering(says(http()), speaks_tls) as origin:
         verifier = TencentVerifier(**ARGUMENTS, endpoint=origin, ssl_context=context)
@@ -189,7 +189,7 @@ def test_anything_else_is_refused_without_repeating_a_password(url):
     assert "secret" not in str(caught.value)
 
 
-def test_a_context_must_be_one():
+def test_ssl_context_must_be_a_context():
     with pytest.raises(ConfigurationError, match=r"ssl\.SSLContext, not str"):
         TencentVerifier(**ARGUMENTS, ssl_context="ca.pem")
 
@@ -206,7 +206,7 @@ def test_a_client_has_its_own_proxy_and_authorities(client, setting):
 
 
 @pytest.fixture(autouse=True)
-def log_anew(caplog, monkeypatch):
+def fresh_log(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     log.ignored_proxy.cache_clear()
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -235,7 +235,7 @@ def test_without_a_proxy_in_the_environment_none_is_mentioned(caplog):
     assert "proxy=" not in caplog.text
 
 
-def test_a_client_of_the_users_own_may_have_read_the_environment(monkeypatch, caplog):
+def test_a_given_client_may_have_read_the_environment(monkeypatch, caplog):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     with httpx.Client(trust_env=False) as client:
         fail(client=client)

@@ -1,4 +1,4 @@
-"""What is TencentSDKVerifier's own: what it takes of the client, and what it leaves."""
+"""TencentSDKVerifier: what it uses of the official client, and what it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 
-# The official client calls datetime.utcfromtimestamp at each check.
+# The official client calls datetime.utcfromtimestamp at each verification.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
 
 CAPTCHA = 190000000, "emulatorAppSecretKey12345"
@@ -75,7 +75,7 @@ async def awaited(client, verifier, ticket):
 
 
 @every_client
-def test_the_clients_retryer_is_left_out_and_stays_the_clients(tencent, kind):  # noqa: F811
+def test_the_clients_retryer_is_not_used_and_not_changed(tencent, kind):  # noqa: F811
     retryer = RETRYERS[kind](max_attempts=3, backoff_fn=lambda _: 0)
     client = made(kind, tencent.origin, retryer=retryer)
     tencent.script({"error": "RequestLimitExceeded"})
@@ -86,7 +86,7 @@ def test_the_clients_retryer_is_left_out_and_stays_the_clients(tencent, kind):  
 
 
 @every_client
-def test_the_deadline_stands_in_for_the_clients_sixty_seconds(tencent, kind):  # noqa: F811
+def test_the_deadline_replaces_the_clients_sixty_seconds(tencent, kind):  # noqa: F811
     client = made(kind, tencent.origin)
     tencent.script({"latency": 1.0})
     began = time.monotonic()
@@ -97,12 +97,12 @@ def test_the_deadline_stands_in_for_the_clients_sixty_seconds(tencent, kind):  #
 
 
 @every_client
-def test_an_answer_that_comes_by_the_byte_is_cut_at_the_deadline(tencent, kind):  # noqa: F811
+def test_an_answer_that_arrives_byte_by_byte_ends_at_the_deadline(tencent, kind):  # noqa: F811
     with answering(drips(http(b" " * 500)[:16])) as origin, pytest.raises(OutageError):
         check(made(kind, origin), tencent.ticket(), timeout=0.3)
 
 
-def test_it_has_only_the_colour_of_its_client():
+def test_the_verifier_is_sync_or_async_like_its_client():
     blocking = TencentSDKVerifier(made(CaptchaClient), *CAPTCHA)
     awaitable = TencentSDKVerifier(made(AsyncCaptchaClient), *CAPTCHA)
     assert [hasattr(blocking, name) for name in ("verify", "averify")] == [True, False]
@@ -110,10 +110,12 @@ def test_it_has_only_the_colour_of_its_client():
 
 
 def threads():
-    return {one for one in threading.enumerate() if one.name.startswith("tcaptcha-sdk")}
+    return {
+        thread for thread in threading.enumerate() if thread.name.startswith("tcaptcha-sdk")
+    }
 
 
-def test_a_blocking_clients_threads_end_with_the_guard_and_begin_anew(tencent):  # noqa: F811
+def test_threads_of_a_sync_client_end_with_the_guard_and_start_again(tencent):  # noqa: F811
     client, others = made(CaptchaClient, tencent.origin), threads()
     verifier = TencentSDKVerifier(client, *CAPTCHA)
     guard = Guard(["/login"], verifier)
@@ -140,13 +142,13 @@ NO_CLIENTS = {
 
 
 @pytest.mark.parametrize("make", NO_CLIENTS.values(), ids=NO_CLIENTS)
-def test_what_is_no_captcha_client_is_refused(make):
+def test_another_client_is_refused(make):
     with pytest.raises(ConfigurationError, match="not a CaptchaClient"):
         TencentSDKVerifier(make(), *CAPTCHA)
 
 
 BAD = {
-    "an app_id that is no number": ({"app_id": "abc"}, "app_id"),
+    "an app_id that is not a number": ({"app_id": "abc"}, "app_id"),
     "a blank app_secret_key": ({"app_secret_key": ""}, "app_secret_key"),
     "an unknown site": ({"site": "us"}, "site is 'us'"),
     "the other site's script": ({"script": "TCaptcha-global.js"}, "use TJCaptcha.js"),
@@ -157,14 +159,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("settings", "message"), BAD.values(), ids=BAD)
-def test_what_cannot_work_is_refused_on_construction(settings, message):
+def test_invalid_settings_are_refused_at_construction(settings, message):
     settings = dict(zip(("app_id", "app_secret_key"), CAPTCHA, strict=True)) | settings
     with pytest.raises(ConfigurationError, match=message):
         TencentSDKVerifier(made(CaptchaClient), **settings)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({}, ("cn", "https://turing.captcha.qcloud.com/TJCaptcha.js")),
         (
@@ -174,19 +176,19 @@ def test_what_cannot_work_is_refused_on_construction(settings, message):
         ({"script": "http://127.0.0.1:9/a.js"}, ("cn", "http://127.0.0.1:9/a.js")),
     ],
 )
-def test_pages_are_told_its_captcha(settings, told):
+def test_public_settings_contain_its_captcha(settings, expected):
     verifier = TencentSDKVerifier(made(CaptchaClient), *CAPTCHA, **settings)
     shown = Guard(["/a"], verifier, page="/tcaptcha").public_settings()
-    assert (shown["appId"], shown["site"], shown["script"]) == ("190000000", *told)
+    assert (shown["appId"], shown["site"], shown["script"]) == ("190000000", *expected)
 
 
-def test_the_repr_tells_no_secret():
-    told = repr(TencentSDKVerifier(made(CaptchaClient), *CAPTCHA))
-    assert told == "<TencentSDKVerifier app_id=190000000>"
+def test_the_repr_contains_no_secret():
+    text = repr(TencentSDKVerifier(made(CaptchaClient), *CAPTCHA))
+    assert text == "<TencentSDKVerifier app_id=190000000>"
 
 
 class Broken:
-    """Credentials that fail, as a client meets them in the middle of a check."""
+    """Credentials that fail during a verification."""
 
     def __init__(self, error):
         self.error = error
@@ -196,7 +198,7 @@ class Broken:
 
 
 SDK_ERRORS = {
-    "ClientNetworkError": VerifierError,  # without the error of the network behind it
+    "ClientNetworkError": VerifierError,  # without the network error as its cause
     "InternalError": OutageError,
     "InternalError.Backend": OutageError,
     "RequestLimitExceeded": ThrottledError,
@@ -213,7 +215,7 @@ SDK_ERRORS = {
 
 @pytest.mark.parametrize(("code", "expected"), SDK_ERRORS.items())
 @every_client
-def test_the_clients_errors_are_told_by_whose_fault_they_are(tencent, kind, code, expected):  # noqa: F811
+def test_every_error_of_the_client_has_its_class(tencent, kind, code, expected):  # noqa: F811
     broken = Broken(TencentCloudSDKException(code, "secret detail", "r-1"))
     with pytest.raises(VerifierError) as caught:
         check(made(kind, credential=broken), tencent.ticket())
@@ -274,14 +276,14 @@ RAW_ERRORS = {
 
 @pytest.mark.parametrize(("error", "expected"), RAW_ERRORS.values(), ids=RAW_ERRORS)
 @every_client
-def test_raw_errors_are_an_outage_only_where_the_way_is_down(tencent, kind, error, expected):  # noqa: F811
+def test_raw_errors_are_an_outage_only_if_the_connection_failed(tencent, kind, error, expected):  # noqa: F811
     with pytest.raises(VerifierError) as caught:
         check(made(kind, credential=Broken(error)), tencent.ticket())
     assert caught.type is expected
 
 
 @every_client
-def test_a_temporary_key_brings_its_token(tencent, kind):  # noqa: F811
+def test_a_temporary_key_is_sent_with_its_token(tencent, kind):  # noqa: F811
     client = made(kind, tencent.origin, Credential(*KEY, "temporary-token"))
     with pytest.raises(MisconfiguredError, match="TokenFailure"):
         check(client, tencent.ticket())

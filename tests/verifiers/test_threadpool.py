@@ -79,7 +79,7 @@ def test_without_a_thread_a_call_is_throttled(no_threads, monkeypatch):
     assert flight.start().result(20) == "landed"
 
 
-def test_one_flight_serves_all_who_ask_meanwhile(over):
+def test_concurrent_callers_share_one_call(over):
     started = []
 
     def work():
@@ -94,7 +94,7 @@ def test_one_flight_serves_all_who_ask_meanwhile(over):
     assert flight.start().result(20) == 2
 
 
-def test_a_flight_that_fails_is_begun_again():
+def test_a_shared_call_that_fails_is_repeated():
     flight = SingleFlight("test", lambda: 1 / 0)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
@@ -118,7 +118,7 @@ def test_a_result_is_awaited(backend, over):
 
 
 @BOTH
-def test_calls_that_are_abandoned_keep_their_threads_and_block_no_one(backend, over):
+def test_abandoned_calls_keep_their_threads_and_block_no_others(backend, over):
     pool = BoundedThreadPool("test", 2)
 
     async def main():
@@ -131,7 +131,7 @@ def test_calls_that_are_abandoned_keep_their_threads_and_block_no_one(backend, o
     anyio.run(main, backend=backend)
 
 
-def test_a_result_that_comes_after_the_loop_has_ended_hurts_no_one(over):
+def test_a_result_after_the_end_of_the_loop_is_ignored(over):
     pool = BoundedThreadPool("test")
     calls = []
 

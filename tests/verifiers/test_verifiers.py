@@ -1,4 +1,4 @@
-"""What holds for every verifier in every colour, over real sockets."""
+"""Tests for every verifier, sync and async, over real sockets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from tcaptcha_middleware.verifiers.sdk import TencentSDKVerifier
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The official client calls datetime.utcfromtimestamp at each check.
+# The official client calls datetime.utcfromtimestamp at each verification.
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
 
 
@@ -78,13 +78,13 @@ def on(backend):
 
 
 async def awaited(opened, tickets, together):
-    said = [None] * len(tickets)
+    results = [None] * len(tickets)
 
     async def check(number):
         try:
-            said[number] = await verifier.averify(tickets[number])
+            results[number] = await verifier.averify(tickets[number])
         except VerifierError as error:
-            said[number] = error
+            results[number] = error
 
     async with opened as verifier, anyio.create_task_group() as tasks:
         for number in range(len(tickets)):
@@ -92,7 +92,7 @@ async def awaited(opened, tickets, together):
                 tasks.start_soon(check, number)
             else:
                 await check(number)
-    return said
+    return results
 
 
 @asynccontextmanager
@@ -129,10 +129,10 @@ def configured(*, secret_id, secret_key, token, endpoint):
     return Credential(secret_id, secret_key, token), "", ClientProfile(httpProfile=over)
 
 
-COLOURS = {
+WEB_STYLES = {
     "verify": (TencentVerifier, in_threads),
     "averify on asyncio": (TencentVerifier, on("asyncio")),
-    "averify over a client of one's own": (over_own_client, on("asyncio")),
+    "averify over a given client": (over_own_client, on("asyncio")),
     "averify on trio": (TencentVerifier, on("trio")),
     "in_thread": (threaded, on("asyncio")),
     "the official client": (over_sdk, in_threads),
@@ -143,13 +143,13 @@ MINI = {
     "mini-programs, averify on asyncio": (TencentMiniProgramVerifier, on("asyncio")),
     "mini-programs, averify on trio": (TencentMiniProgramVerifier, on("trio")),
 }
-EVERY = COLOURS | MINI
+EVERY = WEB_STYLES | MINI
 SDK = {"the official client", "the official async client"}
 
 
 @dataclass
 class Bench:
-    """A verifier of one colour, before a Tencent of its own."""
+    """A sync or async verifier with a separate emulator."""
 
     tencent: object
     style: str
@@ -166,8 +166,8 @@ def bench(request, tencent, shared_tls):  # noqa: F811  the fixture
     return Bench(tencent, request.param)
 
 
-# What holds for tickets of web pages alone, and for those of mini-programs alone.
-for_web = pytest.mark.parametrize("bench", COLOURS, indirect=True)
+# Tests for web tickets only, and for mini-program tickets only.
+for_web = pytest.mark.parametrize("bench", WEB_STYLES, indirect=True)
 for_mini = pytest.mark.parametrize("bench", MINI, indirect=True)
 
 
@@ -178,7 +178,7 @@ def log(caplog):
 
 
 @for_web
-def test_a_fresh_ticket_passes_once_and_is_reused_after_that(bench):
+def test_a_fresh_ticket_passes_once_and_a_replay_is_reused(bench):
     ticket = bench.tencent.ticket()
     first, second = bench.check(ticket, ticket)
     assert (first.passed, first.code) == (True, 1)
@@ -195,7 +195,7 @@ def test_a_fresh_ticket_of_a_mini_program_passes(bench):
 
 
 @for_web
-def test_the_verdict_is_told_whole(bench):
+def test_the_verdict_has_every_field(bench):
     [verdict] = bench.check(bench.tencent.ticket(score=42, age=60))
     assert (verdict.score, verdict.message) == (42, "OK")
     assert verdict.request_id
@@ -203,7 +203,7 @@ def test_the_verdict_is_told_whole(bench):
 
 
 @for_web
-def test_tencent_is_told_what_it_documents_and_no_more(bench):
+def test_tencent_is_sent_only_the_documented_parameters(bench):
     ticket = bench.tencent.ticket(user_ip="2001:db8::7")
     bench.check(ticket)
     assert bench.tencent.calls == [
@@ -220,7 +220,7 @@ def test_tencent_is_told_what_it_documents_and_no_more(bench):
 
 
 @for_mini
-def test_tencent_is_told_no_randstr_of_a_mini_program(bench):
+def test_tencent_is_sent_no_randstr_of_a_mini_program(bench):
     ticket = bench.tencent.ticket(randstr="@sent-all-the-same")
     bench.check(ticket)
     assert bench.tencent.calls == [
@@ -236,7 +236,7 @@ def test_tencent_is_told_no_randstr_of_a_mini_program(bench):
     assert "SignedHeaders=content-type;host;x-tc-action," in head["authorization"]
 
 
-def test_a_ticket_of_the_other_kind_is_no_good(bench):
+def test_a_ticket_of_the_other_action_does_not_pass(bench):
     kind = {"web": "mini", "mini": "web"}[bench.tencent.kind]
     pair = {"randstr": "@r"} | bench.tencent.mint(kind=kind)
     [verdict] = bench.check(Submission(**pair, user_ip="203.0.113.7"))
@@ -271,7 +271,7 @@ MINI_REFUSED = {
 
 @for_web
 @pytest.mark.parametrize(("make", "code", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
+def test_an_invalid_ticket_does_not_pass(bench, make, code, reason):
     [verdict] = bench.check(make(bench.tencent))
     assert (verdict.passed, verdict.code) == (False, code)
     assert refusal(verdict, WEB.codes) == reason
@@ -279,7 +279,7 @@ def test_a_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
 
 @for_mini
 @pytest.mark.parametrize(("make", "code", "reason"), MINI_REFUSED.values(), ids=MINI_REFUSED)
-def test_a_mini_programs_ticket_that_is_no_good_does_not_pass(bench, make, code, reason):
+def test_an_invalid_mini_program_ticket_does_not_pass(bench, make, code, reason):
     [verdict] = bench.check(make(bench.tencent))
     assert (verdict.passed, verdict.code) == (False, code)
     assert refusal(verdict, MINI_PROGRAM.codes) == reason
@@ -289,7 +289,7 @@ NO_VERDICT = {
     "16, another captcha's ticket": ({"app_id": 190000001}, {}, 16, MisconfiguredError),
     "100, wrong AppSecretKey": ({}, {"app_secret_key": "wrong"}, 100, MisconfiguredError),
     "26, Tencent's own failure": ({"code": 26}, {}, 26, OutageError),
-    "0, in no table": ({"code": 0}, {}, 0, VerifierError),
+    "0, not documented": ({"code": 0}, {}, 0, VerifierError),
 }
 
 
@@ -299,8 +299,8 @@ MINI_NO_VERDICT = {
     "31, arrears": ({"code": 31}, {}, 31, MisconfiguredError),
     "100, wrong AppSecretKey": ({}, {"app_secret_key": "wrong"}, 100, MisconfiguredError),
     "26, Tencent's own failure": ({"code": 26}, {}, 26, OutageError),
-    "9, in no table of its own": ({"code": 9}, {}, 9, VerifierError),
-    "0, in no table": ({"code": 0}, {}, 0, VerifierError),
+    "9, not documented": ({"code": 9}, {}, 9, VerifierError),
+    "0, not documented": ({"code": 0}, {}, 0, VerifierError),
 }
 
 
@@ -342,7 +342,7 @@ API_ERRORS = {
 
 
 @pytest.mark.parametrize(("code", "kind"), API_ERRORS.items(), ids=API_ERRORS)
-def test_an_api_error_is_told_by_whose_fault_it_is(bench, code, kind):
+def test_every_api_error_raises_its_class(bench, code, kind):
     bench.tencent.script({"error": code})
     [error] = bench.check(bench.tencent.ticket())
     assert type(error) is kind
@@ -352,7 +352,7 @@ def test_an_api_error_is_told_by_whose_fault_it_is(bench, code, kind):
 
 
 @pytest.mark.parametrize("code", ["InternalError", "RequestLimitExceeded", "AuthFailure"])
-def test_an_api_error_behind_another_content_type_is_still_one(bench, code):
+def test_an_api_error_with_another_content_type_is_still_one(bench, code):
     bench.tencent.script({"error": code, "content_type": "application/json; charset=utf-8"})
     [error] = bench.check(bench.tencent.ticket())
     assert type(error) is API_ERRORS[code]
@@ -376,15 +376,15 @@ STATUSES = {500: OutageError, 502: OutageError, 429: ThrottledError, 404: Verifi
 
 
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items())
-def test_an_http_error_is_no_verdict(bench, status, kind):
+def test_an_http_error_is_not_a_verdict(bench, status, kind):
     bench.tencent.script({"status": status})
     [error] = bench.check(bench.tencent.ticket())
-    # The official client does not tell which status it was, so that it proves no outage.
+    # The official client hides the status, so the error proves no outage.
     assert type(error) is (VerifierError if bench.style in SDK else kind)
     assert len(bench.tencent.heads) == 1
 
 
-def test_html_is_no_verdict(bench):
+def test_html_is_not_a_verdict(bench):
     bench.tencent.script({"status": 200})
     [error] = bench.check(bench.tencent.ticket())
     assert type(error) is VerifierError
@@ -399,12 +399,12 @@ ANSWERS = {
     "a CaptchaCode in quotes": b'{"Response":{"CaptchaCode":"1","RequestId":"r"}}',
     "a CaptchaCode that is true": b'{"Response":{"CaptchaCode":true,"RequestId":"r"}}',
     "an Error without a Code": b'{"Response":{"Error":{},"CaptchaCode":1,"RequestId":"r"}}',
-    "bytes that are no text": b"\xff\xfe\x00",
+    "bytes of invalid UTF-8": b"\xff\xfe\x00",
 }
 
 
 @pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
-def test_an_answer_of_another_shape_is_no_verdict(bench, body):
+def test_a_malformed_answer_is_not_a_verdict(bench, body):
     answer = http(body, "200 OK", "Content-Type: application/json", "Connection: close")
     with answering(says(answer)) as origin:
         [error] = bench.check(bench.tencent.ticket(), endpoint=origin)
@@ -432,7 +432,7 @@ def test_a_connection_that_is_closed_without_an_answer_is_an_outage(bench):
     assert len(calls) == 1
 
 
-def test_an_answer_in_another_protocol_is_no_verdict(bench):
+def test_an_answer_in_another_protocol_is_not_a_verdict(bench):
     with answering(says(b"SSH-2.0-OpenSSH_9.9\r\n")) as origin:
         [error] = bench.check(bench.tencent.ticket(), endpoint=origin, timeout=0.2)
     assert isinstance(error, VerifierError)
@@ -445,8 +445,8 @@ def test_a_refused_connection_is_an_outage(bench):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_machine_that_has_no_file_left_is_no_outage(bench, host):
-    # Whoever opens enough connections to the site can bring that about.
+def test_running_out_of_files_is_not_an_outage(bench, host):
+    # A client can cause this by opening enough connections to the site.
     from files import Short
 
     make, run = EVERY[bench.style]
@@ -464,14 +464,14 @@ def test_an_answer_after_the_deadline_is_an_outage(bench):
     assert len(bench.tencent.heads) == 1
 
 
-def test_after_an_outage_it_checks_again(bench):
+def test_after_an_outage_a_verifier_verifies_again(bench):
     bench.tencent.script({"drop": True}, {"status": 502}, {"error": "InternalError"})
     *down, up = bench.check(*(bench.tencent.ticket() for _ in range(4)))
     assert all(isinstance(error, VerifierError) for error in down)
     assert up.passed
 
 
-def test_twenty_checks_at_once_each_get_their_own_verdict(bench):
+def test_twenty_concurrent_verifications_each_get_their_own_verdict(bench):
     codes = [1, 21, 7, 15] * 5
     tickets = [bench.tencent.ticket(code=code) for code in codes]
     bench.tencent.latency = 0.02
@@ -480,7 +480,7 @@ def test_twenty_checks_at_once_each_get_their_own_verdict(bench):
     assert len(bench.tencent.calls) == 20
 
 
-UNTOLD: dict[str, Callable] = {
+RESPONSES: dict[str, Callable] = {
     "a verdict": lambda at: at.script({}),
     "code 9": lambda at: at.script({"code": 9}),
     "an API error": lambda at: at.script({"error": "AuthFailure.SignatureFailure"}),
@@ -488,23 +488,23 @@ UNTOLD: dict[str, Callable] = {
     "HTML": lambda at: at.script({"status": 200}),
     "an answer that breaks off": lambda at: at.script({"drop": True}),
     "no answer in time": lambda at: at.script({"latency": 1.0}),
-    "nobody there": lambda at: setattr(at, "origin", nowhere()),
+    "no server": lambda at: setattr(at, "origin", nowhere()),
 }
 
 
-@pytest.mark.parametrize("play", UNTOLD.values(), ids=UNTOLD)
-def test_no_secret_and_no_ticket_is_told(bench, play, log):
+@pytest.mark.parametrize("play", RESPONSES.values(), ids=RESPONSES)
+def test_no_secret_and_no_ticket_is_logged_or_raised(bench, play, log):
     ticket, settings = bench.tencent.ticket(), bench.tencent.settings
     play(bench.tencent)
-    [said] = bench.check(ticket, timeout=0.2)
-    raised = traceback.format_exception(said) if isinstance(said, Exception) else []
-    told = "".join([log.text, repr(said), str(said), *raised])
+    [result] = bench.check(ticket, timeout=0.2)
+    raised = traceback.format_exception(result) if isinstance(result, Exception) else []
+    text = "".join([log.text, repr(result), str(result), *raised])
     secrets = {settings["app_secret_key"], settings["secret_key"], ticket.ticket}
-    assert [secret for secret in secrets if secret in told] == []
-    assert "Authorization" not in told
+    assert [secret for secret in secrets if secret in text] == []
+    assert "Authorization" not in text
 
 
-TOLD = {
+FAKE_OUTCOMES = {
     "passed": (Verdict(1), Verdict(1)),
     "malicious": (Verdict(1, evil_level=100), Verdict(1, evil_level=100)),
     "a bare code": (9, Verdict(9)),
@@ -514,14 +514,14 @@ TOLD = {
 @pytest.mark.parametrize(
     "run", [in_threads, on("asyncio"), on("trio")], ids=["sync", "asyncio", "trio"]
 )
-@pytest.mark.parametrize(("told", "verdict"), TOLD.values(), ids=TOLD)
-def test_a_fake_says_in_every_colour_what_it_was_told(run, told, verdict):
-    fake, ticket = FakeVerifier(told), Submission("tr03", "@r", "203.0.113.7")
+@pytest.mark.parametrize(("outcome", "verdict"), FAKE_OUTCOMES.values(), ids=FAKE_OUTCOMES)
+def test_a_fake_returns_its_outcome_in_sync_and_async(run, outcome, verdict):
+    fake, ticket = FakeVerifier(outcome), Submission("tr03", "@r", "203.0.113.7")
     assert run(nullcontext(fake), [ticket], together=False) == [verdict]
     assert fake.tickets == [ticket]
 
 
-def test_the_threads_of_a_blocking_verifier_end_when_it_is_closed():
+def test_the_threads_of_a_sync_verifier_end_when_it_is_closed():
     workers = []
 
     class Blocking:
@@ -531,7 +531,7 @@ def test_the_threads_of_a_blocking_verifier_end_when_it_is_closed():
 
     async def main():
         verifier = in_thread(Blocking())
-        for _ in range(2):  # closed, it may be used again
+        for _ in range(2):  # a closed verifier may be used again
             assert (await verifier.averify(Submission("tr03", "@r", "203.0.113.7"))).passed
             await verifier.aclose()
 
@@ -553,7 +553,7 @@ def test_a_verifier_without_close_may_be_run_in_threads():
 
 
 @pytest.mark.parametrize("kind", ["bridged", "official"])
-def test_a_fork_has_threads_of_its_own(kind):
+def test_a_fork_has_its_own_threads(kind):
     run = subprocess.run(
         [sys.executable, "-W", "ignore", forking_threads.__file__, kind],
         env={"PYTHONPATH": ":".join(sys.path)},

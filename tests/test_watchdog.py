@@ -1,4 +1,4 @@
-"""A deadline for a read that blocks in a connection."""
+"""The read watchdog: a deadline for a blocking read of a connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 20.0
 
 
 def bounded(*connections):
-    """Let nothing in a test wait for ever."""
+    """Limit every wait in a test."""
     for connection in connections:
         connection.settimeout(PATIENCE)
     return connections
@@ -51,13 +51,13 @@ def read_and_raise(connection, error):
     raise error
 
 
-def hung_up(connection, seconds=SOON):
+def read_until_deadline(connection, seconds=SOON):
     with pytest.raises(ReadTimeoutError), ReadDeadline(connection, seconds):
         read_all(connection)
 
 
 def is_open(ours):
-    """Tell whether there is still something to wait for; Linux reads on behind a hangup."""
+    """Return if the connection is still open; on Linux a shut socket can still be read."""
     ours.setblocking(False)
     try:
         return ours.recv(1) is None
@@ -65,14 +65,14 @@ def is_open(ours):
         return True
 
 
-def test_a_client_that_stalls_is_hung_up_on_and_can_still_be_answered(pair):
+def test_a_client_that_stalls_is_disconnected_and_can_still_get_a_response(pair):
     ours, client = pair
-    hung_up(ours)
+    read_until_deadline(ours)
     ours.sendall(b"too slow")
     assert client.recv(100) == b"too slow"
 
 
-def test_a_client_that_sends_a_byte_now_and_then_is_hung_up_on(pair):
+def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(pair):
     ours, client = pair
     read = threading.Event()
 
@@ -84,7 +84,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_hung_up_on(pair):
     dripping = threading.Thread(target=drip)
     dripping.start()
     try:
-        hung_up(ours, 0.2)
+        read_until_deadline(ours, 0.2)
     finally:
         read.set()
         dripping.join()
@@ -95,51 +95,51 @@ def test_a_connection_is_left_alone_once_the_read_is_over(pair):
     client.sendall(b"in time")
     with ReadDeadline(ours, SOON):
         assert ours.recv(100) == b"in time"
-    # The thread has been past that deadline when it has hung up on somebody later.
-    for one, other in [bounded(*socket.socketpair())]:
-        with one, other:
-            hung_up(one, 2 * SOON)
+    # The thread has passed that deadline when it has disconnected a later client.
+    for first, second in [bounded(*socket.socketpair())]:
+        with first, second:
+            read_until_deadline(first, 2 * SOON)
     assert is_open(ours)
 
 
-def test_the_sooner_deadline_is_kept_while_a_later_one_runs(pair):
+def test_an_earlier_deadline_is_met_while_a_later_one_runs(pair):
     ours, _ = pair
-    one, other = bounded(*socket.socketpair())
-    # Beyond what a lock can be waited for.
-    with one, other, ReadDeadline(ours, 1e12):
-        hung_up(one)
+    first, second = bounded(*socket.socketpair())
+    # Longer than the longest timeout of a lock.
+    with first, second, ReadDeadline(ours, 1e12):
+        read_until_deadline(first)
     assert is_open(ours)
 
 
-def test_a_read_that_fails_in_time_fails_as_it_would(pair):
+def test_a_read_that_fails_in_time_raises_its_own_error(pair):
     with pytest.raises(ZeroDivisionError), ReadDeadline(pair[0], PATIENCE):
         raise ZeroDivisionError
 
 
-def test_a_read_that_fails_because_it_was_hung_up_on_says_so(pair):
+def test_a_read_that_fails_at_the_deadline_raises_a_timeout(pair):
     ours, _ = pair
-    with pytest.raises(ReadTimeoutError) as told, ReadDeadline(ours, SOON):
+    with pytest.raises(ReadTimeoutError) as caught, ReadDeadline(ours, SOON):
         read_and_raise(ours, ssl.SSLEOFError())
-    assert isinstance(told.value.__cause__, ssl.SSLEOFError)
+    assert isinstance(caught.value.__cause__, ssl.SSLEOFError)
 
 
-def test_a_worker_that_is_stopped_in_a_read_is_stopped(pair):
+def test_a_worker_that_is_stopped_during_a_read_stops(pair):
     ours, _ = pair
     with pytest.raises(SystemExit), ReadDeadline(ours, SOON):
         read_and_raise(ours, SystemExit())
 
 
-def test_a_connection_that_is_gone_hurts_nobody_else(pair):
+def test_a_closed_connection_does_not_affect_others(pair):
     ours, _ = pair
-    gone, other = bounded(*socket.socketpair())
+    gone, second = bounded(*socket.socketpair())
     gone.close()
-    other.close()
+    second.close()
     with pytest.raises(ReadTimeoutError), ReadDeadline(gone, SOON):
-        hung_up(ours, 4 * SOON)
+        read_until_deadline(ours, 4 * SOON)
     cut(gone)
 
 
-def test_a_read_that_goes_on_all_the_same_is_hung_up_on_once(pair):
+def test_a_read_that_continues_is_disconnected_once(pair):
     ended = []
 
     class Counted(ReadDeadline):
@@ -152,86 +152,86 @@ def test_a_read_that_goes_on_all_the_same_is_hung_up_on_once(pair):
     assert len(ended) == 1
 
 
-def test_tls_keeps_its_keys_when_it_is_hung_up_on():
+def test_a_disconnected_tls_connection_stays_encrypted():
     class WithKeys(socket.socket):
         def shutdown(self, how):
-            raise AssertionError("an answer would go out in the clear")
+            raise AssertionError("a response would be sent unencrypted")
 
-    one, other = bounded(*socket.socketpair())
-    with WithKeys(fileno=one.detach()) as ours, other:
+    first, second = bounded(*socket.socketpair())
+    with WithKeys(fileno=first.detach()) as ours, second:
         bounded(ours)
-        hung_up(ours)
+        read_until_deadline(ours)
         cut(ours)
-        assert other.recv(1) == b""
+        assert second.recv(1) == b""
 
 
-def test_a_connection_that_cannot_be_shut_takes_the_deadline_from_no_other(caplog):
+def test_a_connection_that_cannot_be_shut_does_not_affect_other_deadlines(caplog):
     with pytest.raises(ReadTimeoutError), ReadDeadline(object(), SOON):
         time.sleep(4 * SOON)
     cut_off = [record.message for record in caplog.records]
     assert ["cannot be shut" in message for message in cut_off] == [True]
-    hang_up_once()
+    time_out_once()
 
 
-def test_nothing_keeps_a_connection_whose_read_is_over():
+def test_a_connection_whose_read_is_over_is_not_referenced():
     ours, client = bounded(*socket.socketpair())
     with client:
         client.sendall(b"t")
         with ReadDeadline(ours, PATIENCE):
             ours.recv(1)
-        told = weakref.ref(ours)
+        reference = weakref.ref(ours)
         ours.close()
         del ours
         gc.collect()
-        assert told() is None
+        assert reference() is None
 
 
-def hang_up_once(_=None):
-    one, other = bounded(*socket.socketpair())
-    with one, other:
-        hung_up(one)
+def time_out_once(_=None):
+    first, second = bounded(*socket.socketpair())
+    with first, second:
+        read_until_deadline(first)
 
 
-def test_one_thread_hangs_up_on_everybody():
+def test_one_thread_enforces_all_deadlines():
     began = time.monotonic()
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(hang_up_once, range(40)))
+        list(pool.map(time_out_once, range(40)))
     assert time.monotonic() - began < PATIENCE
-    threads = [one for one in threading.enumerate() if one.name == "tcaptcha reads"]
-    assert [one.daemon for one in threads] == [True]
+    threads = [thread for thread in threading.enumerate() if thread.name == "tcaptcha reads"]
+    assert [thread.daemon for thread in threads] == [True]
 
 
 FORKING = """
 import os, socket
 from tcaptcha_middleware.wsgi_body import ReadDeadline, ReadTimeoutError
 
-def hang_up():
+def time_out():
     one, other = socket.socketpair()
     one.settimeout(20)
     try:
         with ReadDeadline(one, 0.05):
             one.recv(1)
     except ReadTimeoutError:
-        os.write(1, b"hung up ")
+        os.write(1, b"timed out ")
 
-hang_up()
+time_out()
 forked = os.fork()
-hang_up()
+time_out()
 if forked:
     os.waitpid(forked, 0)
 """
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="nothing forks here")
-def test_a_fork_hangs_up_too():
+def test_a_fork_enforces_deadlines_too():
     run = [sys.executable, "-W", "ignore", "-c", FORKING]
-    told = subprocess.run(run, capture_output=True, check=True, text=True, timeout=60)
-    assert told.stdout.split() == ["hung", "up"] * 3
+    process = subprocess.run(run, capture_output=True, check=True, text=True, timeout=60)
+    assert process.stdout.split() == ["timed", "out"] * 3
 
 
-def test_what_arrives_behind_a_hangup_is_never_read_once_it_is_cut(pair):
+def test_bytes_after_the_deadline_are_never_read(pair):
     ours, client = pair
-    hung_up(ours)
+    read_until_deadline(ours)
     client.sendall(b"GET /admin HTTP/1.1\r\n\r\n")
     time.sleep(SOON)
     cut(ours)
