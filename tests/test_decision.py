@@ -46,17 +46,13 @@ from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier
 
 if not settings.configured:
-    settings.configure(
-        ROOT_URLCONF=__name__,
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="x",
-        REST_FRAMEWORK={"UNAUTHENTICATED_USER": None},
-    )
+    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
     django.setup()
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
+from django.test import override_settings
 from django.urls import path
 from rest_framework.response import Response as RestResponse
 from rest_framework.views import APIView
@@ -64,6 +60,14 @@ from rest_framework.views import APIView
 HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"), ("Host", "a"))
 EXCHANGE = Exchange(method="GET", headers=HEAD)
 RULES = ["GET /login"]
+
+
+@pytest.fixture(autouse=True)
+def own_urls():
+    """Use this module's Django routes, even if another module has configured Django."""
+    rest = {"UNAUTHENTICATED_USER": None}
+    with override_settings(ROOT_URLCONF=__name__, REST_FRAMEWORK=rest):
+        yield
 
 
 def described(request):
