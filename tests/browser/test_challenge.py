@@ -208,7 +208,7 @@ def test_without_a_page_the_log_says_why_a_browser_saw_no_captcha(adapter, caplo
     caplog.set_level("INFO")
     gate = guard(page=None)
     for exchange in (opened(accept="*/*"), opened(method="POST"), opened()):
-        adapter(found, exchange)
+        adapter(gate, exchange)
     lines = [line for line in caplog.messages if "no page= is set" in line]
     assert len(lines) == 1
     assert lines[0].startswith("/secret/**: ")
