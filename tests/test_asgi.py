@@ -600,6 +600,6 @@ def test_no_ticket_is_ever_logged(caplog):
 
 def test_a_misconfiguration_is_logged_for_the_operator(caplog):
     send(Exchange(headers=HEAD), Guard(["/login"], FakeVerifier(100)))
-    (record,) = caplog.records
-    assert record.levelname == "ERROR"
-    assert "app_secret_key" in record.message
+    # Another test's probe may log that its service is up again.
+    [error] = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert "app_secret_key" in error
