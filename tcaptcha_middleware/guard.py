@@ -6,7 +6,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from tcaptcha_middleware.browser.endpoints import BrowserEndpoints, with_cookie
+from tcaptcha_middleware.browser.challenge import NavigationCookie
+from tcaptcha_middleware.browser.endpoints import BrowserEndpoints
 from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
 from tcaptcha_middleware.models import Allow, Unchecked
@@ -111,9 +112,9 @@ class Guard(Settings):
             self.switch,
             self.on_event,
         )
-        rules = compile_rules(self.rules, settings, self.verifier, gate)
-        if page is not None:
-            rules = tuple(map(with_cookie, rules))
+        # The challenge page writes the pair into cookies.
+        cookies = () if page is None else (NavigationCookie(),)
+        rules = compile_rules(self.rules, settings, self.verifier, gate, cookies)
         validate_mount("mounted_at", self.mounted_at)
         matcher = Matcher(
             [rule.pattern for rule in rules],

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Unpack
 
+    from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.patterns import Pattern
     from tcaptcha_middleware.models import CaptchaInfo, RequestInfo
@@ -271,7 +272,11 @@ MatchedRule = CompiledRule | AmbiguousTarget
 
 
 def compile_rules(
-    rules: Sequence[Rule | str], guard: Settings, verifier: Verifier, gate: Gate
+    rules: Sequence[Rule | str],
+    guard: Settings,
+    verifier: Verifier,
+    gate: Gate,
+    last_sources: Sequence[Source] = (),
 ) -> tuple[CompiledRule, ...]:
     """Compile rules in their order.
 
@@ -280,12 +285,14 @@ def compile_rules(
         guard: The settings of the guard, for what a rule does not set itself.
         verifier: The verifier of rules that have none.
         gate: What all rules share.
+        last_sources: Read after the sources of each rule.
 
     Raises:
         ConfigurationError: If a rule is not valid; the message names the rule.
     """
     check_list("rules", rules)
     check_some("rules", rules)
+    shared = replace(guard, sources=(*guard.sources, *last_sources))
     healths: dict[int, Health] = {}
     names: dict[int, list[str]] = {}
     compiled: list[CompiledRule] = []
@@ -296,7 +303,9 @@ def compile_rules(
         with _naming(name):
             check_verifier(own)
             captcha = captcha_of(own)
-            settings = replace(guard, **rule.settings) if rule.settings else guard
+            settings = replace(shared, **rule.settings) if rule.settings else shared
+            if "sources" in rule.settings:
+                settings = replace(settings, sources=(*settings.sources, *last_sources))
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)

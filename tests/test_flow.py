@@ -110,6 +110,30 @@ def free(rule):
     return count
 
 
+# -- The verdict ------
+
+
+SCORES = {
+    "at the limit": (Verdict(1, score=60), None),
+    "above it": (Verdict(1, score=61), Reason.RISK_DENIED),
+    "none": (Verdict(1), None),
+    "an outcome of another vendor": (Verdict(outcome="passed", score=99), Reason.RISK_DENIED),
+    "not passed": (Verdict(9, score=0), Reason.TICKET_REUSED),
+}
+
+
+@pytest.mark.parametrize(("verdict", "reason"), SCORES.values(), ids=SCORES)
+def test_a_score_above_max_score_is_refused(verdict, reason):
+    decision, _ = run(rule_of(guard_of(max_score=60)), {Verify: verdict})
+    assert getattr(decision, "reason", None) is reason
+    assert decision.verdict is verdict
+
+
+def test_without_max_score_any_score_passes():
+    decision, _ = run(rule_of(guard_of()), {Verify: Verdict(1, score=100)})
+    assert isinstance(decision, Allow)
+
+
 # -- The order of the steps ------
 
 

@@ -26,8 +26,8 @@ from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.responses import HTML, PlainResponse, preferred
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.browser.page import BrowserCaptcha, Page
-    from tcaptcha_middleware.models import RequestInfo
+    from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.models import CaptchaInfo, RequestInfo
 
 _WORDS = {
     "en": {
@@ -77,7 +77,7 @@ class Challenge:
         self._template = Template(file.read_text(encoding="utf-8"))
 
     def answer(
-        self, request: RequestInfo, reason: Reason, captcha: BrowserCaptcha
+        self, request: RequestInfo, reason: Reason, captcha: CaptchaInfo
     ) -> PlainResponse:
         """Return the page.
 

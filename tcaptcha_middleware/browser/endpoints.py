@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from tcaptcha_middleware.browser import MODULE, module_path
-from tcaptcha_middleware.browser.challenge import Challenge, NavigationCookie, is_navigation
+from tcaptcha_middleware.browser.challenge import Challenge, is_navigation
 from tcaptcha_middleware.browser.page import (
-    BrowserCaptcha,
     Page,
     fresh_settings,
+    shown_captcha,
     static_settings,
 )
 from tcaptcha_middleware.errors import ConfigurationError
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tcaptcha_middleware.extraction.sources import Source
-    from tcaptcha_middleware.models import Reason, RequestInfo
+    from tcaptcha_middleware.models import CaptchaInfo, Reason, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, MatchedRule
     from tcaptcha_middleware.types import Verifier
 
@@ -40,13 +39,6 @@ _METHODS = ("GET", "HEAD")
 # The URL is the same for all versions, so a new one has to arrive soon: after an hour, and a
 # day in which the old one is used while the new one is fetched (RFC 5861, section 3).
 _CACHED = "public, max-age=3600, stale-while-revalidate=86400"
-
-
-def with_cookie(rule: CompiledRule) -> CompiledRule:
-    """Return the rule with the challenge's cookies as its last source."""
-    sources = (*rule.settings.sources, NavigationCookie())
-    settings = replace(rule.settings, sources=sources)
-    return replace(rule, settings=settings)
 
 
 class BrowserEndpoints:
@@ -94,8 +86,8 @@ class BrowserEndpoints:
 
     def _shown(
         self, verifier: Verifier, sources: Sequence[Source]
-    ) -> tuple[BrowserCaptcha, dict[str, Any]] | None:
-        captcha = BrowserCaptcha.of(verifier)
+    ) -> tuple[CaptchaInfo, dict[str, Any]] | None:
+        captcha = shown_captcha(verifier)
         if captcha is None:
             return None
         return captcha, static_settings(captcha, self._page, sources)

@@ -8,14 +8,13 @@ and reports what it blocked.
 from __future__ import annotations
 
 import re
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.matching.paths import is_plain
 from tcaptcha_middleware.tencent.aid_encrypted import MAX_TTL, fresh, require_cryptography
-from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.sites import SITES, origin_of
 from tcaptcha_middleware.validation import captcha_of, check_count
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcaptcha_middleware.extraction.sources import Source
+    from tcaptcha_middleware.models import CaptchaInfo
     from tcaptcha_middleware.types import Verifier
 
 Policy = dict[str, tuple[str, ...]]
@@ -96,40 +96,21 @@ def as_page(value: object) -> Page | None:
     raise ConfigurationError(f'page is {value!r}: write "/tcaptcha", or Page("/tcaptcha")')
 
 
-@dataclass(frozen=True, slots=True)
-class BrowserCaptcha:
-    """A captcha that a browser can show.
+def shown_captcha(verifier: Verifier) -> CaptchaInfo | None:
+    """Return the captcha of a verifier, or None if no browser can show it.
 
-    Attributes:
-        app_id: CaptchaAppId.
-        site: `"cn"` or `"intl"`.
-        script: The URL of the client script.
-        secret: CaptchaAppId and AppSecretKey, if the verifier has them; never sent.
+    Raises:
+        ConfigurationError: If what the verifier declares is not valid.
     """
-
-    app_id: int
-    site: str
-    script: str
-    secret: Captcha | None = field(default=None, repr=False)
-
-    @classmethod
-    def of(cls, verifier: Verifier) -> BrowserCaptcha | None:
-        """Return the captcha of a verifier, or None if no browser can show it.
-
-        Raises:
-            ConfigurationError: If the verifier's site or script is not valid.
-        """
-        captcha = captcha_of(verifier)
-        if not captcha.app_id or not captcha.script or not captcha.has_randstr:
-            return None
-        origin_of(captcha.script)
-        secret = captcha.app_secret_key
-        pair = Captcha(captcha.app_id, secret) if secret else None
-        return cls(captcha.app_id, captcha.site, captcha.script, pair)
+    captcha = captcha_of(verifier)
+    if not captcha.app_id or not captcha.script or not captcha.has_randstr:
+        return None
+    origin_of(captcha.script)
+    return captcha
 
 
 def static_settings(
-    captcha: BrowserCaptcha, page: Page, sources: Sequence[Source]
+    captcha: CaptchaInfo, page: Page, sources: Sequence[Source]
 ) -> dict[str, Any]:
     """Return the settings for a captcha, except those that are new for each answer.
 
@@ -141,7 +122,7 @@ def static_settings(
     Raises:
         ConfigurationError: If the page needs `aidEncrypted` and the secret is unknown.
     """
-    if page.aid is not None and captcha.secret is None:
+    if page.aid is not None and not captcha.app_secret_key:
         raise ConfigurationError(
             f"aid needs the AppSecretKey of {captcha.app_id}: set app_secret_key in the "
             "verifier's CaptchaInfo, as TencentVerifier does"
@@ -161,11 +142,11 @@ def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, st
     return None if first is None else {"ticket": first.ticket, "randstr": first.randstr}
 
 
-def fresh_settings(captcha: BrowserCaptcha, page: Page) -> dict[str, str]:
+def fresh_settings(captcha: CaptchaInfo, page: Page) -> dict[str, str]:
     """Return the settings that may be valid for one use."""
-    if page.aid is None or captcha.secret is None:
+    if page.aid is None or not captcha.app_secret_key:
         return {}
-    return {"aidEncrypted": fresh(captcha.secret, page.aid_ttl)}
+    return {"aidEncrypted": fresh(captcha, page.aid_ttl)}
 
 
 def csp_sources(verifier: Verifier) -> Policy:
@@ -180,7 +161,7 @@ def csp_sources(verifier: Verifier) -> Policy:
     Raises:
         ConfigurationError: If a browser cannot show its captcha.
     """
-    captcha = BrowserCaptcha.of(verifier)
+    captcha = shown_captcha(verifier)
     if captcha is None:
         raise ConfigurationError(
             f"{type(verifier).__name__} declares no captcha that a browser can "
@@ -189,7 +170,7 @@ def csp_sources(verifier: Verifier) -> Policy:
     return sources_of(captcha)
 
 
-def sources_of(captcha: BrowserCaptcha) -> Policy:
+def sources_of(captcha: CaptchaInfo) -> Policy:
     """Return the same as `csp_sources`."""
     shown = dict.fromkeys(map(origin_of, (SITES[captcha.site].script, captcha.script)))
     return {
@@ -202,7 +183,7 @@ def sources_of(captcha: BrowserCaptcha) -> Policy:
     }
 
 
-def policy_of(captcha: BrowserCaptcha, nonce: str) -> str:
+def policy_of(captcha: CaptchaInfo, nonce: str) -> str:
     """Return the policy of a page that does nothing but show the captcha.
 
     Args:

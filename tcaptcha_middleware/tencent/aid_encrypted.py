@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.tencent.credentials import Captcha
+    from tcaptcha_middleware.models import CaptchaInfo
 
 MAX_TTL = 86_400
 """How long a value may be valid, in seconds."""
@@ -41,7 +41,7 @@ def require_cryptography() -> None:
         )
 
 
-def fresh(captcha: Captcha, ttl: int) -> str:
+def fresh(captcha: CaptchaInfo, ttl: int) -> str:
     """Return a value that is valid from now on. It may be valid for one use, so keep none.
 
     It is backdated by a minute, because Tencent refuses a timestamp in the future, and valid
