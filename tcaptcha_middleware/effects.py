@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.health.slots import Slots
+    from tcaptcha_middleware.health.limits import Slots
     from tcaptcha_middleware.models import RequestInfo, Submission
 
 

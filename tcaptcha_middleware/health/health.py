@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.health.budget import Budget
+from tcaptcha_middleware.health.limits import Slots
 from tcaptcha_middleware.health.monitor import Monitor, State, Warn
 from tcaptcha_middleware.health.probe import Prober, start_daemon
-from tcaptcha_middleware.health.slots import Slots
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.scoped import renew_after_fork
 

@@ -19,12 +19,12 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, TypeAlias
 
 from tcaptcha_middleware.errors import OutageError, VerifierError
-from tcaptcha_middleware.health.slots import FLOOR
+from tcaptcha_middleware.health.limits import FLOOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tcaptcha_middleware.health.slots import Slots
+    from tcaptcha_middleware.health.limits import Slots
 
 PROBE_LIMIT = 2.0
 """Seconds for a probe: one lost SYN (1 s, RFC 6298) and three round trips across an ocean."""

@@ -27,7 +27,7 @@ from starlette.routing import Mount
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import tcaptcha_middleware as tc
-from tcaptcha_middleware.health.slots import CEILING
+from tcaptcha_middleware.health.limits import CEILING
 from tcaptcha_middleware.replay.memory import CAPACITY
 from tcaptcha_middleware.settings import RuleSettings, Settings
 from tcaptcha_middleware.tencent.credentials import VARIABLES

@@ -13,8 +13,8 @@ from tcaptcha_middleware import (
     ThrottledError,
     VerifierError,
 )
+from tcaptcha_middleware.health.limits import Slots
 from tcaptcha_middleware.health.monitor import Monitor, State, Warn
-from tcaptcha_middleware.health.slots import Slots
 
 UP, SUSPECT, DOWN = State
 

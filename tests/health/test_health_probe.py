@@ -8,9 +8,9 @@ import pytest
 
 from tcaptcha_middleware import OutageError, VerifierError
 from tcaptcha_middleware.health import probe as probe_module
+from tcaptcha_middleware.health.limits import Slots
 from tcaptcha_middleware.health.monitor import Monitor, State
 from tcaptcha_middleware.health.probe import Prober
-from tcaptcha_middleware.health.slots import Slots
 
 UP, SUSPECT, DOWN = State
 

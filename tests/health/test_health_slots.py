@@ -10,8 +10,8 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from tcaptcha_middleware.health import slots as slots_module
-from tcaptcha_middleware.health.slots import Slots
+from tcaptcha_middleware.health import limits as limits_module
+from tcaptcha_middleware.health.limits import Slots
 
 LONG = 30.0
 both_loops = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -79,7 +79,7 @@ def test_slots_are_granted_first_in_first_out():
 
 
 def test_the_line_is_bounded(monkeypatch):
-    monkeypatch.setattr(slots_module, "LINE", 2)
+    monkeypatch.setattr(limits_module, "LINE", 2)
     slots = full()
     waiters = [slots.join(lambda: None) for _ in range(3)]
     assert waiters[2] is None
