@@ -13,8 +13,8 @@ from zlib import crc32
 from tcaptcha_middleware.client_ip import usable
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.extractor import Extractor
-from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
+from tcaptcha_middleware.health.limits import Budget
 from tcaptcha_middleware.matching.patterns import parse
 from tcaptcha_middleware.operations import Event, log
 from tcaptcha_middleware.replay.memory import MemoryReplayStore

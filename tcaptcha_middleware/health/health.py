@@ -9,8 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.health.budget import Budget
-from tcaptcha_middleware.health.limits import Slots
+from tcaptcha_middleware.health.limits import Budget, Slots
 from tcaptcha_middleware.health.monitor import Monitor, State, Warn
 from tcaptcha_middleware.health.probe import Prober, start_daemon
 from tcaptcha_middleware.operations import log

@@ -1,6 +1,6 @@
-"""Concurrency limit for verifications, with a first-in first-out line of waiting visitors.
+"""How many verifications may be under way, and how many requests may fail open.
 
-Makes no call and knows no errors; the monitor lowers and raises the limit.
+Makes no call and knows no errors; the monitor lowers and raises the concurrency limit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tcaptcha_middleware.scoped import renew_after_fork, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,9 @@ class Waiter:
 
 
 class Slots:
-    """Slots for verifications, shared by all threads and event loops of a process.
+    """Slots for verifications, with a first-in first-out line of waiting visitors.
+
+    Shared by all threads and event loops of a process.
 
     Args:
         max_checks: The limit that the user has set; the fixed one is never above it.
@@ -61,9 +65,9 @@ class Slots:
         self._taken = 0
         self._line: deque[Waiter] = deque()
         self._allowed = self._ceiling
-        self._is_narrow = False
+        self._is_narrow = self.is_cut = False
         self._halved_at = -inf
-        self._set_limit()
+        self.limit = int(self._ceiling)
 
     def enter(self) -> bool:
         """Take a slot, if one is free and no visitor waits for one."""
@@ -94,8 +98,10 @@ class Slots:
         """Same as `wait`, but awaited, on asyncio or trio."""
         import anyio
 
-        event = anyio.Event()
-        waiter = self.join(_thread_safe(event.set))
+        event, loop = anyio.Event(), running_loop()
+        # asyncio's method and trio's
+        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+        waiter = self.join(partial(call_soon, event.set))
         if waiter is None:
             return False
         try:
@@ -172,13 +178,10 @@ class Slots:
     def _resize(self, allowed: float) -> None:
         with self._lock:
             self._allowed = min(self._ceiling, allowed)
-            self._set_limit()
+            self.is_cut = self._allowed < self._ceiling
+            self.limit = int(min(self._allowed, FLOOR) if self._is_narrow else self._allowed)
             granted = self._grant()
         self._wake(granted)
-
-    def _set_limit(self) -> None:
-        self.is_cut = self._allowed < self._ceiling
-        self.limit = int(min(self._allowed, FLOOR) if self._is_narrow else self._allowed)
 
     def _grant(self) -> list[Waiter]:
         granted = []
@@ -200,13 +203,40 @@ class Slots:
                     granted += self._grant()
 
 
-def _thread_safe(wake: Callable[[], object]) -> Callable[[], object]:
-    """Return a function that calls `wake` in the running event loop, from any thread."""
-    from anyio.lowlevel import current_token
+class Budget:
+    """Token bucket of requests that may fail open; refills evenly and holds one minute's worth.
 
-    token = current_token()
-    # Older releases of anyio do not wrap it.
-    native: Any = getattr(token, "native_token", token)
-    is_asyncio = hasattr(native, "call_soon_threadsafe")
-    schedule = native.call_soon_threadsafe if is_asyncio else native.run_sync_soon
-    return partial(schedule, wake)
+    Args:
+        per_minute: How many tokens it gains per minute, and the most that it holds.
+    """
+
+    # One for all budgets, because it is held for a few instructions.
+    _lock = threading.Lock()
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._left = float(per_minute)
+        self._at: float | None = None
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """Replace the lock: one that is held during fork() is never released in the child."""
+        cls._lock = threading.Lock()
+
+    def spend(self, now: float) -> bool:
+        """Take a token; return False if none is left.
+
+        Args:
+            now: The time in seconds, by a clock that never goes back.
+        """
+        with self._lock:
+            elapsed = 0.0 if self._at is None else max(0.0, now - self._at)
+            self._left = min(self._per_minute, self._left + elapsed * self._per_minute / 60)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+renew_after_fork(Budget)

@@ -25,8 +25,8 @@ from tcaptcha_middleware import (
     VerifierError,
     scoped,
 )
-from tcaptcha_middleware.health.budget import Budget
 from tcaptcha_middleware.health.health import Health
+from tcaptcha_middleware.health.limits import Budget
 from tcaptcha_middleware.testing import FakeVerifier
 
 DOC = (Path(__file__).parents[2] / "docs/when-tencent-is-down.md").read_text()
