@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from tcaptcha_middleware import OutageError, Submission, VerifierError, scoped
 from tcaptcha_middleware.health import monitor as monitor_module
-from tcaptcha_middleware.health.health import Health
+from tcaptcha_middleware.health.health import Health, start_daemon
 from tcaptcha_middleware.health.limits import Budget
 from tcaptcha_middleware.health.monitor import State
-from tcaptcha_middleware.health.probe import start_daemon
 from tcaptcha_middleware.testing import FakeVerifier
 
 UP, SUSPECT, DOWN = State

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from tcaptcha_middleware import OutageError, VerifierError
-from tcaptcha_middleware.health import probe as probe_module
+from tcaptcha_middleware.health import health as health_module
+from tcaptcha_middleware.health.health import Prober
 from tcaptcha_middleware.health.limits import Slots
 from tcaptcha_middleware.health.monitor import Monitor, State
-from tcaptcha_middleware.health.probe import Prober
 
 UP, SUSPECT, DOWN = State
 
@@ -210,7 +210,7 @@ def test_a_thread_that_died_is_replaced(monkeypatch):
     def sleep(seconds):
         raise Died
 
-    monkeypatch.setattr(probe_module.time, "sleep", sleep)
+    monkeypatch.setattr(health_module.time, "sleep", sleep)
     bench = Bench(Verifier(OutageError("refused", connected=False)))
     assert bench.monitor.claim_thread()
     with pytest.raises(Died):

@@ -15,9 +15,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import OutageError
-from tcaptcha_middleware.health.health import Health
+from tcaptcha_middleware.health.health import Health, Prober
 from tcaptcha_middleware.health.monitor import State
-from tcaptcha_middleware.health.probe import Prober
 
 if TYPE_CHECKING:
     from collections.abc import Callable
