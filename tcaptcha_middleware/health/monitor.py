@@ -1,12 +1,16 @@
 """State machine that decides if the verifier's service is up, suspect or down.
 
-Takes the outcomes of verifications and probes, and a clock. It makes no call, starts no thread
-and never waits.
+Only `down` may open a gate that fails open, and only failed probes of our own lead there. The
+module takes the outcomes of verifications and probes, and a clock. It makes no call, starts no
+thread and never waits.
 
     up ------- a verification or a probe failed -----------------------> suspect
     suspect -- two probes failed, and nothing was answered meanwhile --> down
     down ----- the last failed probe is old ---------------------------> suspect
     any ------ a verification or a probe was answered -----------------> up
+
+A failure is one that an outage causes. Whatever is local or unclear, such as DNS, a lack of
+files or a cancelled request, proves nothing and changes no state.
 """
 
 from __future__ import annotations
@@ -26,36 +30,54 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.health.limits import Slots
 
+# -- When probes run ------
+
+UNANSWERED = 0.7
+"""Seconds without an answer after which verifications under way request a probe. Ordinary
+answers are several times faster, and a service that accepts no connection is found in time."""
+INTERVAL = 1.0
+"""Seconds from the beginning of a probe to the next one, times a random factor: at most one
+probe per second, and the end of an outage is found within two."""
+JITTER = (1.0, 1.6)
+"""The random factor; ±20 % would stay in step with a service that flaps."""
+BACKOFF = 10.0
+"""The longest interval, in seconds, after probes that proved nothing."""
+IDLE = 120.0
+"""Seconds without a visitor after which probing ends."""
+
 PROBE_LIMIT = 2.0
 """Seconds for a probe: one lost SYN (1 s, RFC 6298) and three round trips across an ocean."""
 PROBE_LIMIT_AFTER_FAILURE = 1.5
 """Seconds for each probe after one that failed: the second one establishes an outage early
 enough, and a connection that hangs across the recovery delays it by less than 2 s."""
-INTERVAL = 1.0
-"""Seconds from the beginning of a probe to the next one, times a random factor."""
-JITTER = (1.0, 1.6)
-"""The random factor; ±20 % would stay in step with a service that flaps."""
-BACKOFF = 10.0
-"""The longest interval, in seconds, after probes that proved nothing."""
+
+# -- What establishes an outage ------
+
 APART = 0.8
-"""Two failed probes establish an outage if they began so many seconds apart, …"""
-TOGETHER = 30.0
-"""… and no more than so many seconds after the failed probe before."""
+"""Two failed probes establish an outage only if they began so many seconds apart, so a blip or
+a load balancer's reload is none."""
+LONGEST_GAP = 30.0
+"""Seconds between the beginnings of two failed probes, after which two are needed again: the
+process was stopped (SIGSTOP), or probes in between proved nothing."""
 FRESH = 4.6
-"""For how many seconds a failed probe proves an outage: two slow probes and their jitter."""
-UNANSWERED = 0.7
-"""Seconds without an answer after which verifications under way request a probe."""
-SLOW = 1.0
-"""Seconds after which a failed probe may have waited behind verifications given up before, …"""
-STALE = 30.0
-"""… in so many seconds: the service may still have been working on them."""
-IDLE = 120.0
-"""Seconds without a visitor after which probing ends."""
-BEGINS_WITHIN = 2.0
-"""Seconds after which a thread that has not begun its first probe is reported, and after
-the probe's limit one that has not ended it."""
+"""Seconds for which the last failed probe proves an outage: the longest interval, and two
+probes that take all of their time. After that, the thread has stopped, or probes are void."""
+
+# -- Our own load, which must not look like an outage ------
+
+PROMPT = 1.0
+"""Seconds within which a failed probe did not wait behind verifications that were given up."""
+STILL_QUEUED = 30.0
+"""Seconds for which the service may still be working on a verification that was given up."""
+
+# -- What is reported ------
+
+THREAD_LATE = 2.0
+"""Seconds after which a thread that has not begun its first probe is reported, and after the
+probe's limit one that has not ended it: uWSGI runs no threads without `enable-threads`."""
 FAILING = 10.0
-"""Seconds of failed verifications beside answered probes after which that is reported."""
+"""Seconds of failed verifications beside answered probes after which that is reported: probes
+may be answered at the service's edge, where no ticket is verified."""
 ANSWERS_WITHIN = 0.5
 """Seconds that an answer to a probe may take, for `Retry-After`."""
 
@@ -122,39 +144,50 @@ class Monitor:
         # Reentrant, because garbage collection may end a request at any point.
         self._lock = threading.RLock()
         self.notices: deque[Notice] = deque()
+        # The state: up; or else down until a time, which is over while it is suspect.
         self.is_up = True
-        self.failure = ""
-        self._announced = State.UP
         self._down_until = -inf
-        self._first_failure = self._last_failure = -inf
-        # Verifications.
+        self._reported_state = State.UP
+        # Verifications. More than FLOOR that were given up are not told apart.
         self.under_way = 0
-        self._given_up: deque[float] = deque(maxlen=FLOOR + 1)
-        self._answered_at = self._unanswered_since = -inf
+        self._given_up_at: deque[float] = deque(maxlen=FLOOR + 1)
+        self._unanswered_since = -inf
         self._failing_since: float | None = None
         self._visited_at = -inf
-        # The thread, and the probe that it runs.
+        # The last answer to a verification or a probe.
+        self._answered_at = -inf
+        # The thread that runs probes, and by when it is late.
         self._has_thread = False
-        self._due = inf
-        self._is_wanted = self._is_probing = False
-        self._began = self._next_at = self._probe_answered_at = -inf
-        self._voids = 0
+        self._thread_due = inf
+        # Probes. A failed one is dated by its beginning.
+        self._probe_wanted = self._probe_runs = False
+        self._probe_began = self._next_probe = self._probe_answered_at = -inf
+        self._first_failed = self._last_failed = -inf
+        self._void_probes = 0
+        self.failure = ""
+
+    # -- The state, read without a lock ------
 
     @property
     def state(self) -> State:
-        """The state, read without a lock. To read it counts as a visit."""
+        """The state. To read it counts as a visit."""
         if self.is_up:
             return State.UP
         now = self._visited_at = self._clock()
         return self._state_at(now)
 
+    def _state_at(self, now: float) -> State:
+        if self.is_up:
+            return State.UP
+        return State.DOWN if now < self._down_until else State.SUSPECT
+
     @property
     def retry_after(self) -> int:
         """Whole seconds until a probe can have been answered."""
-        delay = 0.0 if self._is_probing else max(0.0, self._next_at - self._clock())
+        delay = 0.0 if self._probe_runs else max(0.0, self._next_probe - self._clock())
         return ceil(delay + ANSWERS_WITHIN)
 
-    # -- Verifications ------
+    # -- Visitors: what makes the service suspect, and requests a probe ------
 
     def __enter__(self) -> None:
         """Begin a verification."""
@@ -163,13 +196,13 @@ class Monitor:
             if self.under_way == 0:
                 self._unanswered_since = now
             elif now - self._unanswered_since > UNANSWERED:
-                self._is_wanted = True
+                self._probe_wanted = True
             self.under_way += 1
             self._visited_at = now
-            if now > self._due:
-                self._due = inf
+            if now > self._thread_due:
+                self._thread_due = inf
                 self.notices.append(Warn.NO_THREADS)
-        if self._is_wanted or not self.is_up:
+        if self._probe_wanted or not self.is_up:
             self._react()
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -182,39 +215,57 @@ class Monitor:
                 # Also a revoked key or a throttled account: the service is up.
                 self._failing_since = None
                 self._answered_at = self._unanswered_since = now
-                if self._is_wanted or not self.is_up:
+                if self._probe_wanted or not self.is_up:
                     self._recover(now)
                 if self._slots.is_cut:
                     self._slots.grow()
             elif not isinstance(error, Exception):
-                self._given_up.append(now)  # cancelled: proves nothing, like all other errors
+                self._given_up_at.append(now)  # cancelled: the service still works on it
             # A fork may have reset the count while a request of its parent was under way.
             self.under_way = max(0, self.under_way - 1)
-        if self.notices or self._is_wanted:
+        if self.notices or self._probe_wanted:
             self._react()
+
+    def _verification_failed(self, error: Exception, now: float) -> None:
+        is_timeout = any(isinstance(each, TimeoutError) for each in (error, error.__cause__))
+        if is_timeout or getattr(error, "timed_out", False):
+            self._given_up_at.append(now)
+            if self.under_way > FLOOR:
+                self._slots.halve(now)
+        self.is_up = False
+        self._probe_wanted = True
+        if self._failing_since is None:
+            self._failing_since = now
+        elif (
+            self._probe_answered_at > self._failing_since
+            and now - self._failing_since >= FAILING
+        ):
+            self._failing_since = inf  # reported once, until a verification is answered
+            self.notices.append(Warn.ONLY_PROBES)
+        self._report(now)
 
     def request_probe(self) -> None:
         """Request a probe without a failure, unless there was an answer just now."""
         now = self._visited_at = self._clock()
         if now - self._answered_at > UNANSWERED:
             with self._lock:
-                self._is_wanted = True
+                self._probe_wanted = True
             self._react()
 
     def close(self) -> None:
         """Let the thread end, as if no visitor had come for a long time."""
         self._visited_at = -inf
 
-    # -- Probes ------
+    # -- The thread: when it runs probes ------
 
     def claim_thread(self) -> bool:
         """Return whether a thread is missing; it is then the caller who has to start it."""
         with self._lock:
-            if self._has_thread or not (self._is_wanted or not self.is_up):
+            if self._has_thread or not (self._probe_wanted or not self.is_up):
                 return False
             self._has_thread = True
-            if self._due == inf:  # an earlier thread may have failed to start
-                self._due = max(self._clock(), self._next_at) + BEGINS_WITHIN
+            if self._thread_due == inf:  # an earlier thread may have failed to start
+                self._thread_due = max(self._clock(), self._next_probe) + THREAD_LATE
             return True
 
     def thread_ended(self) -> None:
@@ -226,21 +277,23 @@ class Monitor:
         with self._lock:
             now = self._clock()
             is_idle = now - self._visited_at > IDLE
-            if not is_idle and (self._is_wanted or not self.is_up):
-                return max(0.0, self._next_at - now)
-            self._is_wanted = self._has_thread = False
-            self._due = inf
+            if not is_idle and (self._probe_wanted or not self.is_up):
+                return max(0.0, self._next_probe - now)
+            self._probe_wanted = self._has_thread = False
+            self._thread_due = inf
             return None
+
+    # -- Probes: what makes the service down, and up again ------
 
     def probe_began(self) -> float:
         """Note that a probe begins; return the seconds that it may take."""
         with self._lock:
-            now = self._began = self._clock()
-            after_failure = now - self._last_failure < TOGETHER
+            now = self._probe_began = self._clock()
+            after_failure = now - self._last_failed < LONGEST_GAP
             limit = PROBE_LIMIT_AFTER_FAILURE if after_failure else PROBE_LIMIT
-            self._next_at = now + INTERVAL * self._uniform(*JITTER)
-            self._due = now + limit + BEGINS_WITHIN
-            self._is_probing = True
+            self._next_probe = now + INTERVAL * self._uniform(*JITTER)
+            self._thread_due = now + limit + THREAD_LATE
+            self._probe_runs = True
             return limit
 
     def probe_answered(self) -> None:
@@ -260,81 +313,55 @@ class Monitor:
             connected: If a connection was accepted.
         """
         with self._lock:
-            now = self._clock()
+            now, began = self._clock(), self._probe_began
             self._end_probe()
             load = self.under_way
-            if now - self._began > SLOW:
-                load += sum(time > self._began - STALE for time in self._given_up)
+            if now - began > PROMPT:
+                load += sum(time > began - STILL_QUEUED for time in self._given_up_at)
             if connected and load > FLOOR:
-                # If nothing was answered meanwhile, it still works on what was given up.
-                self._slots.cut(FLOOR if self._answered_at > self._began else 1)
+                # It may have waited behind our own verifications, so it proves nothing. If
+                # nothing was answered meanwhile, the service still works on what was given up.
+                self._slots.cut(FLOOR if self._answered_at > began else 1)
             else:
                 self.failure = reason
-                self._count_failure(now)
+                self.is_up = self._probe_wanted = False
+                self._void_probes = 0
+                if began > self._answered_at:  # or else something was answered meanwhile
+                    if began - self._last_failed > LONGEST_GAP:
+                        self._first_failed = began
+                    elif began - self._first_failed >= APART:
+                        self._down_until = now + FRESH
+                    self._last_failed = began
+                self._report(now)
         self._react()
 
     def probe_void(self) -> None:
         """Note that a probe proved nothing. The next one waits longer."""
         with self._lock:
             self._end_probe()
-            pause = INTERVAL * self._uniform(*JITTER) * 2**self._voids
-            self._next_at = self._began + min(BACKOFF, pause)
-            self._voids = min(self._voids + 1, 4)
+            delay = INTERVAL * self._uniform(*JITTER) * 2**self._void_probes
+            self._next_probe = self._probe_began + min(BACKOFF, delay)
+            self._void_probes = min(self._void_probes + 1, 4)
+
+    def _end_probe(self) -> None:
+        self._probe_runs = False
+        self._thread_due = inf
 
     # -- Transitions, with the lock held ------
 
-    def _verification_failed(self, error: Exception, now: float) -> None:
-        is_timeout = any(isinstance(each, TimeoutError) for each in (error, error.__cause__))
-        if is_timeout or getattr(error, "timed_out", False):
-            self._given_up.append(now)
-            if self.under_way > FLOOR:
-                self._slots.halve(now)
-        self.is_up = False
-        self._is_wanted = True
-        if self._failing_since is None:
-            self._failing_since = now
-        elif (
-            self._probe_answered_at > self._failing_since
-            and now - self._failing_since >= FAILING
-        ):
-            self._failing_since = inf  # reported once, until a verification is answered
-            self.notices.append(Warn.ONLY_PROBES)
-        self._announce(now)
-
-    def _count_failure(self, now: float) -> None:
-        self.is_up = self._is_wanted = False
-        self._voids = 0
-        began = self._began
-        if began > self._answered_at:
-            # After a long gap (SIGSTOP, many void probes) two failures are needed again.
-            if began - self._last_failure > TOGETHER:
-                self._first_failure = began
-            elif began - self._first_failure >= APART:
-                self._down_until = now + FRESH
-            self._last_failure = began
-        self._announce(now)
-
     def _recover(self, now: float) -> None:
         self.is_up = True
-        self._is_wanted = False
-        self._down_until = self._first_failure = self._last_failure = -inf
-        self._voids = 0
-        self._due = inf
-        self._next_at = min(self._next_at, now + INTERVAL * max(JITTER))
-        self._announce(now)
+        self._probe_wanted = False
+        self._down_until = self._first_failed = self._last_failed = -inf
+        self._void_probes = 0
+        self._thread_due = inf
+        # The interval after void probes was longer.
+        self._next_probe = min(self._next_probe, now + INTERVAL * max(JITTER))
+        self._report(now)
 
-    def _end_probe(self) -> None:
-        self._is_probing = False
-        self._due = inf
-
-    def _announce(self, now: float) -> None:
+    def _report(self, now: float) -> None:
         state = self._state_at(now)
-        if state is not self._announced:
-            self.notices.append((self._announced, state))
-            self._announced = state
+        if state is not self._reported_state:
+            self.notices.append((self._reported_state, state))
+            self._reported_state = state
             self._slots.narrow(state is not State.UP)
-
-    def _state_at(self, now: float) -> State:
-        if self.is_up:
-            return State.UP
-        return State.DOWN if now < self._down_until else State.SUSPECT
