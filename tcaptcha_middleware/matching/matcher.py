@@ -20,8 +20,7 @@ from tcaptcha_middleware.matching.paths import (
     spellings,
     tame_prefix,
 )
-from tcaptcha_middleware.matching.patterns import METHODS, SAFE_METHODS
-from tcaptcha_middleware.matching.tree import Tree
+from tcaptcha_middleware.matching.patterns import METHODS, SAFE_METHODS, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,7 +38,6 @@ _REMEMBERED = 2048
 _LONG = 512
 # What all readings of one target may have together, in characters.
 _MOST_TEXT = 64 * 1024
-_UNKNOWN = "any method that is not in METHODS"
 
 _logger = logging.getLogger("tcaptcha_middleware")
 
@@ -94,17 +92,18 @@ class Matcher:
         exempt: Sequence[Pattern] = (),
         suffices: Callable[[int, int], bool] = lambda _first, _second: True,
     ) -> None:
-        known = (pattern.known_methods for pattern in rules)
+        known = [pattern.known_methods for pattern in rules]
         self.unmatched_methods: frozenset[str] = METHODS.difference(*known)
         self._patterns = tuple(rules)
         self._suffices = suffices
+        self._names_get = any("GET" in pattern.methods for pattern in rules)
         self._rules = Tree(rules, fold)
         self._exempt = Tree(exempt, str) if exempt else None
         self._by_method = {
-            method: [n for n, pattern in enumerate(rules) if pattern.names(method)]
-            for method in (*METHODS, _UNKNOWN)
+            method: [n for n, methods in enumerate(known) if method in methods]
+            for method in METHODS
         }
-        self._names_get = any("GET" in pattern.methods for pattern in rules)
+        self._by_unknown = [n for n, rule in enumerate(rules) if rule.passes_preflights]
         as_written = {rule.path[:end] for rule in rules for end in range(len(rule.path) + 1)}
         folded = {tuple(part and fold(part) for part in path) for path in as_written}
         self._mixes_case = len(folded) < len(as_written)
@@ -136,9 +135,16 @@ class Matcher:
         if readings is None:
             touched = self._touched(method, path, raw_path, mounts)
         else:
-            touched = self._first_matches(method, readings)
+            # With a mount, the rules are ordered by their matches with the application's own
+            # path, which comes first. A rule for the full path judges too, but only if it does
+            # not match the own path as well. Otherwise a final `/**` would judge beside every
+            # rule before it.
+            own, *others = readings
+            touched, matching = self._look_up(method, own)
+            for reading in others:
+                touched |= self._look_up(method, reading)[0] - matching.keys()
         if touched is None:
-            rules = self._by_method.get(method, self._by_method[_UNKNOWN])
+            rules = self._by_method.get(method, self._by_unknown)
         elif touched:
             rules = sorted(touched)
         else:
@@ -146,19 +152,6 @@ class Matcher:
         if not rules or self._is_exempt(method, path, raw_path, mounts[:1]):
             return None
         return tuple(rules) if touched is None else self._strictest(method, rules)
-
-    def _first_matches(self, method: str, readings: Sequence[str]) -> set[int]:
-        """Return the rules that judge a target of one reading; usually one.
-
-        With a mount, the rules are ordered by their matches with the application's own path,
-        which comes first. A rule for the full path judges too, but only if it does not match
-        the own path as well. Otherwise a final `/**` would judge beside every rule before it.
-        """
-        own, *others = readings
-        judges, matching = self._look_up(method, own)
-        for path in others:
-            judges |= self._look_up(method, path)[0] - matching.keys()
-        return judges
 
     def _look_up(self, method: str, path: str) -> tuple[set[int], dict[int, Pattern]]:
         """Return which rules judge one path, and all that match it.

@@ -186,6 +186,11 @@ def test_the_log_says_that_a_rule_matched_only_without_the_extension(caplog):
     ]
 
 
+@pytest.mark.parametrize("text", ["POST,PUT /users/{}", "UNSAFE /admin/**", "/a", "/**"])
+def test_a_pattern_is_printed_as_a_rule_text(text):
+    assert str(parse(text.replace("{}", "{id}"))) == text
+
+
 # -- UNSAFE ------
 
 
