@@ -20,8 +20,8 @@ from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Veri
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
+from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
-from tcaptcha_middleware.mounts import mount_of
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import check_asgi
 

@@ -10,8 +10,8 @@ from tcaptcha_middleware.browser.challenge import NavigationCookie
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints
 from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
+from tcaptcha_middleware.matching.paths import validate_mount
 from tcaptcha_middleware.models import Allow, Unchecked
-from tcaptcha_middleware.mounts import validate_mount
 from tcaptcha_middleware.operations import Switch, log
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.responses import PlainResponse, respond

@@ -13,8 +13,8 @@ from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Veri
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
+from tcaptcha_middleware.matching.paths import forced_script_name, mount_of
 from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
-from tcaptcha_middleware.mounts import forced_script_name, mount_of
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import check_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ

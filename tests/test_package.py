@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "findings", "models", "scoped"},
     {"matching", "operations", "responses", "threadpool", "types", "validation"},
-    {"client_ip", "health", "mounts", "replay", "tencent", "waiting"},
+    {"client_ip", "health", "replay", "tencent", "waiting"},
     {"_http"},
     {"effects", "wsgi_body"},
     {"extraction", "verifiers"},

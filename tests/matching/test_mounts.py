@@ -22,7 +22,7 @@ from tcaptcha_middleware import (
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
 )
-from tcaptcha_middleware.mounts import mount_of
+from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.testing import FakeVerifier
 
 # Deprecated, but used and still honoured.

@@ -15,8 +15,8 @@ from tcaptcha_middleware.integrations.routes.rule_set import (
     written,
 )
 from tcaptcha_middleware.integrations.routes.sensitive import is_sensitive
+from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS
-from tcaptcha_middleware.mounts import mount_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
