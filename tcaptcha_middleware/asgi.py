@@ -1,6 +1,7 @@
 """The ASGI adapter: performs what the decision flow asks for, and acts on its decision.
 
-It makes no decision; compare it with `wsgi.py`.
+It makes no decision. `wsgi.py` has the same functions in the same order; what only one of them
+needs comes last.
 https://asgi.readthedocs.io/en/stable/specs/www.html
 """
 
@@ -100,15 +101,6 @@ class TCaptchaMiddleware:
         else:
             await self._protect(route, target, scope, receive, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def closing(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown."):
-                await self.guard.aclose()
-            await send(message)
-
-        closes = self._closes and scope["type"] == "lifespan"
-        await self.app(scope, receive, closing if closes else send)
-
     async def _protect(
         self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -140,40 +132,14 @@ class TCaptchaMiddleware:
             else:
                 await answer(scope, body.replay, send)
 
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self.guard.aclose()
+            await send(message)
 
-class _Body:
-    """A request's body: read in search of the pair, then replayed message by message."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._kept: deque[Message] = deque()
-        self.was_read = False
-        self.disconnected = False
-
-    async def read(self) -> tuple[bytes, bool]:
-        """Return the next piece, and whether there is more.
-
-        Raises:
-            RequestBodyError: If the client disconnected, or an outer middleware failed.
-        """
-        self.was_read = True
-        try:
-            message = await self._receive()
-        except Exception as error:
-            raise RequestBodyError("the body cannot be received") from error
-        if message["type"] != "http.request":
-            self._kept.append(message)
-            self.disconnected = True
-            raise RequestBodyError("the client disconnected")
-        piece, more = message.get("body", b""), message.get("more_body", False)
-        # An empty piece says nothing, and a client could send them without end.
-        if piece or not more:
-            self._kept.append(message)
-        return piece, more
-
-    async def replay(self) -> Message:
-        """Act as the application's `receive`: first what was read, then what follows."""
-        return self._kept.popleft() if self._kept else await self._receive()
+        closes = self._closes and scope["type"] == "lifespan"
+        await self.app(scope, receive, closing if closes else send)
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:
@@ -229,6 +195,41 @@ async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
     await send({"type": f"{kind}.response.body", "body": body, "more_body": False})
 
 
+class _Body:
+    """A request's body: read in search of the pair, then replayed message by message."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+        self.was_read = False
+        self.disconnected = False
+
+    async def read(self) -> tuple[bytes, bool]:
+        """Return the next piece, and whether there is more.
+
+        Raises:
+            RequestBodyError: If the client disconnected, or an outer middleware failed.
+        """
+        self.was_read = True
+        try:
+            message = await self._receive()
+        except Exception as error:
+            raise RequestBodyError("the body cannot be received") from error
+        if message["type"] != "http.request":
+            self._kept.append(message)
+            self.disconnected = True
+            raise RequestBodyError("the client disconnected")
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        # An empty piece says nothing, and a client could send them without end.
+        if piece or not more:
+            self._kept.append(message)
+        return piece, more
+
+    async def replay(self) -> Message:
+        """Act as the application's `receive`: first what was read, then what follows."""
+        return self._kept.popleft() if self._kept else await self._receive()
+
+
 async def within(seconds: float, work: Awaitable[T]) -> T:
     """Await `work` with a timeout that costs next to nothing if there is no wait.
 
@@ -241,7 +242,13 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Raises:
         TimeoutError: If the time is over.
     """
-    if not _on_asyncio():
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        runs_asyncio = False
+    else:
+        runs_asyncio = True
+    if not runs_asyncio:
         with anyio.fail_after(seconds):
             return await work
     steps = work.__await__()
@@ -269,11 +276,3 @@ def _rest(steps: Generator[Any, Any, T], waits_for: object) -> Generator[Any, An
     except StopIteration as done:
         answer: T = done.value
         return answer
-
-
-def _on_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """The WSGI adapter: performs what the decision flow asks for, and acts on its decision.
 
-It makes no decision; compare it with `asgi.py`.
+It makes no decision. `asgi.py` has the same functions in the same order; what only one of them
+needs comes last.
 https://peps.python.org/pep-3333/
 """
 
@@ -107,12 +108,6 @@ class TCaptchaWSGIMiddleware:
         return body.behind(answer(environ, start_response))
 
 
-def _raw(environ: Environ, name: str) -> bytes:
-    # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
-    wrapped: str = environ.get(name) or ""
-    return wrapped.encode("latin-1", "replace")
-
-
 def _request(environ: Environ, mount: str) -> RequestInfo:
     return RequestInfo(
         kind="http",
@@ -147,3 +142,9 @@ def _send(
     headers, body = framed(answer, environ["REQUEST_METHOD"])
     start_response(answer.line, headers)
     return [body] if body else []
+
+
+def _raw(environ: Environ, name: str) -> bytes:
+    # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
+    wrapped: str = environ.get(name) or ""
+    return wrapped.encode("latin-1", "replace")
