@@ -27,7 +27,7 @@ from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import check_asgi
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from tcaptcha_middleware.effects import Effect
     from tcaptcha_middleware.matching.matcher import Target
@@ -93,6 +93,8 @@ class TCaptchaMiddleware:
             scope.get("root_path") or "",
             self._mount,
         )
+        if target[0] == "OPTIONS" and self.guard.preflight_headers:
+            send = _adding(self.guard.preflight_headers, send)
         route = self.guard.route(target, scope, SCOPE_KEY)
         if route is None:
             await self.app(scope, receive, send)
@@ -126,7 +128,8 @@ class TCaptchaMiddleware:
         elif scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         elif not body.disconnected:
-            answer = self.guard.answer(rule, request, decision)
+            answer, added = self.guard.answer(rule, request, decision)
+            send = _adding(added, send)
             if isinstance(answer, PlainResponse):
                 await _send(answer, scope, send)
             else:
@@ -179,6 +182,17 @@ async def _perform(effect: Effect, body: _Body) -> object:
             release = effect.store.arelease(effect.key, effect.token)
             return await within(effect.timeout, release)
     return await effect.slots.wait_async(effect.timeout)
+
+
+def _adding(added: Sequence[tuple[str, str]], send: Send) -> Send:
+    headers = [(raw_name(name), value.encode("latin-1")) for name, value in added]
+
+    async def adding(message: Message) -> None:
+        if message["type"].endswith("response.start"):
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        await send(message)
+
+    return adding
 
 
 async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tcaptcha_middleware.browser.challenge import NavigationCookie
+from tcaptcha_middleware.browser.cors import Cors
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints
 from tcaptcha_middleware.browser.page import as_page
 from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
@@ -14,7 +15,7 @@ from tcaptcha_middleware.matching.paths import validate_mount
 from tcaptcha_middleware.models import Allow, Unchecked
 from tcaptcha_middleware.operations import Switch, log
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
-from tcaptcha_middleware.responses import PlainResponse, respond
+from tcaptcha_middleware.responses import CODE_HEADER, PlainResponse, respond
 from tcaptcha_middleware.rules import (
     AmbiguousTarget,
     Gate,
@@ -69,12 +70,16 @@ class Guard(Settings):
         on_event: Receives an `Event` for each decision. Called synchronously during the
             request; keep it fast. Exceptions are logged and ignored.
         switch: The kill switch.
+        cors: Origins of frontends, such as `"https://www.example.com"`, whose scripts may read
+            the gate's own answers, and send the headers with the pair. Their other requests are
+            the business of the application's own CORS middleware.
         page: Serves the browser endpoints below this path, such as `"/tcaptcha"`, and shows the
             challenge to visitors who open a protected page; their cookies are then the last
             source. A `Page` to set more.
 
     Attributes:
         unmatched_methods: The methods that no rule names.
+        preflight_headers: Headers to add to every response to an `OPTIONS` request.
 
     Raises:
         ConfigurationError: If a setting is not valid; the message says which, and the fix.
@@ -90,11 +95,14 @@ class Guard(Settings):
     max_checks: int = 64
     on_event: Callable[[Event], object] | None = None
     switch: Switch = field(default_factory=Switch)
+    cors: Sequence[str] = ()
     page: Page | str | None = None
     unmatched_methods: frozenset[str] = field(init=False, repr=False)
+    preflight_headers: Sequence[tuple[str, str]] = field(init=False, repr=False)
     _rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
     _matches: MatchCache[MatchedRule | None] = field(init=False, repr=False)
     _browser: BrowserEndpoints = field(init=False, repr=False)
+    _cors: Cors = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate the settings and compile the rules."""
@@ -128,13 +136,21 @@ class Guard(Settings):
                 return AmbiguousTarget(tuple(rules[number] for number in match))
             return None if match is None else rules[match]
 
-        browser = BrowserEndpoints(page, self.verifier, settings.sources, rules, self.match)
+        cors = Cors(self.cors)
+        browser = BrowserEndpoints(
+            page, (self.verifier, settings.sources), rules, self.match, cors
+        )
         object.__setattr__(self, "sources", settings.sources)
         object.__setattr__(self, "page", page)
         object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
         object.__setattr__(self, "_rules", rules)
         object.__setattr__(self, "_matches", MatchCache(matched_rule))
         object.__setattr__(self, "_browser", browser)
+        object.__setattr__(self, "_cors", cors)
+        preflight_headers = cors.preflight_headers(
+            source for rule in rules for source in rule.settings.sources
+        )
+        object.__setattr__(self, "preflight_headers", preflight_headers)
 
     def require(self, style: CallStyle) -> None:
         """Validate that an adapter can call everything it has to.
@@ -199,26 +215,31 @@ class Guard(Settings):
             object.__setattr__(decision, "outer", earlier)
         holder[key] = decision
 
-    def answer(self, rule: MatchedRule, request: RequestInfo, refuse: Refuse) -> Any:
-        """Return the denial response: the responder's, the challenge page, or a document.
+    def answer(
+        self, rule: MatchedRule, request: RequestInfo, refuse: Refuse
+    ) -> tuple[Any, Sequence[tuple[str, str]]]:
+        """Return the denial response, and headers to add to it.
+
+        The response is the responder's, the challenge page, or a document.
 
         Args:
             rule: The rule that refused.
             request: The request's head.
             refuse: The decision.
         """
+        added = [(CODE_HEADER, refuse.reason.value), *self._cors.headers(request)]
         if rule.settings.responder is not None:
             try:
                 answer = rule.settings.responder(request, refuse)
                 if isinstance(answer, PlainResponse) or callable(answer):
-                    return answer
+                    return answer, added
                 raise TypeError(
                     f"a responder must return an application or a PlainResponse, got {answer!r}"
                 )
             except Exception as error:
                 log.broken_hook(rule, "responder", error)
         challenge = self._browser.challenge(rule, request, refuse.reason)
-        return challenge or respond(refuse.reason, request, refuse.retry_after)
+        return challenge or respond(refuse.reason, request, refuse.retry_after), added
 
     @property
     def health(self) -> dict[str, State]:

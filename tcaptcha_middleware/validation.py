@@ -251,8 +251,8 @@ def check_timeout(seconds: float, name: str = "timeout") -> float:
     return seconds
 
 
-def check_list(name: str, value: object) -> None:
-    """Validate a list of rules.
+def check_list(name: str, value: object, example: str = '["POST /login"]') -> None:
+    """Validate a list of rules, or of other texts.
 
     Raises:
         ConfigurationError: If it is not a list.
@@ -260,7 +260,7 @@ def check_list(name: str, value: object) -> None:
     if isinstance(value, str):
         raise ConfigurationError(f"{name} has to be a list: write [{value!r}]")
     if not isinstance(value, Sequence):
-        raise ConfigurationError(f'{name} has to be a list, such as ["POST /login"]')
+        raise ConfigurationError(f"{name} has to be a list, such as {example}")
 
 
 def check_some(name: str, value: Sequence[object]) -> None:

@@ -21,6 +21,8 @@ from tcaptcha_middleware.validation import check_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tcaptcha_middleware.effects import Effect
     from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Decision
@@ -69,6 +71,8 @@ class TCaptchaWSGIMiddleware:
             raw_path = mount + raw_path
         path = raw_path.decode("utf-8", "replace")
         target = environ["REQUEST_METHOD"], path, raw_path, root_path, self._mount
+        if target[0] == "OPTIONS" and self.guard.preflight_headers:
+            start_response = _adding(self.guard.preflight_headers, start_response)
         route = self.guard.route(target, environ, ENVIRON_KEY)
         if route is None:
             return self.app(environ, start_response)
@@ -102,7 +106,8 @@ class TCaptchaWSGIMiddleware:
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, environ, ENVIRON_KEY)
             return self.app(environ, start_response)
-        answer = self.guard.answer(rule, request, decision)
+        answer, added = self.guard.answer(rule, request, decision)
+        start_response = _adding(added, start_response)
         if isinstance(answer, PlainResponse):
             return body.behind(_send(answer, environ, start_response))
         return body.behind(answer(environ, start_response))
@@ -134,6 +139,13 @@ def _perform(effect: Effect, body: Body) -> object:
         case Release():
             return effect.store.release(effect.key, effect.token)
     return effect.slots.wait(effect.timeout)
+
+
+def _adding(added: Sequence[tuple[str, str]], start_response: StartResponse) -> StartResponse:
+    def adding(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        return start_response(status, [*headers, *added], *more)
+
+    return adding
 
 
 def _send(

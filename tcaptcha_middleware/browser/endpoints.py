@@ -29,6 +29,7 @@ from tcaptcha_middleware.responses import PlainResponse, problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tcaptcha_middleware.browser.cors import Cors
     from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import CaptchaInfo, Reason, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, MatchedRule
@@ -46,10 +47,10 @@ class BrowserEndpoints:
 
     Args:
         page: The page's settings; None serves nothing.
-        verifier: The guard's verifier.
-        sources: The guard's sources.
+        own: The guard's verifier and sources.
         compiled_rules: The guard's rules.
         match: Returns the rule that judges a request.
+        cors: Makes the CORS headers of the settings; the module is for every origin.
 
     Raises:
         ConfigurationError: If there is a page and no browser can show the verifier's captcha,
@@ -59,22 +60,22 @@ class BrowserEndpoints:
     def __init__(
         self,
         page: Page | None,
-        verifier: Verifier,
-        sources: Sequence[Source],
+        own: tuple[Verifier, Sequence[Source]],
         compiled_rules: Iterable[CompiledRule],
         match: Callable[[str, str, bytes, str], MatchedRule | None],
+        cors: Cors,
     ) -> None:
         # Sites that serve the module themselves ask for settings without a page.
         self._page = Page() if page is None else page
-        self._match = match
-        self._own = self._shown(verifier, sources)
+        self._match, self._cors = match, cors
+        self._own = self._shown(*own)
         self._by_rule = {
             rule.name: self._shown(rule.verifier, rule.settings.sources)
             for rule in compiled_rules
         }
         if page is not None and self._own is None:
             raise ConfigurationError(
-                f"a page needs a captcha that browsers can show, and {type(verifier).__name__} "
+                f"a page needs a captcha that browsers can show, and {type(own[0]).__name__} "
                 "declares none: set captcha=CaptchaInfo(app_id, script=…)"
             )
         self._challenge = None if page is None else Challenge(page)
@@ -110,8 +111,10 @@ class BrowserEndpoints:
         try:
             settings = self.settings(for_, request.root_path)
         except ConfigurationError:
-            return problem(404, "No browser can show the captcha of this rule.")
+            detail = "No browser can show the captcha of this rule."
+            return problem(404, detail, *self._cors.headers(request))
         headers = [
+            *self._cors.headers(request),
             ("Content-Type", "application/json"),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),

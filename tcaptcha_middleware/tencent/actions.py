@@ -122,9 +122,12 @@ _REASONS = {
 
 
 def outcome_of(verdict: Verdict, codes: Codes) -> Outcome | None:
-    """Return what a `CaptchaCode` says about the ticket; None if it is not about the ticket."""
+    """Return what the code of a verdict that did not pass says about the ticket.
+
+    None if it is not about the ticket.
+    """
     if verdict.code == PASSED_CODE:
-        return "passed" if verdict.passed else "risk"
+        return "risk"
     outcome = codes.outcomes.get(verdict.code)
     # The first of the two calls may have spent the ticket, so this proves no replay.
     return "expired" if outcome == "reused" and verdict.resent else outcome

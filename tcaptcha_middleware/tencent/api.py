@@ -216,7 +216,8 @@ def read_document(document: object, codes: Codes, *, resent: bool = False) -> Ve
         submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
         resent=resent,
     )
-    return replace(verdict, outcome=outcome_of(verdict, codes))
+    outcome = "passed" if verdict.passed else outcome_of(verdict, codes)
+    return replace(verdict, outcome=outcome)
 
 
 def _decisive(answer: dict[str, Any], name: str) -> int:

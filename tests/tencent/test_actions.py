@@ -82,6 +82,8 @@ MINI_CODES = dict.fromkeys(CODES, VerifierError) | {
 
 
 def outcome(verdict: Verdict, codes: Codes = WEB) -> object:
+    if verdict.passed:
+        return "passed"
     meaning = outcome_of(verdict, codes)
     if meaning is not None:
         return meaning
