@@ -140,17 +140,19 @@ class Guard(Settings):
         browser = BrowserEndpoints(
             page, (self.verifier, settings.sources), rules, self.match, cors
         )
-        object.__setattr__(self, "sources", settings.sources)
-        object.__setattr__(self, "page", page)
-        object.__setattr__(self, "unmatched_methods", matcher.unmatched_methods)
-        object.__setattr__(self, "_rules", rules)
-        object.__setattr__(self, "_matches", MatchCache(matched_rule))
-        object.__setattr__(self, "_browser", browser)
-        object.__setattr__(self, "_cors", cors)
-        preflight_headers = cors.preflight_headers(
-            source for rule in rules for source in rule.settings.sources
+        # Frozen for those who use it.
+        vars(self).update(
+            sources=settings.sources,
+            page=page,
+            unmatched_methods=matcher.unmatched_methods,
+            preflight_headers=cors.preflight_headers(
+                source for rule in rules for source in rule.settings.sources
+            ),
+            _rules=rules,
+            _matches=MatchCache(matched_rule),
+            _browser=browser,
+            _cors=cors,
         )
-        object.__setattr__(self, "preflight_headers", preflight_headers)
 
     def require(self, style: CallStyle) -> None:
         """Validate that an adapter can call everything it has to.

@@ -292,7 +292,9 @@ def compile_rules(
     """
     check_list("rules", rules)
     check_some("rules", rules)
-    shared = replace(guard, sources=(*guard.sources, *last_sources))
+    shared = guard
+    if last_sources:
+        shared = replace(guard, sources=(*guard.sources, *last_sources))
     healths: dict[int, Health] = {}
     names: dict[int, list[str]] = {}
     compiled: list[CompiledRule] = []
