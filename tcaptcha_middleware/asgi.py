@@ -29,9 +29,8 @@ from tcaptcha_middleware.validation import check_asgi
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from tcaptcha_middleware.effects import Effect
+    from tcaptcha_middleware.effects import Effect, Flow
     from tcaptcha_middleware.matching.matcher import Target
-    from tcaptcha_middleware.models import Decision
     from tcaptcha_middleware.rules import MatchedRule
 
 Message = MutableMapping[str, Any]
@@ -99,7 +98,8 @@ class TCaptchaMiddleware:
         if route is None:
             await self.app(scope, receive, send)
         elif callable(route):
-            await _send(route(_request(scope, self._mount)), scope, send)
+            flow = route(_request(scope, self._mount))
+            await _send(await _run(flow, _Body(receive)), scope, send)
         else:
             await self._protect(route, target, scope, receive, send)
 
@@ -107,21 +107,7 @@ class TCaptchaMiddleware:
         self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request, body = _request(scope, self._mount), _Body(receive)
-        flow = decide(rule, request)
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    result = await _perform(effect, body)
-                except Exception as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(result)
-        except StopIteration as stop:
-            decision: Decision = stop.value
-        finally:
-            # At once if the request is cancelled, so its verification slot is free again.
-            flow.close()
+        decision = await _run(decide(rule, request), body)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.was_read else receive, send)
@@ -162,6 +148,25 @@ def _request(scope: Scope, mount: str) -> RequestInfo:
         root_path=mount or scope.get("root_path") or "",
         raw=scope,
     )
+
+
+async def _run(flow: Flow[T], body: _Body) -> T:
+    """Run a flow: perform each of its effects, and send it the result."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = await _perform(effect, body)
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        # At once if the request is cancelled, so its verification slot is free again.
+        flow.close()
 
 
 async def _perform(effect: Effect, body: _Body) -> object:

@@ -96,6 +96,31 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
     return decision
 
 
+def requirement(rule: MatchedRule, request: RequestInfo) -> Flow[tuple[bool, bool]]:
+    """Return if a visitor needs a ticket, and if requests without one pass during an outage.
+
+    Pages ask before they show the challenge. If it is unknown, a ticket is needed.
+
+    Args:
+        rule: The rule that will judge the visitor's request.
+        request: That request, with the headers and the address of this one.
+    """
+    settings = rule.settings
+    try:
+        if rule.gate.switch.is_off or not (rule.always_enforces or rule.enforces(request)):
+            return False, False
+        if isinstance(rule, AmbiguousTarget):
+            return True, False
+        if settings.when is not None:
+            needed = yield CallHook(settings.when, request, settings.check_timeout)
+            if needed is False:
+                return False, False
+    except Exception as error:
+        log.broken_hook(rule, "when", error)
+        return True, False
+    return True, settings.on_unavailable == "allow" and rule.health.is_down
+
+
 def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Decision]:
     name, gate = rule.name, rule.gate
     # Bypass: the kill switch, a real preflight, or the application's own `when`.

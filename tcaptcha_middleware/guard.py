@@ -30,6 +30,7 @@ from tcaptcha_middleware.validation import check_plain_function, check_verifier
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
 
+    from tcaptcha_middleware.browser.endpoints import Endpoint
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.findings import Finding
     from tcaptcha_middleware.health.monitor import State
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.types import ReplayStore, Verifier
     from tcaptcha_middleware.validation import CallStyle
 
-    Route = MatchedRule | Callable[[RequestInfo], PlainResponse] | None
+    Route = MatchedRule | Endpoint | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ https://peps.python.org/pep-3333/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
 from tcaptcha_middleware.errors import ConfigurationError
@@ -23,15 +23,16 @@ from tcaptcha_middleware.wsgi_body import Body, Environ
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcaptcha_middleware.effects import Effect
+    from tcaptcha_middleware.effects import Effect, Flow
     from tcaptcha_middleware.matching.matcher import Target
-    from tcaptcha_middleware.models import Decision
     from tcaptcha_middleware.rules import MatchedRule
 
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ENVIRON_KEY = "tcaptcha.decision"
+
+T = TypeVar("T")
 
 
 class TCaptchaWSGIMiddleware:
@@ -77,7 +78,8 @@ class TCaptchaWSGIMiddleware:
         if route is None:
             return self.app(environ, start_response)
         if callable(route):
-            return _send(route(_request(environ, self._mount)), environ, start_response)
+            flow = route(_request(environ, self._mount))
+            return _send(_run(flow, Body(environ)), environ, start_response)
         return self._protect(route, target, environ, start_response)
 
     def _protect(
@@ -88,20 +90,7 @@ class TCaptchaWSGIMiddleware:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         request, body = _request(environ, self._mount), Body(environ)
-        flow = decide(rule, request)
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    result = _perform(effect, body)
-                except Exception as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(result)
-        except StopIteration as stop:
-            decision: Decision = stop.value
-        finally:
-            flow.close()
+        decision = _run(decide(rule, request), body)
         body.replay(environ)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, environ, ENVIRON_KEY)
@@ -124,6 +113,24 @@ def _request(environ: Environ, mount: str) -> RequestInfo:
         root_path=mount or _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
         raw=environ,
     )
+
+
+def _run(flow: Flow[T], body: Body) -> T:
+    """Run a flow: perform each of its effects, and send it the result."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = _perform(effect, body)
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        flow.close()
 
 
 def _perform(effect: Effect, body: Body) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,7 @@ from tcaptcha_middleware.browser.page import (
     static_settings,
 )
 from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.flow import requirement
 from tcaptcha_middleware.matching.patterns import METHODS
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.responses import PlainResponse, problem
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tcaptcha_middleware.browser.cors import Cors
+    from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.extraction.sources import Source
     from tcaptcha_middleware.models import CaptchaInfo, Reason, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, MatchedRule
     from tcaptcha_middleware.types import Verifier
+
+    Endpoint = Callable[[RequestInfo], Flow[PlainResponse]]
 
 _LONGEST = 2048
 _METHODS = ("GET", "HEAD")
@@ -79,10 +84,11 @@ class BrowserEndpoints:
                 "declares none: set captcha=CaptchaInfo(app_id, script=…)"
             )
         self._challenge = None if page is None else Challenge(page)
-        self._served: dict[str, Callable[[RequestInfo], PlainResponse]] = {}
+        self._served: dict[str, Endpoint] = {}
         if page is not None:
-            self._served[f"{page.path}/{MODULE}"] = Module()
-            self._served[f"{page.path}/settings.json"] = self._settings
+            self._module = Module()
+            self._served[f"{page.path}/{MODULE}"] = self._serve_module
+            self._served[f"{page.path}/settings.json"] = self._serve_settings
         self.paths: tuple[str, ...] = tuple(self._served)
 
     def _shown(
@@ -93,8 +99,8 @@ class BrowserEndpoints:
             return None
         return captcha, static_settings(captcha, self._page, sources)
 
-    def find(self, path: str, root_path: str) -> Callable[[RequestInfo], PlainResponse] | None:
-        """Return what answers requests for a path, or None if it is not an endpoint.
+    def find(self, path: str, root_path: str) -> Endpoint | None:
+        """Return the flow that answers requests for a path, or None if it is not an endpoint.
 
         Args:
             path: The decoded path, with or without the mount before it.
@@ -103,30 +109,44 @@ class BrowserEndpoints:
         inner = path.removeprefix(root_path.rstrip("/"))
         return self._served.get(path) or self._served.get(inner)
 
-    def _settings(self, request: RequestInfo) -> PlainResponse:
+    def _serve_module(self, request: RequestInfo) -> Flow[PlainResponse]:
+        yield from ()
+        return self._module(request)
+
+    def _serve_settings(self, request: RequestInfo) -> Flow[PlainResponse]:
         if request.method not in _METHODS:
             return _wrong_method()
         query = request.query.decode("utf-8", "replace")
         for_ = next((value for name, value in parse_qsl(query) if name == "for"), "")
+        cors = self._cors.headers(request)
         try:
             settings = self.settings(for_, request.root_path)
         except ConfigurationError:
-            detail = "No browser can show the captcha of this rule."
-            return problem(404, detail, *self._cors.headers(request))
+            return problem(404, "No browser can show the captcha of this rule.", *cors)
+        required, fail_open = True, False
+        if rule := self._rule(for_, request.root_path):
+            method, _, target = for_.partition(" ")
+            path, _, query = target.partition("?")
+            judged = replace(request, method=method, path=path, query=query.encode())
+            required, fail_open = yield from requirement(rule, judged)
+        settings |= {"required": required, "fail_open": fail_open}
         headers = [
-            *self._cors.headers(request),
+            *cors,
             ("Content-Type", "application/json"),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
         ]
         return PlainResponse(200, headers, json.dumps(settings).encode())
 
+    def _rule(self, for_: str, root_path: str) -> MatchedRule | None:
+        method, _, path = for_.partition(" ")
+        if len(for_) <= _LONGEST and method in METHODS and path.startswith("/"):
+            return self._match(method, path, b"", root_path)
+        return None
+
     def settings(self, for_: str, root_path: str) -> dict[str, Any]:
         """Return the settings for `tcaptcha.js`; see `Guard.public_settings`."""
-        method, _, path = for_.partition(" ")
-        rule = None
-        if len(for_) <= _LONGEST and method in METHODS and path.startswith("/"):
-            rule = self._match(method, path, b"", root_path)
+        rule = self._rule(for_, root_path)
         shown = self._own if rule is None else self._by_rule[rule.name]
         if shown is None:
             of = "the guard" if rule is None else rule.name

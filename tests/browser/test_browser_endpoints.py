@@ -54,7 +54,8 @@ def test_the_module_is_served_if_every_path_is_protected(adapter, root):
 def test_the_settings_are_served_if_every_path_is_protected(adapter, root):
     gate = guard()
     answer = adapter(gate, get(SETTINGS), root)
-    assert (answer.status, json.loads(answer.body)) == (200, gate.public_settings())
+    settings = gate.public_settings() | {"required": True, "fail_open": False}
+    assert (answer.status, json.loads(answer.body)) == (200, settings)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in answer.headers
