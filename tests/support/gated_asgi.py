@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from tcaptcha_middleware import TCaptchaMiddleware
+from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 
 SOCKETS = ["/socket", "/free/socket"]
 lifespans = []
@@ -90,7 +91,7 @@ def quart_app():
     return app
 
 
-def litestar_app(routes=ROUTES):
+def litestar_app(routes=ROUTES, **settings):
     def handler(name, path, methods):
         async def answer(request: litestar.Request) -> litestar.Response:
             scope = request.scope
@@ -117,7 +118,7 @@ def litestar_app(routes=ROUTES):
         gated = TCaptchaMiddleware(mounted, GUARD)
         for path, app in {"/mount": mounted, "/gated": gated}.items():
             handlers.append(litestar.asgi(path, is_mount=True, copy_scope=True)(app))
-    return litestar.Litestar(handlers, openapi_config=None)
+    return litestar.Litestar(handlers, openapi_config=None, **settings)
 
 
 class FalconResource:
@@ -176,6 +177,7 @@ APPS = {
     for gate, wrap in gates(TCaptchaMiddleware, overriding).items()
     for name, app in UNGATED.items()
 }
+APPS["litestar", "plugin"] = litestar_app(plugins=[TCaptchaPlugin(GUARD)])
 
 
 async def asgi(scope, receive, send):
