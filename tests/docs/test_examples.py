@@ -65,6 +65,7 @@ PLACES = {
     "django_app": [in_form, before_an_upload],
     "fastapi_app": [in_form, before_an_upload],
     "flask_app": [in_form, before_an_upload],
+    "litestar_app": [in_form, before_an_upload],
     "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
     "starlette_app": [in_form, before_an_upload],
@@ -282,6 +283,13 @@ def test_the_report_shows_the_challenge_to_browsers_until_it_is_solved(site, emu
     cookies = "; ".join(f"{name}={half}" for name, half in names.items())
     opened = site.get("/report", headers=asked | {"Cookie": cookies})
     assert opened.json() == {"visitors": 7}
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "litestar_app" in c])
+def test_litestars_document_describes_the_captcha_and_its_page_is_served(site):
+    paths = site.get("/schema/openapi.json").json()["paths"]
+    assert paths["/login"]["post"]["x-tcaptcha"]["rule"] == "POST /login"
+    assert site.get("/tcaptcha/tcaptcha.js").status_code == 200
 
 
 @pytest.mark.parametrize("command", TESTED)

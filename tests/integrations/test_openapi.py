@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from copy import deepcopy
 from enum import Enum
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 from warnings import catch_warnings
 
@@ -24,6 +28,7 @@ from tcaptcha_middleware import (
     Reason,
     Rule,
     TCaptchaMiddleware,
+    TencentVerifier,
     sources,
 )
 from tcaptcha_middleware.integrations.openapi import describe, install
@@ -481,3 +486,32 @@ def test_a_mounted_application_describes_the_rules_of_the_outer_one():
     install(app, guard_of("POST /shop/login"), "/shop")
     described = TestClient(Starlette(routes=[Mount("/shop", app)])).get("/shop/openapi.json")
     assert "x-tcaptcha" in described.json()["paths"]["/login"]["post"]
+
+
+# -- The documentation ------
+
+PAGE = (Path(__file__).parents[2] / "docs/openapi.md").read_text()
+BLOCKS = dict(
+    zip(
+        ("FastAPI", "Litestar", "Other documents"),
+        re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE),
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize("title", BLOCKS)
+def test_the_lines_of_the_documentation_describe_the_login(title, monkeypatch):
+    monkeypatch.setattr(TencentVerifier, "from_env", FakeVerifier)
+    module = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", module)  # where Litestar looks for annotations
+    exec(BLOCKS[title], vars(module))
+    if title == "FastAPI":
+        module.app.post("/login")(lambda: "")
+        described = module.app.openapi()
+    elif title == "Litestar":
+        described = module.app.openapi_schema.to_schema()
+    else:
+        described = module.described
+    validate(described)
+    assert described["paths"]["/login"]["post"]["x-tcaptcha"]["appId"] == "190000000"
