@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify, WaitForSlot
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
@@ -144,7 +144,7 @@ def _request(scope: Scope, mount: str) -> RequestInfo:
         path=scope["path"],
         query=scope.get("query_string", b""),
         headers=headers,
-        peer=(client or ("",))[0] or "",
+        peer=client[0] or "" if client else "",
         root_path=mount or scope.get("root_path") or "",
         raw=scope,
     )
@@ -186,7 +186,8 @@ async def _perform(effect: Effect, body: _Body) -> object:
         case Release():
             release = effect.store.arelease(effect.key, effect.token)
             return await within(effect.timeout, release)
-    return await effect.slots.wait_async(effect.timeout)
+        case WaitForSlot():
+            return await effect.slots.wait_async(effect.timeout)
 
 
 def _adding(added: Sequence[tuple[str, str]], send: Send) -> Send:
@@ -255,11 +256,11 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Most waits are over before they begin: a body that has arrived, a ticket claimed in memory.
 
     Args:
-        seconds: The timeout, from the first wait on.
-        work: What is awaited; it is cancelled when the time is over.
+        seconds: The timeout, from the first wait.
+        work: What is awaited; it is cancelled when it times out.
 
     Raises:
-        TimeoutError: If the time is over.
+        TimeoutError: If it times out.
     """
     try:
         asyncio.get_running_loop()

@@ -6,7 +6,7 @@ Holds the tree, and `needs` for errors of Python's own; it knows neither HTTP no
       CaptchaRequired           the programmer's: a handler ran although no rule applied
       ConfigurationError        the programmer's: raised on construction, never per request
       RequestBodyError          the client's: its body ended early, stalled, or made no sense
-      ReplayStoreError               the replay store's: it is down, slow or full
+      ReplayStoreError          the replay store's: it is down, slow or full
       VerifierError             no verdict could be had, and only an outage may open the gate
         OutageError             Tencent is down or out of reach
         ThrottledError          no more checks can be made just now, at Tencent or from here
@@ -42,7 +42,7 @@ class RequestBodyError(TCaptchaError):
 
 
 class ReplayStoreError(TCaptchaError):
-    """a replay store could not say whether a ticket was claimed before."""
+    """The replay store could not say whether a ticket was claimed before."""
 
 
 class VerifierError(TCaptchaError):

@@ -1,6 +1,6 @@
 """The decision flow for protected requests: the whole policy, written once for sync and async.
 
-    bypass? -> extract -> screen -> wait for a slot -> claim -> verify -> decide -> observe?
+    bypass? -> extract -> screen -> slot -> claim -> verify -> allow or refuse -> observe?
 
 A generator without I/O. It yields effects, is sent their results or thrown their exceptions,
 and returns `Allow` or `Refuse`. It never raises, whatever the client, the verifier, the replay
@@ -24,7 +24,7 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.extraction.pairs import ORDINARY, screen
+from tcaptcha_middleware.extraction.pairs import is_ordinary, screen
 from tcaptcha_middleware.models import (
     FINGERPRINT,
     Allow,
@@ -44,13 +44,15 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Decision, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, Gate, MatchedRule
 
-_CLOCKS_DIFFER = 30.0  # how much longer than its ticket a claim lasts, in seconds
+# In seconds.
+_CLOCK_SKEW = 30.0  # how much longer than its ticket a claim lasts
 _SLOT_WAIT = 0.5
 _DISASTER_PER_IP = 60.0
-# One that a fast clock made is fresh for twice as long, up to and including that second.
+# A disaster ticket that is stamped by a fast clock stays fresh for up to twice as long.
 _DISASTER_SEEN = 2 * FRESH + 1.0
 _SLOW_STORE = 0.05
-_LATE = 8
+
+_LATE_RELEASES = 8  # after each claim
 # Answers after which a ticket can never pass.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED)
 
@@ -123,17 +125,19 @@ def requirement(rule: MatchedRule, request: RequestInfo) -> Flow[tuple[bool, boo
 
 def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Decision]:
     name, gate = rule.name, rule.gate
+    first_piece = None
     # Bypass: the kill switch, a real preflight, or the application's own `when`.
     if gate.switch.is_off:
         return Allow(name, unchecked=Unchecked.SWITCHED_OFF)
     if rule.passes_preflight and request.is_preflight:
         # HTTP/2 and chunked requests may have a body that no header announces.
         try:
-            piece, more = yield ReadBody(rule.settings.body_timeout, enforced)
+            first_piece = yield ReadBody(rule.settings.body_timeout, enforced)
         except TimeoutError as error:
             raise RequestBodyError("the body came too slowly") from error
-        if not piece and not more:
+        if not any(first_piece):
             return Allow(name, unchecked=Unchecked.PREFLIGHT)
+    # Several rules, none of which is as strict as all of them; a preflight needs no rule.
     if isinstance(rule, AmbiguousTarget):
         return Refuse(Reason.TARGET_AMBIGUOUS, name)
     settings = rule.settings
@@ -146,14 +150,15 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
             raise MisconfiguredError(f"`when` must return True or False, got {kind}")
 
     # Extract, and screen for what is not worth a call.
-    pair = yield from rule.extractor.extract(request, may_disconnect=enforced)
+    pair = yield from rule.extractor.extract(request, first_piece, may_disconnect=enforced)
     if isinstance(pair, Reason):
-        if pair is Reason.TICKET_MISSING and _fails_open(rule):
+        # During an outage a page cannot load the captcha, so it cannot send a ticket.
+        if pair is Reason.TICKET_MISSING and _try_fail_open(rule):
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)
     submission = Submission(*pair, _user_ip(rule, request), name)
     key = submission.key
-    reason = None if ORDINARY("\n".join(pair)) else screen(pair)
+    reason = None if is_ordinary("\n".join(pair)) else screen(pair)
     if reason is None:
         return (yield from _verify(rule, submission, key))
     if reason is Reason.DISASTER_TICKET and _accepts_disaster(rule, submission, key):
@@ -162,24 +167,36 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
 
 
 def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
-    """Claim the ticket, call the verifier once, and decide."""
-    name, gate, health, mark = rule.name, rule.gate, rule.health, key[:FINGERPRINT]
-    verdict: Verdict | None = None
-    token, verification = os.urandom(8).hex(), health.verification
+    """Take a verification slot, and check the ticket in it."""
+    health, fingerprint = rule.health, key[:FINGERPRINT]
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
         if health.is_down:
-            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint)
         if not (yield WaitForSlot(health.slots, _SLOT_WAIT)):
-            return _unavailable(rule, Reason.OVERLOADED, mark)
+            return _unavailable(rule, Reason.OVERLOADED, fingerprint)
     try:
-        # `is_up` is an attribute, and nearly always true.
-        if not verification.is_up and health.is_down:
-            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark)
-        deadline = gate.clock() + rule.settings.check_timeout
-        if not (yield from _claim(rule, key, token)):
-            return Refuse(Reason.TICKET_REUSED, name, fingerprint=mark)
-        with verification:
+        # During an outage nothing is claimed or sent.
+        if not health.verification.is_up and health.is_down:
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint)
+        return (yield from _check(rule, submission, key))
+    finally:
+        health.slots.leave()
+
+
+def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
+    """Claim the ticket, call the verifier once, and decide."""
+    gate, captcha, fingerprint = rule.gate, rule.captcha, key[:FINGERPRINT]
+    deadline = gate.clock() + rule.settings.check_timeout
+    token = os.urandom(8).hex()
+    not_claimed = yield from _claim(rule, key, token)
+    if not_claimed is not None:
+        retry_after = rule.health.retry_after
+        return Refuse(not_claimed, rule.name, None, fingerprint, retry_after)
+    verdict: Verdict | None = None
+    try:
+        # The health of the service learns from the errors that leave this block.
+        with rule.health.verification:
             try:
                 timeout = max(0.0, deadline - gate.clock())
                 verdict = yield Verify(rule.verifier, submission, timeout)
@@ -188,62 +205,69 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
             if not isinstance(verdict, Verdict):
                 kind = type(verdict).__name__
                 raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
-            reason = None if verdict.passed else refusal(verdict, rule.captcha.codes)
-            score, limit = verdict.score, rule.settings.max_score
-            if reason is None and limit is not None and score is not None and score > limit:
-                reason = Reason.RISK_DENIED
-        if reason in _FINAL and not rule.captcha.refuses_reuse:
-            yield from _release(rule, key, token)
+            reason = None if verdict.passed else refusal(verdict, captcha.codes)
     except VerifierError as error:
         log.no_verdict(rule, error)
         if not error.sent:
             yield from _release(rule, key, token)
         if isinstance(error, OutageError):
-            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, mark, verdict)
+            return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint, verdict)
         reason = _reason(error)
     except Exception as error:
         log.broken_verifier(rule, error, submission)
         reason = Reason.MISCONFIGURED
-    finally:
-        health.slots.leave()
+    else:
+        # Made-up tickets must not fill a store that is the only protection from replay, so the
+        # claim of one that can never pass is dropped.
+        if reason in _FINAL and not captcha.refuses_reuse:
+            yield from _release(rule, key, token)
+        if reason is None and _is_too_risky(verdict, rule.settings.max_score):
+            reason = Reason.RISK_DENIED
     if reason is None:
-        return Allow(name, verdict, fingerprint=mark)
-    return Refuse(reason, name, verdict, mark, health.retry_after)
+        return Allow(rule.name, verdict, fingerprint=fingerprint)
+    return Refuse(reason, rule.name, verdict, fingerprint, rule.health.retry_after)
 
 
-def _claim(rule: CompiledRule, key: str, token: str) -> Flow[bool]:
+def _is_too_risky(verdict: Verdict, max_score: int | None) -> bool:
+    return max_score is not None and verdict.score is not None and verdict.score > max_score
+
+
+def _claim(rule: CompiledRule, key: str, token: str) -> Flow[Reason | None]:
+    """Claim the ticket; return why the request is refused, or None to go on."""
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
-    lifetime = rule.captcha.lifetime + _CLOCKS_DIFFER
+    lifetime = rule.captcha.lifetime + _CLOCK_SKEW
     monitor, began = gate.replay_monitor, gate.clock()
-    is_skipped = bool(monitor.failures) and not monitor.may_ask(began)
+    # The common case first: `failures` is an attribute, and nearly always 0.
+    may_ask = monitor.failures == 0 or monitor.may_ask(began)
     try:
-        if is_skipped:
+        if not may_ask:
             raise ReplayStoreError("skipped after several timeouts")
         if gate.memory is not None:  # it never waits
             claimed = gate.memory.claim(key, token, lifetime)
         else:
             claimed = yield Claim(gate.replay_store, key, token, lifetime, timeout)
-        # Looked at after the claim, because a store may find out while it is called.
+        # Checked after the claim, because a store may find out while it is called.
         if not rule.captcha.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
-            raise ReplayStoreError("it may have lost claims")
+            raise ReplayStoreError("the store may have lost claims")
     except Exception as error:
         is_slow = _note_store_failure(gate, began) or isinstance(error, TimeoutError)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
-        goes_on = gate.on_replay_store_error == "verify" and rule.captcha.refuses_reuse
-        log.replay_store_failed(rule, error, goes_on=goes_on)
-        if goes_on:
-            return True
-        # The claim may have been made, and only its answer lost: it is released, but not now if
-        # the store is slow, because the visitor waits.
-        if is_slow:
+        proceed = gate.on_replay_store_error == "verify" and rule.captcha.refuses_reuse
+        log.replay_store_failed(rule, error, proceed=proceed)
+        if proceed:
+            return None
+        # The claim may have been made, and only its answer lost. It is released, but later if
+        # the store is slow, because the visitor is waiting.
+        if may_ask and is_slow:
             gate.unreleased.append((key, token, began + lifetime))
-        message, sent = "the replay store failed", is_skipped or is_slow
-        raise VerifierError(message, answered=False, sent=sent) from error
+        elif may_ask:
+            yield from _release(rule, key, token)
+        return Reason.VERIFIER_UNAVAILABLE
     if monitor.failures:
         monitor.succeeded()
     if gate.unreleased:
         yield from _release_late(rule)
-    return claimed is True
+    return None if claimed is True else Reason.TICKET_REUSED
 
 
 def _note_store_failure(gate: Gate, began: float) -> bool:
@@ -268,7 +292,7 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
         else:
             return True
     # A claim that stays expires by itself; until then the visitor has to solve again.
-    expires = began + rule.captcha.lifetime + _CLOCKS_DIFFER
+    expires = began + rule.captcha.lifetime + _CLOCK_SKEW
     gate.unreleased.append((key, token, min(until, expires)))
     return False
 
@@ -277,7 +301,7 @@ def _release_late(rule: CompiledRule) -> Flow[None]:
     """Release a few claims that could not be released before; the store answers again."""
     gate = rule.gate
     with suppress(IndexError):  # other threads take from it, too
-        for _ in range(min(_LATE, len(gate.unreleased))):
+        for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
             key, token, until = gate.unreleased.popleft()
             is_held = gate.clock() < until
             if is_held and not (yield from _release(rule, key, token, until)):
@@ -285,20 +309,20 @@ def _release_late(rule: CompiledRule) -> Flow[None]:
 
 
 def _unavailable(
-    rule: CompiledRule, reason: Reason, mark: str, verdict: Verdict | None = None
+    rule: CompiledRule, reason: Reason, fingerprint: str, verdict: Verdict | None = None
 ) -> Decision:
-    """Fail open if an outage is established and the rule wants it, or else refuse."""
-    if _fails_open(rule):
-        return Allow(rule.name, verdict, Unchecked.UNAVAILABLE, fingerprint=mark)
-    return Refuse(reason, rule.name, verdict, mark, rule.health.retry_after)
+    """Fail open if an outage is established and the rule wants it; otherwise refuse."""
+    if _try_fail_open(rule):
+        return Allow(rule.name, verdict, Unchecked.UNAVAILABLE, fingerprint=fingerprint)
+    return Refuse(reason, rule.name, verdict, fingerprint, rule.health.retry_after)
 
 
-def _fails_open(rule: CompiledRule) -> bool:
-    # Only an outage that the gate has established by its own probes opens it, so no client
-    # can, and no failed verification lets its own visitor in.
+def _try_fail_open(rule: CompiledRule) -> bool:
+    # Only an outage that our own probes have established opens the gate. No client can cause
+    # that, and no failed verification opens it by itself.
     if rule.settings.on_unavailable != "allow" or not rule.health.is_down:
         return False
-    return rule.affords("the captcha service is down")
+    return rule.spend_budget("the captcha service is down")
 
 
 def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> bool:
@@ -319,7 +343,7 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
         accepted = first and rule.disaster_seen.claim(key, "", _DISASTER_SEEN)
     except ReplayStoreError:
         return False
-    return accepted and rule.affords("a disaster ticket while the captcha service is down")
+    return accepted and rule.spend_budget("a disaster ticket while the captcha service is down")
 
 
 def _user_ip(rule: CompiledRule, request: RequestInfo) -> str:

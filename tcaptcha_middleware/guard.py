@@ -48,35 +48,37 @@ if TYPE_CHECKING:
 class Guard(Settings):
     """What to protect, and how. Immutable, and validated as a whole on construction.
 
-    Takes every argument of `Settings` too, as the default for each `Rule`.
+    A captcha gives the browser a ticket and a randstr, here called the pair. Takes every
+    argument of `Settings` too, as the default for each `Rule`.
 
     Args:
         rules: Rule texts, or `Rule` for one with different settings. The first matching rule
             applies. A target that can be read in several ways is judged by a rule that
             suffices for all that it touches, or refused with 400.
         verifier: Verifies tickets.
-        exempt: Rule texts of what no rule applies to, as paths of the application itself.
-            Compared exactly: other letter case, an extension or an odd form is not exempt.
+        exempt: Requests to leave unprotected, as rule texts with paths of the application
+            itself. Compared exactly: a different case, an extension or an unusual spelling is
+            not exempt.
         mounted_at: The path before the application's own, such as `"/api"`, if only the
             application knows it. What a FastAPI or Django application says about itself is
             read when a middleware wraps it.
         replay_store: Lets each ticket be used only once. In memory by default, for one
             process; `RedisReplayStore` for several. Tickets of mini-programs need one of these
             or `MemoryReplayStore(single_process=True)`.
-        on_replay_store_error: What follows if the store fails: `"verify"` relies on Tencent,
+        on_replay_store_error: What to do if the store fails: `"verify"` relies on Tencent,
             which refuses a second use too; `"deny"` refuses. Tickets of mini-programs are
             always refused, because Tencent may accept them twice.
-        max_checks: How many verifications may be under way at once, for each verifier; at
-            most 64 are.
+        max_checks: How many verifications may run at the same time, for each verifier; 64 at
+            most.
         on_event: Receives an `Event` for each decision. Called synchronously during the
             request; keep it fast. Exceptions are logged and ignored.
         switch: The kill switch.
         cors: Origins of frontends, such as `"https://www.example.com"`, whose scripts may read
-            the gate's own answers, and send the headers with the pair. Their other requests are
-            the business of the application's own CORS middleware.
+            the gate's own answers, and send the headers with the ticket. Everything else is
+            left to the application's own CORS middleware.
         page: Serves the browser endpoints below this path, such as `"/tcaptcha"`, and shows the
             challenge to visitors who open a protected page; their cookies are then the last
-            source. A `Page` to set more.
+            source. Pass a `Page` for more options.
 
     Attributes:
         unmatched_methods: The methods that no rule names.
@@ -107,6 +109,7 @@ class Guard(Settings):
 
     def __post_init__(self) -> None:
         """Validate the settings and compile the rules."""
+        # Plain settings, which can be copied for each rule; this validates them.
         settings = Settings(
             **{name: getattr(self, name) for name in Settings.__dataclass_fields__}
         )
@@ -141,7 +144,7 @@ class Guard(Settings):
         browser = BrowserEndpoints(
             page, (self.verifier, settings.sources), rules, self.match, cors
         )
-        # Frozen for those who use it.
+        # The dataclass is frozen, so the computed fields are set directly.
         vars(self).update(
             sources=settings.sources,
             page=page,
@@ -213,6 +216,7 @@ class Guard(Settings):
             key: Where it holds the decision.
         """
         earlier = holder.get(key)
+        # Set in place, because `on_event` may have kept this very object.
         object.__setattr__(decision, "target", (rule, *target[:2]))
         if isinstance(earlier, Allow):
             object.__setattr__(decision, "outer", earlier)
@@ -236,6 +240,7 @@ class Guard(Settings):
                 answer = rule.settings.responder(request, refuse)
                 if isinstance(answer, PlainResponse) or callable(answer):
                     return answer, added
+                # Logged below, like an exception of the responder.
                 raise TypeError(
                     f"a responder must return an application or a PlainResponse, got {answer!r}"
                 )
@@ -265,7 +270,7 @@ class Guard(Settings):
         return self._browser.settings(for_, root_path)
 
     def covers(self, app: object) -> list[Finding]:
-        """Compare the rules with the routes of an application, for a test of yours.
+        """Compare the rules with the routes of an application, for use in your tests.
 
         No handler is called. `tcaptcha check` prints the same.
 
@@ -275,13 +280,13 @@ class Guard(Settings):
         Raises:
             ConfigurationError: If the application has no routes, or none that can be read.
         """
-        # By name: it knows the middlewares, which know this module.
+        # Imported by name, and late, to avoid a cycle: it knows the middlewares.
         check = import_module("tcaptcha_middleware.integrations.routes.check").check
         findings: list[Finding] = check(app, self)
         return findings
 
     def close(self) -> None:
-        """Close what verifiers and replay store opened; they open again when used again."""
+        """Close what verifiers and replay store opened; they reconnect on next use."""
         self._end_probes()
         for resource in self._closable("close"):
             try:
@@ -290,7 +295,7 @@ class Guard(Settings):
                 log.cannot_close(resource, error)
 
     async def aclose(self) -> None:
-        """Same as `close`, but awaited."""
+        """Async version of `close`."""
         self._end_probes()
         for resource in self._closable("aclose"):
             try:
@@ -306,6 +311,10 @@ class Guard(Settings):
         resources = [self.replay_store, *(rule.verifier for rule in self._rules)]
         return list({id(value): value for value in resources if hasattr(value, name)}.values())
 
+    # Not those of `Settings`: two guards with the same settings may have different rules.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __deepcopy__(self, memo: object) -> Self:
         """Return the guard itself: it is immutable, and its state must stay shared."""
         return self
@@ -314,8 +323,8 @@ class Guard(Settings):
 def _is_allowed(earlier: object, rule: MatchedRule, target: Target) -> bool:
     """Return whether an outer instance already allowed this very request by this rule.
 
-    A ticket can be used once, so it is verified once. Decisions without a look at the ticket do
-    not count: an inner instance may see another method, or more for `when` to look at.
+    A ticket can be used once, so it is verified once. Decisions that were made without checking
+    the ticket do not count: an inner instance may see another method, or more for `when`.
     """
     while isinstance(earlier, Allow):
         looked = earlier.unchecked not in (Unchecked.PREFLIGHT, Unchecked.NOT_ASKED)

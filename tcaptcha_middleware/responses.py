@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Reason, RequestInfo
 
 CODE_HEADER = "Tcaptcha-Code"
-"""The header with the code of a refusal, which scripts read whatever a `responder` sends."""
+"""The header with the code of a refusal, for scripts, also if a `responder` makes the body."""
 
 RETRY_AFTER = 2
 """How long a client should wait after a 503 by default, in seconds."""

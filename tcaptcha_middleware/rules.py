@@ -90,7 +90,7 @@ class Rule:
 
                 similar = get_close_matches(setting, Settings.__dataclass_fields__, 1)
                 advice = f": did you mean {similar[0]}?" if similar else ""
-                raise TypeError(f"Rule has no setting {setting!r}{advice}")
+                raise TypeError(f"Rule does not have a setting {setting!r}{advice}")
         own = {setting: value for setting, value in settings.items() if value is not None}
         vars(self).update(text=text, name=name, verifier=verifier, settings=own)
 
@@ -209,8 +209,8 @@ class CompiledRule:
             bucket = 0
         return self.settings.percent > bucket
 
-    def affords(self, reason: str) -> bool:
-        """Take one request from the fail-open budget, and report if it may pass.
+    def spend_budget(self, reason: str) -> bool:
+        """Take one request from the fail-open budget, log it, and return if it may pass.
 
         Args:
             reason: Why it may pass without a verdict, for the log.
@@ -234,7 +234,7 @@ class AmbiguousTarget:
 
     @property
     def name(self) -> str:
-        """The first rule's name, so that labels of metrics stay few."""
+        """The first rule's name, to keep labels of metrics few."""
         return self.rules[0].name
 
     @property

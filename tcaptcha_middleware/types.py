@@ -19,8 +19,8 @@ class SyncVerifier(Protocol):
     `aprobe`, finds out if the service is up; a rule that fails open needs it.
     """
 
-    def verify(self, ticket: Submission, /) -> Verdict:
-        """Return the vendor's verdict on `ticket`.
+    def verify(self, submission: Submission, /) -> Verdict:
+        """Return the vendor's verdict on a submission.
 
         Raises:
             OutageError: If the vendor does not answer. A `TimeoutError` counts as one.
@@ -32,7 +32,7 @@ class SyncVerifier(Protocol):
 class AsyncVerifier(Protocol):
     """A verifier for the ASGI adapter."""
 
-    async def averify(self, ticket: Submission, /) -> Verdict:
+    async def averify(self, submission: Submission, /) -> Verdict:
         """Same as `SyncVerifier.verify`, but awaited."""
         ...
 

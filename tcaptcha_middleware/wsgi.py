@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify, WaitForSlot
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
@@ -62,14 +62,15 @@ class TCaptchaWSGIMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         raw_path, root_path = _raw(environ, "PATH_INFO"), ""
-        mount = self._script_name
+        prefix = self._script_name
         if environ.get("SCRIPT_NAME"):
             script_name = _raw(environ, "SCRIPT_NAME").rstrip(b"/")
-            root_path, mount = script_name.decode("utf-8", "replace"), mount or script_name
+            root_path = script_name.decode("utf-8", "replace")
+            prefix = prefix or script_name
         # The mount before the path, as ASGI has it; not if no slash separates them, because
         # together they would look like a plain path.
-        if mount and raw_path.startswith(b"/"):
-            raw_path = mount + raw_path
+        if prefix and raw_path.startswith(b"/"):
+            raw_path = prefix + raw_path
         path = raw_path.decode("utf-8", "replace")
         target = environ["REQUEST_METHOD"], path, raw_path, root_path, self._mount
         if target[0] == "OPTIONS" and self.guard.preflight_headers:
@@ -134,6 +135,7 @@ def _run(flow: Flow[T], body: Body) -> T:
 
 
 def _perform(effect: Effect, body: Body) -> object:
+    # A blocking call cannot be interrupted: verifiers and stores have timeouts of their own.
     match effect:
         case Verify():
             return effect.verifier.verify(effect.submission)
@@ -145,7 +147,8 @@ def _perform(effect: Effect, body: Body) -> object:
             return effect.hook(effect.request)
         case Release():
             return effect.store.release(effect.key, effect.token)
-    return effect.slots.wait(effect.timeout)
+        case WaitForSlot():
+            return effect.slots.wait(effect.timeout)
 
 
 def _adding(added: Sequence[tuple[str, str]], start_response: StartResponse) -> StartResponse:

@@ -188,3 +188,14 @@ def test_a_ticket_with_a_preflight_is_verified_by_a_rule_that_names_options(send
     assert isinstance(result.decision, Allow)
     assert result.decision.unchecked is None
     assert len(gate.verifier.tickets) == 1
+
+
+@every_adapter
+@pytest.mark.parametrize("pieces", [1, 2], ids=["one piece", "two pieces"])
+def test_the_body_that_disqualifies_a_preflight_is_searched_for_the_ticket(send, pieces):
+    body = b"ticket=tr03good&randstr=%40r"
+    cut = len(body) if pieces == 1 else 5
+    headers = (*CORS, ("Content-Type", "application/x-www-form-urlencoded"))
+    exchange = Exchange("OPTIONS", "/login", headers, (body[:cut], body[cut:])[:pieces])
+    result = send(Guard(["/login"], FakeVerifier()), exchange)
+    assert (result.code, result.decision.verdict.passed) == ("reached", True)

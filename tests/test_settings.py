@@ -211,9 +211,9 @@ def test_a_rule_takes_every_setting_of_a_guard_in_the_same_order():
 
 
 def test_a_rule_rejects_an_unknown_setting_and_suggests_the_nearest():
-    with pytest.raises(TypeError, match="no setting 'mod': did you mean mode"):
+    with pytest.raises(TypeError, match="a setting 'mod': did you mean mode"):
         Rule("/a", mod="observe")
-    with pytest.raises(TypeError, match=r"no setting 'zzz'$"):
+    with pytest.raises(TypeError, match=r"a setting 'zzz'$"):
         Rule("/a", zzz=1)
 
 
@@ -366,3 +366,10 @@ def test_one_verifier_for_many_rules_is_closed_once():
     verifier = Closing()
     Guard(["/a", "/b", Rule("/c", verifier=FakeVerifier())], verifier).close()
     assert verifier.closed == 1
+
+
+def test_guards_are_compared_by_identity():
+    first, second = Guard(["/a"], V), Guard(["/b"], V)
+    assert first != second
+    assert first == first  # noqa: PLR0124  what is tested
+    assert len({first, second}) == 2

@@ -93,11 +93,18 @@ class Extractor:
         self._pieces = _PIECES + body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
-    def extract(self, request: RequestInfo, *, may_disconnect: bool) -> Flow[Pair | Reason]:
+    def extract(
+        self,
+        request: RequestInfo,
+        first_piece: tuple[bytes, bool] | None = None,
+        *,
+        may_disconnect: bool,
+    ) -> Flow[Pair | Reason]:
         """Return the pair, or the reason to refuse the request.
 
         Args:
             request: The request's head.
+            first_piece: The body's first piece, and whether more follows, if it was read.
             may_disconnect: Whether a client that is too slow may be disconnected; see
                 `ReadBody`.
 
@@ -129,7 +136,9 @@ class Extractor:
         kind = body_kind(content_type)
         # A websocket handshake comes without a body, even if its headers declare one.
         if request.kind == "http" and kind is not None and self._readers[kind]:
-            parts = yield from self._read(kind, content_type, request, may_disconnect)
+            parts = yield from self._read(
+                kind, content_type, request, first_piece, may_disconnect=may_disconnect
+            )
             if isinstance(parts, Reason):
                 reason = parts
             else:
@@ -180,7 +189,13 @@ class Extractor:
         return found if self._needs_randstr else PartialPair(found.ticket, "")
 
     def _read(
-        self, kind: str, content_type: str, request: RequestInfo, may_disconnect: bool
+        self,
+        kind: str,
+        content_type: str,
+        request: RequestInfo,
+        piece_read: tuple[bytes, bool] | None,
+        *,
+        may_disconnect: bool,
     ) -> Flow[list[PartialPair] | Reason]:
         if set(request.header("Content-Encoding")) - {"", "identity"}:
             raise RequestBodyError("the body is compressed: send the ticket in the headers")
@@ -193,7 +208,8 @@ class Extractor:
                 seconds = deadline - time.monotonic()
                 if seconds <= 0:
                     raise TimeoutError
-                piece, more = yield ReadBody(seconds, may_disconnect)
+                piece, more = piece_read or (yield ReadBody(seconds, may_disconnect))
+                piece_read = None
             except TimeoutError as error:
                 raise RequestBodyError("the body came too slowly") from error
             enough = parser.feed(piece[:room])

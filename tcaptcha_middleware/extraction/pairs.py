@@ -23,8 +23,8 @@ Pair = tuple[str, str]
 _TICKET = re.compile(r"[!-~]{1,8192}")
 # Empty if the ticket needs none; if it needs one, an empty one counts as missing.
 _RANDSTR = re.compile(r"[!-~]{0,1024}")
-# One pattern for what nearly every pair is, with a line break between its two values.
-ORDINARY = re.compile(r"(?!(?i:tr?error))[!-~]{1,8192}\n[!-~]{0,1024}").fullmatch
+# Matches nearly every pair, with a line break between its two values; `screen` has the rest.
+is_ordinary = re.compile(r"(?!(?i:tr?error))[!-~]{1,8192}\n[!-~]{0,1024}").fullmatch
 
 
 class Invalid(Enum):

@@ -148,7 +148,7 @@ class Monitor:
         self.is_up = True
         self._down_until = -inf
         self._reported_state = State.UP
-        # Verifications. More than FLOOR that were given up are not told apart.
+        # Verifications. More than FLOOR that were given up are not distinguished.
         self.under_way = 0
         self._given_up_at: deque[float] = deque(maxlen=FLOOR + 1)
         self._unanswered_since = -inf
@@ -326,7 +326,7 @@ class Monitor:
                 self.failure = reason
                 self.is_up = self._probe_wanted = False
                 self._void_probes = 0
-                if began > self._answered_at:  # or else something was answered meanwhile
+                if began > self._answered_at:  # otherwise something was answered meanwhile
                     if began - self._last_failed > LONGEST_GAP:
                         self._first_failed = began
                     elif began - self._first_failed >= APART:

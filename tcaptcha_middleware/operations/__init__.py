@@ -33,7 +33,7 @@ class Event:
 
     @classmethod
     def of(cls, decision: Decision, seconds: float) -> Event:
-        """Return the event that tells of `decision`."""
+        """Return the event for `decision`."""
         if isinstance(decision, Refuse):
             return cls(decision.rule, "refused", decision.reason, decision, seconds)
         if decision.unchecked is not None:

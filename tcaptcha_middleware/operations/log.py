@@ -183,7 +183,7 @@ def broken_hook(rule: Origin, hook: str, error: Exception) -> None:
 
 
 def no_verdict(rule: Origin, error: VerifierError) -> None:
-    """Report why there is no verdict."""
+    """Report why a verdict is missing."""
     misconfigured = isinstance(error, MisconfiguredError)
     level = logging.ERROR if misconfigured else logging.WARNING
     message = "%s: the captcha is misconfigured: %s" if misconfigured else "%s: no verdict: %s"
@@ -193,9 +193,9 @@ def no_verdict(rule: Origin, error: VerifierError) -> None:
     )
 
 
-def replay_store_failed(rule: Origin, error: Exception, *, goes_on: bool) -> None:
+def replay_store_failed(rule: Origin, error: Exception, *, proceed: bool) -> None:
     """Report that a ticket could not be claimed, and what follows."""
-    then = "the vendor alone refuses reuse" if goes_on else "the request is refused"
+    then = "the vendor alone refuses reuse" if proceed else "the request is refused"
     rule.rate_limit.log(
         logging.ERROR,
         "%s: the replay store failed (%s); %s",

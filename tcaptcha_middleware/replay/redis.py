@@ -77,7 +77,7 @@ class RedisReplayStore:
 
     Raises:
         ConfigurationError: If the URL is not valid, `timeout` is not a number above 0, there is
-            not either a URL or a client, or a client retries commands or waits for ever.
+            not either a URL or a client, or a client retries commands or waits without end.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ def _validate_client(name: str, client: Any) -> None:
         client: The client, or None.
 
     Raises:
-        ConfigurationError: If it is of another class, waits for ever, or retries commands.
+        ConfigurationError: If it is of another class, waits without end, or retries commands.
     """
     if client is None:
         return
@@ -268,7 +268,7 @@ def _validate_client(name: str, client: Any) -> None:
     options = client.get_connection_kwargs()
     if not options.get("socket_timeout"):
         raise ConfigurationError(
-            f"{name} waits for ever, so a hung Redis would hang requests: create it with "
+            f"{name} waits without end, so a hung Redis would hang requests: create it with "
             "socket_timeout=0.5"
         )
     attempts = getattr(client, "cluster_error_retry_attempts", 0)  # before redis-py 6

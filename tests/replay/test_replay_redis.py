@@ -329,7 +329,7 @@ BAD = {
     ),
     "a client without a timeout": (
         lambda: {"client": Redis(socket_timeout=None, retry=ONCE)},
-        "client waits for ever",
+        "client waits without end",
     ),
     "a client that retries": (
         lambda: {"client": Redis(socket_timeout=1, retry=Retry(NoBackoff(), 3))},
