@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from tcaptcha_middleware.languages import BACK, DETAILS, TITLES, preferred_language
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tcaptcha_middleware.languages import Language
     from tcaptcha_middleware.models import Reason, RequestInfo
 
 CODE_HEADER = "Tcaptcha-Code"
@@ -41,6 +46,10 @@ _OFFERS = {
     _TEXT: (_TEXT, "text/*", "*/*"),
 }
 
+
+# The only script of a refusal, allowed by its hash.
+_GO_BACK = "document.querySelector('button').onclick = () => history.back()"
+_GO_BACK_HASH = f"sha256-{b64encode(sha256(_GO_BACK.encode()).digest()).decode()}"
 
 # RFC 9110, sections 5.6.2 and 5.5; what a browser may be sent, and no second line.
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -101,10 +110,12 @@ def respond(
 
     Args:
         reason: Why the request was refused.
-        request: Its `Accept` header chooses the media type.
+        request: Its `Accept` and `Accept-Language` choose the media type and the language.
         retry_after: How long a client should wait after a 503, in seconds.
     """
-    return _render(reason, preferred(request), retry_after)
+    language = preferred_language(",".join(request.header("Accept-Language"))[:_LONG])
+    is_form = request.method.upper() not in ("GET", "HEAD")
+    return _render(reason, preferred(request), language, retry_after, is_form=is_form)
 
 
 def problem(status: int, detail: str, *headers: tuple[str, str]) -> PlainResponse:
@@ -120,27 +131,36 @@ def preferred(request: RequestInfo) -> str:
     return _preferred(accept) if len(accept) > _LONG else _remembered(accept)
 
 
-@lru_cache(maxsize=64)
-def _render(reason: Reason, media_type: str, retry_after: int) -> PlainResponse:
-    title = HTTPStatus(reason.status).phrase
+@lru_cache(maxsize=512)
+def _render(
+    reason: Reason, media_type: str, language: Language, retry_after: int, *, is_form: bool
+) -> PlainResponse:
+    title, detail = TITLES[language][reason.status], DETAILS[language][reason]
+    policy = "default-src 'none'; frame-ancestors 'none'"
     if media_type == _PROBLEM:
-        body = json.dumps(_document(reason.status, reason.detail) | {"code": reason.value})
+        body = json.dumps(_document(reason.status, detail) | {"code": reason.value})
     elif media_type == HTML:
+        back = ""
+        if is_form:
+            sentence, label = map(escape, BACK[language])
+            back = f"<p>{sentence}</p><button>{label}</button><script>{_GO_BACK}</script>"
+            policy += f"; script-src '{_GO_BACK_HASH}'"
         body = (
-            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
             '<meta name="color-scheme" content="light dark">'
-            f"<title>{escape(title)}</title><h1>{escape(title)}</h1>"
-            f"<p>{escape(reason.detail)}</p><p><small>{escape(reason.value)}</small></p></html>"
+            f"<title>{escape(title)}</title><main><h1>{escape(title)}</h1>"
+            f"<p>{escape(detail)}</p>{back}<p><small>{escape(reason.value)}</small></p></main>"
         )
     else:
-        body = f"{title}: {reason.detail} ({reason.value})\n"
+        body = f"{title}: {detail} ({reason.value})\n"
     headers = [
         ("Content-Type", f"{media_type}{'' if media_type == _PROBLEM else '; charset=utf-8'}"),
+        ("Content-Language", language),
         ("Cache-Control", "no-store"),
-        ("Vary", "Accept"),
+        ("Vary", "Accept, Accept-Language"),
         ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("Content-Security-Policy", policy),
     ]
     if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(retry_after)))

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
     {"errors", "findings", "models", "scoped"},
+    {"languages"},
     {"matching", "operations", "responses", "threadpool", "types", "validation"},
     {"client_ip", "health", "replay", "tencent", "waiting"},
     {"_http"},

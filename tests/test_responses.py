@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html import unescape
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import Reason, RequestInfo
+from tcaptcha_middleware.languages import BACK, DETAILS, TITLES
 from tcaptcha_middleware.responses import respond
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
@@ -34,8 +39,10 @@ PREFERRED = [
 ]
 
 
-def request(accept: str, method: str = "POST") -> RequestInfo:
-    return RequestInfo("http", method, "/", headers=((b"accept", accept.encode("latin-1")),))
+def request(accept: str, method: str = "POST", language: str = "") -> RequestInfo:
+    headers = {"accept": accept, "accept-language": language}
+    raw = tuple((name.encode(), value.encode("latin-1")) for name, value in headers.items())
+    return RequestInfo("http", method, "/", headers=raw)
 
 
 @pytest.mark.parametrize(("accept", "media_type"), PREFERRED)
@@ -90,8 +97,67 @@ def test_no_response_may_be_cached_sniffed_or_executed(reason, accept):
     answer = respond(reason, request(accept))
     headers = dict(answer.headers)
     assert headers["Cache-Control"] == "no-store"
-    assert headers["Vary"] == "Accept"
+    assert headers["Vary"] == "Accept, Accept-Language"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert reason.value.encode() in answer.body
-    assert b"<script" not in answer.body
+    scripts = re.findall(rb"<script>(.*?)</script>", answer.body)
+    assert answer.body.count(b"<script") == len(scripts)
+    allowed = re.findall(r"script-src 'sha256-(.*?)'", headers["Content-Security-Policy"])
+    assert [b64encode(sha256(script).digest()).decode() for script in scripts] == allowed
+
+
+LANGUAGES = [
+    ("", "en"),
+    ("en-GB", "en"),
+    ("zh", "zh-cn"),
+    ("zh-CN,zh;q=0.9,en;q=0.8", "zh-cn"),
+    ("zh-SG", "zh-cn"),
+    ("zh-TW", "zh-tw"),
+    ("zh-HK,zh;q=0.9", "zh-tw"),
+    ("zh-MO", "zh-tw"),
+    ("zh-Hant-CN", "zh-tw"),
+    ("zh-Hans-TW", "zh-cn"),
+    ("de, zh-TW;q=0.5, en;q=0.4", "zh-tw"),
+    ("zh;q=0.4, en;q=0.5", "en"),
+    ("zh;q=0, en;q=0.1", "en"),
+    ("zh;q=0", "en"),
+    ("zh;q=x", "en"),
+    ("ja, ko", "en"),
+    ("*", "en"),
+    (";,;q=,zh;q", "en"),
+    ("zz," * 40 + "zh", "en"),
+]
+
+
+@pytest.mark.parametrize(("accepted", "language"), LANGUAGES)
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "text/plain"])
+@pytest.mark.parametrize("reason", Reason, ids=str)
+def test_a_refusal_is_in_the_visitors_language(accept, accepted, language, reason):
+    answer = respond(reason, request(accept, language=accepted))
+    assert dict(answer.headers)["Content-Language"] == language
+    detail = DETAILS[language][reason]
+    body = answer.body.decode()
+    assert detail in (json.loads(body)["detail"] if accept == "*/*" else unescape(body))
+    assert reason.value in body
+    if accept == "text/html":
+        assert f'<html lang="{language}">' in body
+        assert body.count("<main>") == body.count("</main>") == 1
+
+
+def test_every_language_has_words_for_every_reason_and_status():
+    for language in ("en", "zh-cn", "zh-tw"):
+        assert DETAILS[language].keys() == set(Reason)
+        assert TITLES[language].keys() == {reason.status for reason in Reason}
+    assert DETAILS.keys() == TITLES.keys() == BACK.keys()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "get", "GET", "HEAD"])
+def test_only_a_refused_form_offers_the_way_back(method):
+    body = respond(Reason.TICKET_MISSING, request("text/html", method)).body.decode()
+    assert ("<button>Go back</button>" in body) == (method.upper() not in ("GET", "HEAD"))
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_no_accept_language_header_raises(accepted):
+    respond(Reason.TICKET_MISSING, request("", language=accepted))

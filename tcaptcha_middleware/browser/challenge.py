@@ -1,7 +1,7 @@
 """A page that shows the challenge instead of a protected page.
 
 It writes the pair into two cookies and loads the page again, so no target is ever built.
-Nothing of the request is echoed: it only chooses between two languages. With a page, the
+Nothing of the request is echoed: it only chooses the language. With a page, the
 cookies are the last source of every rule.
 """
 
@@ -21,6 +21,7 @@ from tcaptcha_middleware.browser.page import policy_of
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
 from tcaptcha_middleware.extraction.sources import HeadSource
+from tcaptcha_middleware.languages import language_of, preferred_language
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.responses import HTML, PlainResponse, preferred
@@ -54,6 +55,18 @@ _WORDS = {
         "cookies": "请允许本网站使用 Cookie，然后点击按钮。",
         "failed": "验证码加载失败。请点击按钮重试。",
     },
+    "zh-tw": {
+        "title": "請完成驗證",
+        "first": "完成驗證後即可瀏覽此頁面。",
+        "again": "上一次驗證未通過，請重新驗證後瀏覽此頁面。",
+        "button": "開始驗證",
+        "noscript": "此頁面需要 JavaScript。請啟用後重新載入頁面。",
+        "working": "正在開啟驗證碼…",
+        "solved": "驗證通過，正在開啟頁面或下載檔案。",
+        "closed": "驗證已關閉。請點擊按鈕重新驗證。",
+        "cookies": "請允許本網站使用 Cookie，然後點擊按鈕。",
+        "failed": "驗證碼載入失敗。請點擊按鈕重試。",
+    },
 }
 # A missing, old or used ticket is not the visitor's failure: the cookies outlive their use.
 _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
@@ -86,11 +99,9 @@ class Challenge:
             reason: Why the request was refused.
             captcha: The captcha that is shown.
         """
-        language = self._page.language
-        if not language:
-            first = next(iter(request.header("Accept-Language")), "")
-            language = "zh-cn" if first.lower().startswith("zh") else "en"
-        words = _WORDS["zh-cn" if language.lower().startswith("zh") else "en"]
+        accepted = ",".join(request.header("Accept-Language"))
+        language = self._page.language or preferred_language(accepted)
+        words = _WORDS[language_of(language) or "en"]
         mount = "".join(f"/{part}" for part in segments(request.root_path))
         data = {
             "module": quote(f"{mount}{self._page.path}/{MODULE}"),

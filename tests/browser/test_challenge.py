@@ -58,7 +58,7 @@ def opened(*headers, target="/secret/x", method="GET", accept=HTML):
 
 
 def is_challenge(answer):
-    return b"<script" in answer.body
+    return b'<script type="module"' in answer.body
 
 
 def nonce_of(answer):
@@ -358,11 +358,12 @@ def test_the_module_is_below_the_mount_on_the_same_host(adapter, root, module):
 
 LANGUAGES = [
     ("zh-CN,zh;q=0.9,en;q=0.8", None, "zh-cn", "请完成验证"),
-    ("zh-TW", None, "zh-cn", "请完成验证"),
+    ("zh-TW", None, "zh-tw", "請完成驗證"),
+    ("ja, zh-HK;q=0.5, en;q=0.4", None, "zh-tw", "請完成驗證"),
     ("en-GB,en;q=0.9,zh;q=0.8", None, "en", "Are you human?"),
     ("", None, "en", "Are you human?"),
     ('"><script>', None, "en", "Are you human?"),
-    ("en", "zh-HK", "zh-HK", "请完成验证"),
+    ("en", "zh-HK", "zh-HK", "請完成驗證"),
     ("zh", "ja", "ja", "Are you human?"),
 ]
 

@@ -1,0 +1,106 @@
+"""What visitors read in refusals, in English, Simplified and Traditional Chinese.
+
+English is in `Reason`. A `responder` replaces all of it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Literal
+
+from tcaptcha_middleware.models import Reason
+
+Language = Literal["en", "zh-cn", "zh-tw"]
+
+# Regions that write Traditional Chinese, if a tag does not name the script (RFC 5646).
+_TRADITIONAL = {"hant", "tw", "hk", "mo"}
+
+_MANY = 32  # more languages than browsers send are not looked at
+
+
+def language_of(tag: str) -> Language | None:
+    """Return the language for a tag such as `"zh-TW"`; None if there are no words in it."""
+    primary, *subtags = tag.strip().lower().split("-")
+    if primary == "zh":
+        is_traditional = "hans" not in subtags and not _TRADITIONAL.isdisjoint(subtags)
+        return "zh-tw" if is_traditional else "zh-cn"
+    return "en" if primary == "en" else None
+
+
+def preferred_language(accept: str) -> Language:
+    """Return the language that an `Accept-Language` prefers; English if it has none of them."""
+    best: Language = "en"
+    highest = 0.0
+    for item in accept.split(",")[:_MANY]:
+        tag, _, weight = item.partition(";")
+        language, number = language_of(tag), weight.strip().lower().removeprefix("q=")
+        # RFC 9110, section 12.4.2; anything but a number counts as 0.
+        is_number = number.isascii() and number.replace(".", "", 1).isdecimal()
+        quality = float(number) if is_number else float(not number)
+        if language is not None and quality > highest:
+            best, highest = language, quality
+    return best
+
+
+TITLES: dict[Language, dict[int, str]] = {
+    "en": {reason.status: HTTPStatus(reason.status).phrase for reason in Reason},
+    "zh-cn": {
+        400: "请求无效",
+        403: "请完成验证",
+        413: "内容过大",
+        500: "服务器错误",
+        503: "验证服务暂不可用",
+    },
+    "zh-tw": {
+        400: "請求無效",
+        403: "請完成驗證",
+        413: "內容過大",
+        500: "伺服器錯誤",
+        503: "驗證服務暫時無法使用",
+    },
+}
+"""A title for each status; in English the status's own phrase."""
+
+DETAILS: dict[Language, dict[Reason, str]] = {
+    "en": {reason: reason.detail for reason in Reason},
+    "zh-cn": {
+        Reason.TICKET_MISSING: "请完成验证，并提交 ticket 和 randstr。",
+        Reason.TICKET_REJECTED: "验证未通过，请重新验证。",
+        Reason.TICKET_EXPIRED: "验证已过期，请重新验证。",
+        Reason.TICKET_REUSED: "该验证已被使用，请重新验证。",
+        Reason.RISK_DENIED: "验证未通过，请重新验证。",
+        Reason.DISASTER_TICKET: "验证码未能加载，请重新验证。",
+        Reason.TICKET_MALFORMED: "ticket 或 randstr 格式不正确。",
+        Reason.TICKET_AMBIGUOUS: "请只提交一个 ticket 和一个 randstr。",
+        Reason.TARGET_AMBIGUOUS: "请求地址可能有多种含义，请使用常规写法。",
+        Reason.REQUEST_MALFORMED: "无法读取请求内容。",
+        Reason.BODY_TOO_LARGE: "请在请求头中，或在内容的前部提交 ticket。",
+        Reason.VERIFIER_UNAVAILABLE: "验证服务暂不可用，请稍后重试。",
+        Reason.OVERLOADED: "验证请求过多，请稍后重试。",
+        Reason.MISCONFIGURED: "验证服务配置有误。",
+    },
+    "zh-tw": {
+        Reason.TICKET_MISSING: "請完成驗證，並提交 ticket 和 randstr。",
+        Reason.TICKET_REJECTED: "驗證未通過，請重新驗證。",
+        Reason.TICKET_EXPIRED: "驗證已過期，請重新驗證。",
+        Reason.TICKET_REUSED: "此驗證已被使用，請重新驗證。",
+        Reason.RISK_DENIED: "驗證未通過，請重新驗證。",
+        Reason.DISASTER_TICKET: "驗證碼無法載入，請重新驗證。",
+        Reason.TICKET_MALFORMED: "ticket 或 randstr 格式不正確。",
+        Reason.TICKET_AMBIGUOUS: "請只提交一個 ticket 和一個 randstr。",
+        Reason.TARGET_AMBIGUOUS: "請求網址可能有多種含義，請使用一般寫法。",
+        Reason.REQUEST_MALFORMED: "無法讀取請求內容。",
+        Reason.BODY_TOO_LARGE: "請在請求標頭中，或在內容的前部提交 ticket。",
+        Reason.VERIFIER_UNAVAILABLE: "驗證服務暫時無法使用，請稍後再試。",
+        Reason.OVERLOADED: "驗證請求過多，請稍後再試。",
+        Reason.MISCONFIGURED: "驗證服務設定有誤。",
+    },
+}
+"""What the client should do about each refusal, in one sentence."""
+
+BACK: dict[Language, tuple[str, str]] = {
+    "en": ("Go back: your browser still has what you typed.", "Go back"),
+    "zh-cn": ("请返回上一页，您填写的内容仍在浏览器中。", "返回"),
+    "zh-tw": ("請返回上一頁，您填寫的內容仍在瀏覽器中。", "返回"),
+}
+"""For a refused form: a sentence, and the label of the button."""
