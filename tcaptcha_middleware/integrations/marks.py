@@ -1,0 +1,110 @@
+"""Marks on handlers, and the rules that follow from them and from an application's routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.integrations.routes.reading import read
+from tcaptcha_middleware.integrations.rule_texts import rule_texts
+from tcaptcha_middleware.matching.patterns import parse
+from tcaptcha_middleware.rules import Rule
+from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.validation import check_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tcaptcha_middleware.integrations.routes.route import Route
+    from tcaptcha_middleware.matching.patterns import Pattern
+
+_ATTRIBUTE = "_tcaptcha_mark"  # `functools.wraps` copies it to the function outside
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """What is remembered about a handler that is protected.
+
+    Args:
+        settings: Arguments of `Rule`, without the text.
+        methods: The methods that need a ticket, as in a rule text; every one by default.
+
+    Raises:
+        ConfigurationError: If a setting or a method is not valid.
+        TypeError: If there is no such setting.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    methods: Sequence[str] = ()
+    pattern: Pattern = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Validate at once, where the handler is written."""
+        check_list("methods", self.methods)
+        Settings(**Rule("/", **self.settings).settings)
+        object.__setattr__(self, "pattern", parse(f"{','.join(self.methods)} /"))
+
+
+def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()) -> Mark:
+    """Remember on a handler that it is protected, and return the mark.
+
+    Args:
+        endpoint: The function or class that the router calls.
+        settings: See `Mark`.
+        methods: See `Mark`.
+
+    Raises:
+        ConfigurationError: If the handler has a mark, or cannot have one.
+    """
+    if hasattr(endpoint, _ATTRIBUTE):
+        raise ConfigurationError(f"{endpoint!r} is marked twice: leave one mark out")
+    new = Mark(settings, methods)
+    try:
+        setattr(endpoint, _ATTRIBUTE, new)
+    except AttributeError as error:
+        raise ConfigurationError(f"mark the function, because {endpoint!r} is none") from error
+    return new
+
+
+def mark_of(route: Route) -> Mark | None:
+    """Return the mark of a route's handler, or None."""
+    endpoint = route.endpoint
+    while isinstance(endpoint, partial):
+        endpoint = endpoint.func
+    found: Mark | None = getattr(endpoint, _ATTRIBUTE, None)
+    return found
+
+
+def marked_rules(app: object, find: Callable[[Route], Mark | None] = mark_of) -> list[Rule]:
+    """Return a rule for each route whose handler is marked, the most specific ones first.
+
+    Args:
+        app: The application, with or without middlewares around it.
+        find: Returns the mark of a route, or None.
+
+    Raises:
+        ConfigurationError: If no rule can express a marked route, or two contradict.
+    """
+    rules: dict[Pattern, Rule] = {}
+    for route in read(app):
+        marked = find(route)
+        if marked is None:
+            continue
+        for text in rule_texts(route, marked.pattern):
+            rule = Rule(text, **marked.settings)
+            try:
+                earlier = rules.setdefault(parse(text), rule)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{route.endpoint!r} is marked: {error}") from error
+            if (earlier.settings, earlier.verifier) != (rule.settings, rule.verifier):
+                raise ConfigurationError(
+                    f"two handlers of {text!r} have marks with different settings"
+                )
+    return [rules[pattern] for pattern in sorted(rules, key=_generality)]
+
+
+def _generality(pattern: Pattern) -> tuple[list[int], bool]:
+    segments = [int(part is None) for part in pattern.path]
+    return [*segments, 2] if pattern.below else segments, not pattern.methods
