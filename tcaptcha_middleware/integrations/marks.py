@@ -38,12 +38,14 @@ class Mark:
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     methods: Sequence[str] = ()
+    rule: Rule = field(init=False, repr=False)
     pattern: Pattern = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate at once, where the handler is written."""
         check_list("methods", self.methods)
-        Settings(**Rule("/", **self.settings).settings)
+        object.__setattr__(self, "rule", Rule("/", **self.settings))
+        Settings(**self.rule.settings)
         object.__setattr__(self, "pattern", parse(f"{','.join(self.methods)} /"))
 
 
@@ -68,16 +70,23 @@ def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()
     return new
 
 
-def mark_of(route: Route) -> Mark | None:
-    """Return the mark of a route's handler, or None."""
-    endpoint = route.endpoint
+def mark_of(endpoint: object) -> Mark | None:
+    """Return the mark of a handler, or None."""
     while isinstance(endpoint, partial):
         endpoint = endpoint.func
-    found: Mark | None = getattr(endpoint, _ATTRIBUTE, None)
+    # Classes of Starlette and Django have a method that calls the one for the request's.
+    found: Mark | None = getattr(getattr(endpoint, "dispatch", endpoint), _ATTRIBUTE, None)
     return found
 
 
-def marked_rules(app: object, find: Callable[[Route], Mark | None] = mark_of) -> list[Rule]:
+def mark_of_endpoint(route: Route) -> Mark | None:
+    """Return the mark of a route's handler, or None."""
+    return mark_of(route.endpoint)
+
+
+def marked_rules(
+    app: object, find: Callable[[Route], Mark | None] = mark_of_endpoint
+) -> list[Rule]:
     """Return a rule for each route whose handler is marked, the most specific ones first.
 
     Args:

@@ -28,14 +28,14 @@ def rule_texts(route: Route, wanted: Pattern) -> list[str]:
     """
     path = _path(route.path)
     if route.websocket:
-        return [f"GET {path}"]
+        return [f"GET {path}"] if wanted.names("GET") else []
     if route.methods is not None:
         methods = written(filter(wanted.names, route.methods))
         return [f"{','.join(methods)} {path}"] if methods else []
-    if wanted.methods or wanted.unsafe:
-        return [f"{'UNSAFE' if wanted.unsafe else ','.join(written(wanted.methods))} {path}"]
-    # A rule that names no method lets preflights pass, which would reach the handler.
-    return [f"OPTIONS {path}", path]
+    if wanted.methods:
+        return [f"{','.join(written(wanted.methods))} {path}"]
+    # A rule that does not name OPTIONS lets preflights pass, which would reach the handler.
+    return [f"OPTIONS {path}", f"UNSAFE {path}" if wanted.unsafe else path]
 
 
 def _path(template: PathTemplate) -> str:

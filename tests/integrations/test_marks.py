@@ -110,7 +110,7 @@ def any_method(endpoint):
 
 def test_a_rule_for_every_method_lets_no_preflight_pass():
     assert any_method(marked()) == ["OPTIONS /any", "/any"]
-    assert any_method(marked(["UNSAFE"])) == ["UNSAFE /any"]
+    assert any_method(marked(["UNSAFE"])) == ["OPTIONS /any", "UNSAFE /any"]
     assert any_method(marked(["PUT", "POST"])) == ["POST,PUT /any"]
 
 

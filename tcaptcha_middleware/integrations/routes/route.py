@@ -151,6 +151,7 @@ class Route(NamedTuple):
         websocket: Whether it is a websocket, whose handshake is a GET.
         opaque: Why the paths behind it cannot be read; empty if they can.
         gates: The guards that requests pass, from the outermost.
+        definition: The framework's own object for the route, if a reader has one.
     """
 
     methods: frozenset[str] | None
@@ -159,6 +160,7 @@ class Route(NamedTuple):
     websocket: bool = False
     opaque: str = ""
     gates: tuple[Gate, ...] = ()
+    definition: object = None
 
 
 class Mounted(NamedTuple):

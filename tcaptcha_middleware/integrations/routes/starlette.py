@@ -45,10 +45,10 @@ def read(app: Any) -> Iterator[Route | Mounted]:
                 yield Mounted(path, route.app)
         elif isinstance(kind, WebSocketRoute):
             path = _template(route, route.path_format)
-            yield Route(None, path, route.endpoint, websocket=True)
+            yield Route(None, path, route.endpoint, websocket=True, definition=route)
         elif isinstance(kind, StarletteRoute):
             path = _template(route, route.path_format)
-            yield Route(_methods(route), path, route.endpoint)
+            yield Route(_methods(route), path, route.endpoint, definition=route)
         else:
             unknown = f"{type(kind).__name__} is not a route of Starlette"
             yield Route(None, _REST, kind, opaque=unknown)

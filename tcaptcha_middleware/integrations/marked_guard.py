@@ -1,0 +1,179 @@
+"""`MarkedGuard`: the guard of an application whose rules come from marks on its handlers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tcaptcha_middleware.decision import get_decision
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.guard import Guard
+from tcaptcha_middleware.integrations.marks import mark_of_endpoint, marked_rules
+from tcaptcha_middleware.models import Unchecked
+from tcaptcha_middleware.operations.log import logger
+from tcaptcha_middleware.operations.switch import Switch
+from tcaptcha_middleware.replay.memory import MemoryReplayStore
+from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule
+from tcaptcha_middleware.settings import RuleSettings
+from tcaptcha_middleware.strictness import suffices
+from tcaptcha_middleware.validation import check_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.health.health import Health
+    from tcaptcha_middleware.integrations.marks import Mark
+    from tcaptcha_middleware.integrations.routes.route import Route
+    from tcaptcha_middleware.models import Allow
+    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.types import ReplayStore
+
+UNLOCKED = "_tcaptcha_unlocked"
+"""The attribute of a function that a decorator has returned a marked one for."""
+
+# A guard needs a rule, and no client sends this.
+_NOTHING = Rule("CONNECT /", name="(no handler is marked)")
+_READ_PAUSE = 1.0  # between readings that requests cause, in seconds
+
+
+class GuardSettings(RuleSettings, total=False):
+    """The arguments of `Guard` after the verifier, for type checkers."""
+
+    exempt: Sequence[str]
+    mounted_at: str
+    replay_store: ReplayStore
+    on_replay_store_error: Literal["verify", "deny"]
+    max_checks: int
+    on_event: Callable[[Event], object] | None
+    switch: Switch
+    page: Page | str | None
+
+
+class _Current(NamedTuple):
+    """A guard with the rules of marked handlers, which are its first ones."""
+
+    guard: Guard
+    derived: list[Rule]
+    required: dict[Mark, CompiledRule | None]
+
+
+class MarkedGuard:
+    """Keeps a guard with a rule for each marked handler, and makes a new one for new routes.
+
+    It has the attributes and methods of the current `Guard`, too.
+
+    Args:
+        app: The application whose routes are read.
+        arguments: The arguments of `Guard`; its `rules` are those for what has no mark.
+        count: Returns a number that changes with the routes; it is called for each request.
+        find: Returns the mark of a route, or None.
+
+    Raises:
+        ConfigurationError: If an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        app: object,
+        arguments: Mapping[str, Any],
+        count: Callable[[], int],
+        find: Callable[[Route], Mark | None] = mark_of_endpoint,
+    ) -> None:
+        check_list("rules", arguments["rules"])
+        shared: dict[str, Any] = {"replay_store": MemoryReplayStore(), "switch": Switch()}
+        self._app = app
+        self._arguments = shared | dict(arguments)
+        self._count = count
+        self._find = find
+        self._healths: dict[int, Health] = {}
+        self._current = self._with([])
+        self._counted = -1
+        self._read_at = 0.0
+
+    @property
+    def guard(self) -> Guard:
+        """The guard for a request that begins now, if `refresh` is not due."""
+        return self._current.guard
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `refresh` is due."""
+        return self._count() != self._counted
+
+    def refresh(self) -> None:
+        """Read the routes, and make a new guard if other handlers are marked.
+
+        Raises:
+            ConfigurationError: If no rule can express the route of a marked handler.
+        """
+        counted, self._read_at = self._count(), time.monotonic()
+        derived = marked_rules(self._app, self._own_mark)
+        if derived != self._current.derived:
+            self._current = self._with(derived)
+        self._counted = counted
+        if not derived and not self._arguments["rules"]:
+            logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the current guard, such as `public_settings`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self.is_stale:
+            self.refresh()
+        return getattr(self.guard, name)
+
+    def allowed(self, holder: Mapping[str, Any], mark: Mark) -> Allow | None:
+        """Return the decision that lets a request call a marked handler, or None.
+
+        Args:
+            holder: The ASGI scope or WSGI environ.
+            mark: The handler's mark.
+        """
+        decision = get_decision(holder)
+        while decision is not None:
+            checked = decision.unchecked is not Unchecked.PREFLIGHT
+            if checked and self._suffices(decision, mark):
+                return decision
+            decision = decision.outer
+        if time.monotonic() - self._read_at >= _READ_PAUSE:
+            self._counted = -1
+        return None
+
+    def _suffices(self, decision: Allow, mark: Mark) -> bool:
+        current = self._current
+        if mark not in current.required:
+            wanted = mark.rule.settings, mark.rule.verifier
+            pairs = zip(current.derived, _compiled(current.guard), strict=False)
+            same = (own for rule, own in pairs if (rule.settings, rule.verifier) == wanted)
+            current.required[mark] = next(same, None)
+        required = current.required[mark]
+        judge = decision.target[0] if decision.target else None
+        judges = judge.rules if isinstance(judge, AmbiguousTarget) else (judge,)
+        return required is not None and any(
+            isinstance(rule, CompiledRule) and suffices(rule, required) for rule in judges
+        )
+
+    def _with(self, derived: list[Rule]) -> _Current:
+        rules = [*derived, *self._arguments["rules"]] or [_NOTHING]
+        guard = Guard(**self._arguments | {"rules": rules})
+        for rule in _compiled(guard):
+            # What is known of a verifier's service stays known.
+            health = self._healths.setdefault(id(rule.verifier), rule.health)
+            object.__setattr__(rule, "health", health)
+        return _Current(guard, derived, {})
+
+    def _own_mark(self, route: Route) -> Mark | None:
+        if hasattr(route.endpoint, UNLOCKED):
+            raise ConfigurationError(
+                f"the route {route.path} calls {route.endpoint!r} without its mark: write the "
+                "decorator for the captcha below the one for the route"
+            )
+        guards: list[object] = [gate.guard for gate in route.gates]
+        innermost = [guard for guard in guards if isinstance(guard, MarkedGuard)][-1:]
+        # A mounted application may have one of its own.
+        return self._find(route) if innermost in ([], [self]) else None
+
+
+def _compiled(guard: Guard) -> tuple[CompiledRule, ...]:
+    return guard._rules  # noqa: SLF001  in their order

@@ -1,0 +1,284 @@
+"""Views of Flask and Quart that are marked with `captcha.required`, and their configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+import flask
+import flask.views
+import pytest
+import quart
+import quart.views
+from quart.testing import WebsocketResponseError
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from tcaptcha_middleware import ConfigurationError, Rule
+from tcaptcha_middleware.integrations.flask import TCaptcha
+from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
+from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.operations import log
+from tcaptcha_middleware.testing import FakeVerifier
+
+NUMBERS = count()
+
+
+@pytest.fixture(autouse=True)
+def every_line_is_logged(monkeypatch):
+    monkeypatch.setattr(log, "_handlers", log.RateLimit())
+
+
+def pair():
+    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
+
+
+# -- both frameworks ------
+
+
+class InFlask:
+    module, views, extension = flask, flask.views, TCaptcha
+    kind = flask.Flask
+
+    @staticmethod
+    def send(app, method, path, headers=()):
+        answer = app.test_client().open(path, method=method, headers=dict(headers))
+        return answer.status_code, answer.get_data(as_text=True)
+
+
+class InQuart:
+    module, views, extension = quart, quart.views, QuartTCaptcha
+    kind = quart.Quart
+
+    @staticmethod
+    def send(app, method, path, headers=()):
+        async def send():
+            answer = await app.test_client().open(path, method=method, headers=dict(headers))
+            return answer.status_code, await answer.get_data(as_text=True)
+
+        return asyncio.run(send())
+
+
+@pytest.fixture(params=[InFlask, InQuart])
+def framework(request):
+    return request.param
+
+
+@pytest.fixture
+def app(framework):
+    return framework.kind("app", static_folder=None)
+
+
+def posted(framework, app, path):
+    """Return the status without a ticket, and the answer with one."""
+    status, _ = framework.send(app, "POST", path)
+    with_pair, text = framework.send(app, "POST", path, pair())
+    return status, text if with_pair == 200 else with_pair
+
+
+def test_a_marked_view_runs_only_with_a_ticket(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+
+    @app.post("/login/<int:number>")
+    @captcha.required
+    def login(number):
+        return f"in {number}"
+
+    @app.post("/async")
+    @captcha.required
+    async def awaited():
+        return "in"
+
+    @app.post("/search")
+    def search():
+        return "found"
+
+    assert posted(framework, app, "/login/7") == (403, "in 7")
+    assert posted(framework, app, "/async") == (403, "in")
+    assert posted(framework, app, "/search") == (200, "found")
+
+
+def test_a_view_may_have_settings_and_methods_of_its_own(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+
+    @app.route("/form", methods=["GET", "POST"])
+    @captcha.required(methods=["POST"])
+    def form():
+        return "form"
+
+    @app.post("/observed")
+    @captcha.required(mode="observe")
+    def observed():
+        return "in"
+
+    @app.post("/other")
+    @captcha.required(verifier=FakeVerifier(8))
+    def other():
+        return "in"
+
+    assert framework.send(app, "GET", "/form") == (200, "form")
+    assert posted(framework, app, "/form") == (403, "form")
+    assert posted(framework, app, "/observed") == (200, "in")
+    assert posted(framework, app, "/other") == (403, 403)
+
+
+def test_views_of_a_blueprint_are_gated_in_every_application(framework):
+    captcha = framework.extension(verifier=FakeVerifier())
+    blueprint = framework.module.Blueprint("users", "users", url_prefix="/users")
+
+    @blueprint.post("/login")
+    @captcha.required
+    def login():
+        return "in"
+
+    for _ in range(2):
+        app = framework.kind("app", static_folder=None)
+        captcha.init_app(app)
+        app.register_blueprint(blueprint)
+        assert posted(framework, app, "/users/login") == (403, "in")
+
+
+def test_class_based_views_are_decorated_as_usual(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+
+    class Login(framework.views.MethodView):
+        decorators = (captcha.required(methods=["UNSAFE"]),)
+
+        def get(self):
+            return "form"
+
+        def post(self):
+            return "in"
+
+    app.add_url_rule("/login", view_func=Login.as_view("login"))
+    assert framework.send(app, "GET", "/login") == (200, "form")
+    assert posted(framework, app, "/login") == (403, "in")
+
+
+def test_the_configuration_has_what_the_arguments_leave_out(framework, app):
+    app.config["TCAPTCHA_VERIFIER"] = FakeVerifier()
+    app.config["TCAPTCHA_RULES"] = ["POST /search"]
+    app.config["TCAPTCHA_PAGE"] = "/tcaptcha"
+    framework.extension(app)
+    app.add_url_rule("/search", "search", lambda: "found", methods=["POST"])
+    assert posted(framework, app, "/search") == (403, "found")
+    assert framework.send(app, "GET", "/tcaptcha/tcaptcha.js")[0] == 200
+
+
+def test_arguments_come_before_the_configuration(framework, app):
+    app.config["TCAPTCHA_VERIFIER"] = FakeVerifier(8)
+    app.config["TCAPTCHA_RULES"] = ["POST /search"]
+    app.config["TCAPTCHA_PAGE"] = "/tcaptcha"
+    framework.extension(app, FakeVerifier(), [Rule("POST /find")], page="/captcha")
+    app.add_url_rule("/search", "search", lambda: "found", methods=["POST"])
+    app.add_url_rule("/find", "find", lambda: "found", methods=["POST"])
+    assert posted(framework, app, "/search") == (200, "found")
+    assert posted(framework, app, "/find") == (403, "found")
+    assert framework.send(app, "GET", "/captcha/tcaptcha.js")[0] == 200
+
+
+def test_the_guard_of_an_application_is_in_its_extensions(framework, app):
+    framework.extension(app, FakeVerifier(), ["POST /search"])
+    assert app.extensions["tcaptcha"].public_settings("POST /search")
+
+
+def test_check_finds_the_rules_of_marked_views(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+    app.add_url_rule("/login", "login", captcha.required(lambda: "in"), methods=["POST"])
+    app.add_url_rule("/signup", "signup", lambda: "open", methods=["POST"])
+    assert {str(f): f.status for f in check(app)} == {
+        "POST /login": "covered",
+        "POST /signup": "open",
+    }
+
+
+def test_a_marked_view_without_the_gate_does_not_run(framework, app, caplog):
+    ran = []
+    app.add_url_rule(
+        "/login", "login", framework.extension().required(ran.append), methods=["POST"]
+    )
+    assert posted(framework, app, "/login") == (500, 500)
+    assert ran == []
+    assert "needs a captcha: the gate is not in front of it" in caplog.text
+
+
+def test_there_has_to_be_a_verifier(framework, app):
+    with pytest.raises(ConfigurationError, match="TCaptcha has no verifier: pass one"):
+        framework.extension(app)
+
+
+def test_init_app_is_called_once_for_an_application(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+    with pytest.raises(ConfigurationError, match="init_app was called twice for"):
+        captcha.init_app(app)
+
+
+def test_a_wrong_setting_is_an_error_at_once(framework, app):
+    captcha = framework.extension(verifier=FakeVerifier(), percent=101)
+    with pytest.raises(ConfigurationError, match="percent is 101"):
+        captcha.init_app(app)
+    with pytest.raises(ConfigurationError, match="percent is 101"):
+        captcha.required(percent=101)(lambda: "in")
+
+
+def test_a_decorator_above_that_of_the_route_is_an_error(framework, app):
+    captcha = framework.extension(app, FakeVerifier())
+
+    @captcha.required
+    @app.post("/login")
+    def login():
+        return "in"
+
+    app.testing = True
+    with pytest.raises(ConfigurationError, match=r"the route /login calls .*login"):
+        framework.send(app, "POST", "/login")
+
+
+# -- Flask ------
+
+
+def test_an_application_that_flask_dispatches_to_is_gated():
+    captcha = TCaptcha(verifier=FakeVerifier())
+    inner, outer = flask.Flask("inner"), flask.Flask("outer")
+    inner.add_url_rule("/login", "login", captcha.required(lambda: "in"), methods=["POST"])
+    outer.wsgi_app = DispatcherMiddleware(outer.wsgi_app, {"/mount": inner})
+    captcha.init_app(outer)
+    assert posted(InFlask, outer, "/mount/login") == (403, "in")
+
+
+def test_a_method_that_is_overridden_behind_the_gate_is_locked(caplog):
+    app = flask.Flask("app")
+    inner = app.wsgi_app
+
+    def overriding(environ, start_response):
+        return inner(environ | {"REQUEST_METHOD": "POST"}, start_response)
+
+    app.wsgi_app = overriding
+    captcha = TCaptcha(app, FakeVerifier())
+    view = captcha.required(methods=["POST"])(lambda: "in")
+    app.add_url_rule("/login", "login", view, methods=["GET", "POST"])
+    assert InFlask.send(app, "POST", "/login", pair()) == (200, "in")
+    assert InFlask.send(app, "GET", "/login")[0] == 500
+    assert "the gate saw another path or method" in caplog.text
+
+
+# -- Quart ------
+
+
+def test_the_handshake_of_a_marked_websocket_needs_a_ticket():
+    app = quart.Quart("app")
+    captcha = QuartTCaptcha(app, FakeVerifier())
+
+    @app.websocket("/socket")
+    @captcha.required
+    async def socket():
+        await quart.websocket.send("hello")
+
+    async def converse():
+        client = app.test_client()
+        async with client.websocket("/socket", headers=pair()) as websocket:
+            assert await websocket.receive() == "hello"
+        with pytest.raises(WebsocketResponseError):
+            async with client.websocket("/socket") as websocket:
+                await websocket.receive()
+
+    asyncio.run(converse())
