@@ -64,7 +64,9 @@ def in_query(pair):
 PLACES = {
     "django_app": [in_form, before_an_upload],
     "fastapi_app": [in_form, before_an_upload],
+    "fastapi_marked_app": [in_form, before_an_upload],
     "flask_app": [in_form, before_an_upload],
+    "flask_marked_app": [in_form, before_an_upload],
     "litestar_app": [in_form, before_an_upload],
     "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
@@ -251,6 +253,13 @@ def test_flasks_upload_reads_a_pair_only_from_the_headers(site, emulator, comman
     assert refusal(site.post("/avatar", data=pair)) == (403, "ticket_missing")
     names = in_headers(pair, command)["headers"]
     assert site.post("/avatar", content=picture, headers=names).json() == {"bytes": 200_000}
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "_marked_app" in c])
+def test_a_handler_whose_mark_only_observes_answers_everyone(site, emulator, command):
+    sent = in_headers(emulator.mint(), command)
+    answers = [site.post("/comments"), site.post("/comments", **sent)]
+    assert [answer.json() for answer in answers] == [{"solved": False}, {"solved": True}]
 
 
 @pytest.mark.parametrize("command", [c for c in SERVED if "django_app" in c])
