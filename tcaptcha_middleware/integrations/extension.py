@@ -28,12 +28,12 @@ class Extension(ABC):
     Args:
         app: The application; None to call `init_app` later.
         verifier: Verifies tickets; the configuration's `TCAPTCHA_VERIFIER` by default.
-        rules: Rules for what has no mark; the configuration's `TCAPTCHA_RULES` by default.
+        rules: Rules for unmarked handlers; the configuration's `TCAPTCHA_RULES` by default.
         settings: More arguments of `Guard`; `page` is the configuration's `TCAPTCHA_PAGE` by
             default.
 
     Raises:
-        ConfigurationError: If a setting is not valid, or there is no verifier.
+        ConfigurationError: If a setting is not valid, or the verifier is missing.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Extension(ABC):
         Views and blueprints may be added later.
 
         Raises:
-            ConfigurationError: If a setting is not valid, there is no verifier, or the
+            ConfigurationError: If a setting is not valid, the verifier is missing, or the
                 application has such a gate.
         """
         if _NAME in app.extensions:
@@ -65,7 +65,7 @@ class Extension(ABC):
             verifier = app.config.get("TCAPTCHA_VERIFIER")
         if verifier is None:
             raise ConfigurationError(
-                "TCaptcha has no verifier: pass one, such as TCaptcha(app, "
+                "TCaptcha needs a verifier: pass one, such as TCaptcha(app, "
                 'TencentVerifier.from_env()), or set app.config["TCAPTCHA_VERIFIER"]'
             )
         if rules is None:
@@ -93,7 +93,7 @@ class Extension(ABC):
     ) -> Any:
         """Mark a view: it is called only with a solved captcha.
 
-        Write it below the decorator for the route, so that it gets the view first.
+        Write it below the decorator for the route, so it gets the view first.
 
         Args:
             view: The function, sync or async.

@@ -10,8 +10,8 @@ from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.integrations.marks import mark_of_endpoint, marked_rules
 from tcaptcha_middleware.models import Unchecked
+from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
-from tcaptcha_middleware.operations.switch import Switch
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule
 from tcaptcha_middleware.settings import RuleSettings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.models import Allow
-    from tcaptcha_middleware.operations.events import Event
+    from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.types import ReplayStore
 
 UNLOCKED = "_tcaptcha_unlocked"
@@ -47,6 +47,7 @@ class GuardSettings(RuleSettings, total=False):
     max_checks: int
     on_event: Callable[[Event], object] | None
     switch: Switch
+    cors: Sequence[str]
     page: Page | str | None
 
 
@@ -65,7 +66,7 @@ class MarkedGuard:
 
     Args:
         app: The application whose routes are read.
-        arguments: The arguments of `Guard`; its `rules` are those for what has no mark.
+        arguments: The arguments of `Guard`; its `rules` are those for unmarked handlers.
         count: Returns a number that changes with the routes; it is called for each request.
         find: Returns the mark of a route, or None.
 
@@ -158,8 +159,9 @@ class MarkedGuard:
         rules = [*derived, *self._arguments["rules"]] or [_NOTHING]
         guard = Guard(**self._arguments | {"rules": rules})
         for rule in _compiled(guard):
-            # What is known of a verifier's service stays known.
+            # The state of the verifier's service is kept, and reported for the new rules.
             health = self._healths.setdefault(id(rule.verifier), rule.health)
+            health._on_change = rule.health._on_change  # noqa: SLF001
             object.__setattr__(rule, "health", health)
         return _Current(guard, derived, {})
 
@@ -171,7 +173,7 @@ class MarkedGuard:
             )
         guards: list[object] = [gate.guard for gate in route.gates]
         innermost = [guard for guard in guards if isinstance(guard, MarkedGuard)][-1:]
-        # A mounted application may have one of its own.
+        # A mounted application may be protected by itself.
         return self._find(route) if innermost in ([], [self]) else None
 
 

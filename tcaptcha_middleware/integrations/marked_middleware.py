@@ -156,6 +156,6 @@ def locked(
             return endpoint(*arguments, **named)
 
     own = mark(call, settings, methods)
-    with suppress(AttributeError):  # a method has no attributes
+    with suppress(AttributeError):  # of a method
         setattr(endpoint, UNLOCKED, True)
     return cast("E", call)

@@ -42,7 +42,7 @@ class Mark:
     pattern: Pattern = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Validate at once, where the handler is written."""
+        """Validate at once, so the traceback shows the handler."""
         check_list("methods", self.methods)
         object.__setattr__(self, "rule", Rule("/", **self.settings))
         Settings(**self.rule.settings)
@@ -66,7 +66,7 @@ def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()
     try:
         setattr(endpoint, _ATTRIBUTE, new)
     except AttributeError as error:
-        raise ConfigurationError(f"mark the function, because {endpoint!r} is none") from error
+        raise ConfigurationError(f"{endpoint!r} cannot keep a mark: mark a function") from error
     return new
 
 

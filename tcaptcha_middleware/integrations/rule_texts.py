@@ -34,8 +34,8 @@ def rule_texts(route: Route, wanted: Pattern) -> list[str]:
         return [f"{','.join(methods)} {path}"] if methods else []
     if wanted.methods:
         return [f"{','.join(written(wanted.methods))} {path}"]
-    # A rule that does not name OPTIONS lets preflights pass, which would reach the handler.
-    return [f"OPTIONS {path}", f"UNSAFE {path}" if wanted.unsafe else path]
+    # Preflights pass such a rule, for a CORS middleware; the second lock keeps them out.
+    return [f"UNSAFE {path}" if wanted.unsafe else path]
 
 
 def _path(template: PathTemplate) -> str:
@@ -55,6 +55,6 @@ def _path(template: PathTemplate) -> str:
 
 
 def _is_in_segment(parameter: Parameter) -> bool:
-    """Return whether a parameter's values are never empty, and have no slash."""
+    """Return whether a parameter's values are never empty, and never contain a slash."""
     regex = _WITHOUT_SLASH.fullmatch(parameter.regex)
     return regex is not None and not any(map(parameter.accepts, ("", "/", "value/value")))

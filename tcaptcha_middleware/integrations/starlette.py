@@ -46,7 +46,7 @@ def protect(
     Args:
         app: The application.
         verifier: Verifies tickets.
-        rules: Rules for what has no mark.
+        rules: Rules for unmarked handlers.
         settings: More arguments of `Guard`.
 
     Raises:

@@ -281,6 +281,17 @@ def test_successive_guards_share_replay_store_switch_and_health():
     assert client_of(app).post("/late").is_success
 
 
+def test_changes_of_the_health_are_reported_for_the_current_rules():
+    events = []
+    app, verifier = FastAPI(openapi_url=None), FakeVerifier()
+    protect(app, verifier, on_event=events.append)
+    app.post("/login")(rule_of)
+    verifier.is_up = False
+    assert posted(app, "/login") == (403, 503)
+    changes = [(event.rule, event.reason) for event in events if event.outcome == "health"]
+    assert changes[0] == ("POST /login", "suspect")
+
+
 def test_stores_and_switch_may_be_the_users():
     store, switch = MemoryReplayStore(), Switch()
     app = FastAPI()

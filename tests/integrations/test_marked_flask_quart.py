@@ -202,7 +202,7 @@ def test_a_marked_view_without_the_gate_does_not_run(framework, app, caplog):
 
 
 def test_there_has_to_be_a_verifier(framework, app):
-    with pytest.raises(ConfigurationError, match="TCaptcha has no verifier: pass one"):
+    with pytest.raises(ConfigurationError, match="TCaptcha needs a verifier: pass one"):
         framework.extension(app)
 
 

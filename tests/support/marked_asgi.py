@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fastapi
 import quart
-from gated_apps import MOUNTED, ROUTES, told
+from gated_apps import MOUNTED, ROUTES, answer_of
 from marked_wsgi import VARIANTS, WEAK
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -24,7 +24,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 def starlette_view(name):
     async def handler(request: fastapi.Request):
         scope = request.scope
-        body, headers = told(name, scope["method"], scope["path"], await request.body())
+        body, headers = answer_of(name, scope["method"], scope["path"], await request.body())
         return Response(body, headers=headers)
 
     return handler
@@ -88,7 +88,7 @@ def quart_app(settings, *, gated):
     def view(name):
         async def handler(**_):
             request = quart.request
-            return told(name, request.method, request.path, await request.get_data())
+            return answer_of(name, request.method, request.path, await request.get_data())
 
         return captcha.required(**settings[name])(handler) if name in settings else handler
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import flask
-from gated_apps import MOUNTED, ROUTES, told
+from gated_apps import MOUNTED, ROUTES, answer_of
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tcaptcha_middleware.integrations.flask import TCaptcha
@@ -27,7 +27,7 @@ def flask_app(captcha, settings, routes):
     def view(name):
         def handler(**_):
             request = flask.request
-            return told(name, request.method, request.path, request.get_data())
+            return answer_of(name, request.method, request.path, request.get_data())
 
         return captcha.required(**settings[name])(handler) if name in settings else handler
 
