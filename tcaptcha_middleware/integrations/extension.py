@@ -72,7 +72,7 @@ class Extension(ABC):
             rules = app.config.get("TCAPTCHA_RULES", ())
         arguments = {"page": app.config.get("TCAPTCHA_PAGE"), **self._settings}
         arguments |= {"verifier": verifier, "rules": rules}
-        guard = MarkedGuard(app, arguments, lambda: len(app.view_functions))
+        guard = MarkedGuard(app, arguments, app.view_functions)
         self._put_in_front(app, guard)
         app.extensions[_NAME] = guard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,12 +15,13 @@ from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule
+from tcaptcha_middleware.scoped import renew_after_fork
 from tcaptcha_middleware.settings import RuleSettings
 from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import check_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Sized
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.health.health import Health
@@ -67,8 +69,11 @@ class MarkedGuard:
     Args:
         app: The application whose routes are read.
         arguments: The arguments of `Guard`; its `rules` are those for unmarked handlers.
-        count: Returns a number that changes with the routes; it is called for each request.
+        routes: What grows with each route; its length is compared for each request.
         find: Returns the mark of a route, or None.
+
+    Attributes:
+        guard: The guard for a request that begins now, if `refresh` is not due.
 
     Raises:
         ConfigurationError: If an argument is not valid.
@@ -78,29 +83,31 @@ class MarkedGuard:
         self,
         app: object,
         arguments: Mapping[str, Any],
-        count: Callable[[], int],
+        routes: Sized,
         find: Callable[[Route], Mark | None] = mark_of_endpoint,
     ) -> None:
         check_list("rules", arguments["rules"])
         shared: dict[str, Any] = {"replay_store": MemoryReplayStore(), "switch": Switch()}
         self._app = app
         self._arguments = shared | dict(arguments)
-        self._count = count
+        self._routes = routes
         self._find = find
         self._healths: dict[int, Health] = {}
         self._current = self._with([])
+        self.guard: Guard = self._current.guard
         self._counted = -1
         self._read_at = 0.0
+        self.after_fork()
+        renew_after_fork(self)
 
-    @property
-    def guard(self) -> Guard:
-        """The guard for a request that begins now, if `refresh` is not due."""
-        return self._current.guard
+    def after_fork(self) -> None:
+        """Begin in a child process, where a lock may be held that nothing releases."""
+        self._lock = threading.Lock()
 
     @property
     def is_stale(self) -> bool:
         """Whether `refresh` is due."""
-        return self._count() != self._counted
+        return len(self._routes) != self._counted
 
     def refresh(self) -> None:
         """Read the routes, and make a new guard if other handlers are marked.
@@ -108,11 +115,15 @@ class MarkedGuard:
         Raises:
             ConfigurationError: If no rule can express the route of a marked handler.
         """
-        counted, self._read_at = self._count(), time.monotonic()
-        derived = marked_rules(self._app, self._own_mark)
-        if derived != self._current.derived:
-            self._current = self._with(derived)
-        self._counted = counted
+        with self._lock:
+            counted, self._read_at = len(self._routes), time.monotonic()
+            if counted == self._counted:
+                return  # another thread has done it
+            derived = marked_rules(self._app, self._own_mark)
+            if derived != self._current.derived:
+                self._current = self._with(derived)
+                self.guard = self._current.guard
+            self._counted = counted
         if not derived and not self._arguments["rules"]:
             logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
 

@@ -62,7 +62,7 @@ def add_gate(
     added: list[object] = [middleware.cls for middleware in app.user_middleware]
     if MarkedMiddleware in added:
         raise ConfigurationError(f"protect was called twice for {app!r}: call it once")
-    guard = MarkedGuard(app, arguments, lambda: len(app.routes), find)
+    guard = MarkedGuard(app, arguments, app.routes, find)
     guard.guard.require("async")
     app.add_middleware(MarkedMiddleware, guard=guard)
     return guard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from itertools import count
 from typing import Annotated
@@ -26,6 +27,7 @@ from tcaptcha_middleware import (
     TCaptchaMiddleware,
     Unchecked,
 )
+from tcaptcha_middleware.integrations import marked_guard
 from tcaptcha_middleware.integrations.fastapi import (
     Solved,  # noqa: TC001  FastAPI reads the annotations
     protect,
@@ -279,6 +281,29 @@ def test_successive_guards_share_replay_store_switch_and_health():
     )
     first.switch.off("a test")
     assert client_of(app).post("/late").is_success
+
+
+def test_concurrent_first_requests_read_the_routes_once(monkeypatch):
+    readings, waiting = [], threading.Barrier(4)
+
+    def read(app, find):
+        readings.append(app)
+        time.sleep(0.05)
+        return [Rule("POST /login")]
+
+    def first_request():
+        waiting.wait()
+        guard.refresh()
+
+    monkeypatch.setattr(marked_guard, "marked_rules", read)
+    app = FastAPI()
+    guard = protect(app, FakeVerifier())
+    threads = [threading.Thread(target=first_request) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert readings == [app]
 
 
 def test_changes_of_the_health_are_reported_for_the_current_rules():
