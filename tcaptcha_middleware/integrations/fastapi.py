@@ -1,9 +1,11 @@
 """FastAPI: `protect` an application, and mark its handlers with `Solved`.
 
-@app.post("/login")
-async def login(captcha: Solved): ...
+    @app.post("/login")
+    async def login(captcha: Solved): ...
 
-protect(app, TencentVerifier.from_env())
+    protect(app, TencentVerifier.from_env())
+
+The dependency is not the gate, but the second lock: FastAPI reads forms before dependencies.
 """
 
 from __future__ import annotations
@@ -60,8 +62,6 @@ def solved(
 ) -> Callable[[HTTPConnection], Awaitable[Allow]]:
     """Return a dependency that marks a handler, a router or an application.
 
-    It is the second lock, and not the gate, because FastAPI reads forms before dependencies.
-
     Args:
         verifier: Verifies the handler's tickets; None for the application's verifier.
         settings: Arguments of `Rule`, for the handlers that depend on it.
@@ -85,8 +85,8 @@ The parameter is what the gate decided.
 
 
 def _mark_of(route: Route) -> Mark | None:
-    dependant = getattr(route.definition, "dependant", None)
-    handlers = [route.endpoint] if dependant is None else _calls(dependant)
+    tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
+    handlers = [route.endpoint] if tree is None else _calls(tree)
     marks = [own for own in map(mark_of, handlers) if own is not None]
     if any(own.rule != marks[0].rule for own in marks):
         raise ConfigurationError(
@@ -96,8 +96,8 @@ def _mark_of(route: Route) -> Mark | None:
     return marks[0] if marks else None
 
 
-def _calls(dependant: Any) -> Iterator[object]:
+def _calls(tree: Any) -> Iterator[object]:
     """Yield a handler and all that it depends on, also through other dependencies."""
-    yield dependant.call
-    for inner in dependant.dependencies:
+    yield tree.call
+    for inner in tree.dependencies:
         yield from _calls(inner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import ConfigurationError
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.types import ReplayStore
 
-UNLOCKED = "_tcaptcha_unlocked"
-"""The attribute of a function that a decorator has returned a marked one for."""
+unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""The handlers, by their id, for which a decorator has returned a marked function."""
 
 # A guard needs a rule, and no client sends this.
 _NOTHING = Rule("CONNECT /", name="(no handler is marked)")
@@ -177,7 +178,7 @@ class MarkedGuard:
         return _Current(guard, derived, {})
 
     def _own_mark(self, route: Route) -> Mark | None:
-        if hasattr(route.endpoint, UNLOCKED):
+        if unlocked.get(id(route.endpoint)) is not None:
             raise ConfigurationError(
                 f"the route {route.path} calls {route.endpoint!r} without its mark: write the "
                 "decorator for the captcha below the one for the route"

@@ -12,7 +12,7 @@ from anyio import to_thread
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import CaptchaRequired
-from tcaptcha_middleware.integrations.marked_guard import UNLOCKED, MarkedGuard
+from tcaptcha_middleware.integrations.marked_guard import MarkedGuard, unlocked
 from tcaptcha_middleware.integrations.marks import mark
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
@@ -156,6 +156,6 @@ def locked(
             return endpoint(*arguments, **named)
 
     own = mark(call, settings, methods)
-    with suppress(AttributeError):  # of a method
-        setattr(endpoint, UNLOCKED, True)
+    with suppress(TypeError):  # an instance of a class with slots
+        unlocked[id(endpoint)] = endpoint
     return cast("E", call)

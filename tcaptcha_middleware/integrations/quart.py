@@ -1,12 +1,14 @@
 """Quart: an extension that marks views.
 
-captcha = TCaptcha()
+    captcha = TCaptcha()
 
-@app.post("/login")
-@captcha.required
-async def login(): ...
+    @app.post("/login")
+    @captcha.required
+    async def login(): ...
 
-captcha.init_app(app)
+    captcha.init_app(app)
+
+The decorator is not the gate, but the second lock.
 """
 
 from __future__ import annotations

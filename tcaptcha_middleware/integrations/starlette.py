@@ -1,10 +1,12 @@
 """Starlette: `protect` an application, and mark its endpoints with `required`.
 
-@required
-async def login(request): ...
+    @required
+    async def login(request): ...
 
-app = Starlette(routes=[Route("/login", login, methods=["POST"])])
-protect(app, TencentVerifier.from_env())
+    app = Starlette(routes=[Route("/login", login, methods=["POST"])])
+    protect(app, TencentVerifier.from_env())
+
+The decorator is not the gate, but the second lock.
 """
 
 from __future__ import annotations

@@ -494,6 +494,20 @@ def test_marked_endpoints_of_starlette_run_only_with_a_ticket(mount):
     assert client_of(app).get(f"{mount}/comments").json() == "comments"
 
 
+def test_one_function_may_have_two_marks_at_two_paths():
+    def view(request):
+        return PlainTextResponse('"in"')
+
+    routes = [
+        Route("/login", required(view), methods=["POST"]),
+        Route("/observed", required(mode="observe")(view), methods=["POST"]),
+    ]
+    app = Starlette(routes=routes)
+    protect_starlette(app, FakeVerifier())
+    assert posted(app, "/login") == (403, "in")
+    assert posted(app, "/observed") == (200, "in")
+
+
 def test_a_marked_class_for_websockets_needs_a_ticket():
     app = starlette_app()
     with client_of(app).websocket_connect("/socket", headers=pair()) as websocket:
