@@ -116,6 +116,11 @@ class MarkedGuard:
         Raises:
             ConfigurationError: If no rule can express the route of a marked handler.
         """
+        self._read()
+        if not self._current.derived and not self._arguments["rules"]:
+            logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
+
+    def _read(self) -> None:
         with self._lock:
             counted, self._read_at = len(self._routes), time.monotonic()
             if counted == self._counted:
@@ -125,15 +130,13 @@ class MarkedGuard:
                 self._current = self._with(derived)
                 self.guard = self._current.guard
             self._counted = counted
-        if not derived and not self._arguments["rules"]:
-            logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the current guard, such as `public_settings`."""
         if name.startswith("_"):
             raise AttributeError(name)
         if self.is_stale:
-            self.refresh()
+            self._read()  # perhaps before the first handler is written
         return getattr(self.guard, name)
 
     def allowed(self, holder: Mapping[str, Any], mark: Mark) -> Allow | None:

@@ -27,7 +27,7 @@ from tcaptcha_middleware import (
     TCaptchaMiddleware,
     Unchecked,
 )
-from tcaptcha_middleware.integrations import marked_guard
+from tcaptcha_middleware.integrations import marked_guard, openapi
 from tcaptcha_middleware.integrations.fastapi import (
     Solved,  # noqa: TC001  FastAPI reads the annotations
     protect,
@@ -210,6 +210,15 @@ def test_the_guard_has_what_pages_need():
         _ = guard.no_such_name
     with pytest.raises(AttributeError):
         _ = guard._no_such_name
+
+
+def test_openapi_documents_describe_the_captcha_of_marked_handlers(caplog):
+    app = FastAPI()
+    openapi.install(app, protect(app, FakeVerifier()))
+    app.post("/login")(rule_of)
+    operation = app.openapi()["paths"]["/login"]["post"]
+    assert operation["x-tcaptcha"]["rule"] == "POST /login"
+    assert caplog.text == ""
 
 
 def test_check_finds_the_rules_of_marked_handlers():
