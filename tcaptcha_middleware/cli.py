@@ -7,7 +7,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -16,16 +18,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 from tcaptcha_middleware.errors import ConfigurationError, needs
-from tcaptcha_middleware.tencent.credentials import ACCOUNT, VARIABLES
+from tcaptcha_middleware.tencent.credentials import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tcaptcha_middleware.testing.emulator import TencentEmulator
-
 _SCRIPT = "/TJCaptcha.js"
 
 _LAST_PORT = 65535
+
+# Exit statuses as of a shell.
+_NOT_FOUND = 127
+_ENDED_BY_SIGNAL = 128
 
 
 def main(
@@ -37,8 +41,8 @@ def main(
 
     Args:
         arguments: Its arguments; those of the process by default.
-        environ: The variables with the settings of a real account for the demo; those of the
-            process by default.
+        environ: The variables with the settings of a real account for the demo, and of a
+            command that the emulator runs; those of the process by default.
         wait: Returns when serving has to end; by default on Ctrl-C or SIGTERM.
     """
     asked = _parser().parse_args(arguments)
@@ -49,6 +53,8 @@ def main(
     try:
         with ExitStack() as serving:
             asked.start(asked, os.environ if environ is None else environ, serving)
+            if getattr(asked, "run", None):
+                return _run(asked.run, asked.variables)
             (wait or _wait)()
     except KeyboardInterrupt:
         return 0
@@ -76,13 +82,21 @@ def _parser() -> argparse.ArgumentParser:
         dest="command", required=True, metavar="demo|emulator|check"
     )
     for name, start, port, text in (
-        ("demo", _demo, 8000, "serve a small protected site; without an account, offline"),
-        ("emulator", _emulator, 9000, "serve an emulator of Tencent, to test an app with"),
+        ("demo", _demo, "8000", "serve a small protected site; without an account, offline"),
+        (
+            "emulator",
+            _emulator,
+            "9000, or a free one with a command,",
+            "serve an emulator of Tencent, to test an app with",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-        command.add_argument("--port", type=_port, default=port, help="%(default)s by default")
+        command.add_argument("--port", type=_port, help=f"{port} by default")
         command.set_defaults(start=start)
+    commands.choices["demo"].set_defaults(port=8000)
+    text = "run a command with the settings of the emulator until it ends"
+    commands.choices["emulator"].add_argument("run", nargs="*", metavar="-- command", help=text)
     text = "list the routes of an application, and which of them the rules protect"
     check = commands.add_parser("check", help=text, description=text)
     check.add_argument("app", metavar="module:app", help="as for uvicorn, or module:factory()")
@@ -147,28 +161,59 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
     print(f"Open {origin} for a login behind a captcha, checked by {judge}", flush=True)
 
 
-def _emulator(asked: argparse.Namespace, _: Mapping[str, str], running: ExitStack) -> None:
+def _emulator(
+    asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack
+) -> None:
     from tcaptcha_middleware.testing.emulator import TencentEmulator
+    from tcaptcha_middleware.testing.environment import variables
 
     emulator = TencentEmulator()
-    origin = running.enter_context(emulator.serve(asked.host, asked.port))
-    exports = _exports(emulator, origin)
-    print(_INSTRUCTIONS.format(origin=origin, exports=exports, script=_SCRIPT), flush=True)
+    default_port = 0 if asked.run else 9000
+    port = default_port if asked.port is None else asked.port
+    origin = running.enter_context(emulator.serve(asked.host, port))
+    settings = variables(emulator, origin)
+    asked.variables = {**environ, **settings}
+    if asked.run:  # which has the standard output
+        print(_NEW_PAIR.format(origin=origin), file=sys.stderr, flush=True)
+    else:
+        exports = "\n".join(
+            f"export {name}={shlex.quote(value)}" for name, value in settings.items() if value
+        )
+        text = _INSTRUCTIONS.format(origin=origin, exports=exports, script=_SCRIPT)
+        print(text + _NEW_PAIR.format(origin=origin), flush=True)
 
 
 _INSTRUCTIONS = """\
 # An emulator of Tencent's captcha API at {origin}. Settings for an application:
 {exports}
 # Its substitute for Tencent's script, for pages: {origin}{script}
+"""
+_NEW_PAIR = """\
 # A new ticket and randstr:
 #   curl -X POST {origin}/__emulator__/tickets"""
 
 
-def _exports(emulator: TencentEmulator, origin: str) -> str:
-    settings = emulator.settings | {"endpoint": origin, "script": f"{origin}{_SCRIPT}"}
-    lines = [
-        f"export {name}={shlex.quote(str(settings[argument]))}"
-        for name, argument in VARIABLES.items()
-        if settings.get(argument)
-    ]
-    return "\n".join(lines)
+def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command until it ends, and return its exit status."""
+    # On Windows this finds the files that are not an .exe, such as npm.cmd.
+    program = shutil.which(command[0], path=environ.get("PATH"))
+    if program is None:
+        print(f"tcaptcha: {command[0]} is not a command: check its name", file=sys.stderr)
+        return _NOT_FOUND
+    with subprocess.Popen([program, *command[1:]], env=environ) as process:  # noqa: S603  the user's
+
+        def forward(number: int, _: object) -> None:
+            # A terminal sends Ctrl-C to both, and a server ends at once if it comes twice.
+            by_terminal = os.name == "nt" or (sys.stdin is not None and sys.stdin.isatty())
+            if number == signal.SIGTERM or not by_terminal:
+                process.send_signal(number)
+
+        previous = {
+            number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    return status if status >= 0 else _ENDED_BY_SIGNAL - status

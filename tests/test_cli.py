@@ -208,3 +208,72 @@ def test_the_version_is_that_of_the_distribution(capsys):
     installed = version("tcaptcha-middleware")
     assert capsys.readouterr().out == f"tcaptcha-middleware {installed}\n"
     assert tcaptcha_middleware.__version__ == installed
+
+
+# -- A command beside the emulator ------
+
+VERIFY = """
+import json, urllib.request
+from tcaptcha_middleware import Submission, TencentVerifier
+verifier = TencentVerifier.from_env()
+origin = verifier.captcha.script.removesuffix("/TJCaptcha.js")
+request = urllib.request.Request(f"{origin}/__emulator__/tickets", method="POST")
+pair = json.load(urllib.request.urlopen(request))
+print("passed:", verifier.verify(Submission(**pair, user_ip="203.0.113.7")).passed)
+"""
+
+
+def beside_the_emulator(*words, environ=os.environ):
+    return main(["emulator", "--", *words], environ)
+
+
+def test_a_command_runs_with_the_settings_of_the_emulator(capfd):
+    # Also if a real account is set, with the token of a temporary key.
+    environ = os.environ | ACCOUNT | {"TENCENTCLOUD_TOKEN": "real"}
+    assert beside_the_emulator(sys.executable, "-c", VERIFY, environ=environ) == 0
+    printed = capfd.readouterr()
+    assert printed.out == "passed: True\n"
+    assert "/__emulator__/tickets" in printed.err
+
+
+def test_the_port_of_the_emulator_can_be_set(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    script = "import os; print(os.environ['TCAPTCHA_ENDPOINT'])"
+    assert main(["emulator", "--port", port, "--", sys.executable, "-c", script]) == 0
+    assert capfd.readouterr().out == f"http://127.0.0.1:{port}\n"
+
+
+def test_options_after_the_dashes_belong_to_the_command(capfd):
+    script = "import sys; print(sys.argv[1:]); sys.exit(7)"
+    words = ("--port", "x", "--", "--reload")
+    assert beside_the_emulator(sys.executable, "-c", script, *words) == 7
+    assert capfd.readouterr().out == f"{list(words)}\n"
+
+
+def test_a_command_that_does_not_exist_is_reported(capsys):
+    assert beside_the_emulator("uvicorm", "main:app") == 127
+    assert "uvicorm is not a command" in capsys.readouterr().err
+
+
+SIGNAL = "import os, signal, time; os.kill(os.getppid(), signal.{}); time.sleep(0.5); exit(5)"
+# A terminal sends Ctrl-C to the command, too; it must not get it twice.
+FORWARDED = {
+    "SIGTERM": ("SIGTERM", False, 128 + signal.SIGTERM),
+    "SIGTERM at a terminal": ("SIGTERM", True, 128 + signal.SIGTERM),
+    "Ctrl-C": ("SIGINT", False, 128 + signal.SIGINT),
+    "Ctrl-C at a terminal": ("SIGINT", True, 5),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(("name", "at_a_terminal", "status"), FORWARDED.values(), ids=FORWARDED)
+def test_a_signal_reaches_the_command_once(monkeypatch, name, at_a_terminal, status):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: at_a_terminal))
+    # A shell has commands in the background ignore Ctrl-C, which they would pass on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert beside_the_emulator(sys.executable, "-c", SIGNAL.format(name)) == status
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
