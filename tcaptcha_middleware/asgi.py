@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify, WaitForSlot
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
@@ -186,8 +186,8 @@ async def _perform(effect: Effect, body: _Body) -> object:
         case Release():
             release = effect.store.arelease(effect.key, effect.token)
             return await within(effect.timeout, release)
-        case WaitForSlot():
-            return await effect.slots.wait_async(effect.timeout)
+    # What is left is `WaitForSlot`.
+    return await effect.slots.wait_async(effect.timeout)
 
 
 def _adding(added: Sequence[tuple[str, str]], send: Send) -> Send:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify, WaitForSlot
+from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
@@ -147,8 +147,8 @@ def _perform(effect: Effect, body: Body) -> object:
             return effect.hook(effect.request)
         case Release():
             return effect.store.release(effect.key, effect.token)
-        case WaitForSlot():
-            return effect.slots.wait(effect.timeout)
+    # What is left is `WaitForSlot`.
+    return effect.slots.wait(effect.timeout)
 
 
 def _adding(added: Sequence[tuple[str, str]], start_response: StartResponse) -> StartResponse:

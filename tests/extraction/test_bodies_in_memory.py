@@ -191,3 +191,11 @@ def test_a_body_is_read_by_lines(header, body):
     assert list(replayed(body, header)) == body.splitlines(keepends=True)
     assert replayed(body, header).readlines(1) == body.splitlines(keepends=True)[:1]
     assert replayed(body, header).readlines(0) == body.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(("header", "body"), BODIES.values(), ids=BODIES)
+def test_a_line_is_read_across_what_the_gate_has_read_and_the_rest(header, body):
+    stream, lines = replayed(body, header), []
+    while line := stream.readline():
+        lines.append(line)
+    assert lines == body.splitlines(keepends=True)
