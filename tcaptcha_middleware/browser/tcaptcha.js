@@ -170,49 +170,120 @@ function pairOf({ ret, ticket, randstr, errorCode, errorMessage }, disasterTicke
   return { ticket, randstr };
 }
 
+/** How often the page is looked at while a challenge is open, in milliseconds. */
+const STEP = 250;
+
+/** How long a challenge may show nothing that can be solved: as long as the script may load. */
+const HIDDEN = 15_000;
+
+/** How long after its element was removed the script may still call back. */
+const REMOVED = 1500;
+
+/** What can be solved has one of these; what says that it is loading has none. */
+const USABLE = "iframe, canvas, button, input, [tabindex], [role=dialog]";
+
+/** @param {Element} element */
+function isVisible(element) {
+  const { width, height, right, bottom } = element.getBoundingClientRect();
+  // A frame that is still loading is often kept far outside the page.
+  if (width * height === 0 || right < -9000 || bottom < -9000) return false;
+  return element.checkVisibility?.({ checkOpacity: true, checkVisibilityCSS: true }) ?? true;
+}
+
+/**
+ * @param {ParentNode | null | undefined} root
+ * @param {string} selector
+ * @returns {Element[]}
+ */
+const all = (root, selector) => Array.from(root?.querySelectorAll(selector) ?? []);
+
+/** @param {Element} box */
+function isUsable(box) {
+  const elements = [box, ...all(box, USABLE), ...all(box.shadowRoot, USABLE)];
+  return elements.some((element) => element.matches(USABLE) && isVisible(element));
+}
+
+/**
+ * Where a challenge may be: Tencent does not document what its script adds to a page.
+ * @param {Element} [embed]
+ */
+function boxes(embed) {
+  return [...document.body.children, ...all(embed, "*"), ...all(document, "iframe")];
+}
+
+/**
+ * Rejects as soon as nobody can solve the challenge, because the page was rewritten or the script
+ * shows nothing: it would not call back, and those that wait for their turn would wait for ever.
+ * @param {Set<Element>} before What was in the page before the challenge.
+ * @param {Element[]} places What the challenge needs in the page.
+ * @param {Element} [embed]
+ * @param {() => void} [shown] Called once there is something to solve.
+ * @returns {{ gone: Promise<never>, check(): void, stop(): void }}
+ */
+function watch(before, places, embed, shown) {
+  /** @type {(error: CaptchaError) => void} */
+  let fail;
+  /** @type {Promise<never>} */
+  const gone = new Promise((_, reject) => (fail = reject));
+  /** @type {Element | undefined} */
+  let box;
+  let unseen = 0;
+  // A timer, because no event is sent for what is removed within a shadow root, or hidden.
+  const timer = setInterval(() => check(), STEP);
+  const check = () => {
+    unseen += STEP;
+    const usable = boxes(embed).find((element) => !before.has(element) && isUsable(element));
+    if (usable && !box) shown?.();
+    if (usable) [box, unseen] = [usable, 0];
+    const removed = places.some((place) => !place.isConnected);
+    if (removed || unseen > (!box || box.isConnected ? HIDDEN : REMOVED)) {
+      const what = removed || box ? "was removed from the page" : "did not show";
+      fail(new CaptchaError("closed", `The captcha ${what}`, { cause: "page" }));
+    }
+  };
+  return { gone, check, stop: () => clearInterval(timer) };
+}
+
 /**
  * Shows one challenge. Waits for as long as the user thinks: what does not load in time here,
  * Tencent's script tells itself.
  * @param {Tencent} Tencent
  * @param {Told} settings
  * @param {Options} options
- * @param {Element} [embed]
- * @param {AbortSignal} [signal]
+ * @param {{ embed?: Element, signal?: AbortSignal, shown?: () => void }} how
  */
-async function challenge(Tencent, settings, options, embed, signal) {
+async function challenge(Tencent, settings, options, { embed, signal, shown }) {
   const focused = /** @type {HTMLElement | null} */ (document.activeElement);
-  const own = embed || settings.site !== "intl" ? null : document.createElement("div");
-  if (own) document.body.append(own);
-  const place = embed ?? own;
+  const before = new Set(boxes(embed));
+  // Whatever rewrites the page (`innerHTML`, Turbo) removes this together with the challenge.
+  const mark = document.createElement("div");
+  mark.hidden = settings.site !== "intl";
+  document.body.append(mark);
+  // The script for intl wants an element first, and so does a challenge in the page.
+  const place = embed ?? (mark.hidden ? undefined : mark);
+  const watching = watch(before, [mark, place ?? mark], embed, shown);
   /** @type {Widget | undefined} */
   let widget;
-  /** @type {MutationObserver | undefined} */
-  let watching;
   /** @type {Promise<Answer>} */
   const answer = new Promise((called) => {
-    if (place) {
-      // A page that draws itself anew may drop the element, and nobody would call back.
-      watching = new MutationObserver(() => place.isConnected || called({ ret: 2 }));
-      watching.observe(document, { childList: true, subtree: true });
-    }
     const told = [String(settings.appId), called, optionsOf(settings, options, embed)];
-    // The script for intl wants an element first, and so does a challenge in the page.
     widget = place ? new Tencent(place, ...told) : new Tencent(...told);
     widget.show();
+    watching.check();
   });
   try {
     const caught = answer.catch((cause) => {
       throw new CaptchaError("load", "Tencent's script failed", { cause });
     });
-    return pairOf(await until(caught, signal), options.disasterTickets);
+    return pairOf(await until(Promise.race([caught, watching.gone]), signal), options.disasterTickets);
   } finally {
-    watching?.disconnect();
+    watching.stop();
     try {
       widget?.destroy();
     } catch {
       // It may have gone by itself.
     }
-    own?.remove();
+    mark.remove();
     refocus(focused, embed);
   }
 }
@@ -243,7 +314,7 @@ function ask(options, { for: need, signal, embed = options.embed }) {
     // Not before its turn: aidEncrypted ages while others solve.
     const settings = await until(read(options, need), signal);
     const Tencent = await until(load(settings.script, options), signal);
-    return { settings, pair: await challenge(Tencent, settings, options, embed, signal) };
+    return { settings, pair: await challenge(Tencent, settings, options, { embed, signal }) };
   };
   const place = embed ?? document;
   const mine = (last.get(place) ?? Promise.resolve()).then(solving);

@@ -1,5 +1,7 @@
 // A double of Tencent's script. It does what tencent.answers says, challenge by challenge, then
-// what tencent.always says; else it shows two buttons. It notes how it was called.
+// what tencent.always says; else it shows two buttons. "nothing" shows nothing and never calls
+// back, "loading" only says that it loads, "late" shows the buttons after tencent.late
+// milliseconds. It notes how it was called.
 (() => {
   const log = (window.tencent ??= {});
   log.loads = (log.loads ?? 0) + 1;
@@ -22,15 +24,23 @@
       log.open += 1;
       log.most = Math.max(log.most, log.open);
       this.box = document.createElement("div");
+      if (this.planned === "nothing") return;
+      (this.place ?? document.body).append(this.box);
+      if (/^(loading|late)$/.test(this.planned)) this.box.textContent = "Loading";
+      if (this.planned === "late") setTimeout(() => this.draw(), log.late);
+      else if (this.planned !== "loading") this.draw();
+    }
+
+    draw() {
+      this.box.textContent = "";
       this.box.setAttribute("role", "dialog");
       for (const kind of ["solve", "close"]) {
         const button = Object.assign(document.createElement("button"), { textContent: kind });
         button.addEventListener("click", () => this.answer(kind));
         this.box.append(button);
       }
-      (this.place ?? document.body).append(this.box);
       this.box.firstChild.focus();
-      if (this.planned) setTimeout(() => this.answer(this.planned));
+      if (this.planned && this.planned !== "late") setTimeout(() => this.answer(this.planned));
     }
 
     answer(kind) {
