@@ -8,10 +8,41 @@
 /** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
 /** @typedef {Settings & { headers: Pair, fields: Pair }} Told */
 
+/**
+ * What the copies of this module on a page share (`tcaptcha.js?v=2`, a bundle, two mounts): with
+ * a listener of each, they would intercept each other's submissions.
+ * @type {{
+ *   scripts: Map<string, Promise<Tencent>>,
+ *   last: WeakMap<object, Promise<unknown>>,
+ *   messages: typeof import("./tcaptcha.js").messages,
+ *   listening?: boolean,
+ * }}
+ */
+const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha_middleware")] ??= {
+  /** What is loaded or being loaded, by address. */
+  scripts: new Map(),
+  /** The last challenge at each place: in front of the page, or an element in it. */
+  last: new WeakMap(),
+  messages: {
+    busy: "Please solve the captcha.",
+    solved: "The captcha is solved.",
+    closed: "The captcha was closed. Please try again.",
+    failed: "The captcha could not be loaded. Please try again.",
+  },
+});
+
 /** @implements {DeclaredError} */
 export class CaptchaError extends Error {
   /** @type {"CaptchaError"} */
   name = "CaptchaError";
+
+  /**
+   * Also for errors of another copy, whose listener handles the forms.
+   * @param {any} error
+   */
+  static [Symbol.hasInstance](error) {
+    return error?.name === "CaptchaError";
+  }
 
   /**
    * @param {Code} code
@@ -89,18 +120,15 @@ async function fetchSettings(url, timeout, need) {
 
 // 2. Script
 
-/** What is loaded or being loaded, by address: once for all that ask. @type {Map<string, Promise<Tencent>>} */
-const scripts = new Map();
-
 /**
  * @param {string} src
  * @param {Options} options
  */
 function load(src, options) {
-  const loading = scripts.get(src) ?? insert(src, options);
-  scripts.set(src, loading);
-  // The next who asks may be luckier.
-  loading.catch(() => scripts.delete(src));
+  const loading = page.scripts.get(src) ?? insert(src, options);
+  page.scripts.set(src, loading);
+  // The next call may have more luck.
+  loading.catch(() => page.scripts.delete(src));
   return loading;
 }
 
@@ -300,9 +328,6 @@ function refocus(focused, embed) {
 
 // 4. Ticket
 
-/** The last challenge at each place: in front of the page, or an element in it. @type {WeakMap<object, Promise<unknown>>} */
-const last = new WeakMap();
-
 /**
  * Solves one challenge, after those that were asked for before: two never show at once.
  * @param {Options} options
@@ -317,8 +342,8 @@ function ask(options, { for: need, signal, embed = options.embed }) {
     return { settings, pair: await challenge(Tencent, settings, options, { embed, signal }) };
   };
   const place = embed ?? document;
-  const mine = (last.get(place) ?? Promise.resolve()).then(solving);
-  last.set(place, mine.catch(() => {}));
+  const mine = (page.last.get(place) ?? Promise.resolve()).then(solving);
+  page.last.set(place, mine.catch(() => {}));
   return until(mine, signal);
 }
 
@@ -426,12 +451,7 @@ export default captcha;
 
 // 6. Forms and buttons: <form data-tcaptcha>, <tcaptcha-button>
 
-export const messages = {
-  busy: "Please solve the captcha.",
-  solved: "The captcha is solved.",
-  closed: "The captcha was closed. Please try again.",
-  failed: "The captcha could not be loaded. Please try again.",
-};
+export const { messages } = page;
 
 /** Those with a challenge open. @type {WeakSet<Element>} */
 const busy = new WeakSet();
@@ -551,7 +571,8 @@ async function submitted(event) {
 }
 
 // Where there is a page: a bundle may be loaded by a server that renders, too.
-if (globalThis.document) {
+if (globalThis.document && !page.listening) {
+  page.listening = true;
   // In the capture phase, before the form's own listeners; and so for forms that come later.
   document.addEventListener("submit", submitted, true);
 
@@ -571,6 +592,5 @@ if (globalThis.document) {
       }
     }
   }
-  // Under two addresses this module runs twice.
-  if (!customElements.get("tcaptcha-button")) customElements.define("tcaptcha-button", Button);
+  customElements.define("tcaptcha-button", Button);
 }
