@@ -62,8 +62,11 @@ export class TCaptcha {
   options: Options;
   /** Show the challenge; rejects with a `CaptchaError`, or with the reason of `signal`. */
   solve(asked?: Asked): Promise<Pair>;
-  /** `fetch`, which solves the captcha where the server asks for it, and sends again. */
-  fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+  /**
+   * `fetch`, which solves the captcha if the server asks for it, and sends again. Bound to its
+   * object: it may be handed on as it is.
+   */
+  readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
 }
 
 /** What forms and buttons tell their users; may be translated. */

@@ -15,6 +15,8 @@
  *   scripts: Map<string, Promise<Tencent>>,
  *   last: WeakMap<object, Promise<unknown>>,
  *   messages: typeof import("./tcaptcha.js").messages,
+ *   fetch: typeof fetch,
+ *   sent: WeakSet<object>,
  *   listening?: boolean,
  * }}
  */
@@ -23,6 +25,10 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha_middleware")]
   scripts: new Map(),
   /** The last challenge at each place: in front of the page, or an element in it. */
   last: new WeakMap(),
+  /** The browser's, in case that a page replaces it with captcha.fetch. */
+  fetch: globalThis.fetch?.bind(globalThis),
+  /** What captcha.fetch has sent, and does not handle again. */
+  sent: new WeakSet(),
   messages: {
     busy: "Please solve the captcha.",
     solved: "The captcha is solved.",
@@ -356,6 +362,8 @@ const SHOW = new Set([
   "ticket_reused",
   "risk_denied",
   "disaster_ticket",
+  // The pair was not in the part of the body that is read; it is sent in the headers.
+  "body_too_large",
 ]);
 
 /**
@@ -364,12 +372,35 @@ const SHOW = new Set([
  * @param {Response} response
  */
 async function neededFor({ method, url }, response) {
-  const type = response.headers.get("Content-Type") ?? "";
-  if (response.status !== 403 || !/^application\/problem\+json *(;|$)/i.test(type)) return;
   // What redirected has done its work already; to send again would be to do it twice.
   if (response.redirected && !/^(GET|HEAD)$/.test(method)) return;
+  const code = await codeOf(response);
+  if (SHOW.has(code)) return `${method} ${new URL(response.url || url).pathname}`;
+}
+
+/**
+ * Why the server refused a request. The body has it only if the client asked for JSON, and no
+ * responder replaced it.
+ * @param {Response} response
+ */
+async function codeOf(response) {
+  const code = response.headers.get("Tcaptcha-Code");
+  const type = response.headers.get("Content-Type") ?? "";
+  const isProblem = /^application\/problem\+json *(;|$)/i.test(type);
+  const isRefusal = response.status === 403 || response.status === 413;
+  if (!code && !(isProblem && isRefusal)) return;
+  // Read to its end in either case: the caller may get this response much later.
   const problem = await response.clone().json().catch(() => null);
-  if (SHOW.has(problem?.code)) return `${method} ${new URL(response.url || url).pathname}`;
+  return code ?? problem?.code;
+}
+
+/**
+ * Sends a request as `fetch` does, even if that leads to captcha.fetch again.
+ * @param {Request} request
+ */
+function send(request) {
+  page.sent.add(request);
+  return fetch(request);
 }
 
 /** @implements {Declared} */
@@ -391,19 +422,25 @@ export class TCaptcha {
   }
 
   /**
+   * A property, so that it may be handed on without its object.
    * @param {RequestInfo | URL} input
    * @param {RequestInit} [init]
    * @returns {Promise<Response>}
    */
-  async fetch(input, init) {
+  fetch = async (input, init) => {
+    const isSent = [input, init].some((part) => page.sent.has(/** @type {any} */ (part)));
+    if (isSent) return page.fetch(input, init);
     // A stream can be sent once, and keeping it for another time would be to buffer it.
-    if (init?.body instanceof ReadableStream) return fetch(input, init);
+    if (init?.body instanceof ReadableStream) {
+      page.sent.add(init);
+      return fetch(input, init);
+    }
     // Holds the body as it is now; the caller may change a FormData while the user solves.
     const request = new Request(input, init);
-    const response = await fetch(request.clone());
+    const response = await send(request.clone());
     const need = await neededFor(request, response);
     return need ? this.#pass(need, request, response) : response;
-  }
+  };
 
   /**
    * Of several that need the same, the first solves while the others wait. They are sent again
@@ -420,7 +457,7 @@ export class TCaptcha {
         if (failure instanceof CaptchaError) throw failure;
         if (tried) continue;
         tried = true;
-        refusal = await fetch(request.clone());
+        refusal = await send(request.clone());
         if (!(await neededFor(request, refusal))) return refusal;
       }
       const sent = this.#lead(need, request);
@@ -442,7 +479,7 @@ export class TCaptcha {
     const { settings, pair } = await ask(this.options, { for: need, signal: request.signal });
     request.headers.set(settings.headers.ticket, pair.ticket);
     request.headers.set(settings.headers.randstr, pair.randstr);
-    return fetch(request);
+    return send(request);
   }
 }
 
@@ -526,7 +563,7 @@ function fill(form, name, value) {
  * @param {Pair} fields
  * @param {Pair} pair
  */
-function send(form, submitter, fields, pair) {
+function submit(form, submitter, fields, pair) {
   fill(form, fields.ticket, pair.ticket);
   fill(form, fields.randstr, pair.randstr);
   sending = form;
@@ -560,7 +597,7 @@ async function submitted(event) {
     const embed = form.querySelector("[data-tcaptcha-embed]") ?? undefined;
     const { settings, pair } = await ask(captcha.options, { for: need, embed });
     tell(host, submitter, "solved");
-    if (emit("tcaptcha-solved", pair)) send(form, submitter, settings.fields, pair);
+    if (emit("tcaptcha-solved", pair)) submit(form, submitter, settings.fields, pair);
   } catch (error) {
     const closed = error instanceof CaptchaError && error.code === "closed";
     tell(host, submitter, closed ? "closed" : "failed");

@@ -661,5 +661,5 @@ def test_the_tables_in_the_documentation_match_the_types():
 def test_the_module_shows_the_captcha_for_the_refusals_that_need_one():
     text = (BROWSER / "tcaptcha.js").read_text()
     (shown,) = re.findall(r"SHOW = new Set\(\[(.*?)\]", text, re.DOTALL)
-    asking = [reason.value for reason in Reason if reason.status == 403]
+    asking = [reason.value for reason in Reason if reason.status in (403, 413)]
     assert re.findall(r'"(\w+)"', shown) == asking

@@ -20,7 +20,7 @@ same<typeof randstr, string>(true);
 const answer = await captcha.fetch("/login", { method: "POST", body: new FormData() });
 same<typeof answer, Response>(true);
 // It goes wherever fetch goes.
-const send: typeof fetch = (input, init) => captcha.fetch(input, init);
+const send: typeof fetch = captcha.fetch;
 await send(new Request("/login"));
 
 try {

@@ -1,0 +1,102 @@
+"""captcha.fetch behind the libraries that call it, and for every kind of refusal."""
+
+from __future__ import annotations
+
+import pytest
+from browser import browser, context, page
+from browser_pages import SOLVES, served, site, visit
+
+pytestmark = pytest.mark.outside
+
+
+@pytest.mark.parametrize(
+    "body", ["'a=' + 'b'.repeat(200_000)", "new FormData(document.forms[0])"]
+)
+def test_a_body_over_the_limit_gets_a_challenge_and_a_pair_in_the_headers(visit, site, body):
+    fields = '<textarea name="a"></textarea><textarea name="b"></textarea>'
+    page = visit(f"<form>{fields}</form>", tencent=SOLVES)
+    page.evaluate(
+        "for (const it of document.querySelectorAll('textarea')) it.value = 'b'.repeat(100_000)"
+    )
+    sent = f"""post('/login', {{ body: {body}, headers: typeof ({body}) === 'string'
+        ? {{ 'Content-Type': 'application/x-www-form-urlencoded' }} : {{}} }})"""
+    assert page.evaluate(f"{sent}.then((answer) => answer.status)") == 200
+    assert [ticket is None for _, ticket in site.attempts] == [True, False]
+    assert sum(map(len, site.handled[0]["form"].values())) == 200_000
+
+
+ENVELOPES = {
+    "html": (403, "text/html", "<h1>Forbidden</h1>"),
+    "text": (403, "text/plain", "Forbidden"),
+    "a turbo stream": (422, "text/vnd.turbo-stream.html", "<turbo-stream></turbo-stream>"),
+    "an envelope": (200, "application/json", '{"ok": false}'),
+    "nothing": (401, "application/json", ""),
+}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+def test_the_header_tells_of_a_refusal_in_any_envelope(visit, page, site, envelope):
+    visit(tencent=SOLVES)
+    status, content_type, body = ENVELOPES[envelope]
+
+    def refuse(route):
+        if "x-captcha-ticket" in route.request.headers:
+            return route.continue_()
+        code = {"Tcaptcha-Code": "ticket_missing"}
+        return route.fulfill(status=status, content_type=content_type, body=body, headers=code)
+
+    page.route("**/login", refuse)
+    accept = f"{{ headers: {{ Accept: '{content_type}' }} }}"
+    assert page.evaluate(f"post('/login', {accept}).then(read)")[0] == 200
+    assert site.asked == ["POST /login"]
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/plain", "text/vnd.turbo-stream.html"])
+def test_a_refusal_of_the_gate_is_recognised_in_each_media_type(visit, site, accept):
+    page = visit(tencent=SOLVES)
+    headers = f"{{ headers: {{ Accept: '{accept}, text/html' }} }}"
+    assert page.evaluate(f"post('/login', {headers}).then(read)")[0] == 200
+    assert [ticket is None for _, ticket in site.attempts] == [True, False]
+
+
+def test_the_header_goes_before_the_body(visit, page, site):
+    visit(tencent=SOLVES)
+    page.route(
+        "**/login",
+        lambda route: route.fulfill(
+            status=403,
+            content_type="application/problem+json",
+            body='{"code": "ticket_missing"}',
+            headers={"Tcaptcha-Code": "ticket_malformed"},
+        ),
+    )
+    assert page.evaluate("post('/login').then((answer) => answer.status)") == 403
+    assert site.asked == []
+
+
+HANDED_ON = {
+    "taken apart": "const { fetch } = captcha; return fetch(url, init)",
+    "an option": "const library = { fetch: captcha.fetch }; return library.fetch(url, init)",
+    "the page's": "window.fetch = captcha.fetch; return fetch(url, init)",
+    "the page's, wrapped": """window.fetch = captcha.fetch;
+        const inner = window.fetch;
+        window.fetch = async (...all) => (await null, inner(...all));
+        return fetch(url, init)""",
+    "of two copies": """const copy = await import('/tcaptcha/tcaptcha.js?v=2');
+        window.fetch = copy.default.fetch; return captcha.fetch(url, init)""",
+    "a stream": """window.fetch = captcha.fetch;
+        const body = new Response('b').body;
+        return fetch(url, { method: 'POST', body, duplex: 'half' }).catch(
+            () => captcha.fetch(url, init))""",
+}
+
+
+@pytest.mark.parametrize("how", HANDED_ON)
+def test_it_can_be_handed_on_without_its_object(visit, site, how):
+    page = visit(tencent=SOLVES)
+    script = f"async (url) => {{ const init = {{ method: 'POST' }}; {HANDED_ON[how]} }}"
+    page.evaluate(
+        f"(url) => ({script})(url).then((a) => (window.status_ = a.status))", "/login"
+    )
+    assert page.evaluate("status_") == 200
+    assert [ticket is None for _, ticket in site.attempts] == [True, False]
