@@ -81,6 +81,8 @@ declare global {
     "tcaptcha-button": HTMLElement;
   }
   interface HTMLElementEventMap {
+    /** Prevent its default, and no challenge is shown. */
+    "tcaptcha-start": CustomEvent<{ for: string }>;
     /** Prevent its default, and the form is not sent. */
     "tcaptcha-solved": CustomEvent<Pair>;
     "tcaptcha-error": CustomEvent<CaptchaError>;

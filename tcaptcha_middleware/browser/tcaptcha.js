@@ -490,6 +490,11 @@ export default captcha;
 
 export const { messages } = page;
 
+// A ticket must not be in an address, which is kept in logs and in the history.
+const GET_FORM =
+  'A captcha cannot be sent with a form that uses GET: set method="post", or name the request ' +
+  'that a script sends for it, such as data-tcaptcha="POST /login"';
+
 /** Those with a challenge open. @type {WeakSet<Element>} */
 const busy = new WeakSet();
 
@@ -497,16 +502,54 @@ const busy = new WeakSet();
 let sending;
 
 /**
+ * A member of an element as the browser defines it: a form's field may be called `append` or
+ * `getAttribute`, and hide the form's own.
+ * @param {Element} element
+ * @param {string} name
+ */
+function member(element, name) {
+  const value = Reflect.get(HTMLFormElement.prototype, name, element);
+  return typeof value === "function" ? value.bind(element) : value;
+}
+
+/**
+ * @param {Element | null | undefined} element
+ * @param {string} name
+ * @returns {string | null}
+ */
+const attribute = (element, name) => element ? member(element, "getAttribute")(name) : null;
+
+/**
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
  */
-function formNeed(form, submitter) {
-  // Attributes, for a field may be called "action" or "method", and hide the property.
-  const method = submitter?.getAttribute("formmethod") ?? form.getAttribute("method") ?? "";
-  const action = submitter?.getAttribute("formaction") || form.getAttribute("action");
-  const { pathname } = new URL(action || location.href, document.baseURI);
-  if (/^dialog$/i.test(method)) return; // nothing is sent
-  return `${/^post$/i.test(method) ? "POST" : "GET"} ${pathname}`;
+function methodOf(form, submitter) {
+  const method = attribute(submitter, "formmethod") ?? attribute(form, "method");
+  return method?.toLowerCase() ?? "get";
+}
+
+/**
+ * What a form needs the captcha for: the request that its attribute names, or its own. Undefined
+ * for one that uses GET.
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement | null} submitter
+ * @param {Element | null} [button]
+ */
+function formNeed(form, submitter, button) {
+  const names = [button, form].map((element) => attribute(element, "data-tcaptcha"));
+  // JSX makes "true" of an attribute without a value.
+  const name = names.find((text) => /^[A-Z]+ \//i.test(text ?? ""));
+  if (name || methodOf(form, submitter) !== "post") return name;
+  const action = attribute(submitter, "formaction") || attribute(form, "action");
+  let { pathname } = location;
+  try {
+    const url = new URL(action || location.href, document.baseURI);
+    // React's own are "javascript:…", and its function sends the form.
+    if (url.protocol.startsWith("http")) ({ pathname } = url);
+  } catch {
+    // The browser sends nothing there, but a script may send the form.
+  }
+  return `POST ${pathname}`;
 }
 
 /**
@@ -514,14 +557,14 @@ function formNeed(form, submitter) {
  * @param {Element} host
  */
 function statusOf(host) {
-  const found = host.querySelector("[data-tcaptcha-status]");
-  if (found) return found;
-  const made = document.createElement("span");
-  made.setAttribute("data-tcaptcha-status", "");
-  made.setAttribute("role", "status");
-  made.setAttribute("aria-live", "polite");
-  host.append(made);
-  return made;
+  const present = member(host, "querySelector")("[data-tcaptcha-status]");
+  if (present) return present;
+  const status = document.createElement("span");
+  status.setAttribute("data-tcaptcha-status", "");
+  status.setAttribute("role", "status");
+  status.setAttribute("aria-live", "polite");
+  member(host, "append")(status);
+  return status;
 }
 
 /**
@@ -530,7 +573,7 @@ function statusOf(host) {
  * @param {keyof messages} state
  */
 function tell(host, submitter, state) {
-  host.setAttribute("data-tcaptcha-state", state);
+  member(host, "setAttribute")("data-tcaptcha-state", state);
   // Not on the form: what is busy is not read out, and the live region is in it.
   submitter?.setAttribute("aria-busy", String(state === "busy"));
   statusOf(host).textContent = messages[state];
@@ -542,16 +585,34 @@ function tell(host, submitter, state) {
  * @param {string} value
  */
 function fill(form, name, value) {
-  /** @type {HTMLInputElement | null} */
-  let field = form.querySelector(`input[type=hidden][name="${CSS.escape(name)}"]`);
+  /** @type {HTMLInputElement[]} */
+  const inputs = Array.from(member(form, "elements"));
+  let field = inputs.find((input) => input.name === name && input.type === "hidden");
   if (!field) {
     field = document.createElement("input");
     field.type = "hidden";
     field.name = name;
     // First: of a form with an upload, the server reads no more than it has to.
-    form.prepend(field);
+    member(form, "prepend")(field);
   }
   field.value = value;
+}
+
+/**
+ * What submits a form as the button does that was pressed. One that was disabled meanwhile, or
+ * that a framework replaced, cannot: a copy of it is added to the form.
+ * @param {HTMLFormElement} form
+ * @param {HTMLElement | null} submitter
+ * @returns {{ button: HTMLElement | null, remove?: () => void }}
+ */
+function submitterOf(form, submitter) {
+  const { form: owner } = /** @type {HTMLButtonElement} */ (submitter ?? {});
+  if (!submitter || (owner === form && !submitter.matches(":disabled"))) return { button: submitter };
+  const button = /** @type {HTMLButtonElement} */ (submitter.cloneNode());
+  button.hidden = true;
+  for (const name of ["id", "form", "disabled"]) button.removeAttribute(name);
+  member(form, "append")(button);
+  return { button, remove: () => button.remove() };
 }
 
 /**
@@ -566,40 +627,65 @@ function fill(form, name, value) {
 function submit(form, submitter, fields, pair) {
   fill(form, fields.ticket, pair.ticket);
   fill(form, fields.randstr, pair.randstr);
+  const { button, remove } = submitterOf(form, submitter);
   sending = form;
   try {
-    HTMLFormElement.prototype.requestSubmit.call(form, submitter);
+    member(form, "requestSubmit")(button);
   } finally {
     sending = undefined;
+    remove?.();
     fill(form, fields.ticket, "");
     fill(form, fields.randstr, "");
   }
+}
+
+/**
+ * A script may send a form that names its request; the browser may not, if the form uses GET.
+ * @param {SubmitEvent} event
+ */
+function refuseUnlessHandled(event) {
+  /** @param {Event} last */
+  const refuse = (last) => {
+    if (last !== event || event.defaultPrevented) return;
+    event.preventDefault();
+    console.error(GET_FORM);
+  };
+  event.currentTarget?.addEventListener("submit", refuse, { once: true });
 }
 
 /** @param {SubmitEvent} event */
 async function submitted(event) {
   const { submitter } = event;
   const form = /** @type {HTMLFormElement} */ (event.target);
+  const method = methodOf(form, submitter);
+  if (form === sending) {
+    if (method !== "post") refuseUnlessHandled(event);
+    return;
+  }
   const button = submitter?.closest("tcaptcha-button");
-  if (event.defaultPrevented || form === sending) return;
-  const need = (button || form.hasAttribute("data-tcaptcha")) && formNeed(form, submitter);
-  if (!need) return;
+  const isMarked = button || attribute(form, "data-tcaptcha") !== null;
+  // With the method "dialog", nothing is sent.
+  if (event.defaultPrevented || !isMarked || method === "dialog") return;
   event.preventDefault();
   event.stopImmediatePropagation();
   if (busy.has(form)) return;
-  busy.add(form);
   const host = button ?? form;
+  const need = formNeed(form, submitter, button);
   /** @param {string} type @param {unknown} detail */
   const emit = (type, detail) =>
-    host.dispatchEvent(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
+    member(host, "dispatchEvent")(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
+  if (need && !emit("tcaptcha-start", { for: need })) return;
+  busy.add(form);
   tell(host, submitter, "busy");
   try {
-    const embed = form.querySelector("[data-tcaptcha-embed]") ?? undefined;
+    if (!need) throw new CaptchaError("settings", GET_FORM);
+    const embed = member(form, "querySelector")("[data-tcaptcha-embed]") ?? undefined;
     const { settings, pair } = await ask(captcha.options, { for: need, embed });
     tell(host, submitter, "solved");
     if (emit("tcaptcha-solved", pair)) submit(form, submitter, settings.fields, pair);
   } catch (error) {
     const closed = error instanceof CaptchaError && error.code === "closed";
+    if (!closed) console.error(error);
     tell(host, submitter, closed ? "closed" : "failed");
     emit("tcaptcha-error", error);
   } finally {
