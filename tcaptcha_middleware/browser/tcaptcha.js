@@ -246,72 +246,69 @@ function boxes(embed) {
 }
 
 /**
- * Rejects as soon as nobody can solve the challenge, because the page was rewritten or the script
- * shows nothing: it would not call back, and those that wait for their turn would wait for ever.
- * @param {Set<Element>} before What was in the page before the challenge.
+ * Looks at the page again and again, until the challenge has left it.
+ * @param {() => Element | undefined} find What can be solved now.
  * @param {Element[]} places What the challenge needs in the page.
- * @param {Element} [embed]
- * @param {() => void} [shown] Called once there is something to solve.
- * @returns {{ gone: Promise<never>, check(): void, stop(): void }}
+ * @param {(error: CaptchaError) => void} gone
+ * @param {() => void} [shown]
  */
-function watch(before, places, embed, shown) {
-  /** @type {(error: CaptchaError) => void} */
-  let fail;
-  /** @type {Promise<never>} */
-  const gone = new Promise((_, reject) => (fail = reject));
+function watch(find, places, gone, shown) {
   /** @type {Element | undefined} */
   let box;
   let unseen = 0;
-  // A timer, because no event is sent for what is removed within a shadow root, or hidden.
-  const timer = setInterval(() => check(), STEP);
-  const check = () => {
-    unseen += STEP;
-    const usable = boxes(embed).find((element) => !before.has(element) && isUsable(element));
+  const look = () => {
+    const usable = find();
     if (usable && !box) shown?.();
-    if (usable) [box, unseen] = [usable, 0];
-    const removed = places.some((place) => !place.isConnected);
-    if (removed || unseen > (!box || box.isConnected ? HIDDEN : REMOVED)) {
-      const what = removed || box ? "was removed from the page" : "did not show";
-      fail(new CaptchaError("closed", `The captcha ${what}`, { cause: "page" }));
+    box = usable ?? box;
+    unseen = usable ? 0 : unseen + STEP;
+    const isRemoved = places.some((place) => !place.isConnected);
+    if (isRemoved || unseen > (box?.isConnected === false ? REMOVED : HIDDEN)) {
+      const what = isRemoved || box ? "was removed from the page" : "did not show";
+      gone(new CaptchaError("closed", `The captcha ${what}`, { cause: "page" }));
     }
   };
-  return { gone, check, stop: () => clearInterval(timer) };
+  look();
+  // A timer, because nothing tells of what is removed within a shadow root, or hidden.
+  return setInterval(look, STEP);
 }
 
 /**
- * Shows one challenge. Waits for as long as the user thinks: what does not load in time here,
- * Tencent's script tells itself.
+ * Shows one challenge. Waits for as long as the user thinks, but not for a challenge that nobody
+ * can solve, because the page was rewritten or Tencent's script does not call back.
  * @param {Tencent} Tencent
  * @param {Told} settings
  * @param {Options} options
  * @param {{ embed?: Element, signal?: AbortSignal, shown?: () => void }} how
  */
 async function challenge(Tencent, settings, options, { embed, signal, shown }) {
-  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+  const focused = focusedElement();
   const before = new Set(boxes(embed));
+  const find = () => boxes(embed).find((box) => !before.has(box) && isUsable(box));
   // Whatever rewrites the page (`innerHTML`, Turbo) removes this together with the challenge.
   const mark = document.createElement("div");
   mark.hidden = settings.site !== "intl";
   document.body.append(mark);
   // The script for intl wants an element first, and so does a challenge in the page.
   const place = embed ?? (mark.hidden ? undefined : mark);
-  const watching = watch(before, [mark, place ?? mark], embed, shown);
   /** @type {Widget | undefined} */
   let widget;
+  /** @type {number | undefined} */
+  let timer;
   /** @type {Promise<Answer>} */
-  const answer = new Promise((called) => {
+  const answer = new Promise((called, gone) => {
     const told = [String(settings.appId), called, optionsOf(settings, options, embed)];
     widget = place ? new Tencent(place, ...told) : new Tencent(...told);
     widget.show();
-    watching.check();
+    timer = watch(find, [mark, place ?? mark], gone, shown);
   });
   try {
     const caught = answer.catch((cause) => {
+      if (cause instanceof CaptchaError) throw cause;
       throw new CaptchaError("load", "Tencent's script failed", { cause });
     });
-    return pairOf(await until(Promise.race([caught, watching.gone]), signal), options.disasterTickets);
+    return pairOf(await until(caught, signal), options.disasterTickets);
   } finally {
-    watching.stop();
+    clearInterval(timer);
     try {
       widget?.destroy();
     } catch {
@@ -322,13 +319,20 @@ async function challenge(Tencent, settings, options, { embed, signal, shown }) {
   }
 }
 
+/** The element with the focus, also within shadow roots. */
+function focusedElement() {
+  let { activeElement } = document;
+  while (activeElement?.shadowRoot?.activeElement) ({ activeElement } = activeElement.shadowRoot);
+  return /** @type {HTMLElement | null} */ (activeElement);
+}
+
 /**
  * Gives the focus back, unless the user took it somewhere else meanwhile.
  * @param {HTMLElement | null} focused
  * @param {Element} [embed]
  */
 function refocus(focused, embed) {
-  const now = document.activeElement;
+  const now = focusedElement();
   if (!embed || !now || now === document.body || embed.contains(now)) focused?.focus?.();
 }
 
@@ -492,8 +496,8 @@ export const { messages } = page;
 
 // A ticket must not be in an address, which is kept in logs and in the history.
 const GET_FORM =
-  'A captcha cannot be sent with a form that uses GET: set method="post", or name the request ' +
-  'that a script sends for it, such as data-tcaptcha="POST /login"';
+  'A form that uses GET cannot send a captcha: set method="post", ' +
+  'or data-tcaptcha="POST /path" if a script sends it';
 
 /** Those with a challenge open. @type {WeakSet<Element>} */
 const busy = new WeakSet();
@@ -599,20 +603,53 @@ function fill(form, name, value) {
 }
 
 /**
+ * What a framework makes anew when it renders a form again.
+ * @param {HTMLFormElement} form
+ * @param {Pair} fields
+ */
+function likeness(form, fields) {
+  const names = ["id", "name", "action", "method", "data-tcaptcha"];
+  /** @type {HTMLInputElement[]} */
+  const inputs = Array.from(member(form, "elements"));
+  const pair = new Set(Object.values(fields));
+  // Hidden values tell two forms of a list apart: never send another one.
+  const texts = inputs.filter(({ name }) => name && !pair.has(name)).map(({ name, type, value }) => [name, type === "hidden" && value]);
+  return JSON.stringify([...names.map((name) => attribute(form, name)), ...texts]);
+}
+
+/**
+ * The form, or what has replaced it in the page while the challenge was open.
+ * @param {HTMLFormElement} form
+ * @param {ParentNode} root
+ * @param {Pair} fields
+ * @returns {HTMLFormElement}
+ */
+function current(form, root, fields) {
+  if (member(form, "isConnected")) return form;
+  const likes = likeness(form, fields);
+  const forms = /** @type {HTMLFormElement[]} */ (all(root, "form"));
+  const same = forms.filter((other) => likeness(other, fields) === likes);
+  if (same.length !== 1) {
+    const message = "The form was removed from the page while the captcha was open";
+    throw new CaptchaError("closed", message, { cause: "page" });
+  }
+  return same[0];
+}
+
+/**
  * What submits a form as the button does that was pressed. One that was disabled meanwhile, or
  * that a framework replaced, cannot: a copy of it is added to the form.
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
- * @returns {{ button: HTMLElement | null, remove?: () => void }}
  */
 function submitterOf(form, submitter) {
   const { form: owner } = /** @type {HTMLButtonElement} */ (submitter ?? {});
-  if (!submitter || (owner === form && !submitter.matches(":disabled"))) return { button: submitter };
-  const button = /** @type {HTMLButtonElement} */ (submitter.cloneNode());
-  button.hidden = true;
-  for (const name of ["id", "form", "disabled"]) button.removeAttribute(name);
-  member(form, "append")(button);
-  return { button, remove: () => button.remove() };
+  if (!submitter || (owner === form && !submitter.matches(":disabled"))) return submitter;
+  const copy = /** @type {HTMLElement} */ (submitter.cloneNode());
+  copy.hidden = true;
+  for (const name of ["id", "form", "disabled"]) copy.removeAttribute(name);
+  member(form, "append")(copy);
+  return copy;
 }
 
 /**
@@ -627,13 +664,13 @@ function submitterOf(form, submitter) {
 function submit(form, submitter, fields, pair) {
   fill(form, fields.ticket, pair.ticket);
   fill(form, fields.randstr, pair.randstr);
-  const { button, remove } = submitterOf(form, submitter);
+  const button = submitterOf(form, submitter);
   sending = form;
   try {
     member(form, "requestSubmit")(button);
   } finally {
     sending = undefined;
-    remove?.();
+    if (button !== submitter) button?.remove();
     fill(form, fields.ticket, "");
     fill(form, fields.randstr, "");
   }
@@ -669,50 +706,122 @@ async function submitted(event) {
   event.preventDefault();
   event.stopImmediatePropagation();
   if (busy.has(form)) return;
-  const host = button ?? form;
+  const root = member(form, "getRootNode")();
   const need = formNeed(form, submitter, button);
+  const isConnected = (/** @type {Element} */ element) => member(element, "isConnected");
+  const host = () => (button && isConnected(button) ? button : form);
   /** @param {string} type @param {unknown} detail */
-  const emit = (type, detail) =>
-    member(host, "dispatchEvent")(new CustomEvent(type, { bubbles: true, cancelable: true, detail }));
+  const emit = (type, detail) => {
+    // Nobody would hear it in what is no longer in the page.
+    const target = isConnected(host()) ? host() : document;
+    const init = { bubbles: true, cancelable: true, composed: true, detail };
+    return member(/** @type {Element} */ (target), "dispatchEvent")(new CustomEvent(type, init));
+  };
   if (need && !emit("tcaptcha-start", { for: need })) return;
   busy.add(form);
-  tell(host, submitter, "busy");
+  tell(host(), submitter, "busy");
   try {
     if (!need) throw new CaptchaError("settings", GET_FORM);
-    const embed = member(form, "querySelector")("[data-tcaptcha-embed]") ?? undefined;
+    const [embed] = member(form, "querySelectorAll")("[data-tcaptcha-embed]");
     const { settings, pair } = await ask(captcha.options, { for: need, embed });
-    tell(host, submitter, "solved");
-    if (emit("tcaptcha-solved", pair)) submit(form, submitter, settings.fields, pair);
+    tell(host(), submitter, "solved");
+    if (emit("tcaptcha-solved", pair)) {
+      submit(current(form, root, settings.fields), submitter, settings.fields, pair);
+    }
   } catch (error) {
     const closed = error instanceof CaptchaError && error.code === "closed";
     if (!closed) console.error(error);
-    tell(host, submitter, closed ? "closed" : "failed");
+    tell(host(), submitter, closed ? "closed" : "failed");
     emit("tcaptcha-error", error);
   } finally {
     busy.delete(form);
   }
 }
 
+/**
+ * Submit events do not leave the shadow root of their form, so each root is listened to.
+ * @param {Node} root
+ */
+const listen = (root) => root.addEventListener("submit", /** @type {any} */ (submitted), true);
+
+/** What its native button takes over from a `<tcaptcha-button>`. */
+const TAKEN_OVER =
+  /^(aria-(?!busy)|(disabled|name|value|form(|action|enctype|method|novalidate|target))$)/;
+
 // Where there is a page: a bundle may be loaded by a server that renders, too.
 if (globalThis.document && !page.listening) {
   page.listening = true;
   // In the capture phase, before the form's own listeners; and so for forms that come later.
-  document.addEventListener("submit", submitted, true);
+  listen(document);
+  // One of these precedes a submission, and does leave the shadow root.
+  for (const type of ["click", "keydown", "focusin"]) {
+    const find = (/** @type {Event} */ event) => {
+      for (const node of event.composedPath()) if (node instanceof ShadowRoot) listen(node);
+    };
+    document.addEventListener(type, find, true);
+  }
 
-  /** A native button, so that keyboard, focus and form are the browser's. */
+  /**
+   * Shows a native button, so that keyboard, focus and form are the browser's. What a framework
+   * has put in stays where it is, since the framework will remove it from there; the button has
+   * a copy.
+   */
   class Button extends HTMLElement {
+    #button = document.createElement("button");
+    #slot = document.createElement("slot");
+    #watching = new MutationObserver(() => this.#draw());
+
+    constructor() {
+      super();
+      this.attachShadow({ mode: "open" }).append(this.#slot);
+    }
+
+    get disabled() {
+      // React 18 writes "false".
+      return (this.getAttribute("disabled") ?? "false") !== "false";
+    }
+
+    // Angular sets the property.
+    set disabled(value) {
+      this.toggleAttribute("disabled", Boolean(value));
+    }
+
     connectedCallback() {
-      // Its children are not there yet while the page is being read.
-      if (document.readyState === "loading") {
-        document.addEventListener("DOMContentLoaded", () => this.connectedCallback());
-      } else {
-        if (!this.querySelector("button")) {
-          const button = document.createElement("button");
-          button.append(...this.childNodes);
-          this.append(button);
-        }
-        statusOf(this);
+      listen(this.getRootNode());
+      this.#draw();
+    }
+
+    disconnectedCallback() {
+      this.#watching.disconnect();
+    }
+
+    #draw() {
+      this.#watching.disconnect();
+      const status = this.querySelector("[data-tcaptcha-status]");
+      // A copy of this element, such as Turbo keeps, has a copy of its button.
+      for (const copy of all(this, "button[slot=tcaptcha]")) if (copy !== this.#button) copy.remove();
+      const isOwn = this.querySelector("button:not([slot=tcaptcha])");
+      this.#slot.name = isOwn ? "" : "tcaptcha";
+      if (status) status.slot = this.#slot.name;
+      if (isOwn) this.#button.remove();
+      else this.#fill(status);
+      const every = { attributes: true, characterData: true, childList: true, subtree: true };
+      this.#watching.observe(this, every);
+    }
+
+    /** @param {Element | null} status */
+    #fill(status) {
+      const button = this.#button;
+      const label = Array.from(this.childNodes).filter((node) => node !== button && node !== status);
+      button.replaceChildren(...label.map((node) => node.cloneNode(true)));
+      button.slot = "tcaptcha";
+      for (const { name } of [...this.attributes, ...button.attributes]) {
+        if (!TAKEN_OVER.test(name)) continue;
+        const value = name === "disabled" && !this.disabled ? null : this.getAttribute(name);
+        if (value === null) button.removeAttribute(name);
+        else button.setAttribute(name, value);
       }
+      if (button.parentNode !== this) this.append(button);
     }
   }
   customElements.define("tcaptcha-button", Button);
