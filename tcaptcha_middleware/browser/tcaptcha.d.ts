@@ -76,15 +76,19 @@ export const messages: Record<"busy" | "solved" | "closed" | "failed", string>;
 declare const captcha: TCaptcha;
 export default captcha;
 
+interface TCaptchaEventMap {
+  /** Prevent its default, and no challenge is shown. */
+  "tcaptcha-start": CustomEvent<{ for: string }>;
+  /** Prevent its default, and the form is not sent. */
+  "tcaptcha-solved": CustomEvent<Pair>;
+  "tcaptcha-error": CustomEvent<CaptchaError>;
+}
+
 declare global {
   interface HTMLElementTagNameMap {
-    "tcaptcha-button": HTMLElement;
+    "tcaptcha-button": HTMLElement & { disabled: boolean };
   }
-  interface HTMLElementEventMap {
-    /** Prevent its default, and no challenge is shown. */
-    "tcaptcha-start": CustomEvent<{ for: string }>;
-    /** Prevent its default, and the form is not sent. */
-    "tcaptcha-solved": CustomEvent<Pair>;
-    "tcaptcha-error": CustomEvent<CaptchaError>;
-  }
+  // Of elements, the document and the window; they bubble out of shadow roots too.
+  interface GlobalEventHandlersEventMap extends TCaptchaEventMap {}
+  interface ShadowRootEventMap extends TCaptchaEventMap {}
 }

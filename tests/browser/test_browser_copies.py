@@ -1,4 +1,4 @@
-"""Several copies of tcaptcha.js on one page do not interfere."""
+"""Several copies of tcaptcha.js on one page do not interfere, and one needs no page at all."""
 
 from __future__ import annotations
 
@@ -64,3 +64,22 @@ def test_an_error_of_one_copy_is_one_of_the_other(visit, page):
             detail instanceof CaptchaError, new Error() instanceof CaptchaError]))))""")
     page.get_by_role("button", name="Form").click()
     assert page.evaluate("heard") == [True, True, False]
+
+
+def test_without_a_document_it_can_be_imported(visit, page):
+    visit()
+    worker = """
+        import captcha, { CaptchaError, TCaptcha, messages } from "ORIGIN/tcaptcha/tcaptcha.js";
+        const { status } = await captcha.fetch("ORIGIN/free");
+        postMessage([typeof document, status, messages.solved, new TCaptcha().options]);
+    """
+    found = page.evaluate(
+        """(text) => new Promise((done) => {
+            const script = text.replaceAll('ORIGIN', origin);
+            const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
+            const worker = new Worker(address, { type: 'module' });
+            worker.onmessage = ({ data }) => done(data);
+            worker.onerror = ({ message }) => done(message) })""",
+        worker,
+    )
+    assert found == ["undefined", 200, "The captcha is solved.", {}]

@@ -40,6 +40,11 @@ messages.busy = "请完成验证。";
 const button = document.createElement("tcaptcha-button");
 button.addEventListener("tcaptcha-solved", (event) => same<typeof event.detail, Pair>(true));
 button.addEventListener("tcaptcha-error", ({ detail }) => same<typeof detail.code, Code>(true));
+button.disabled = true;
+document.body.addEventListener("tcaptcha-start", ({ detail }) => same<typeof detail.for, string>(true));
+document.addEventListener("tcaptcha-solved", (event) => same<typeof event.detail, Pair>(true));
+window.addEventListener("tcaptcha-error", ({ detail }) => same<typeof detail, CaptchaError>(true));
+button.shadowRoot?.addEventListener("tcaptcha-solved", (event) => same<typeof event.detail, Pair>(true));
 
 // @ts-expect-error  another code
 new CaptchaError("other", "message");
