@@ -7,6 +7,7 @@
 /** @typedef {new (...told: any[]) => Widget} Tencent */
 /** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
 /** @typedef {Settings & { headers: Pair, fields: Pair }} Told */
+/** @typedef {{ settings: Told, pair: Pair }} Solved */
 
 /**
  * What the copies of this module on a page share (`tcaptcha.js?v=2`, a bundle, two mounts): with
@@ -342,14 +343,15 @@ function refocus(focused, embed) {
  * Solves one challenge, after those that were asked for before: two never show at once.
  * @param {Options} options
  * @param {Asked} asked
+ * @param {() => void} [shown] Called once there is something to solve.
  */
-function ask(options, { for: need, signal, embed = options.embed }) {
+function ask(options, { for: need, signal, embed = options.embed }, shown) {
   const solving = async () => {
     signal?.throwIfAborted();
     // Not before its turn: aidEncrypted ages while others solve.
     const settings = await until(read(options, need), signal);
     const Tencent = await until(load(settings.script, options), signal);
-    return { settings, pair: await challenge(Tencent, settings, options, { embed, signal }) };
+    return { settings, pair: await challenge(Tencent, settings, options, { embed, signal, shown }) };
   };
   const place = embed ?? document;
   const mine = (page.last.get(place) ?? Promise.resolve()).then(solving);
@@ -412,6 +414,12 @@ export class TCaptcha {
   /** What each need's followers wait for: its failure, if any. @type {Map<string, Promise<unknown>>} */
   #leaders = new Map();
 
+  /** What each need's challenge gives that was not sent yet. @type {Map<string, Promise<Solved>>} */
+  #unsent = new Map();
+
+  /** The requests whose challenge the user closed, since they last did something. @type {Set<string>} */
+  #closed = new Set();
+
   /** @param {Options} [options] */
   constructor(options = {}) {
     this.options = options;
@@ -454,6 +462,9 @@ export class TCaptcha {
    * @param {Response} refusal
    */
   async #pass(need, request, refusal) {
+    const name = `${request.method} ${request.url}`;
+    // A library that retries is not the user, who has just closed it.
+    if (this.#closed.has(name)) return refusal;
     try {
       for (let tried = false; this.#leaders.has(need); ) {
         const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
@@ -470,8 +481,17 @@ export class TCaptcha {
       return await sent;
     } catch (error) {
       // The user's choice is no failure: the server's answer stands.
-      if (error instanceof CaptchaError && error.code === "closed") return refusal;
-      throw error;
+      if (!(error instanceof CaptchaError) || error.code !== "closed") throw error;
+      if (!error.cause) this.#close(name);
+      return refusal;
+    }
+  }
+
+  /** @param {string} name */
+  #close(name) {
+    this.#closed.add(name);
+    for (const type of ["pointerdown", "keydown", "click"]) {
+      addEventListener(type, () => this.#closed.clear(), { capture: true, once: true });
     }
   }
 
@@ -480,10 +500,35 @@ export class TCaptcha {
    * @param {Request} request
    */
   async #lead(need, request) {
-    const { settings, pair } = await ask(this.options, { for: need, signal: request.signal });
+    const solving = this.#unsent.get(need) ?? this.#begin(need, request.signal);
+    const { settings, pair } = await until(solving, request.signal);
+    this.#unsent.delete(need);
     request.headers.set(settings.headers.ticket, pair.ticket);
     request.headers.set(settings.headers.randstr, pair.randstr);
     return send(request);
+  }
+
+  /**
+   * Begins a challenge that a deadline does not remove once the user can see it: what it gives
+   * serves the next request for the same.
+   * @param {string} need
+   * @param {AbortSignal} signal
+   */
+  #begin(need, signal) {
+    const control = new AbortController();
+    let isShown = false;
+    signal.addEventListener("abort", () => {
+      // AbortSignal.timeout(), axios and ofetch; what else aborts is somebody's wish.
+      const isDeadline = /time(d ?)?out/i.test(`${signal.reason}`);
+      if (!isShown || !isDeadline) control.abort(signal.reason);
+    });
+    const asked = { for: need, signal: control.signal };
+    const solving = ask(this.options, asked, () => (isShown = true));
+    const forget = () => this.#unsent.get(need) === solving && this.#unsent.delete(need);
+    this.#unsent.set(need, solving);
+    // A ticket is good for five minutes.
+    solving.then(() => setTimeout(forget, 240_000), forget);
+    return solving;
   }
 }
 
@@ -575,12 +620,13 @@ function statusOf(host) {
  * @param {Element} host
  * @param {Element | null} submitter
  * @param {keyof messages} state
+ * @param {string} [text]
  */
-function tell(host, submitter, state) {
+function tell(host, submitter, state, text = messages[state]) {
   member(host, "setAttribute")("data-tcaptcha-state", state);
   // Not on the form: what is busy is not read out, and the live region is in it.
   submitter?.setAttribute("aria-busy", String(state === "busy"));
-  statusOf(host).textContent = messages[state];
+  statusOf(host).textContent = text;
 }
 
 /**
@@ -630,8 +676,7 @@ function current(form, root, fields) {
   const forms = /** @type {HTMLFormElement[]} */ (all(root, "form"));
   const same = forms.filter((other) => likeness(other, fields) === likes);
   if (same.length !== 1) {
-    const message = "The form was removed from the page while the captcha was open";
-    throw new CaptchaError("closed", message, { cause: "page" });
+    throw new CaptchaError("closed", "The form was removed from the page", { cause: "page" });
   }
   return same[0];
 }
@@ -653,6 +698,16 @@ function submitterOf(form, submitter) {
 }
 
 /**
+ * A script may send a form that names its request; the browser may not, if the form uses GET.
+ * @param {Event} event
+ */
+function refuse(event) {
+  if (event.defaultPrevented) return;
+  event.preventDefault();
+  console.error(GET_FORM);
+}
+
+/**
  * Submits as the user did, for the form's other listeners. What is sent is put together before
  * requestSubmit returns, so that the pair can go at once: back in history, or pressed again,
  * the form holds no spent ticket.
@@ -664,66 +719,54 @@ function submitterOf(form, submitter) {
 function submit(form, submitter, fields, pair) {
   fill(form, fields.ticket, pair.ticket);
   fill(form, fields.randstr, pair.randstr);
+  const root = member(form, "getRootNode")();
   const button = submitterOf(form, submitter);
+  // There, it hears of the event after the form's own listeners.
+  if (methodOf(form, submitter) !== "post") root.addEventListener("submit", refuse);
   sending = form;
   try {
     member(form, "requestSubmit")(button);
   } finally {
     sending = undefined;
+    root.removeEventListener("submit", refuse);
     if (button !== submitter) button?.remove();
     fill(form, fields.ticket, "");
     fill(form, fields.randstr, "");
   }
 }
 
-/**
- * A script may send a form that names its request; the browser may not, if the form uses GET.
- * @param {SubmitEvent} event
- */
-function refuseUnlessHandled(event) {
-  /** @param {Event} last */
-  const refuse = (last) => {
-    if (last !== event || event.defaultPrevented) return;
-    event.preventDefault();
-    console.error(GET_FORM);
-  };
-  event.currentTarget?.addEventListener("submit", refuse, { once: true });
-}
-
 /** @param {SubmitEvent} event */
 async function submitted(event) {
   const { submitter } = event;
   const form = /** @type {HTMLFormElement} */ (event.target);
-  const method = methodOf(form, submitter);
-  if (form === sending) {
-    if (method !== "post") refuseUnlessHandled(event);
-    return;
-  }
+  if (event.defaultPrevented || form === sending) return;
   const button = submitter?.closest("tcaptcha-button");
   const isMarked = button || attribute(form, "data-tcaptcha") !== null;
   // With the method "dialog", nothing is sent.
-  if (event.defaultPrevented || !isMarked || method === "dialog") return;
+  if (!isMarked || methodOf(form, submitter) === "dialog") return;
   event.preventDefault();
   event.stopImmediatePropagation();
   if (busy.has(form)) return;
   const root = member(form, "getRootNode")();
   const need = formNeed(form, submitter, button);
-  const isConnected = (/** @type {Element} */ element) => member(element, "isConnected");
-  const host = () => (button && isConnected(button) ? button : form);
+  const host = () => (button?.isConnected ? button : form);
   /** @param {string} type @param {unknown} detail */
   const emit = (type, detail) => {
     // Nobody would hear it in what is no longer in the page.
-    const target = isConnected(host()) ? host() : document;
+    const target = member(host(), "isConnected") ? host() : document;
     const init = { bubbles: true, cancelable: true, composed: true, detail };
     return member(/** @type {Element} */ (target), "dispatchEvent")(new CustomEvent(type, init));
   };
   if (need && !emit("tcaptcha-start", { for: need })) return;
   busy.add(form);
-  tell(host(), submitter, "busy");
+  // Not yet the message: there is nothing to solve.
+  tell(host(), submitter, "busy", "");
   try {
     if (!need) throw new CaptchaError("settings", GET_FORM);
     const [embed] = member(form, "querySelectorAll")("[data-tcaptcha-embed]");
-    const { settings, pair } = await ask(captcha.options, { for: need, embed });
+    const { settings, pair } = await ask(captcha.options, { for: need, embed }, () =>
+      tell(host(), submitter, "busy"),
+    );
     tell(host(), submitter, "solved");
     if (emit("tcaptcha-solved", pair)) {
       submit(current(form, root, settings.fields), submitter, settings.fields, pair);
@@ -745,8 +788,7 @@ async function submitted(event) {
 const listen = (root) => root.addEventListener("submit", /** @type {any} */ (submitted), true);
 
 /** What its native button takes over from a `<tcaptcha-button>`. */
-const TAKEN_OVER =
-  /^(aria-(?!busy)|(disabled|name|value|form(|action|enctype|method|novalidate|target))$)/;
+const TAKEN_OVER = /^(aria-(?!busy)|form|(disabled|name|value)$)/;
 
 // Where there is a page: a bundle may be loaded by a server that renders, too.
 if (globalThis.document && !page.listening) {

@@ -100,3 +100,87 @@ def test_it_can_be_handed_on_without_its_object(visit, site, how):
     )
     assert page.evaluate("status_") == 200
     assert [ticket is None for _, ticket in site.attempts] == [True, False]
+
+
+# -- Libraries with deadlines and retries ------
+
+# What they abort with: AbortSignal.timeout(), axios and ofetch.
+DEADLINES = {
+    "a signal": "new DOMException('signal timed out', 'TimeoutError')",
+    "axios": "Object.assign(new Error('timeout of 10ms exceeded'), { name: 'AxiosError' })",
+    "ofetch": "Object.assign(new Error('aborted due to timeout'), { name: 'TimeoutError' })",
+}
+BEGUN = """void (window.control = new AbortController(), window.first = failure(
+    post('/login', { body: 'first', signal: control.signal })))"""
+
+
+@pytest.mark.parametrize("reason", DEADLINES)
+def test_a_deadline_leaves_the_challenge_and_its_ticket_serves_the_next(visit, site, reason):
+    page = visit()
+    page.evaluate(BEGUN)
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate(f"control.abort({DEADLINES[reason]})")
+    assert "value" not in page.evaluate("first")
+    # Both a retry while it is open, and one that comes later.
+    page.evaluate("void (window.second = post('/login', { body: 'second' }).then(read))")
+    page.get_by_role("button", name="solve").click()
+    assert page.evaluate("second") == [200, {"path": "/login", "body": "second"}]
+    assert page.evaluate("tencent.made.length") == 1
+    page.evaluate(BEGUN)
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate(f"control.abort({DEADLINES[reason]})")
+    page.get_by_role("button", name="solve").click()
+    assert page.evaluate("post('/login', { body: 'third' }).then(read)")[0] == 200
+    assert page.evaluate("[tencent.made.length, tencent.open]") == [2, 0]
+
+
+def test_the_ticket_of_a_request_that_is_gone_is_forgotten_in_time(visit, page, site):
+    page.clock.install()
+    visit()
+    page.evaluate(BEGUN)
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate("control.abort(new DOMException('', 'TimeoutError'))")
+    page.get_by_role("button", name="solve").click()
+    page.clock.run_for(241_000)
+    page.evaluate("void (window.second = post('/login').then(read))")
+    page.get_by_role("button", name="solve").click()
+    assert page.evaluate("second")[0] == 200
+    assert page.evaluate("tencent.made.length") == 2
+
+
+def test_a_deadline_before_anything_is_shown_shows_nothing(visit, page, site):
+    visit(tencent='{ answers: ["nothing"], always: "solve" }')
+    page.evaluate(BEGUN)
+    page.wait_for_function("window.tencent.open === 1")
+    page.evaluate("control.abort(new DOMException('', 'TimeoutError'))")
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+    assert page.evaluate("[tencent.made.length, tencent.most]") == [2, 1]
+
+
+def test_a_retry_does_not_show_what_the_user_has_closed(visit, site):
+    page = visit()
+    page.evaluate("""void (window.retried = (async () => {
+        const statuses = [];
+        for (let tries = 0; tries < 3; tries += 1) {
+            statuses.push((await post('/login')).status);
+            await new Promise((done) => setTimeout(done, 100));
+        }
+        return statuses })())""")
+    page.get_by_role("button", name="close").click()
+    assert page.evaluate("retried") == [403, 403, 403]
+    assert page.evaluate("tencent.made.length") == 1
+    # Another request is not a retry, and neither is what the user asks for.
+    page.evaluate("tencent.always = 'solve'")
+    assert page.evaluate("post('/login/b').then(read)")[0] == 200
+    page.mouse.click(5, 5)
+    assert page.evaluate("post('/login').then(read)")[0] == 200
+
+
+def test_a_retry_shows_what_the_page_has_removed(visit, site):
+    page = visit()
+    page.evaluate("void (window.first = post('/login').then(read))")
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate("document.body.innerHTML = ''")
+    assert page.evaluate("first")[0] == 403
+    page.evaluate("tencent.always = 'solve'")
+    assert page.evaluate("post('/login').then(read)")[0] == 200

@@ -167,3 +167,22 @@ def test_an_applications_own_checks_come_first(visit, site):
     with page.expect_navigation():
         submit(page)
     assert len(site.handled) == 1
+
+
+def test_nobody_is_asked_to_solve_what_is_not_there_yet(visit, page):
+    page.clock.install()
+    visit(
+        '<form data-tcaptcha action="/login" method="post"><button>Go</button></form>',
+        tencent='{ always: "late", late: 5000 }',
+    )
+    submit(page)
+    page.wait_for_function("window.tencent?.open === 1")
+    status = page.locator("[role=status]")
+    assert page.locator("form").get_attribute("data-tcaptcha-state") == "busy"
+    assert status.text_content() == ""
+    page.clock.run_for(4_900)
+    assert status.text_content() == ""
+    page.clock.run_for(500)
+    assert status.text_content() == page.evaluate("messages.busy")
+    with page.expect_navigation():
+        page.get_by_role("button", name="solve").click()
