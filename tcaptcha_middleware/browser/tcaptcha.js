@@ -815,7 +815,7 @@ if (globalThis.document && !page.listening) {
 
     constructor() {
       super();
-      this.attachShadow({ mode: "open" }).append(this.#slot);
+      this.attachShadow({ mode: "closed" }).append(this.#slot);
     }
 
     get disabled() {

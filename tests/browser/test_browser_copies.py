@@ -76,7 +76,8 @@ def test_without_a_document_it_can_be_imported(visit, page):
     found = page.evaluate(
         """(text) => new Promise((done) => {
             const script = text.replaceAll('ORIGIN', origin);
-            const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
+            const options = { type: 'text/javascript' };
+            const address = URL.createObjectURL(new Blob([script], options));
             const worker = new Worker(address, { type: 'module' });
             worker.onmessage = ({ data }) => done(data);
             worker.onerror = ({ message }) => done(message) })""",
