@@ -115,7 +115,7 @@ async function fetchSettings(url, timeout, need) {
   try {
     // Never from a cache: aidEncrypted is good for one challenge.
     const init = { cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(timeout) };
-    const answer = await fetch(url, init);
+    const answer = await send(new Request(url, init));
     if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
     return await answer.json();
   } catch (cause) {

@@ -102,6 +102,14 @@ def test_it_can_be_handed_on_without_its_object(visit, site, how):
     assert [ticket is None for _, ticket in site.attempts] == [True, False]
 
 
+def test_settings_that_are_refused_end_in_an_error(visit, page, site):
+    visit(tencent=SOLVES)
+    refusal = {"status": 403, "headers": {"Tcaptcha-Code": "ticket_missing"}}
+    page.route("**/settings.json*", lambda route: route.fulfill(**refusal))
+    page.evaluate("window.fetch = captcha.fetch")
+    assert page.evaluate("failure(captcha.solve())")["code"] == "settings"
+
+
 # -- Libraries with deadlines and retries ------
 
 # What they abort with: AbortSignal.timeout(), axios and ofetch.

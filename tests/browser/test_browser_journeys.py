@@ -163,6 +163,30 @@ def test_a_challenge_whose_element_goes_away_is_closed(visit, sites):
     inside(page)
 
 
+@pytest.mark.parametrize("kind", ["domestic", "international"])
+def test_a_page_that_is_rewritten_or_a_script_that_hangs_blocks_no_challenge(
+    visit, page, sites, kind
+):
+    site = sites("fastapi", kind)
+    page.clock.install()
+    visit(site, FORM)
+    begin(page, "post('/orders')")
+    dialog(page).wait_for()
+    page.evaluate("document.body = document.createElement('body')")
+    assert outcome(page)[0] == 403
+    site.emulator.challenge({"hang": True})
+    begin(page, "post('/orders/b')")
+    page.get_by_text("Loading the captcha").wait_for()
+    page.clock.run_for(16_000)
+    assert outcome(page)[0] == 403
+    begin(page, "post('/orders/c')")
+    # Thinking has no limit, and the challenge is seen through its shadow root.
+    dialog(page).wait_for()
+    page.clock.run_for(60_000)
+    solve(page)
+    assert outcome(page)[0] == 200
+
+
 def test_a_button_solves_for_its_own_form_and_two_forms_for_themselves(visit, site):
     body = """
       <form action="ROOT/one" method="post"><input type="hidden" name="which" value="1">
