@@ -264,18 +264,18 @@ function watch(find, places, gone, shown) {
     unseen = usable ? 0 : unseen + STEP;
     const isRemoved = places.some((place) => !place.isConnected);
     if (isRemoved || unseen > (box?.isConnected === false ? REMOVED : HIDDEN)) {
-      const what = isRemoved || box ? "was removed from the page" : "did not show";
-      gone(new CaptchaError("closed", `The captcha ${what}`, { cause: "page" }));
+      const text = box ? "The captcha was removed from the page" : "The captcha did not show";
+      gone(new CaptchaError("closed", text, { cause: "page" }));
     }
   };
   look();
-  // A timer, because nothing tells of what is removed within a shadow root, or hidden.
+  // A timer: no event reports what is hidden, or removed within a shadow root.
   return setInterval(look, STEP);
 }
 
 /**
- * Shows one challenge. Waits for as long as the user thinks, but not for a challenge that nobody
- * can solve, because the page was rewritten or Tencent's script does not call back.
+ * Shows one challenge. Waits for as long as the user thinks, but not after the page was rewritten,
+ * nor for a script that neither shows anything nor calls back.
  * @param {Tencent} Tencent
  * @param {Told} settings
  * @param {Options} options
@@ -285,9 +285,9 @@ async function challenge(Tencent, settings, options, { embed, signal, shown }) {
   const focused = focusedElement();
   const before = new Set(boxes(embed));
   const find = () => boxes(embed).find((box) => !before.has(box) && isUsable(box));
-  // Whatever rewrites the page (`innerHTML`, Turbo) removes this together with the challenge.
+  // Code that rewrites the page (`innerHTML`, Turbo) removes this together with the challenge.
   const mark = document.createElement("div");
-  mark.hidden = settings.site !== "intl";
+  mark.hidden = Boolean(embed) || settings.site !== "intl";
   document.body.append(mark);
   // The script for intl wants an element first, and so does a challenge in the page.
   const place = embed ?? (mark.hidden ? undefined : mark);
@@ -297,8 +297,8 @@ async function challenge(Tencent, settings, options, { embed, signal, shown }) {
   let timer;
   /** @type {Promise<Answer>} */
   const answer = new Promise((called, gone) => {
-    const told = [String(settings.appId), called, optionsOf(settings, options, embed)];
-    widget = place ? new Tencent(place, ...told) : new Tencent(...told);
+    const values = [String(settings.appId), called, optionsOf(settings, options, embed)];
+    widget = place ? new Tencent(place, ...values) : new Tencent(...values);
     widget.show();
     timer = watch(find, [mark, place ?? mark], gone, shown);
   });
@@ -351,7 +351,8 @@ function ask(options, { for: need, signal, embed = options.embed }, shown) {
     // Not before its turn: aidEncrypted ages while others solve.
     const settings = await until(read(options, need), signal);
     const Tencent = await until(load(settings.script, options), signal);
-    return { settings, pair: await challenge(Tencent, settings, options, { embed, signal, shown }) };
+    const pair = await challenge(Tencent, settings, options, { embed, signal, shown });
+    return { settings, pair };
   };
   const place = embed ?? document;
   const mine = (page.last.get(place) ?? Promise.resolve()).then(solving);
@@ -414,10 +415,10 @@ export class TCaptcha {
   /** What each need's followers wait for: its failure, if any. @type {Map<string, Promise<unknown>>} */
   #leaders = new Map();
 
-  /** What each need's challenge gives that was not sent yet. @type {Map<string, Promise<Solved>>} */
+  /** The pair, not sent yet, of each need's challenge. @type {Map<string, Promise<Solved>>} */
   #unsent = new Map();
 
-  /** The requests whose challenge the user closed, since they last did something. @type {Set<string>} */
+  /** The requests whose challenge the user closed, until their next input. @type {Set<string>} */
   #closed = new Set();
 
   /** @param {Options} [options] */
@@ -463,7 +464,7 @@ export class TCaptcha {
    */
   async #pass(need, request, refusal) {
     const name = `${request.method} ${request.url}`;
-    // A library that retries is not the user, who has just closed it.
+    // A library retries, without any input of the user in between.
     if (this.#closed.has(name)) return refusal;
     try {
       for (let tried = false; this.#leaders.has(need); ) {
@@ -500,6 +501,7 @@ export class TCaptcha {
    * @param {Request} request
    */
   async #lead(need, request) {
+    request.signal.throwIfAborted();
     const solving = this.#unsent.get(need) ?? this.#begin(need, request.signal);
     const { settings, pair } = await until(solving, request.signal);
     this.#unsent.delete(need);
@@ -518,7 +520,7 @@ export class TCaptcha {
     const control = new AbortController();
     let isShown = false;
     signal.addEventListener("abort", () => {
-      // AbortSignal.timeout(), axios and ofetch; what else aborts is somebody's wish.
+      // That of AbortSignal.timeout(), axios or ofetch; any other abort is a cancellation.
       const isDeadline = /time(d ?)?out/i.test(`${signal.reason}`);
       if (!isShown || !isDeadline) control.abort(signal.reason);
     });
@@ -594,7 +596,7 @@ function formNeed(form, submitter, button) {
   try {
     const url = new URL(action || location.href, document.baseURI);
     // React's own are "javascript:…", and its function sends the form.
-    if (url.protocol.startsWith("http")) ({ pathname } = url);
+    if (url.host) ({ pathname } = url);
   } catch {
     // The browser sends nothing there, but a script may send the form.
   }
@@ -659,7 +661,8 @@ function likeness(form, fields) {
   const inputs = Array.from(member(form, "elements"));
   const pair = new Set(Object.values(fields));
   // Hidden values tell two forms of a list apart: never send another one.
-  const texts = inputs.filter(({ name }) => name && !pair.has(name)).map(({ name, type, value }) => [name, type === "hidden" && value]);
+  const own = inputs.filter(({ name }) => name && !pair.has(name));
+  const texts = own.map(({ name, type, value }) => [name, type === "hidden" && value]);
   return JSON.stringify([...names.map((name) => attribute(form, name)), ...texts]);
 }
 
@@ -685,14 +688,14 @@ function current(form, root, fields) {
  * What submits a form as the button does that was pressed. One that was disabled meanwhile, or
  * that a framework replaced, cannot: a copy of it is added to the form.
  * @param {HTMLFormElement} form
- * @param {HTMLElement | null} submitter
+ * @param {HTMLButtonElement | null} submitter An `<input>`, too.
  */
 function submitterOf(form, submitter) {
-  const { form: owner } = /** @type {HTMLButtonElement} */ (submitter ?? {});
-  if (!submitter || (owner === form && !submitter.matches(":disabled"))) return submitter;
+  const isFit = submitter?.form === form && !submitter.matches(":disabled");
+  if (!submitter || isFit) return submitter;
   const copy = /** @type {HTMLElement} */ (submitter.cloneNode());
   copy.hidden = true;
-  for (const name of ["id", "form", "disabled"]) copy.removeAttribute(name);
+  for (const name of ["form", "disabled"]) copy.removeAttribute(name);
   member(form, "append")(copy);
   return copy;
 }
@@ -720,8 +723,8 @@ function submit(form, submitter, fields, pair) {
   fill(form, fields.ticket, pair.ticket);
   fill(form, fields.randstr, pair.randstr);
   const root = member(form, "getRootNode")();
-  const button = submitterOf(form, submitter);
-  // There, it hears of the event after the form's own listeners.
+  const button = submitterOf(form, /** @type {any} */ (submitter));
+  // On the root, this listener runs after those of the form.
   if (methodOf(form, submitter) !== "post") root.addEventListener("submit", refuse);
   sending = form;
   try {
@@ -752,7 +755,7 @@ async function submitted(event) {
   const host = () => (button?.isConnected ? button : form);
   /** @param {string} type @param {unknown} detail */
   const emit = (type, detail) => {
-    // Nobody would hear it in what is no longer in the page.
+    // An element outside the page has no listeners above it.
     const target = member(host(), "isConnected") ? host() : document;
     const init = { bubbles: true, cancelable: true, composed: true, detail };
     return member(/** @type {Element} */ (target), "dispatchEvent")(new CustomEvent(type, init));
@@ -841,7 +844,9 @@ if (globalThis.document && !page.listening) {
       this.#watching.disconnect();
       const status = this.querySelector("[data-tcaptcha-status]");
       // A copy of this element, such as Turbo keeps, has a copy of its button.
-      for (const copy of all(this, "button[slot=tcaptcha]")) if (copy !== this.#button) copy.remove();
+      for (const copy of all(this, "button[slot=tcaptcha]")) {
+        if (copy !== this.#button) copy.remove();
+      }
       const isOwn = this.querySelector("button:not([slot=tcaptcha])");
       this.#slot.name = isOwn ? "" : "tcaptcha";
       if (status) status.slot = this.#slot.name;
@@ -854,7 +859,8 @@ if (globalThis.document && !page.listening) {
     /** @param {Element | null} status */
     #fill(status) {
       const button = this.#button;
-      const label = Array.from(this.childNodes).filter((node) => node !== button && node !== status);
+      const nodes = Array.from(this.childNodes);
+      const label = nodes.filter((node) => node !== button && node !== status);
       button.replaceChildren(...label.map((node) => node.cloneNode(true)));
       button.slot = "tcaptcha";
       for (const { name } of [...this.attributes, ...button.attributes]) {

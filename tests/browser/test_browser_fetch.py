@@ -165,6 +165,20 @@ def test_a_deadline_before_anything_is_shown_shows_nothing(visit, page, site):
     assert page.evaluate("[tencent.made.length, tencent.most]") == [2, 1]
 
 
+def test_a_request_that_was_aborted_before_its_challenge_shows_none(visit):
+    page = visit()
+    reason = page.evaluate("""async () => {
+        const control = new AbortController();
+        window.fetch = async () => {
+            control.abort('gone');
+            const headers = { 'Tcaptcha-Code': 'risk_denied' };
+            return new Response('', { status: 403, headers });
+        };
+        return post('/login', { signal: control.signal }).catch((reason) => reason) }""")
+    assert reason == "gone"
+    assert page.evaluate("window.tencent") is None
+
+
 def test_a_retry_does_not_show_what_the_user_has_closed(visit, site):
     page = visit()
     page.evaluate("""void (window.retried = (async () => {
