@@ -1,0 +1,206 @@
+"""The gate inside Django: performs what the decision flow asks for on an `HttpRequest`.
+
+It makes no decision; compare it with `asgi.py` and `wsgi.py`. Whether it runs sync or async
+depends on the middlewares behind it, and not on the server, so both have to work for the
+requests of both handlers.
+https://docs.djangoproject.com/en/stable/topics/http/middleware/
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.handlers.wsgi import LimitedStream
+from django.http import HttpResponse
+
+from tcaptcha_middleware.asgi import SCOPE_KEY, within
+from tcaptcha_middleware.asgi import _perform as perform_async
+from tcaptcha_middleware.effects import CallHook, ReadBody
+from tcaptcha_middleware.flow import decide
+from tcaptcha_middleware.integrations.django.configuration import guard_for
+from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
+from tcaptcha_middleware.responses import PlainResponse, framed
+from tcaptcha_middleware.validation import is_async
+from tcaptcha_middleware.wsgi import ENVIRON_KEY
+from tcaptcha_middleware.wsgi import _run as run_sync
+from tcaptcha_middleware.wsgi_body import Body, ClosingIterator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tcaptcha_middleware.effects import Effect, Flow
+    from tcaptcha_middleware.guard import Guard
+
+# How long a view that a responder returns may take, in seconds.
+_ANSWER = 60.0
+
+
+class CaptchaMiddleware:
+    """Let only requests with a solved captcha through to the views of a Django project.
+
+    The setting `TCAPTCHA` says what to protect, and how.
+
+    Args:
+        get_response: The next middleware, or the view.
+
+    Raises:
+        ImproperlyConfigured: If `TCAPTCHA` is missing or not valid, or a verifier, the replay
+            store or a `when` is sync and has to be async, or the reverse.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self.get_response = get_response
+        self._is_async: bool = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+        # At once, so mistakes end the start, and threads do not make one guard each.
+        guard_for("async" if self._is_async else "sync")
+
+    def __call__(self, request: Any) -> Any:
+        """Serve one request."""
+        if self._is_async:
+            return self._serve(request)
+        guard, body = guard_for("sync"), _Body(request)
+        response = run_sync(_gate(guard, request, body), body)  # type: ignore[arg-type]
+        if response is None:
+            response = self.get_response(request)
+        return _for_preflights(response, request, guard)
+
+    async def _serve(self, request: Any) -> Any:
+        guard, body = guard_for("async"), _Body(request)
+        response = await _run_async(_gate(guard, request, body), body)
+        if response is None:
+            response = await self.get_response(request)
+        return _for_preflights(response, request, guard)
+
+
+def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
+    """Return the response of the gate, or None if the request goes on to its view."""
+    is_scope = hasattr(request, "scope")
+    holder, key = (request.scope, SCOPE_KEY) if is_scope else (request.environ, ENVIRON_KEY)
+    # What Django's router will see: a middleware further out may have changed it.
+    meta, method, path = request.META, request.method, request.path_info
+    mount = (meta.get("SCRIPT_NAME") or "").rstrip("/")
+    full_path = mount + path if path.startswith("/") else path
+    target = method, full_path, b"", mount, guard.mounted_at
+    route = guard.route(target, holder, key)
+    if route is None:
+        return None
+    info = RequestInfo(
+        kind="http",
+        method=method,
+        path=path,
+        query=meta.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        headers=EnvironHeaders(meta),
+        peer=meta.get("REMOTE_ADDR") or "",
+        root_path=guard.mounted_at or mount,
+        raw=request,
+    )
+    if callable(route):
+        return _response((yield from route(info)), method)
+    decision = yield from decide(route, info)
+    body.put_back()
+    if isinstance(decision, Allow):
+        guard.record(decision, route, target, holder, key)
+        return None
+    answer, added = guard.answer(route, info, decision)
+    if isinstance(answer, PlainResponse):
+        response = _response(answer, method)
+    else:
+        response = yield CallHook(answer, request, _ANSWER)
+    body.end_after(response)
+    return _add(response, added)
+
+
+def _response(answer: PlainResponse, method: str) -> Any:
+    headers, content = framed(answer, method)
+    response = HttpResponse(content, status=answer.status)
+    del response.headers["Content-Type"]
+    return _add(response, headers)
+
+
+def _for_preflights(response: Any, request: Any, guard: Guard) -> Any:
+    return _add(response, guard.preflight_headers if request.method == "OPTIONS" else ())
+
+
+def _add(response: Any, headers: Iterable[tuple[str, str]]) -> Any:
+    for name, value in headers:
+        # Django has one line for a header. Those that end so are lists.
+        is_list = name.lower().endswith(("vary", "-headers"))
+        before = [response.headers[name]] if is_list and name in response.headers else []
+        response.headers[name] = ", ".join([*before, value])
+    return response
+
+
+async def _run_async(flow: Flow[Any], body: _Body) -> Any:
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = await _perform(effect, body)
+            except Exception as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        flow.close()
+
+
+async def _perform(effect: Effect, body: _Body) -> object:
+    if isinstance(effect, ReadBody):
+        # Django has received it already, or runs this event loop for a single WSGI request.
+        return body.read(effect.timeout, may_disconnect=effect.may_disconnect)
+    if isinstance(effect, CallHook) and not is_async(effect.hook):
+        # It may use the ORM, the session and `request.user`, which an event loop forbids.
+        hook = sync_to_async(effect.hook)
+        return await within(effect.timeout, hook(effect.request))
+    return await perform_async(effect, body)  # type: ignore[arg-type]
+
+
+class _Body:
+    """The body of an `HttpRequest`, read from the stream that Django reads it from.
+
+    Not by `request.body`, which fails for large uploads, nor by `request.read`, after which the
+    view cannot parse a form.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._environ: dict[str, Any] = {}
+        self._body: Body | None = None
+
+    def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
+        """Return the next piece, and whether there is more; see `wsgi_body.Body`."""
+        if self._body is None:
+            request = self._request
+            self._environ = {"wsgi.input": request._stream}  # noqa: SLF001
+            if hasattr(request, "scope"):  # received as a whole, with or without a length
+                self._environ["wsgi.input_terminated"] = True
+            else:
+                self._environ = request.META | self._environ
+            self._body = Body(self._environ)
+        return self._body.read(timeout, may_disconnect=may_disconnect)
+
+    def put_back(self) -> None:
+        """Let Django read the body from its beginning."""
+        if self._body is not None:
+            self._body.replay(self._environ)
+            stream = self._environ["wsgi.input"]
+            if stream is not self._request._stream:  # noqa: SLF001
+                # The only limit is that of the stream behind what was read.
+                self._request._stream = LimitedStream(stream, sys.maxsize)  # noqa: SLF001
+
+    def end_after(self, response: Any) -> None:
+        """Close the connection after the response, if reading the body was ended."""
+        if self._body is not None:
+            ending = self._body.behind(())
+            if isinstance(ending, ClosingIterator):
+                # Django closes a response after it was sent.
+                response._resource_closers.append(ending.close)  # noqa: SLF001
