@@ -111,19 +111,19 @@ WRONG = {
     ),
     "both": (
         {"GUARD": GUARD, "RULES": ["POST /a"], "PAGE": "/t"},
-        "TCAPTCHA: GUARD and RULES, PAGE are set: set these in the guard",
+        "TCAPTCHA: GUARD and .*PAGE.* are set: set these in the guard",
     ),
     "a wrong guard": (
         {"GUARD": lambda: None},
-        "TCAPTCHA: GUARD is None: name a Guard, or a function that returns one",
+        "TCAPTCHA: GUARD is None: name a Guard, or what returns one",
     ),
     "an unknown key": (
         {"RULE": ["POST /a"]},
-        "there is no setting 'RULE': did you mean RULES?",
+        "the setting 'RULE' is unknown: did you mean RULES?",
     ),
-    "a key in lower case": ({"rules": ["POST /a"]}, "'rules': did you mean RULES?"),
-    "another unknown key": ({"Q": 1}, f"there is no setting 'Q': {EXAMPLE}"),
-    "no text as a key": ({7: 1}, f"there is no setting 7: {EXAMPLE}"),
+    "a key in lower case": ({"rules": ["POST /a"]}, "'rules' is unknown: did you mean RULES?"),
+    "another unknown key": ({"Q": 1}, f"the setting 'Q' is unknown: {EXAMPLE}"),
+    "no text as a key": ({7: 1}, f"the setting 7 is unknown: {EXAMPLE}"),
     "an unknown module": (
         {"RULES": ["POST /a"], "VERIFIER": "no_such_module.verifier"},
         r"'no_such_module.verifier', which cannot be imported \(.*\): write the whole path",

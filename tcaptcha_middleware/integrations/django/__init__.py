@@ -4,6 +4,7 @@ Add this package to `INSTALLED_APPS`, its `CaptchaMiddleware` to `MIDDLEWARE`, a
 `TCAPTCHA = {"RULES": ["POST /login"]}`.
 """
 
+from tcaptcha_middleware.integrations.django.decorators import captcha_required
 from tcaptcha_middleware.integrations.django.middleware import CaptchaMiddleware
 
-__all__ = ["CaptchaMiddleware"]
+__all__ = ["CaptchaMiddleware", "captcha_required"]

@@ -16,6 +16,9 @@ from django.core.signals import setting_changed
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
+from tcaptcha_middleware.integrations.django.urlconf import marked_views
+from tcaptcha_middleware.matching.patterns import parse
+from tcaptcha_middleware.rules import Rule, as_rule
 from tcaptcha_middleware.validation import check_list
 
 if TYPE_CHECKING:
@@ -24,19 +27,14 @@ if TYPE_CHECKING:
 _EXAMPLE = 'TCAPTCHA = {"RULES": ["POST /login"]}'
 _VERIFIER = "tcaptcha_middleware.TencentVerifier.from_env"
 _NAMES = {field.name.upper(): field.name for field in fields(Guard) if field.init}
-# Settings files cannot import models, so what may need them can be named by its dotted path;
-# and a class or function without these methods is called for the object.
+# What a dotted path may name, because a settings file cannot import models. A class, or a
+# function without one of these methods, is called for the object.
 _METHODS: dict[str, tuple[str, ...]] = {
     "GUARD": ("route",),
     "VERIFIER": ("verify", "averify"),
     "REPLAY_STORE": ("claim", "aclaim"),
     "SWITCH": ("off",),
-    "CLIENT_IP": (),
-    "ON_EVENT": (),
-    "RESPONDER": (),
-    "WHEN": (),
-}
-_CHANGES = ("TCAPTCHA", "ROOT_URLCONF")
+} | dict.fromkeys(("CLIENT_IP", "ON_EVENT", "RESPONDER", "WHEN"), ())
 
 
 @cache
@@ -58,14 +56,13 @@ def current_guard() -> Guard:
 
 @cache
 def guard_for(style: CallStyle) -> Guard:
-    """Return the guard of the settings, once it is known that it can be used in a style.
+    """Return the guard of the settings, if its verifiers and hooks suit the middleware.
 
     Args:
         style: How the middleware runs.
 
     Raises:
-        ImproperlyConfigured: If `TCAPTCHA` is not valid, or a verifier, the replay store or a
-            `when` is sync and has to be async, or the reverse.
+        ImproperlyConfigured: If they do not, or `TCAPTCHA` is not valid.
     """
     guard = current_guard()
     try:
@@ -80,19 +77,25 @@ def _guard(config: Mapping[str, Any]) -> Guard:
         if key != "GUARD" and key not in _NAMES:
             similar = get_close_matches(str(key).upper(), ["GUARD", *_NAMES], 1)
             advice = f"did you mean {similar[0]}?" if similar else f"write {_EXAMPLE}"
-            raise ConfigurationError(f"there is no setting {key!r}: {advice}")
+            raise ConfigurationError(f"the setting {key!r} is unknown: {advice}")
     if "GUARD" in config:
-        others = ", ".join(key for key in config if key != "GUARD")
+        guard, others = _object("GUARD", config["GUARD"]), ", ".join(config.keys() - {"GUARD"})
         if others:
             raise ConfigurationError(f"GUARD and {others} are set: set these in the guard")
-        guard = _object("GUARD", config["GUARD"])
         if not isinstance(guard, Guard):
-            raise ConfigurationError(
-                f"GUARD is {guard!r}: name a Guard, or a function that returns one"
-            )
+            raise ConfigurationError(f"GUARD is {guard!r}: name a Guard, or what returns one")
         return guard
     config = {"RULES": [], "VERIFIER": _VERIFIER, **config}
     check_list("RULES", config["RULES"])
+    listed = [as_rule(rule) for rule in config["RULES"]]
+    patterns = {parse(rule.text) for rule in listed}
+    marked: dict[object, Rule] = {}
+    for _, rule in marked_views():
+        # A rule in both places has the settings of RULES, and an error if the mark has some.
+        # Of two URLs with the same path, Django uses the first.
+        if parse(rule.text) not in patterns or rule != Rule(rule.text):
+            marked.setdefault(parse(rule.text), rule)
+    config["RULES"] = [*marked.values(), *listed]
     return Guard(**{_NAMES[key]: _object(key, value) for key, value in config.items()})
 
 
@@ -108,8 +111,8 @@ def _object(key: str, value: object) -> Any:
                 f"{key} is {value!r}, which cannot be imported ({error}): write the whole "
                 'path, such as "mysite.captcha.name"'
             ) from error
-    has_methods = any(hasattr(value, method) for method in _METHODS[key])
-    if not _METHODS[key] or not callable(value) or (has_methods and not inspect.isclass(value)):
+    has_method = any(hasattr(value, method) for method in _METHODS[key])
+    if not _METHODS[key] or not callable(value) or (has_method and not inspect.isclass(value)):
         return value
     try:
         return value()
@@ -121,7 +124,7 @@ def _object(key: str, value: object) -> Any:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting in _CHANGES:
+    if setting in ("TCAPTCHA", "ROOT_URLCONF"):
         current_guard.cache_clear()
         guard_for.cache_clear()
 

@@ -1,0 +1,61 @@
+"""`captcha_required`: marks a view, so it gets a rule, and locks it for other requests."""
+
+from __future__ import annotations
+
+from functools import partial, wraps
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpResponse
+
+from tcaptcha_middleware.decision import get_decision, require_captcha
+from tcaptcha_middleware.integrations.marks import mark
+from tcaptcha_middleware.matching.patterns import SAFE_METHODS
+from tcaptcha_middleware.models import Unchecked
+
+
+def captcha_required(view: Any = None, /, **settings: Any) -> Any:
+    """Require a captcha for every request of a view but `GET` and `HEAD`.
+
+    `CaptchaMiddleware` adds a rule for each path that leads to the view. A request that has not
+    come through it never runs the view: it is answered with 500, and logged.
+
+    Args:
+        view: The view; for a class, `method_decorator(captcha_required, name="dispatch")`.
+        settings: Arguments of `Rule` for its requests, without the text.
+
+    Raises:
+        ConfigurationError: If a setting is not valid, or the view is decorated twice.
+        TypeError: If a setting is unknown.
+    """
+    if view is None:
+        return partial(captcha_required, **settings)
+
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
+            response = _lock(request)
+            return await view(request, *args, **kwargs) if response is None else response
+
+    else:
+
+        @wraps(view)
+        def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
+            response = _lock(request)
+            return view(request, *args, **kwargs) if response is None else response
+
+    mark(locked, settings, ["UNSAFE"])
+    return locked
+
+
+def _lock(request: Any) -> Any:
+    """Return the answer to a preflight, or None if the view may run."""
+    if request.method in SAFE_METHODS:
+        return None
+    decision = get_decision(request)
+    if decision is not None and decision.unchecked is Unchecked.PREFLIGHT:
+        # It came without a ticket. What it asks about is said by the middleware for CORS.
+        return HttpResponse()
+    require_captcha(request)
+    return None
