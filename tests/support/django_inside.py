@@ -27,6 +27,7 @@ from django.test import override_settings
 from django.urls import re_path
 
 from tcaptcha_middleware import Guard, get_decision
+from tcaptcha_middleware.integrations.django import CaptchaMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def make_guard() -> Guard:
 
 def is_required(_: object) -> bool:
     return True
+
+
+class Subclass(CaptchaMiddleware):
+    pass
 
 
 class SyncOnly:

@@ -1,0 +1,82 @@
+"""Django's system checks: mistakes that `manage.py check` and `runserver` should report.
+
+https://docs.djangoproject.com/en/stable/ref/checks/
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, get_script_prefix, reverse
+from django.utils.module_loading import import_string
+
+from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.integrations.django.middleware import CaptchaMiddleware
+from tcaptcha_middleware.integrations.django.urlconf import PROJECT, marked_views
+from tcaptcha_middleware.integrations.routes.reading import read
+from tcaptcha_middleware.matching.paths import mount_of
+from tcaptcha_middleware.rules import as_rule
+from tcaptcha_middleware.tencent.sites import is_tencents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check_settings(**_: object) -> Iterator[Any]:
+    """Yield what is wrong with `TCAPTCHA`, with marked views and with rules."""
+    try:
+        guard, marked = current_guard(), list(marked_views())
+        root = mount_of(PROJECT, guard.mounted_at)
+        findings = guard.covers(PROJECT) if list(read(PROJECT)) else []
+    except (ConfigurationError, ImproperlyConfigured) as error:
+        yield checks.Error(str(error), id="tcaptcha.E001")
+        return
+    middlewares = [import_string(name) for name in settings.MIDDLEWARE]
+    is_installed = any(
+        isinstance(m, type) and issubclass(m, CaptchaMiddleware) for m in middlewares
+    )
+    for route, rule in marked:
+        message = f"the view of {route.path} has captcha_required, but "
+        method = rule.text.partition(" ")[0].replace("UNSAFE", "POST")
+        if not is_installed:
+            message += "CaptchaMiddleware is not in MIDDLEWARE"
+            hint = "Add it, with tcaptcha_middleware.integrations.django before its name."
+            yield checks.Error(message, hint=hint, id="tcaptcha.E002")
+        elif not all(guard.match(method, root + p, b"", root) for p in route.path.examples):
+            hint = f'Add "{rule.text}" to the rules of GUARD, or end its exemption.'
+            yield checks.Error(f"{message}no rule covers it", hint=hint, id="tcaptcha.E003")
+    for finding in findings:
+        if finding.status == "dead":
+            message = f"the rule {finding.rule!r} matches no URL"
+            yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
+
+
+def check_deployment(**_: object) -> Iterator[Any]:
+    """Yield what may be right on a developer's machine, and is not in production."""
+    try:
+        guard = current_guard()
+    except ImproperlyConfigured:
+        return  # the other check reports it
+    verifiers = [guard.verifier, *(as_rule(rule).verifier for rule in guard.rules)]
+    for verifier in {id(each): each for each in verifiers if each is not None}.values():
+        inner = getattr(verifier, "_verifier", verifier)  # of `in_thread`
+        origin = getattr(inner, "_origin", None)
+        if type(inner).__module__.startswith("tcaptcha_middleware.testing"):
+            message = f"the verifier is a {type(inner).__name__}, which is for tests"
+            hint = "Remove VERIFIER from TCAPTCHA, or name one that calls Tencent."
+            yield checks.Error(message, hint=hint, id="tcaptcha.E004")
+        elif isinstance(origin, str) and not is_tencents(origin):
+            message = f"tickets and secrets are sent to {origin}, which is not Tencent's"
+            hint = "Unset TCAPTCHA_ENDPOINT, or leave endpoint= out."
+            yield checks.Error(message, hint=hint, id="tcaptcha.E005")
+    try:
+        path = reverse("admin:login")
+    except NoReverseMatch:
+        return
+    if guard.match("POST", path, b"", get_script_prefix().rstrip("/")) is None:
+        hint = f'Add "POST {path}" to RULES, and show the captcha in its form.'
+        yield checks.Warning("no rule covers the admin's login", hint=hint, id="tcaptcha.W002")

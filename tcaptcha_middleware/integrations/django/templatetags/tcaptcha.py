@@ -1,0 +1,57 @@
+"""Template tags that load `tcaptcha.js`, and let a form of another app show the captcha."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from django import template
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import get_script_prefix
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from tcaptcha_middleware.browser import MODULE
+from tcaptcha_middleware.browser.page import Page
+from tcaptcha_middleware.integrations.django.configuration import current_guard
+
+register = template.Library()
+
+
+def tcaptcha_script(context: Any) -> Any:
+    """Return the script element of the module, with the nonce of the response's policy.
+
+    Args:
+        context: The template's context.
+
+    Raises:
+        ImproperlyConfigured: If the guard's page is not set.
+    """
+    page = current_guard().page
+    if not isinstance(page, Page):
+        message = 'tcaptcha_script needs a page: add "PAGE": "/tcaptcha" to TCAPTCHA'
+        raise ImproperlyConfigured(message)
+    source = quote(f"{get_script_prefix().rstrip('/')}{page.path}/{MODULE}")
+    request = context.get("request")
+    # Of Django 6's context processor, of django-csp, and of Django 6's middleware alone. It is
+    # made at its first use, and false until then.
+    names = ("csp_nonce", "_csp_nonce")
+    nonces = [context.get("csp_nonce"), *(getattr(request, name, None) for name in names)]
+    nonce = [(nonce,) for nonce in nonces if nonce is not None][:1]
+    attribute = format_html_join("", ' nonce="{}"', nonce)
+    return format_html('<script type="module" src="{}"{}></script>', source, attribute)
+
+
+def tcaptcha_form(content: str) -> Any:
+    """Return a part of a template, with the captcha in its first form.
+
+    It is for forms of other apps: in your own, write `<form data-tcaptcha …>`.
+
+    Args:
+        content: The part between the tag and its end.
+    """
+    return SafeString(content.replace("<form", "<form data-tcaptcha", 1))
+
+
+register.simple_tag(tcaptcha_script, takes_context=True)
+register.simple_block_tag(tcaptcha_form)

@@ -1,0 +1,280 @@
+"""What `manage.py check` reports, and what templates print."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpResponse
+from django.template import Context, engines
+from django.test import Client, RequestFactory, override_settings
+from django.urls import path, set_script_prefix
+from django_inside import project
+
+from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
+from tcaptcha_middleware.integrations.django import captcha_required
+from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
+
+APP = "tcaptcha_middleware.integrations.django"
+CONFIG = {"VERIFIER": "tcaptcha_middleware.testing.FakeVerifier", "PAGE": "/tcaptcha"}
+HEADERS = {"X-Captcha-Ticket": "tr03good", "X-Captcha-Randstr": "@r"}
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def view(request):
+    return HttpResponse("hello")
+
+
+@captcha_required
+def marked(request):
+    return HttpResponse("hello")
+
+
+def tencent(**more):
+    return TencentVerifier(**TencentEmulator().settings, **more)
+
+
+def report(urls, config, *, deploy=False, **more):
+    """Return the ids and texts of what our checks find."""
+    with project(urls, config, INSTALLED_APPS=[APP, *more.pop("apps", ())], **more):
+        found = run_checks(tags=["security"], include_deployment_checks=deploy)
+    return {each.id: f"{each.msg} | {each.hint}" for each in found if "tcaptcha" in each.id}
+
+
+# -- settings and rules ------
+
+
+def test_a_project_without_mistakes_has_no_messages():
+    assert report([path("login", view)], CONFIG | {"RULES": ["UNSAFE /login"]}) == {}
+    assert report([path("login", marked)], CONFIG) == {}
+    assert report([path("login", marked)], CONFIG, FORCE_SCRIPT_NAME="/shop") == {}
+    assert report([], CONFIG | {"RULES": ["POST /login"]}) == {}
+
+
+@pytest.mark.parametrize("config", [None, {"RULES": []}, {"RULE": ["POST /a"]}])
+def test_settings_that_are_not_valid_are_an_error(config):
+    found = report([path("login", view)], config, deploy=True)
+    assert found.keys() == {"tcaptcha.E001"}
+    assert "TCAPTCHA" in found["tcaptcha.E001"]
+
+
+def test_a_rule_that_matches_no_url_is_a_warning():
+    found = report([path("login", view)], CONFIG | {"RULES": ["POST /login", "POST /signin"]})
+    message = "the rule 'POST /signin' matches no URL | did you mean \"POST /login\"?"
+    assert found == {"tcaptcha.W001": message}
+
+
+# -- marked views ------
+
+
+def test_a_marked_view_without_the_middleware_is_an_error():
+    found = report([path("login", marked)], CONFIG, MIDDLEWARE=["django_inside.SyncOnly"])
+    assert found.keys() == {"tcaptcha.E002"}
+    assert found["tcaptcha.E002"].startswith(
+        "the view of /login has captcha_required, but CaptchaMiddleware is not in MIDDLEWARE"
+    )
+
+
+def test_a_subclass_of_the_middleware_counts():
+    assert report([path("login", marked)], CONFIG, MIDDLEWARE=["django_inside.Subclass"]) == {}
+
+
+@pytest.mark.parametrize("root", ["", "/shop"])
+@pytest.mark.parametrize(
+    "guard",
+    [
+        Guard(["POST /other", "POST /login/{x}"], FakeVerifier()),
+        Guard(["POST /login/**", "POST /other"], FakeVerifier(), exempt=["POST /login/7"]),
+    ],
+    ids=["no rule", "an exemption"],
+)
+def test_a_marked_view_that_the_guard_does_not_cover_is_an_error(guard, root):
+    urls = [path("login/<path:x>", marked), path("other", view)]
+    found = report(urls, {"GUARD": guard}, FORCE_SCRIPT_NAME=root or None)
+    expected = "the view of /login/{x:path} has captcha_required, but no rule covers it"
+    assert found["tcaptcha.E003"].startswith(expected)
+
+
+# -- deployment ------
+
+
+def test_a_verifier_for_tests_is_an_error_in_production():
+    urls, config = [path("login", view)], CONFIG | {"RULES": ["POST /login"]}
+    assert report(urls, config) == {}
+    found = report(urls, config, deploy=True)
+    assert found.keys() == {"tcaptcha.E004"}
+    assert found["tcaptcha.E004"].startswith(
+        "the verifier is a FakeVerifier, which is for tests"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda verifier: verifier, in_thread], ids=["plain", "in thread"]
+)
+def test_another_endpoint_is_an_error_in_production(wrap):
+    foreign = wrap(tencent(endpoint="http://127.0.0.1:9000"))
+    rules = ["POST /login", Rule("POST /other", verifier=foreign)]
+    config = {"RULES": rules, "VERIFIER": tencent()}
+    found = report([path("login", view), path("other", view)], config, deploy=True)
+    assert found.keys() == {"tcaptcha.E005"}
+    assert "are sent to http://127.0.0.1:9000, which is not Tencent's" in found["tcaptcha.E005"]
+
+
+def test_tencents_verifier_and_other_vendors_have_no_message():
+    class Other:
+        def verify(self, ticket):
+            raise AssertionError
+
+    urls, config = [path("login", view)], {"RULES": ["POST /login"]}
+    assert report(urls, config | {"VERIFIER": tencent()}, deploy=True) == {}
+    assert report(urls, config | {"VERIFIER": Other}, deploy=True) == {}
+
+
+ADMIN = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+]
+
+
+def admin_urls():
+    from django.contrib import admin
+
+    site = admin.AdminSite()
+    site.login_template = "tcaptcha/admin_login.html"
+    return [path("admin/", site.urls)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "ids"),
+    [
+        (["POST /admin/login"], set()),
+        (["UNSAFE /admin/**"], set()),
+        (["POST /admin/{app}/add/"], {"tcaptcha.W002"}),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["/", "/shop/"])
+def test_an_admin_login_without_a_rule_is_a_warning_in_production(rules, ids, prefix):
+    config = {"VERIFIER": tencent(), "RULES": rules}
+    with override_settings(INSTALLED_APPS=ADMIN):
+        urls = admin_urls()
+    set_script_prefix(prefix)
+    try:
+        found = report(urls, config, deploy=True, apps=ADMIN, TEMPLATES=TEMPLATES)
+    finally:
+        set_script_prefix("/")
+    assert found.keys() - {"tcaptcha.W001"} == ids
+
+
+# -- templates ------
+
+
+def rendered(text, request=None, config=CONFIG, **context):
+    config = config | {"RULES": ["POST /login"]}
+    with project([], config, INSTALLED_APPS=[APP], TEMPLATES=TEMPLATES):
+        template = engines["django"].from_string("{% load tcaptcha %}" + text)
+        return template.template.render(Context({"request": request} | context))
+
+
+SCRIPT = '<script type="module" src="/tcaptcha/tcaptcha.js"></script>'
+WITH_NONCE = SCRIPT.replace("></", ' nonce="r4nd&quot;m"></')
+
+
+class Nonce:
+    """A nonce that is false until it is used, as Django's is."""
+
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return 'r4nd"m'
+
+
+def test_the_script_is_loaded_from_the_guards_page():
+    assert rendered("{% tcaptcha_script %}") == SCRIPT
+    assert "/a/b/tcaptcha.js" in rendered(
+        "{% tcaptcha_script %}", config=CONFIG | {"PAGE": "/a/b"}
+    )
+
+
+def test_below_a_mount_the_scripts_address_has_it():
+    set_script_prefix('/"shop/')
+    try:
+        assert 'src="/%22shop/tcaptcha/tcaptcha.js"' in rendered("{% tcaptcha_script %}")
+    finally:
+        set_script_prefix("/")
+
+
+@pytest.mark.parametrize("name", ["csp_nonce", "_csp_nonce"])
+def test_the_script_has_the_nonce_of_the_request(name):
+    request = RequestFactory().get("/")
+    setattr(request, name, Nonce())
+    assert rendered("{% tcaptcha_script %}", request) == WITH_NONCE
+
+
+def test_the_script_has_the_nonce_of_the_context():
+    assert rendered("{% tcaptcha_script %}", csp_nonce=Nonce()) == WITH_NONCE
+
+
+def test_without_a_page_the_tag_says_what_to_set():
+    with pytest.raises(ImproperlyConfigured, match='add "PAGE": "/tcaptcha" to TCAPTCHA'):
+        rendered("{% tcaptcha_script %}", config={"VERIFIER": FakeVerifier()})
+
+
+def test_a_form_of_another_app_gets_the_captcha():
+    text = "{% tcaptcha_form %}{{ x }}<form id='a'></form><form></form>{% endtcaptcha_form %}"
+    assert rendered(text, x="<") == "&lt;<form data-tcaptcha id='a'></form><form></form>"
+
+
+# -- the admin ------
+
+
+@pytest.fixture
+def admin():
+    middleware = ["django.contrib.sessions.middleware.SessionMiddleware"]
+    middleware += [f"{APP}.CaptchaMiddleware", "django.middleware.csrf.CsrfViewMiddleware"]
+    middleware += ["django.contrib.auth.middleware.AuthenticationMiddleware"]
+    middleware += ["django.contrib.messages.middleware.MessageMiddleware"]
+    settings = {
+        "AUTHENTICATION_BACKENDS": ["django_admin_backend.Backend"],
+        "INSTALLED_APPS": [APP, *ADMIN],
+        "MIDDLEWARE": middleware,
+        "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+        "STATIC_URL": "/static/",
+        "TEMPLATES": TEMPLATES,
+    }
+    with override_settings(INSTALLED_APPS=ADMIN):
+        urls = admin_urls()
+    with project(urls, CONFIG | {"RULES": ["POST /admin/login"]}, **settings):
+        yield Client(enforce_csrf_checks=True)
+
+
+def test_the_login_of_the_admin_shows_the_captcha_and_needs_it(admin):
+    page = admin.get("/admin/login/").content.decode()
+    assert SCRIPT in page
+    assert re.search(r'<form data-tcaptcha action="/admin/login/" method="post"', page)
+    (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    form = {"username": "ada", "password": "secret", "csrfmiddlewaretoken": token}
+    assert admin.post("/admin/login/", form).status_code == 403
+    pair = {"ticket": "tr03one", "randstr": "@r"}
+    wrong = admin.post("/admin/login/", form | pair | {"password": "guess"})
+    assert "Please enter the correct username" in wrong.content.decode()
+    assert admin.post("/admin/login/", form | pair).json()["code"] == "ticket_reused"
+    answer = admin.post("/admin/login/", form | pair | {"ticket": "tr03two"})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/accounts/profile/")
