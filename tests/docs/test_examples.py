@@ -63,6 +63,7 @@ def in_query(pair):
 
 PLACES = {
     "django_app": [in_form, before_an_upload],
+    "django_settings_app": [in_form, before_an_upload],
     "fastapi_app": [in_form, before_an_upload],
     "fastapi_marked_app": [in_form, before_an_upload],
     "flask_app": [in_form, before_an_upload],
