@@ -37,7 +37,7 @@ from tcaptcha_middleware.wsgi import ENVIRON_KEY
 ROOT = Path(__file__).parents[2]
 PAGES = {file.name: file.read_text() for file in sorted((ROOT / "docs").glob("*.md"))}
 # The blocks of these pages are run by the tests of what they describe.
-OTHERS = ("browser-tests.md", "mini-programs.md", "openapi.md")
+OTHERS = ("browser-tests.md", "django.md", "mini-programs.md", "openapi.md")
 
 
 def blocks(page, language="python"):

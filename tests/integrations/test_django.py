@@ -9,15 +9,16 @@ import logging
 import os
 import socket
 
+import httpx
 import pytest
 from adapters import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse, JsonResponse
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, LiveServerTestCase, override_settings
 from django.urls import path, re_path
-from django_inside import BEHIND, project
+from django_inside import BEHIND, CAPTCHA, project
 from rest_framework.decorators import api_view
 from rest_framework.response import Response
 from rest_framework.test import APIClient
@@ -455,3 +456,18 @@ def test_a_request_that_is_cancelled_gives_its_slot_back():
 def test_both_capabilities_are_declared():
     assert CaptchaMiddleware.sync_capable
     assert CaptchaMiddleware.async_capable
+
+
+@override_settings(
+    MIDDLEWARE=[CAPTCHA], TCAPTCHA=CONFIG, ROOT_URLCONF=tuple(URLS), STATIC_URL="/static/"
+)
+class TestLiveServer(LiveServerTestCase):
+    databases = ()
+
+    def test_djangos_live_server_has_the_gate(self):
+        with httpx.Client(base_url=self.live_server_url, trust_env=False) as client:
+            assert client.post("/login").json()["code"] == "ticket_missing"
+            answer = client.post("/login", data=PAIR | {"user": "Ada"})
+            assert answer.json()["user"] == "Ada"
+            with override_settings(TCAPTCHA=CONFIG | {"RULES": ["POST /other"]}):
+                assert client.post("/other").status_code == 403

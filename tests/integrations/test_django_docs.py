@@ -1,0 +1,140 @@
+"""What `docs/django.md` says is true, and its code runs."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from django.http import HttpResponse
+from django.test import AsyncClient, Client
+from django.urls import path
+from django_inside import project
+
+from tcaptcha_middleware.integrations.django import checks
+from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.testing import FakeVerifier
+
+PAGE = (Path(__file__).parents[2] / "docs/django.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+HEADERS = {"X-Captcha-Ticket": "tr03good", "X-Captcha-Randstr": "@r"}
+
+
+def run(marker):
+    """Return what the block with `marker` defines."""
+    (text,) = [text for text in BLOCKS if marker in text]
+    names = {"__name__": "main"}
+    exec(compile(text, "docs/django.md", "exec"), names)
+    return names
+
+
+def view(request):
+    return HttpResponse("hello")
+
+
+URLS = [path("login", view), path("api/comments/webhook", view), path("api/comments/new", view)]
+
+
+def test_the_settings_protect_the_project():
+    names = run("INSTALLED_APPS")
+    config = names["TCAPTCHA"] | {"VERIFIER": FakeVerifier()}
+    more = {name: names[name] for name in ("INSTALLED_APPS", "MIDDLEWARE")}
+    more["SESSION_ENGINE"] = "django.contrib.sessions.backends.signed_cookies"
+    with project(URLS, config, **more):
+        client = Client(enforce_csrf_checks=True)
+        assert client.post("/login").json()["code"] == "ticket_missing"
+        assert client.post("/api/comments/new").status_code == 403
+        # Behind the gate, Django's protection from forged requests refuses.
+        assert client.post("/login", headers=HEADERS).headers["Content-Type"].startswith("text")
+        assert client.get("/tcaptcha/settings.json").status_code == 200
+        assert list(checks.check_settings()) == []
+
+
+def test_the_marked_views_have_rules():
+    names = run("class SignUp")
+    urls = [path("a", names["login"]), path("b", names["comment"])]
+    urls.append(path("c", names["SignUp"].as_view()))
+    with project(urls, {"VERIFIER": FakeVerifier()}):
+        rules = [rule.text for rule in current_guard().rules]
+        assert rules == ["UNSAFE /a", "UNSAFE /b", "UNSAFE /c"]
+        assert current_guard().rules[1].settings == {"max_score": 70}
+        assert Client().post("/a", headers=HEADERS).content == b"UNSAFE /a"
+
+
+def test_the_test_of_the_page_passes():
+    names = run("def test_a_login_needs_a_captcha")
+    with project(URLS, {"VERIFIER": FakeVerifier(), "RULES": ["POST /other"]}):
+        names["test_a_login_needs_a_captcha"]()
+
+
+def test_the_responder_renders_a_template():
+    names = run("def responder")
+    templates = [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "OPTIONS": {
+                "loaders": [
+                    (
+                        "django.template.loaders.locmem.Loader",
+                        {"refused.html": "no: {{ code }}"},
+                    )
+                ]
+            },
+        }
+    ]
+    config = {"RULES": ["POST /login"], "RESPONDER": names["responder"]}
+    with project(URLS, config | {"VERIFIER": FakeVerifier()}, TEMPLATES=templates):
+        response = Client().post("/login")
+    assert (response.status_code, response.content) == (403, b"no: ticket_missing")
+
+
+def test_every_check_is_listed():
+    source = Path(checks.__file__).read_text()
+    ids = set(re.findall(r"tcaptcha\.[EW]\d+", source))
+    assert set(re.findall(r"^\| `(tcaptcha\.\w+)` ", PAGE, re.MULTILINE)) == ids
+
+
+def test_every_block_of_the_page_is_python():
+    assert [ast.parse(text) for text in BLOCKS]
+
+
+# -- the ORM in hooks ------
+
+
+@pytest.fixture
+def database(monkeypatch, tmp_path):
+    """Let Django use an SQLite database, whichever settings came first."""
+    from django.db import connections
+
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "db"}
+    monkeypatch.setitem(
+        connections.settings, "default", connections["default"].settings_dict | sqlite
+    )
+    del connections["default"]
+    yield
+    connections["default"].close()
+    del connections["default"]
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_plain_when_may_use_the_database(client, database):
+    from django.db import connection
+
+    def is_required(request):
+        with connection.cursor() as cursor:
+            cursor.execute("select 1")
+            found = cursor.fetchone()
+        connection.close()
+        return found == (1,)
+
+    config = {"RULES": ["POST /login"], "WHEN": is_required, "VERIFIER": FakeVerifier()}
+
+    async def send():
+        return await AsyncClient().post("/login")
+
+    with project(URLS, config):
+        current_guard()
+        response = Client().post("/login") if client is Client else asyncio.run(send())
+    assert (response.status_code, response.json()["code"]) == (403, "ticket_missing")
