@@ -1,0 +1,33 @@
+"""The login of Django's admin in a browser, below a Content-Security-Policy with a nonce."""
+
+from __future__ import annotations
+
+import django
+import pytest
+from browser import browser, context, page
+from served import serving
+
+pytestmark = pytest.mark.outside
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "log"
+    with serving("gunicorn", "django_admin_site", log) as served:
+        yield f"http://127.0.0.1:{served.port}"
+
+
+def test_an_administrator_solves_a_captcha_to_log_in(page, origin):
+    page.goto(f"{origin}/admin/login/?next=/done")
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill("guess")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="solve").click()
+    page.get_by_text("Please enter the correct username").wait_for()
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Log in").click()
+    blocked = page.evaluate("violations.join(' ')")
+    page.get_by_role("button", name="solve").click()
+    page.get_by_text("ada 2").wait_for()
+    assert "tcaptcha" not in blocked
+    assert "theme.js" in blocked or django.VERSION < (6,)
