@@ -12,6 +12,10 @@ export interface Settings {
   language?: string;
   /** Good for one challenge, so that settings which hold it have to be fetched each time. */
   aidEncrypted?: string;
+  /** Whether this visitor's request needs a pair; true by default. Forms obey it. */
+  required?: boolean;
+  /** Whether requests without a pair pass now, because of an outage; false by default. */
+  fail_open?: boolean;
 }
 
 /** What a solved challenge gives; it serves one request. */

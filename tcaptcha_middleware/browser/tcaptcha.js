@@ -8,6 +8,7 @@
 /** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
 /** @typedef {Settings & { headers: Pair, fields: Pair }} Told */
 /** @typedef {{ settings: Told, pair: Pair }} Solved */
+/** @typedef {{ settings: Told, pair?: Pair }} Ready What a form may be sent with. */
 
 /**
  * What the copies of this module on a page share (`tcaptcha.js?v=2`, a bundle, two mounts): with
@@ -337,6 +338,12 @@ function refocus(focused, embed) {
   if (!embed || !now || now === document.body || embed.contains(now)) focused?.focus?.();
 }
 
+/** @param {any} error */
+const isClosed = (error) => error instanceof CaptchaError && error.code === "closed";
+
+/** Otherwise it has left the page, or has never shown. @param {any} error */
+const isClosedByUser = (error) => isClosed(error) && !error.cause;
+
 // 4. Ticket
 
 /**
@@ -344,15 +351,24 @@ function refocus(focused, embed) {
  * @param {Options} options
  * @param {Asked} asked
  * @param {() => void} [shown] Called once there is something to solve.
+ * @param {boolean} [isForm] Whether a pair is left out where the server does not need one.
+ * @returns {Promise<any>} `Solved`, or `Ready` for a form.
  */
-function ask(options, { for: need, signal, embed = options.embed }, shown) {
+function ask(options, { for: need, signal, embed = options.embed }, shown, isForm) {
   const solving = async () => {
     signal?.throwIfAborted();
     // Not before its turn: aidEncrypted ages while others solve.
     const settings = await until(read(options, need), signal);
-    const Tencent = await until(load(settings.script, options), signal);
-    const pair = await challenge(Tencent, settings, options, { embed, signal, shown });
-    return { settings, pair };
+    if (isForm && settings.required === false) return { settings };
+    try {
+      const Tencent = await until(load(settings.script, options), signal);
+      const pair = await challenge(Tencent, settings, options, { embed, signal, shown });
+      return { settings, pair };
+    } catch (error) {
+      // During an outage a form goes without, unless the user closed the challenge.
+      if (isForm && settings.fail_open && !isClosedByUser(error)) return { settings };
+      throw error;
+    }
   };
   const place = embed ?? document;
   const mine = (page.last.get(place) ?? Promise.resolve()).then(solving);
@@ -392,10 +408,9 @@ async function neededFor({ method, url }, response) {
  */
 async function codeOf(response) {
   const code = response.headers.get("Tcaptcha-Code");
-  const type = response.headers.get("Content-Type") ?? "";
-  const isProblem = /^application\/problem\+json *(;|$)/i.test(type);
-  const isRefusal = response.status === 403 || response.status === 413;
-  if (!code && !(isProblem && isRefusal)) return;
+  const type = response.headers.get("Content-Type");
+  const isRefusal = /^4[01]3 application\/problem\+json\b/i.test(`${response.status} ${type}`);
+  if (!code && !isRefusal) return;
   // Read to its end in either case: the caller may get this response much later.
   const problem = await response.clone().json().catch(() => null);
   return code ?? problem?.code;
@@ -482,8 +497,8 @@ export class TCaptcha {
       return await sent;
     } catch (error) {
       // The user's choice is no failure: the server's answer stands.
-      if (!(error instanceof CaptchaError) || error.code !== "closed") throw error;
-      if (!error.cause) this.#close(name);
+      if (!isClosed(error)) throw error;
+      if (isClosedByUser(error)) this.#close(name);
       return refusal;
     }
   }
@@ -542,9 +557,7 @@ export default captcha;
 export const { messages } = page;
 
 // A ticket must not be in an address, which is kept in logs and in the history.
-const GET_FORM =
-  'A form that uses GET cannot send a captcha: set method="post", ' +
-  'or data-tcaptcha="POST /path" if a script sends it';
+const GET_FORM = 'A captcha needs method="post", or data-tcaptcha="POST /path"';
 
 /** Those with a challenge open. @type {WeakSet<Element>} */
 const busy = new WeakSet();
@@ -717,11 +730,15 @@ function refuse(event) {
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
  * @param {Pair} fields
- * @param {Pair} pair
+ * @param {Pair} [pair]
  */
 function submit(form, submitter, fields, pair) {
-  fill(form, fields.ticket, pair.ticket);
-  fill(form, fields.randstr, pair.randstr);
+  /** @param {Pair} [values] */
+  const fillPair = (values) => {
+    fill(form, fields.ticket, values?.ticket ?? "");
+    fill(form, fields.randstr, values?.randstr ?? "");
+  };
+  if (pair) fillPair(pair);
   const root = member(form, "getRootNode")();
   const button = submitterOf(form, /** @type {any} */ (submitter));
   // On the root, this listener runs after those of the form.
@@ -733,8 +750,7 @@ function submit(form, submitter, fields, pair) {
     sending = undefined;
     root.removeEventListener("submit", refuse);
     if (button !== submitter) button?.remove();
-    fill(form, fields.ticket, "");
-    fill(form, fields.randstr, "");
+    if (pair) fillPair();
   }
 }
 
@@ -767,15 +783,15 @@ async function submitted(event) {
   try {
     if (!need) throw new CaptchaError("settings", GET_FORM);
     const [embed] = member(form, "querySelectorAll")("[data-tcaptcha-embed]");
-    const { settings, pair } = await ask(captcha.options, { for: need, embed }, () =>
-      tell(host(), submitter, "busy"),
-    );
-    tell(host(), submitter, "solved");
-    if (emit("tcaptcha-solved", pair)) {
+    const shown = () => tell(host(), submitter, "busy");
+    /** @type {Ready} */
+    const { settings, pair } = await ask(captcha.options, { for: need, embed }, shown, true);
+    tell(host(), submitter, "solved", pair ? undefined : "");
+    if (!pair || emit("tcaptcha-solved", pair)) {
       submit(current(form, root, settings.fields), submitter, settings.fields, pair);
     }
   } catch (error) {
-    const closed = error instanceof CaptchaError && error.code === "closed";
+    const closed = isClosed(error);
     if (!closed) console.error(error);
     tell(host(), submitter, closed ? "closed" : "failed");
     emit("tcaptcha-error", error);

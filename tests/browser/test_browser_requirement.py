@@ -1,0 +1,95 @@
+"""Forms in Chromium while Tencent's script is blocked: nobody is locked out without need."""
+
+from __future__ import annotations
+
+import pytest
+from browser import TENCENT, browser, context, page
+from outages import bring
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Route
+
+from tcaptcha_middleware import Guard, Switch, TCaptchaMiddleware
+from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.testing.emulator._http import serving
+
+pytestmark = pytest.mark.outside
+
+FORM = """<!doctype html><html lang="en"><title>Form</title>
+<script type="module" src="/tcaptcha/tcaptcha.js"></script>
+<form data-tcaptcha action="/login" method="post">
+<label>Name <input name="name"></label><button>Send</button></form>"""
+
+
+def off():
+    switch = Switch()
+    switch.off("a test")
+    return switch
+
+
+# Settings of the guard, the state of the service, and whether the form is sent.
+MODES = {
+    "enforced": ({}, "up", False),
+    "the kill switch is off": ({"switch": off()}, "up", True),
+    "observing": ({"mode": "observe"}, "up", True),
+    "not in the share": ({"percent": 0}, "up", True),
+    "when is False": ({"when": lambda request: False}, "up", True),
+    "when is True": ({"when": lambda request: True}, "up", False),
+    "an outage that lets requests pass": ({"on_unavailable": "allow"}, "down", True),
+    "a suspicion": ({"on_unavailable": "allow"}, "suspect", False),
+    "an outage that does not": ({"on_unavailable": "deny"}, "down", False),
+}
+
+
+@pytest.mark.parametrize(("settings", "state", "is_sent"), MODES.values(), ids=MODES)
+def test_a_form_goes_without_a_captcha_only_if_none_is_needed(
+    page, context, settings, state, is_sent
+):
+    bodies = []
+
+    async def home(request):
+        return HTMLResponse(FORM)
+
+    async def login(request):
+        bodies.append(dict(await request.form()))
+        return PlainTextResponse("inside")
+
+    guard = Guard(["POST /login"], FakeVerifier(), page="/tcaptcha", **settings)
+    bring(guard, state)
+    app = Starlette(routes=[Route("/", home), Route("/login", login, methods=["POST"])])
+    app.add_middleware(TCaptchaMiddleware, guard=guard)
+    context.route(TENCENT, lambda route: route.abort())
+    with serving(app) as origin:
+        page.goto(origin)
+        page.wait_for_function("() => Boolean(customElements.get('tcaptcha-button'))")
+        page.get_by_label("Name").fill("Ada")
+        page.get_by_role("button", name="Send").click()
+        if is_sent:
+            page.get_by_text("inside").wait_for()
+            assert [body["name"] for body in bodies] == ["Ada"]
+            assert not any(body.get("ticket") for body in bodies)
+        else:
+            status = page.get_by_role("status")
+            status.get_by_text("The captcha could not be loaded. Please try again.").wait_for()
+            assert bodies == []
+            assert page.get_by_label("Name").input_value() == "Ada"
+
+
+def test_during_an_outage_a_challenge_that_can_be_shown_is_shown(page, context):
+    async def home(request):
+        return HTMLResponse(FORM)
+
+    async def login(request):
+        form = await request.form()
+        return PlainTextResponse(f"inside with {form['ticket'][:4]}")
+
+    guard = Guard(["POST /login"], FakeVerifier(), page="/tcaptcha", on_unavailable="allow")
+    bring(guard, "down")
+    app = Starlette(routes=[Route("/", home), Route("/login", login, methods=["POST"])])
+    app.add_middleware(TCaptchaMiddleware, guard=guard)
+    with serving(app) as origin:
+        page.goto(origin)
+        page.wait_for_function("() => Boolean(customElements.get('tcaptcha-button'))")
+        page.get_by_role("button", name="Send").click()
+        page.get_by_role("dialog").get_by_text("solve").click()
+        page.get_by_text("inside with tr03").wait_for()
