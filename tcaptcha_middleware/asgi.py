@@ -24,7 +24,7 @@ from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
 from tcaptcha_middleware.responses import PlainResponse, framed
-from tcaptcha_middleware.validation import check_asgi
+from tcaptcha_middleware.validation import validate_asgi
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -71,7 +71,7 @@ class TCaptchaMiddleware:
             raise ConfigurationError(
                 "write TCaptchaMiddleware(app, guard), where guard is a Guard"
             )
-        check_asgi(app)
+        validate_asgi(app)
         guard.require("async")
         self.app = app
         self.guard = guard
@@ -99,7 +99,7 @@ class TCaptchaMiddleware:
             await self.app(scope, receive, send)
         elif callable(route):
             flow = route(_request(scope, self._mount))
-            await _send(await _run(flow, _Body(receive)), scope, send)
+            await _send(await run(flow, _Body(receive)), scope, send)
         else:
             await self._protect(route, target, scope, receive, send)
 
@@ -107,7 +107,7 @@ class TCaptchaMiddleware:
         self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request, body = _request(scope, self._mount), _Body(receive)
-        decision = await _run(decide(rule, request), body)
+        decision = await run(decide(rule, request), body)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.was_read else receive, send)
@@ -150,13 +150,13 @@ def _request(scope: Scope, mount: str) -> RequestInfo:
     )
 
 
-async def _run(flow: Flow[T], body: _Body) -> T:
+async def run(flow: Flow[T], body: _Body) -> T:
     """Run a flow: perform each of its effects, and send it the result."""
     try:
         effect = next(flow)
         while True:
             try:
-                result = await _perform(effect, body)
+                result = await perform(effect, body)
             except Exception as error:
                 effect = flow.throw(error)
             else:
@@ -169,7 +169,8 @@ async def _run(flow: Flow[T], body: _Body) -> T:
         flow.close()
 
 
-async def _perform(effect: Effect, body: _Body) -> object:
+async def perform(effect: Effect, body: _Body) -> object:
+    """Perform one effect, and return its result."""
     match effect:
         case Verify():
             return await within(effect.timeout, effect.verifier.averify(effect.submission))

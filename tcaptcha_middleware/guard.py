@@ -25,7 +25,7 @@ from tcaptcha_middleware.rules import (
 )
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.strictness import suffices
-from tcaptcha_middleware.validation import check_plain_function, check_verifier
+from tcaptcha_middleware.validation import validate_plain_function, validate_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -113,9 +113,9 @@ class Guard(Settings):
         settings = Settings(
             **{name: getattr(self, name) for name in Settings.__dataclass_fields__}
         )
-        check_verifier(self.verifier)
+        validate_verifier(self.verifier)
         if self.on_event is not None:
-            check_plain_function("on_event", self.on_event)
+            validate_plain_function("on_event", self.on_event)
         exempt, page = exemptions(self.exempt), as_page(self.page)
         gate = Gate(
             self.replay_store,

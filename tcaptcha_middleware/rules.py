@@ -22,17 +22,17 @@ from tcaptcha_middleware.replay.monitor import StoreMonitor
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.validation import (
     captcha_of,
-    check_count,
-    check_list,
-    check_names,
-    check_some,
-    check_verifier,
-    check_word,
     is_async,
     require,
     require_replay_store,
+    validate_count,
+    validate_list,
+    validate_names,
     validate_replay_store,
     validate_single_process,
+    validate_some,
+    validate_verifier,
+    validate_word,
 )
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class Gate:
     def __post_init__(self) -> None:
         """Validate what the user has set."""
         validate_replay_store(self.replay_store)
-        check_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
-        check_count("max_checks", self.max_checks)
+        validate_word("on_replay_store_error", self.on_replay_store_error, ("verify", "deny"))
+        validate_count("max_checks", self.max_checks)
         store = self.replay_store
         memory = store if type(store) is MemoryReplayStore else None
         object.__setattr__(self, "memory", memory)
@@ -290,8 +290,8 @@ def compile_rules(
     Raises:
         ConfigurationError: If a rule is not valid; the message names the rule.
     """
-    check_list("rules", rules)
-    check_some("rules", rules)
+    validate_list("rules", rules)
+    validate_some("rules", rules)
     shared = guard
     if last_sources:
         shared = replace(guard, sources=(*guard.sources, *last_sources))
@@ -303,7 +303,7 @@ def compile_rules(
         pattern, name = parse(rule.text), rule.name or rule.text
         own = verifier if rule.verifier is None else rule.verifier
         with _naming(name):
-            check_verifier(own)
+            validate_verifier(own)
             captcha = captcha_of(own)
             settings = replace(shared, **rule.settings) if rule.settings else shared
             if "sources" in rule.settings:
@@ -323,7 +323,7 @@ def compile_rules(
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)
-    check_names([rule.name for rule in compiled])
+    validate_names([rule.name for rule in compiled])
     return tuple(compiled)
 
 
@@ -357,7 +357,7 @@ def exemptions(texts: Sequence[str]) -> list[Pattern]:
     Raises:
         ConfigurationError: If one is not a rule text, or covers everything.
     """
-    check_list("exempt", texts)
+    validate_list("exempt", texts)
     with _naming("exempt"):
         patterns = [parse(text) for text in texts]
     if any(pattern.is_everything for pattern in patterns):

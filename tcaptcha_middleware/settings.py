@@ -9,14 +9,14 @@ from tcaptcha_middleware.client_ip import peer_address, usable
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import DEFAULT_SOURCES, as_sources
 from tcaptcha_middleware.validation import (
-    check_count,
-    check_function,
-    check_instance,
-    check_percent,
-    check_plain_function,
-    check_positive,
-    check_timeout,
-    check_word,
+    validate_count,
+    validate_function,
+    validate_instance,
+    validate_percent,
+    validate_plain_function,
+    validate_positive,
+    validate_timeout,
+    validate_word,
 )
 
 if TYPE_CHECKING:
@@ -79,21 +79,21 @@ class Settings:
     def __post_init__(self) -> None:
         """Validate every value."""
         object.__setattr__(self, "sources", as_sources(self.sources))
-        check_instance("client_ip", self.client_ip)
-        check_plain_function("client_ip", self.client_ip)
+        validate_instance("client_ip", self.client_ip)
+        validate_plain_function("client_ip", self.client_ip)
         if self.responder is not None:
-            check_plain_function("responder", self.responder)
+            validate_plain_function("responder", self.responder)
         if self.when is not None:
-            check_function("when", self.when)
-        check_positive("body_timeout", self.body_timeout)
-        check_timeout(self.check_timeout, "check_timeout")
+            validate_function("when", self.when)
+        validate_positive("body_timeout", self.body_timeout)
+        validate_timeout(self.check_timeout, "check_timeout")
         for name in ("body_limit", "allow_per_minute"):
-            check_count(name, getattr(self, name))
+            validate_count(name, getattr(self, name))
         for name, words in _WORDS.items():
-            check_word(name, getattr(self, name), words)
-        check_percent("percent", self.percent)
+            validate_word(name, getattr(self, name), words)
+        validate_percent("percent", self.percent)
         if self.max_score is not None:
-            check_percent("max_score", self.max_score)
+            validate_percent("max_score", self.max_score)
         if self.fallback_ip is not None and usable(self.fallback_ip) is None:
             raise ConfigurationError(
                 f"fallback_ip is {self.fallback_ip!r}, which is not an address: "

@@ -37,7 +37,7 @@ def require(style: CallStyle, verifier: object) -> None:
     Raises:
         ConfigurationError: If it is sync and has to be async, or the reverse, or a class.
     """
-    check_instance("verifier", verifier)
+    validate_instance("verifier", verifier)
     _require(style, verifier, _METHODS[style], _FIX[style])
 
 
@@ -59,7 +59,7 @@ def _require(style: CallStyle, instance: object, name: str, fix: str) -> None:
         raise ConfigurationError(f"{kind}.{name} is async: call it a{name}")
 
 
-def check_verifier(verifier: object) -> None:
+def validate_verifier(verifier: object) -> None:
     """Validate that some adapter can call `verifier`.
 
     Raises:
@@ -79,8 +79,8 @@ def captcha_of(verifier: object) -> CaptchaInfo:
         raise ConfigurationError(
             f"{name}.captcha is {type(captcha).__name__}: make it a CaptchaInfo(app_id, …)"
         )
-    check_word(f"site of {name}.captcha", captcha.site, ("cn", "intl"))
-    check_positive(f"lifetime of {name}.captcha", captcha.lifetime)
+    validate_word(f"site of {name}.captcha", captcha.site, ("cn", "intl"))
+    validate_positive(f"lifetime of {name}.captcha", captcha.lifetime)
     return captcha
 
 
@@ -117,7 +117,7 @@ def validate_single_process(replay_store: object) -> None:
 def _check_methods(
     what: str, instance: object, methods: dict[CallStyle, str], example: str
 ) -> None:
-    check_instance(what, instance)
+    validate_instance(what, instance)
     if not any(callable(getattr(instance, name, None)) for name in methods.values()):
         neither = " nor ".join(methods.values())
         raise ConfigurationError(
@@ -126,7 +126,7 @@ def _check_methods(
         )
 
 
-def check_instance(what: str, value: object) -> None:
+def validate_instance(what: str, value: object) -> None:
     """Validate that a value is not a class, whose methods could be called by mistake.
 
     Raises:
@@ -138,7 +138,7 @@ def check_instance(what: str, value: object) -> None:
         )
 
 
-def check_wsgi(app: object) -> None:
+def validate_wsgi(app: object) -> None:
     """Validate that an application is not an ASGI application, which is never awaited here.
 
     Raises:
@@ -154,7 +154,7 @@ def is_async(value: object) -> bool:
     return any(map(inspect.iscoroutinefunction, calls))
 
 
-def check_asgi(app: Callable[..., object]) -> None:
+def validate_asgi(app: Callable[..., object]) -> None:
     """Validate that an application can be called as ASGI demands, unlike a WSGI application.
 
     Raises:
@@ -175,7 +175,7 @@ def check_asgi(app: Callable[..., object]) -> None:
         ) from error
 
 
-def check_word(name: str, value: object, words: Sequence[str]) -> None:
+def validate_word(name: str, value: object, words: Sequence[str]) -> None:
     """Validate a setting with few possible words.
 
     Raises:
@@ -185,18 +185,18 @@ def check_word(name: str, value: object, words: Sequence[str]) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(words)}")
 
 
-def check_plain_function(name: str, value: object) -> None:
+def validate_plain_function(name: str, value: object) -> None:
     """Validate a hook that must not be async.
 
     Raises:
         ConfigurationError: If it is not a function, or async.
     """
-    check_function(name, value)
+    validate_function(name, value)
     if is_async(value):
         raise ConfigurationError(f"{name} is async: make it a plain function")
 
 
-def check_function(name: str, value: object) -> None:
+def validate_function(name: str, value: object) -> None:
     """Validate a hook.
 
     Raises:
@@ -206,7 +206,7 @@ def check_function(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} has to be a function, not {value!r}")
 
 
-def check_count(name: str, value: object) -> None:
+def validate_count(name: str, value: object) -> None:
     """Validate a count.
 
     Raises:
@@ -216,7 +216,7 @@ def check_count(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a whole number above 0")
 
 
-def check_percent(name: str, value: object) -> None:
+def validate_percent(name: str, value: object) -> None:
     """Validate a percentage.
 
     Raises:
@@ -226,7 +226,7 @@ def check_percent(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it has to be 0 to 100")
 
 
-def check_positive(name: str, value: object) -> None:
+def validate_positive(name: str, value: object) -> None:
     """Validate an amount.
 
     Raises:
@@ -236,14 +236,14 @@ def check_positive(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} is {value!r}: it has to be a number above 0")
 
 
-def check_timeout(seconds: float, name: str = "timeout") -> float:
+def validate_timeout(seconds: float, name: str = "timeout") -> float:
     """Return a timeout in seconds.
 
     Raises:
         ConfigurationError: If it is not a number above 0, or longer than a minute, such as
             milliseconds by mistake. Sockets do not accept infinity.
     """
-    check_positive(name, seconds)
+    validate_positive(name, seconds)
     if seconds > _MINUTE:
         raise ConfigurationError(
             f"{name} is {seconds!r}: it is in seconds, and has to end within a minute"
@@ -251,7 +251,7 @@ def check_timeout(seconds: float, name: str = "timeout") -> float:
     return seconds
 
 
-def check_list(name: str, value: object, example: str = '["POST /login"]') -> None:
+def validate_list(name: str, value: object, example: str = '["POST /login"]') -> None:
     """Validate a list of rules, or of other texts.
 
     Raises:
@@ -263,7 +263,7 @@ def check_list(name: str, value: object, example: str = '["POST /login"]') -> No
         raise ConfigurationError(f"{name} has to be a list, such as {example}")
 
 
-def check_some(name: str, value: Sequence[object]) -> None:
+def validate_some(name: str, value: Sequence[object]) -> None:
     """Validate that a list of rules has at least one.
 
     Raises:
@@ -275,7 +275,7 @@ def check_some(name: str, value: Sequence[object]) -> None:
         )
 
 
-def check_names(names: Sequence[str]) -> None:
+def validate_names(names: Sequence[str]) -> None:
     """Validate that all rules have different names.
 
     Raises:

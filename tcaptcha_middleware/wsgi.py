@@ -17,7 +17,7 @@ from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.matching.paths import forced_script_name, mount_of
 from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
 from tcaptcha_middleware.responses import PlainResponse, framed
-from tcaptcha_middleware.validation import check_wsgi
+from tcaptcha_middleware.validation import validate_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TCaptchaWSGIMiddleware:
             raise ConfigurationError(
                 "write TCaptchaWSGIMiddleware(app, guard), where guard is a Guard"
             )
-        check_wsgi(app)
+        validate_wsgi(app)
         guard.require("sync")
         self.app = app
         self.guard = guard
@@ -80,7 +80,7 @@ class TCaptchaWSGIMiddleware:
             return self.app(environ, start_response)
         if callable(route):
             flow = route(_request(environ, self._mount))
-            return _send(_run(flow, Body(environ)), environ, start_response)
+            return _send(run(flow, Body(environ)), environ, start_response)
         return self._protect(route, target, environ, start_response)
 
     def _protect(
@@ -91,7 +91,7 @@ class TCaptchaWSGIMiddleware:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         request, body = _request(environ, self._mount), Body(environ)
-        decision = _run(decide(rule, request), body)
+        decision = run(decide(rule, request), body)
         body.replay(environ)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, environ, ENVIRON_KEY)
@@ -116,13 +116,13 @@ def _request(environ: Environ, mount: str) -> RequestInfo:
     )
 
 
-def _run(flow: Flow[T], body: Body) -> T:
+def run(flow: Flow[T], body: Body) -> T:
     """Run a flow: perform each of its effects, and send it the result."""
     try:
         effect = next(flow)
         while True:
             try:
-                result = _perform(effect, body)
+                result = perform(effect, body)
             except Exception as error:
                 effect = flow.throw(error)
             else:
@@ -134,7 +134,8 @@ def _run(flow: Flow[T], body: Body) -> T:
         flow.close()
 
 
-def _perform(effect: Effect, body: Body) -> object:
+def perform(effect: Effect, body: Body) -> object:
+    """Perform one effect, and return its result."""
     # A blocking call cannot be interrupted: verifiers and stores have timeouts of their own.
     match effect:
         case Verify():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Header
 from tcaptcha_middleware.responses import CODE_HEADER
-from tcaptcha_middleware.validation import check_list
+from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class Cors:
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
-        check_list("cors", origins, '["https://www.example.com"]')
+        validate_list("cors", origins, '["https://www.example.com"]')
         for origin in origins:
             if origin != "*" and not _ORIGIN.fullmatch(str(origin)):
                 raise ConfigurationError(

@@ -16,7 +16,7 @@ from tcaptcha_middleware.extraction.sources import Form, Header
 from tcaptcha_middleware.matching.paths import is_plain
 from tcaptcha_middleware.tencent.aid_encrypted import MAX_TTL, fresh, require_cryptography
 from tcaptcha_middleware.tencent.sites import SITES, origin_of
-from tcaptcha_middleware.validation import captcha_of, check_count
+from tcaptcha_middleware.validation import captcha_of, validate_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Page:
             raise ConfigurationError(
                 f'language is {self.language!r}: write it as "zh-cn" or "en"'
             )
-        check_count("aid_ttl", self.aid_ttl)
+        validate_count("aid_ttl", self.aid_ttl)
         if self.aid_ttl > MAX_TTL:
             raise ConfigurationError(
                 f"aid_ttl is {self.aid_ttl}: Tencent allows {MAX_TTL} seconds at most"

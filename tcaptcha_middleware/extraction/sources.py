@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS, JsonObject, fields_named
-from tcaptcha_middleware.validation import check_plain_function
+from tcaptcha_middleware.validation import validate_plain_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ class Head(HeadSource):
 
     def __post_init__(self) -> None:
         """Check the function."""
-        check_plain_function("Head", self.function)
+        validate_plain_function("Head", self.function)
 
     def find(self, request: RequestInfo) -> PartialPair:
         """Return what the function returned."""
@@ -243,7 +243,7 @@ class Body(BodySource):
 
     def __post_init__(self) -> None:
         """Check the function."""
-        check_plain_function("Body", self.function)
+        validate_plain_function("Body", self.function)
 
     def find(self, request: RequestInfo, body: Any) -> PartialPair:
         """Return what the function returned."""

@@ -19,7 +19,7 @@ from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule
 from tcaptcha_middleware.scoped import renew_after_fork
 from tcaptcha_middleware.settings import RuleSettings
 from tcaptcha_middleware.strictness import suffices
-from tcaptcha_middleware.validation import check_list
+from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Sized
@@ -87,7 +87,7 @@ class MarkedGuard:
         routes: Sized,
         find: Callable[[Route], Mark | None] = mark_of_endpoint,
     ) -> None:
-        check_list("rules", arguments["rules"])
+        validate_list("rules", arguments["rules"])
         shared: dict[str, Any] = {"replay_store": MemoryReplayStore(), "switch": Switch()}
         self._app = app
         self._arguments = shared | dict(arguments)

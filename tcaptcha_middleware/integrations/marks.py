@@ -12,7 +12,7 @@ from tcaptcha_middleware.integrations.rule_texts import rule_texts
 from tcaptcha_middleware.matching.patterns import parse
 from tcaptcha_middleware.rules import Rule
 from tcaptcha_middleware.settings import Settings
-from tcaptcha_middleware.validation import check_list
+from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Mark:
 
     def __post_init__(self) -> None:
         """Validate at once, so the traceback shows the handler."""
-        check_list("methods", self.methods)
+        validate_list("methods", self.methods)
         object.__setattr__(self, "rule", Rule("/", **self.settings))
         Settings(**self.rule.settings)
         object.__setattr__(self, "pattern", parse(f"{','.join(self.methods)} /"))

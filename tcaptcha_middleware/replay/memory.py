@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ReplayStoreError
 from tcaptcha_middleware.scoped import renew_after_fork
-from tcaptcha_middleware.validation import check_count
+from tcaptcha_middleware.validation import validate_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ class MemoryReplayStore:
         *,
         single_process: bool = False,
     ) -> None:
-        check_count("capacity", capacity)
+        validate_count("capacity", capacity)
         self.single_process: bool = single_process
         self._capacity = capacity
         self._clock = clock

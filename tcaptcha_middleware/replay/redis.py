@@ -19,7 +19,7 @@ import anyio.to_thread
 from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError, needs
 from tcaptcha_middleware.replay.monitor import Evictions
 from tcaptcha_middleware.scoped import PerLoop
-from tcaptcha_middleware.validation import check_timeout
+from tcaptcha_middleware.validation import validate_timeout
 
 with needs("redis"):
     from redis import Redis, RedisCluster
@@ -89,7 +89,7 @@ class RedisReplayStore:
         timeout: float = 0.5,
         prefix: str = "tcaptcha:claim:",
     ) -> None:
-        check_timeout(timeout)
+        validate_timeout(timeout)
         self._url = url
         self._prefix = prefix
         self._evictions = Evictions()

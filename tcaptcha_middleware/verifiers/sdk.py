@@ -28,7 +28,7 @@ from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.sites import script_url
 from tcaptcha_middleware.threadpool import BoundedThreadPool
-from tcaptcha_middleware.validation import check_timeout
+from tcaptcha_middleware.validation import validate_timeout
 from tcaptcha_middleware.verifiers.httpx_transport import httpx_error
 from tcaptcha_middleware.verifiers.network_errors import (
     causes_of,
@@ -102,7 +102,7 @@ class TencentSDKVerifier:
         self._client = copy.copy(client)
         self._client.profile = copy.copy(client.profile)
         self._client.profile.retryer = None
-        self._timeout = check_timeout(timeout)
+        self._timeout = validate_timeout(timeout)
         logging.getLogger("tencentcloud_sdk_common").addFilter(_is_fit_to_print)
         self._threads = BoundedThreadPool("tcaptcha-sdk")
         if isinstance(client, AsyncSDKClient):

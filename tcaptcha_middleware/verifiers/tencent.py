@@ -33,7 +33,7 @@ from tcaptcha_middleware.tencent.credentials import (
 )
 from tcaptcha_middleware.tencent.disaster import answer_expected, probe_submission
 from tcaptcha_middleware.tencent.sites import api_origin, is_tencents, script_url
-from tcaptcha_middleware.validation import check_timeout
+from tcaptcha_middleware.validation import validate_timeout
 from tcaptcha_middleware.verifiers.api_key import api_key, provider
 from tcaptcha_middleware.verifiers.network_errors import network_error, without_secrets
 from tcaptcha_middleware.verifiers.proxy import parse_proxy
@@ -117,7 +117,7 @@ class TencentVerifier:
         self._origin = api_origin(site, endpoint, self.action)
         host = urlsplit(self._origin).netloc
         self._writer = api.CallWriter(captcha, self.action, host)
-        self._timeout = check_timeout(timeout)
+        self._timeout = validate_timeout(timeout)
         self.captcha: CaptchaInfo = CaptchaInfo(
             captcha.app_id,
             script=script_url(site, script),

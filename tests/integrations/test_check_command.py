@@ -126,6 +126,39 @@ def test_django_is_read_through_its_settings(project):
     ]
 
 
+IN_DJANGO = DJANGO | {
+    "mysite/settings.py": DJANGO["mysite/settings.py"]
+    + """
+INSTALLED_APPS = ["tcaptcha_middleware.integrations.django"]
+MIDDLEWARE = ["tcaptcha_middleware.integrations.django.CaptchaMiddleware"]
+TCAPTCHA = {
+    "RULES": ["UNSAFE /accounts/**", "POST /logon"],
+    "VERIFIER": "tcaptcha_middleware.testing.FakeVerifier",
+}
+""",
+    "mysite/wsgi.py": """
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+""",
+}
+
+
+def test_a_guard_in_djangos_settings_is_found(project):
+    process = project(
+        IN_DJANGO,
+        *("mysite.wsgi:application", "--format=json"),
+        DJANGO_SETTINGS_MODULE="mysite.settings",
+    )
+    rows = json.loads(process.stdout)
+    assert [(row["status"], row["rule"]) for row in rows] == [
+        ("covered", "UNSAFE /accounts/**"),
+        ("covered", "UNSAFE /accounts/**"),
+        ("dead", "POST /logon"),
+    ]
+    assert process.returncode == 1
+
+
 ACCEPT = """
 [tool.tcaptcha]
 accept = ["POST /signin", "GET,POST,PUT /comments", "POST /files/{name:path}", "POST /sigin"%s]

@@ -35,6 +35,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.integrations.django import CaptchaMiddleware
 from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.testing import FakeVerifier
 
 FAKE = "tcaptcha_middleware.testing.FakeVerifier"
@@ -471,3 +472,11 @@ class TestLiveServer(LiveServerTestCase):
             assert answer.json()["user"] == "Ada"
             with override_settings(TCAPTCHA=CONFIG | {"RULES": ["POST /other"]}):
                 assert client.post("/other").status_code == 403
+
+
+def test_tcaptcha_check_finds_the_guard_in_the_settings():
+    with project(URLS, CONFIG):
+        rows = [
+            (finding.status, finding.path, finding.rule) for finding in check(WSGIHandler())
+        ]
+    assert rows[0] == ("covered", "/login", "UNSAFE /login")

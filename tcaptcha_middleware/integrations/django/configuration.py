@@ -19,7 +19,7 @@ from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.integrations.django.urlconf import marked_views
 from tcaptcha_middleware.matching.patterns import parse
 from tcaptcha_middleware.rules import Rule, as_rule
-from tcaptcha_middleware.validation import check_list
+from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.validation import CallStyle
@@ -86,7 +86,7 @@ def _guard(config: Mapping[str, Any]) -> Guard:
             raise ConfigurationError(f"GUARD is {guard!r}: name a Guard, or what returns one")
         return guard
     config = {"RULES": [], "VERIFIER": _VERIFIER, **config}
-    check_list("RULES", config["RULES"])
+    validate_list("RULES", config["RULES"])
     listed = [as_rule(rule) for rule in config["RULES"]]
     patterns = {parse(rule.text) for rule in listed}
     marked: dict[object, Rule] = {}

@@ -16,7 +16,7 @@ from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpResponse
 
 from tcaptcha_middleware.asgi import SCOPE_KEY, within
-from tcaptcha_middleware.asgi import _perform as perform_async
+from tcaptcha_middleware.asgi import perform as perform_async
 from tcaptcha_middleware.effects import CallHook, ReadBody
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.integrations.django.configuration import guard_for
@@ -24,7 +24,7 @@ from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import is_async
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
-from tcaptcha_middleware.wsgi import _run as run_sync
+from tcaptcha_middleware.wsgi import run as run_sync
 from tcaptcha_middleware.wsgi_body import Body, ClosingIterator
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,12 @@ def _layers(app: object) -> Iterator[object]:
 
 
 def _added(framework: Any) -> Iterator[Any]:
-    """Yield the guards of the middlewares that Starlette, FastAPI or Litestar will create."""
+    """Yield the guards of the middlewares that the framework itself creates."""
+    # Without it, a Django application has not loaded its middlewares.
+    if getattr(framework, "_middleware_chain", None) is not None:
+        django = "tcaptcha_middleware.integrations.django"
+        if f"{django}.CaptchaMiddleware" in sys.modules["django.conf"].settings.MIDDLEWARE:
+            yield import_module(f"{django}.configuration").current_guard()
     for attribute, kind in (("user_middleware", "cls"), ("middleware", "middleware")):
         added = getattr(framework, attribute, ())
         for entry in added if isinstance(added, (list, tuple)) else ():
