@@ -199,12 +199,13 @@ def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisio
         with rule.health.verification:
             try:
                 timeout = max(0.0, deadline - gate.clock())
-                verdict = yield Verify(rule.verifier, submission, timeout)
+                answer = yield Verify(rule.verifier, submission, timeout)
             except TimeoutError as error:
                 raise OutageError("the verifier took too long", timed_out=True) from error
-            if not isinstance(verdict, Verdict):
-                kind = type(verdict).__name__
+            if not isinstance(answer, Verdict):
+                kind = type(answer).__name__
                 raise MisconfiguredError(f"the verifier returned {kind}, not a Verdict")
+            verdict = answer
             reason = None if verdict.passed else refusal(verdict, captcha.codes)
     except VerifierError as error:
         log.no_verdict(rule, error)

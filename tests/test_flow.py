@@ -129,6 +129,14 @@ def test_a_score_above_max_score_is_refused(verdict, reason):
     assert decision.verdict is verdict
 
 
+@pytest.mark.parametrize("answer", [1, True, None, "passed", {"code": 1}], ids=repr)
+def test_what_is_not_a_verdict_is_misconfigured_and_reaches_no_event(answer):
+    events = []
+    decision, _ = run(rule_of(guard_of(on_event=events.append)), {Verify: answer})
+    assert (decision.reason, decision.verdict) == (Reason.MISCONFIGURED, None)
+    assert [event.decision for event in events] == [decision]
+
+
 def test_without_max_score_any_score_passes():
     decision, _ = run(rule_of(guard_of()), {Verify: Verdict(1, score=100)})
     assert isinstance(decision, Allow)
