@@ -222,8 +222,8 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._kept: deque[Message] = deque()
-        self.was_read = False
-        self.disconnected = False
+        self.was_read: bool = False
+        self.disconnected: bool = False
 
     async def read(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.

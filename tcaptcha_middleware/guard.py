@@ -311,9 +311,13 @@ class Guard(Settings):
         resources = [self.replay_store, *(rule.verifier for rule in self._rules)]
         return list({id(value): value for value in resources if hasattr(value, name)}.values())
 
-    # Not those of `Settings`: two guards with the same settings may have different rules.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity: guards with the same settings may have different rules."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """Return the hash of the identity."""
+        return id(self)
 
     def __deepcopy__(self, memo: object) -> Self:
         """Return the guard itself: it is immutable, and its state must stay shared."""

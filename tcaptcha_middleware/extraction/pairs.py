@@ -13,7 +13,7 @@ from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 Pair = tuple[str, str]
@@ -23,8 +23,9 @@ Pair = tuple[str, str]
 _TICKET = re.compile(r"[!-~]{1,8192}")
 # Empty if the ticket needs none; if it needs one, an empty one counts as missing.
 _RANDSTR = re.compile(r"[!-~]{0,1024}")
-# Matches nearly every pair, with a line break between its two values; `screen` has the rest.
-is_ordinary = re.compile(r"(?!(?i:tr?error))[!-~]{1,8192}\n[!-~]{0,1024}").fullmatch
+_ORDINARY = re.compile(r"(?!(?i:tr?error))[!-~]{1,8192}\n[!-~]{0,1024}")
+# For nearly every pair, with a line break between its two values; `screen` has the rest.
+is_ordinary: Callable[[str], re.Match[str] | None] = _ORDINARY.fullmatch
 
 
 class Invalid(Enum):

@@ -40,6 +40,8 @@ INTERVAL = 1.0
 probe per second, and the end of an outage is found within two."""
 JITTER = (1.0, 1.6)
 """The random factor; ±20 % would stay in step with a service that flaps."""
+# Without a state that forked processes would share, or that an application seeds.
+_uniform = random.SystemRandom().uniform
 BACKOFF = 10.0
 """The longest interval, in seconds, after probes that proved nothing."""
 IDLE = 120.0
@@ -114,7 +116,7 @@ class Monitor:
         slots: The concurrency limit, lowered while the service is not known to be up.
         react: Called, without a lock, if there are notices to take or a probe may be needed.
         clock: A monotonic clock, in seconds.
-        uniform: `random.uniform` or a replacement.
+        uniform: A replacement for `random.uniform`.
 
     Attributes:
         is_up: If no failure is known; the state without the clock.
@@ -128,7 +130,7 @@ class Monitor:
         slots: Slots,
         react: Callable[[], object],
         clock: Callable[[], float],
-        uniform: Callable[[float, float], float] = random.uniform,
+        uniform: Callable[[float, float], float] = _uniform,
     ) -> None:
         self._slots = slots
         self._react = react

@@ -9,6 +9,8 @@ from tcaptcha_middleware.threadpool import BoundedThreadPool, result_of
 from tcaptcha_middleware.validation import captcha_of, require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tcaptcha_middleware.models import CaptchaInfo, Submission, Verdict
     from tcaptcha_middleware.types import SyncVerifier
 
@@ -33,7 +35,7 @@ class InThread:
         self.captcha: CaptchaInfo = captcha_of(verifier)
         self._verifier = verifier
         if hasattr(verifier, "probe"):
-            self.probe = verifier.probe
+            self.probe: Callable[[float], None] = verifier.probe
         self._threads = BoundedThreadPool("tcaptcha-verifier")
 
     async def averify(self, ticket: Submission) -> Verdict:

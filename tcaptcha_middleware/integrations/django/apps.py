@@ -8,7 +8,7 @@ from django.core.checks import Tags, register
 from tcaptcha_middleware.integrations.django import checks
 
 
-class TCaptchaConfig(AppConfig):  # type: ignore[misc]
+class _TCaptchaConfig(AppConfig):  # type: ignore[misc]
     """Registers the checks."""
 
     name = "tcaptcha_middleware.integrations.django"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler
 
@@ -25,7 +25,7 @@ class _Project(WSGIHandler):  # type: ignore[misc]
         """Load no middleware: ours needs the rules first."""
 
 
-PROJECT = _Project()
+PROJECT: Any = _Project()
 """An application for `read` and `Guard.covers`; Django has the URLs in its settings."""
 
 

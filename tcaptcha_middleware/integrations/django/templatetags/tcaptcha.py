@@ -15,7 +15,7 @@ from tcaptcha_middleware.browser import MODULE
 from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 
-register = template.Library()
+register: Any = template.Library()
 
 
 def tcaptcha_script(context: Any) -> Any:
