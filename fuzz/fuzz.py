@@ -37,6 +37,7 @@ with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipar
     from tcaptcha_middleware.matching.matcher import Matcher
     from tcaptcha_middleware.matching.patterns import parse
     from tcaptcha_middleware.operations.log import RateLimit
+    from tcaptcha_middleware.tencent.actions import WEB
     from tcaptcha_middleware.tencent.api import read_answer
 
 from slow_oracle import touched
@@ -464,7 +465,7 @@ def answer(data: bytes) -> None:
     status = _STATUSES[choices.byte() % len(_STATUSES)]
     body = (_fields if choices.byte() % 4 else _anything)(choices)
     try:
-        verdict = read_answer(status, body)
+        verdict = read_answer(status, body, WEB.codes)
     except VerifierError as error:
         str(error)
         return

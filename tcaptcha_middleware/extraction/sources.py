@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
+from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS, JsonObject, fields_named
 from tcaptcha_middleware.validation import validate_plain_function
 
@@ -97,6 +97,9 @@ def _listed(request: RequestInfo, name: str) -> Value:
     if len(values) == 1 and "," not in values[0]:
         return values[0].strip() or None
     parts = ",".join(values).split(",", MAX_REPEATS)
+    # The last of so many is what was not taken apart.
+    if len(parts) > MAX_REPEATS:
+        return Invalid.AMBIGUOUS
     return combine([part.strip() for part in parts])
 
 

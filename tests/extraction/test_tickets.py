@@ -502,6 +502,15 @@ def test_a_comma_joins_repeated_headers(values, tickets):
     assert sources.Header().find(head) == seen_of(tickets, [])
 
 
+@pytest.mark.parametrize(
+    "value", ["," * 100, "t," * 100, "," * 64 + "t"], ids=["commas", "t", "end"]
+)
+def test_a_header_of_too_many_values_is_ambiguous(value):
+    found = sources.Header().find(request(("x-captcha-ticket", value)))
+    assert found.ticket is Invalid.AMBIGUOUS
+    assert sources.Header().find(request(("x-captcha-ticket", "t" + "," * 63))).ticket == "t"
+
+
 def test_headers_of_other_names_are_found():
     head = request(("t", T), ("r", R), ("x-captcha-ticket", "no"))
     assert sources.Header("T", "R").find(head) == PartialPair(T, R)
