@@ -97,10 +97,9 @@ def _listed(request: RequestInfo, name: str) -> Value:
     if len(values) == 1 and "," not in values[0]:
         return values[0].strip() or None
     parts = ",".join(values).split(",", MAX_REPEATS)
-    # The last of so many is what was not taken apart.
-    if len(parts) > MAX_REPEATS:
-        return Invalid.AMBIGUOUS
-    return combine([part.strip() for part in parts])
+    listed: list[object] = [part.strip() for part in parts[:MAX_REPEATS]]
+    # The rest of so many values is not a ticket.
+    return combine(listed if len(parts) <= MAX_REPEATS else [*listed, Invalid.NOT_TEXT])
 
 
 @dataclass(frozen=True, slots=True)
