@@ -5,17 +5,21 @@ English is in `Reason`. A `responder` replaces all of it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.models import Reason
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import RequestInfo
 
 Language = Literal["en", "zh-cn", "zh-tw"]
 
 # Regions that write Traditional Chinese, if a tag does not name the script (RFC 5646).
 _TRADITIONAL = {"hant", "tw", "hk", "mo"}
 
-_MANY = 32  # more languages than browsers send are not looked at
+_LONG = 256  # how many characters of an `Accept-Language` are read
 
 
 def language_of(tag: str) -> Language | None:
@@ -27,11 +31,17 @@ def language_of(tag: str) -> Language | None:
     return "en" if primary == "en" else None
 
 
-def preferred_language(accept: str) -> Language:
-    """Return the language that an `Accept-Language` prefers; English if it has none of them."""
+def preferred_language(request: RequestInfo) -> Language:
+    """Return the language that a visitor prefers; English if there are no words in another."""
+    # Browsers send few different texts, and a longer one is cut, so memory is bounded.
+    return _preferred(",".join(request.header("Accept-Language"))[:_LONG])
+
+
+@lru_cache(maxsize=128)
+def _preferred(accept: str) -> Language:
     best: Language = "en"
     highest = 0.0
-    for item in accept.split(",")[:_MANY]:
+    for item in accept.split(","):
         tag, _, weight = item.partition(";")
         language, number = language_of(tag), weight.strip().lower().removeprefix("q=")
         # RFC 9110, section 12.4.2; anything but a number counts as 0.

@@ -113,8 +113,8 @@ def respond(
         request: Its `Accept` and `Accept-Language` choose the media type and the language.
         retry_after: How long a client should wait after a 503, in seconds.
     """
-    language = preferred_language(",".join(request.header("Accept-Language"))[:_LONG])
     is_form = request.method.upper() not in ("GET", "HEAD")
+    language = preferred_language(request)
     return _render(reason, preferred(request), language, retry_after, is_form=is_form)
 
 

@@ -99,8 +99,7 @@ class Challenge:
             reason: Why the request was refused.
             captcha: The captcha that is shown.
         """
-        accepted = ",".join(request.header("Accept-Language"))
-        language = self._page.language or preferred_language(accepted)
+        language = self._page.language or preferred_language(request)
         words = _WORDS[language_of(language) or "en"]
         mount = "".join(f"/{part}" for part in segments(request.root_path))
         data = {
