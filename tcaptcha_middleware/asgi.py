@@ -43,6 +43,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 SCOPE_KEY = "tcaptcha"
 
 T = TypeVar("T")
+B = TypeVar("B")
 
 # RFC 6455, section 7.4.1: "an endpoint is terminating because of a policy".
 _POLICY_VIOLATION = 1008
@@ -99,7 +100,7 @@ class TCaptchaMiddleware:
             await self.app(scope, receive, send)
         elif callable(route):
             flow = route(_request(scope, self._mount))
-            await _send(await run(flow, _Body(receive)), scope, send)
+            await _send(await run(flow, _Body(receive), perform), scope, send)
         else:
             await self._protect(route, target, scope, receive, send)
 
@@ -107,7 +108,7 @@ class TCaptchaMiddleware:
         self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
     ) -> None:
         request, body = _request(scope, self._mount), _Body(receive)
-        decision = await run(decide(rule, request), body)
+        decision = await run(decide(rule, request), body, perform)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.was_read else receive, send)
@@ -150,13 +151,21 @@ def _request(scope: Scope, mount: str) -> RequestInfo:
     )
 
 
-async def run(flow: Flow[T], body: _Body) -> T:
-    """Run a flow: perform each of its effects, and send it the result."""
+async def run(
+    flow: Flow[T], body: B, perform_one: Callable[[Effect, B], Awaitable[object]]
+) -> T:
+    """Run a flow: perform each of its effects, and send it the result.
+
+    Args:
+        flow: The flow.
+        body: What its `ReadBody` reads.
+        perform_one: Performs an effect: `perform`, or what a framework needs instead.
+    """
     try:
         effect = next(flow)
         while True:
             try:
-                result = await perform(effect, body)
+                result = await perform_one(effect, body)
             except Exception as error:
                 effect = flow.throw(error)
             else:

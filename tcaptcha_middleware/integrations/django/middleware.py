@@ -17,6 +17,7 @@ from django.http import HttpResponse
 
 from tcaptcha_middleware.asgi import SCOPE_KEY, within
 from tcaptcha_middleware.asgi import perform as perform_async
+from tcaptcha_middleware.asgi import run as run_async
 from tcaptcha_middleware.effects import CallHook, ReadBody
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.integrations.django.configuration import guard_for
@@ -73,7 +74,7 @@ class CaptchaMiddleware:
 
     async def _serve(self, request: Any) -> Any:
         guard, body = guard_for("async"), _Body(request)
-        response = await _run_async(_gate(guard, request, body), body)
+        response = await run_async(_gate(guard, request, body), body, _perform)
         if response is None:
             response = await self.get_response(request)
         return _for_preflights(response, request, guard)
@@ -135,22 +136,6 @@ def _add(response: Any, headers: Iterable[tuple[str, str]]) -> Any:
         before = [response.headers[name]] if is_list and name in response.headers else []
         response.headers[name] = ", ".join([*before, value])
     return response
-
-
-async def _run_async(flow: Flow[Any], body: _Body) -> Any:
-    try:
-        effect = next(flow)
-        while True:
-            try:
-                result = await _perform(effect, body)
-            except Exception as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(result)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        flow.close()
 
 
 async def _perform(effect: Effect, body: _Body) -> object:
