@@ -33,7 +33,8 @@ def check_settings(**_: object) -> Iterator[Any]:
         root = mount_of(PROJECT, guard.mounted_at)
         findings = guard.covers(PROJECT) if list(read(PROJECT)) else []
     except (ConfigurationError, ImproperlyConfigured) as error:
-        yield checks.Error(str(error), id="tcaptcha.E001")
+        hint = "If an account is missing: tcaptcha emulator -- python manage.py …"
+        yield checks.Error(str(error), hint=hint, id="tcaptcha.E001")
         return
     middlewares = [import_string(name) for name in settings.MIDDLEWARE]
     is_installed = any(

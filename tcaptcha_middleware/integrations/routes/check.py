@@ -79,7 +79,8 @@ def _require_readable(app: object, routes: Sequence[Route], guards: Iterable[Gua
     if not list(guards):
         raise ConfigurationError(
             f"there is no guard around this {kind}: name the object that your server runs, "
-            "with TCaptchaMiddleware or TCaptchaWSGIMiddleware around it"
+            "with TCaptchaMiddleware or TCaptchaWSGIMiddleware around it, or add Django's "
+            "CaptchaMiddleware to MIDDLEWARE"
         )
 
 
