@@ -445,6 +445,20 @@ def test_few_late_releases_follow_each_claim():
     assert [released(run(rule)[1]) for _ in range(4)] == [late[:8], late[8:16], late[16:], []]
 
 
+def test_late_releases_end_at_the_first_that_is_slow_because_a_visitor_waits():
+    rule = rule_of(guard_of())
+    store = Store(rule, seconds=0)
+    rule.gate.unreleased.extend(("key", f"{n}", inf) for n in range(3))
+
+    def slow():
+        store.clock.now += 1
+
+    assert [released(run(rule, {Release: slow})[1]) for _ in range(2)] == [
+        [("key", "0")],
+        [("key", "1")],
+    ]
+
+
 def test_late_releases_end_at_the_first_that_fails_and_go_on_later():
     rule = rule_of(guard_of())
     store = Store(rule, seconds=0)
