@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from tcaptcha_middleware.browser import MODULE, module_path
 from tcaptcha_middleware.browser.challenge import Challenge, is_navigation
@@ -127,6 +127,9 @@ class BrowserEndpoints:
         if rule := self._rule(for_, request.root_path):
             method, _, target = for_.partition(" ")
             path, _, query = target.partition("?")
+            path, mount = unquote(path), request.root_path.rstrip("/")
+            if not request.path.startswith(f"{mount}/"):
+                path = path.removeprefix(mount)  # as in a WSGI application
             judged = replace(request, method=method, path=path, query=query.encode())
             required, fail_open = yield from requirement(rule, judged)
         settings |= {"required": required, "fail_open": fail_open}
@@ -139,7 +142,8 @@ class BrowserEndpoints:
         return PlainResponse(200, headers, json.dumps(settings).encode())
 
     def _rule(self, for_: str, root_path: str) -> MatchedRule | None:
-        method, _, path = for_.partition(" ")
+        method, _, target = for_.partition(" ")
+        path, _, _ = target.partition("?")
         if len(for_) <= _LONGEST and method in METHODS and path.startswith("/"):
             return self._match(method, path, b"", root_path)
         return None

@@ -128,6 +128,26 @@ def test_when_may_be_async_and_has_a_deadline():
 
 
 @every_adapter
+def test_when_sees_the_decoded_path_as_for_the_request_itself(adapter):
+    paths = []
+
+    def when(request):
+        paths.append(request.path)
+        return False
+
+    guard = guard_of(Rule("POST /names/{name}", when=when))
+    assert requirement(adapter, guard, "POST /names/J%C3%BCrgen%20A") == NOT_REQUIRED
+    assert paths == ["/names/Jürgen A"]
+
+
+@every_adapter
+def test_a_query_is_no_part_of_the_path_that_a_rule_matches(adapter):
+    guard = guard_of(when=lambda request: request.query != b"next=/home")
+    assert requirement(adapter, guard, "POST /login?next=/home") == NOT_REQUIRED
+    assert requirement(adapter, guard, "POST /login") == REQUIRED
+
+
+@every_adapter
 def test_each_rule_has_its_own_requirement(adapter):
     guard = guard_of(Rule("POST /comments", mode="observe"))
     assert requirement(adapter, guard, "POST /comments") == NOT_REQUIRED
