@@ -7,6 +7,8 @@ import json
 import threading
 import time
 from dataclasses import replace
+from functools import partial
+from urllib.parse import quote, quote_plus
 
 import anyio
 import pytest
@@ -579,6 +581,16 @@ def test_a_ticket_is_removed_from_the_log_in_every_notation(ticket, randstr, cap
     log.broken_verifier(rule, error, Submission(ticket, randstr, "203.0.113.7"))
     assert "good" not in caplog.text
     assert "KeyError: '[removed]'" in caplog.text
+
+
+@pytest.mark.parametrize("spell", [quote, partial(quote, safe=""), quote_plus, json.dumps])
+def test_a_ticket_is_removed_from_the_urls_and_documents_of_other_errors(spell, caplog):
+    ticket = 'tr03 a/good+"\\ü'
+    rule = Guard(["/login"], FakeVerifier()).match("POST", "/login")
+    error = OSError(f"https://vendor.example/?ticket={spell(ticket)}")
+    log.broken_verifier(rule, error, Submission(ticket, "", "203.0.113.7"))
+    assert "[removed]" in caplog.text
+    assert "good" not in caplog.text
 
 
 SECRETS = ("tr03good", "@rnd")

@@ -6,11 +6,13 @@ ones that follow within a minute are counted.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import traceback
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, quote_plus
 
 from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
 
@@ -256,7 +258,11 @@ def broken_verifier(rule: Origin, error: Exception, submission: Submission) -> N
     text = "".join(traceback.format_exception(error))
     for secret in (submission.ticket, submission.randstr):
         if len(secret) >= _SECRET_LENGTH:
-            text = text.replace(secret, "[removed]").replace(repr(secret)[1:-1], "[removed]")
+            literals = secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]
+            # As in the URL that a client of HTTP names in its errors.
+            encoded = quote(secret), quote(secret, safe=""), quote_plus(secret)
+            for spelling in (*literals, *encoded):
+                text = text.replace(spelling, "[removed]")
     rule.rate_limit.log(
         logging.ERROR,
         "%s: the verifier failed\n%s",
