@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -81,6 +82,16 @@ def captcha_of(verifier: object) -> CaptchaInfo:
         )
     validate_word(f"site of {name}.captcha", captcha.site, ("cn", "intl"))
     validate_positive(f"lifetime of {name}.captcha", captcha.lifetime)
+    if not isfinite(captcha.lifetime):
+        raise ConfigurationError(
+            f"lifetime of {name}.captcha is {captcha.lifetime}: write seconds; used "
+            "tickets are remembered for as long"
+        )
+    app_id: object = captcha.app_id
+    if isinstance(app_id, bool) or not isinstance(app_id, int) or app_id < 0:
+        raise ConfigurationError(
+            f"app_id of {name}.captcha is {app_id!r}: write the CaptchaAppId as a number, or 0"
+        )
     return captcha
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import inf, nan
 from pathlib import Path
 
 import anyio
@@ -529,6 +530,11 @@ BAD_CAPTCHAS = {
     "the class": (CaptchaInfo, "Mine.captcha is type"),
     "unknown site": (CaptchaInfo(1, site="us"), "site of Mine.captcha is 'us': .* cn, intl"),
     "no lifetime": (CaptchaInfo(1, lifetime=0), "lifetime of Mine.captcha is 0"),
+    "endless lifetime": (CaptchaInfo(1, lifetime=inf), "lifetime .* is inf: write seconds"),
+    "unknown lifetime": (CaptchaInfo(1, lifetime=nan), "lifetime of Mine.captcha is nan"),
+    "AppId as text": (CaptchaInfo("190000000"), "app_id of Mine.captcha is '190000000'"),
+    "AppId below 0": (CaptchaInfo(-1), "app_id of Mine.captcha is -1"),
+    "AppId is a switch": (CaptchaInfo(True), "app_id of Mine.captcha is True"),
 }
 
 
