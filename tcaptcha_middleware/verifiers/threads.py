@@ -51,6 +51,8 @@ class InThread:
     async def aclose(self) -> None:
         """Close the verifier, if it can be closed, and end its idle threads."""
         close: Any = getattr(self._verifier, "close", None)
-        if close is not None:
-            await result_of(self._threads.submit(close))
-        self._threads.close()
+        try:
+            if close is not None:
+                await result_of(self._threads.submit(close))
+        finally:
+            self._threads.close()
