@@ -10,26 +10,23 @@ The dependency is not the gate, but the second lock: FastAPI reads forms before 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection  # noqa: TC002  FastAPI reads the annotation
 
-from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.integrations import starlette
 from tcaptcha_middleware.integrations.marked_middleware import require_marked
-from tcaptcha_middleware.integrations.marks import mark, mark_of
-from tcaptcha_middleware.integrations.starlette import add_gate
+from tcaptcha_middleware.integrations.marks import mark
 from tcaptcha_middleware.models import Allow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Unpack
 
     from fastapi import FastAPI
 
     from tcaptcha_middleware.integrations.marked_guard import GuardSettings, MarkedGuard
-    from tcaptcha_middleware.integrations.marks import Mark
-    from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
@@ -54,7 +51,7 @@ def protect(
     Raises:
         ConfigurationError: If a setting is not valid, or the application has such a gate.
     """
-    return add_gate(app, {"verifier": verifier, "rules": rules, **settings}, _mark_of)
+    return starlette.protect(app, verifier, rules, **settings)
 
 
 def solved(
@@ -82,22 +79,3 @@ Solved = Annotated[Allow, Depends(solved())]
 
 The parameter is what the gate decided.
 """
-
-
-def _mark_of(route: Route) -> Mark | None:
-    tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
-    handlers = [route.endpoint] if tree is None else _calls(tree)
-    marks = [own for own in map(mark_of, handlers) if own is not None]
-    if any(own.rule != marks[0].rule for own in marks):
-        raise ConfigurationError(
-            f"{route.endpoint!r} has marks with different settings: leave one, also of those "
-            "that its router and its dependencies have"
-        )
-    return marks[0] if marks else None
-
-
-def _calls(tree: Any) -> Iterator[object]:
-    """Yield a handler and all that it depends on, also through other dependencies."""
-    yield tree.call
-    for inner in tree.dependencies:
-        yield from _calls(inner)

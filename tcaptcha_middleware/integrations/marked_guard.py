@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.integrations.marks import mark_of_endpoint, marked_rules
+from tcaptcha_middleware.integrations.marks import mark_of_route, marked_rules
 from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Sized
 
     from tcaptcha_middleware.browser.page import Page
+    from tcaptcha_middleware.findings import Finding
     from tcaptcha_middleware.health.health import Health
     from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
@@ -37,6 +39,8 @@ unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 # A guard needs a rule, and no client sends this.
 _NOTHING = Rule("CONNECT /", name="(no handler is marked)")
+# What limits the requests that a rule lets through unchecked.
+_LIMITS = ("budget", "disaster_per_ip", "disaster_seen")
 _READ_PAUSE = 1.0  # between readings that requests cause, in seconds
 
 
@@ -71,7 +75,6 @@ class MarkedGuard:
         app: The application whose routes are read.
         arguments: The arguments of `Guard`; its `rules` are those for unmarked handlers.
         routes: What grows with each route; its length is compared for each request.
-        find: Returns the mark of a route, or None.
 
     Attributes:
         guard: The guard for a request that begins now, if `refresh` is not due.
@@ -80,21 +83,14 @@ class MarkedGuard:
         ConfigurationError: If an argument is not valid.
     """
 
-    def __init__(
-        self,
-        app: object,
-        arguments: Mapping[str, Any],
-        routes: Sized,
-        find: Callable[[Route], Mark | None] = mark_of_endpoint,
-    ) -> None:
+    def __init__(self, app: object, arguments: Mapping[str, Any], routes: Sized) -> None:
         validate_list("rules", arguments["rules"])
         shared: dict[str, Any] = {"replay_store": MemoryReplayStore(), "switch": Switch()}
         self._app = app
         self._arguments = shared | dict(arguments)
         self._routes = routes
-        self._find = find
         self._healths: dict[int, Health] = {}
-        self._current = self._with([])
+        self._current = self._with([], ())
         self.guard: Guard = self._current.guard
         self._counted = -1
         self._read_at = 0.0
@@ -127,7 +123,7 @@ class MarkedGuard:
                 return  # another thread has done it
             derived = marked_rules(self._app, self._own_mark)
             if derived != self._current.derived:
-                self._current = self._with(derived)
+                self._current = self._with(derived, _compiled(self.guard))
                 self.guard = self._current.guard
             self._counted = counted
 
@@ -138,6 +134,21 @@ class MarkedGuard:
         if self.is_stale:
             self._read()  # perhaps before the first handler is written
         return getattr(self.guard, name)
+
+    def close(self) -> None:
+        """Close the current guard; see `Guard.close`."""
+        self.guard.close()
+
+    async def aclose(self) -> None:
+        """Async version of `close`; no route is read, which could fail."""
+        await self.guard.aclose()
+
+    def covers(self, app: object) -> list[Finding]:
+        """Compare the rules with the routes of an application; see `Guard.covers`."""
+        # Imported late to avoid a cycle: it knows the middlewares.
+        check = import_module("tcaptcha_middleware.integrations.routes.check").check
+        findings: list[Finding] = check(app, self)
+        return findings
 
     def allowed(self, holder: Mapping[str, Any], mark: Mark) -> Allow | None:
         """Return the decision that lets a request call a marked handler, or None.
@@ -170,14 +181,19 @@ class MarkedGuard:
             isinstance(rule, CompiledRule) and suffices(rule, required) for rule in judges
         )
 
-    def _with(self, derived: list[Rule]) -> _Current:
+    def _with(self, derived: list[Rule], earlier: tuple[CompiledRule, ...]) -> _Current:
         rules = [*derived, *self._arguments["rules"]] or [_NOTHING]
         guard = Guard(**self._arguments | {"rules": rules})
         for rule in _compiled(guard):
-            # The state of the verifier's service is kept, and reported for the new rules.
+            # What was learned is kept. The service's state is reported for the new rules.
             health = self._healths.setdefault(id(rule.verifier), rule.health)
             health._on_change = rule.health._on_change  # noqa: SLF001
             object.__setattr__(rule, "health", health)
+            if earlier:
+                object.__setattr__(rule, "gate", earlier[0].gate)
+            for same in (old for old in earlier if _is_same(old, rule)):
+                for name in _LIMITS:
+                    object.__setattr__(rule, name, getattr(same, name))
         return _Current(guard, derived, {})
 
     def _own_mark(self, route: Route) -> Mark | None:
@@ -189,7 +205,12 @@ class MarkedGuard:
         guards: list[object] = [gate.guard for gate in route.gates]
         innermost = [guard for guard in guards if isinstance(guard, MarkedGuard)][-1:]
         # A mounted application may be protected by itself.
-        return self._find(route) if innermost in ([], [self]) else None
+        return mark_of_route(route) if innermost in ([], [self]) else None
+
+
+def _is_same(old: CompiledRule, new: CompiledRule) -> bool:
+    same_target = (old.name, old.pattern) == (new.name, new.pattern)
+    return same_target and old.verifier is new.verifier and old.settings == new.settings
 
 
 def _compiled(guard: Guard) -> tuple[CompiledRule, ...]:

@@ -15,7 +15,7 @@ from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.matching.patterns import Pattern
@@ -79,13 +79,32 @@ def mark_of(endpoint: object) -> Mark | None:
     return found
 
 
-def mark_of_endpoint(route: Route) -> Mark | None:
-    """Return the mark of a route's handler, or None."""
-    return mark_of(route.endpoint)
+def mark_of_route(route: Route) -> Mark | None:
+    """Return the mark of a route's handler or of what FastAPI calls before it, or None.
+
+    Raises:
+        ConfigurationError: If there are marks with different settings.
+    """
+    tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
+    handlers = [route.endpoint] if tree is None else _calls(tree)
+    marks = [own for own in map(mark_of, handlers) if own is not None]
+    if any(own.rule != marks[0].rule for own in marks):
+        raise ConfigurationError(
+            f"{route.endpoint!r} has marks with different settings: leave one, also of those "
+            "that its router and its dependencies have"
+        )
+    return marks[0] if marks else None
+
+
+def _calls(tree: Any) -> Iterator[object]:
+    """Yield a handler and all that it depends on, also through other dependencies."""
+    yield tree.call
+    for inner in tree.dependencies:
+        yield from _calls(inner)
 
 
 def marked_rules(
-    app: object, find: Callable[[Route], Mark | None] = mark_of_endpoint
+    app: object, find: Callable[[Route], Mark | None] = mark_of_route
 ) -> list[Rule]:
     """Return a rule for each route whose handler is marked, the most specific ones first.
 

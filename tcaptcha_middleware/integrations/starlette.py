@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
 from tcaptcha_middleware.integrations.marked_middleware import MarkedMiddleware, locked
-from tcaptcha_middleware.integrations.marks import mark_of_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from tcaptcha_middleware.integrations.marked_guard import GuardSettings
-    from tcaptcha_middleware.integrations.marks import Mark
-    from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
@@ -54,17 +51,11 @@ def protect(
     Raises:
         ConfigurationError: If a setting is not valid, or the application has such a gate.
     """
-    return add_gate(app, {"verifier": verifier, "rules": rules, **settings}, mark_of_endpoint)
-
-
-def add_gate(
-    app: Starlette, arguments: Mapping[str, Any], find: Callable[[Route], Mark | None]
-) -> MarkedGuard:
-    """Do what `protect` says; see `MarkedGuard` for the arguments."""
     added: list[object] = [middleware.cls for middleware in app.user_middleware]
     if MarkedMiddleware in added:
         raise ConfigurationError(f"protect was called twice for {app!r}: call it once")
-    guard = MarkedGuard(app, arguments, app.routes, find)
+    arguments = {"verifier": verifier, "rules": rules, **settings}
+    guard = MarkedGuard(app, arguments, app.routes)
     guard.guard.require("async")
     app.add_middleware(MarkedMiddleware, guard=guard)
     return guard

@@ -246,7 +246,54 @@ def test_the_guard_is_closed_with_the_application():
     assert verifier.closed == 1
 
 
+def test_the_guard_is_closed_even_if_a_route_cannot_be_expressed():
+    class Closing(FakeVerifier):
+        closed = 0
+
+        async def aclose(self):
+            self.closed += 1
+
+    app, verifier = FastAPI(), Closing()
+    protect(app, verifier)
+    with client_of(app):
+        app.post("/a;b")(rule_of)
+    assert verifier.closed == 1
+
+
+def test_covers_reports_a_rule_once():
+    app = FastAPI(openapi_url=None)
+    guard = protect(app, FakeVerifier(), ["POST /nowhere"])
+    app.post("/login")(rule_of)
+    assert [str(f) for f in guard.covers(app)] == [str(f) for f in check(app)]
+
+
+def test_a_fastapi_application_may_be_mounted_in_one_of_starlette_that_is_protected():
+    mounted = FastAPI(openapi_url=None)
+    mounted.post("/login")(rule_of)
+    app = Starlette(routes=[Mount("/mount", mounted)])
+    protect_starlette(app, FakeVerifier())
+    assert posted(app, "/mount/login") == (403, "POST /mount/login")
+
+
 # -- new routes ------
+
+
+def test_a_new_route_does_not_renew_what_the_gate_lets_through_unchecked():
+    app = FastAPI(openapi_url=None)
+    guard = protect(app, FakeVerifier(), allow_per_minute=1)
+    app.post("/login")(rule_of)
+    guard.refresh()
+    [first] = guard.guard._rules
+    assert first.spend_budget("a test")
+    app.post("/late")(rule_of)
+    guard.refresh()
+    by_name = {rule.name: rule for rule in guard.guard._rules}
+    login, late = by_name["POST /login"], by_name["POST /late"]
+    assert not login.spend_budget("a test")
+    assert late.spend_budget("a test")
+    assert login.gate is late.gate is first.gate
+    assert login.disaster_seen is first.disaster_seen
+    assert login.disaster_per_ip is first.disaster_per_ip
 
 
 def test_a_route_that_is_added_later_is_gated():
