@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 # As browsers serialize it: in lower case, without the scheme's own port and a slash.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?"
+)
+_OWN_PORTS = {"http": "80", "https": "443"}
+_LAST_PORT = 65535
 
 
 class Cors:
@@ -40,10 +44,11 @@ class Cors:
     def __init__(self, origins: Sequence[str]) -> None:
         validate_list("cors", origins, '["https://www.example.com"]')
         for origin in origins:
-            if origin != "*" and not _ORIGIN.fullmatch(str(origin)):
+            if origin != "*" and not _is_sent(str(origin)):
                 raise ConfigurationError(
                     f"cors has {origin!r}: write an origin as browsers send it, such as "
-                    '"https://www.example.com", without a path or a slash at its end'
+                    '"https://www.example.com", without a path or a slash at its end, '
+                    "and without the port that is the scheme's own"
                 )
         self._origins = frozenset(origins)
 
@@ -73,3 +78,11 @@ class Cors:
             return []
         # Browsers join the values of several headers.
         return [("Access-Control-Allow-Headers", ", ".join(dict.fromkeys(names)))]
+
+
+def _is_sent(origin: str) -> bool:
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return False
+    scheme, port = match.groups()
+    return port is None or (port != _OWN_PORTS.get(scheme) and int(port) <= _LAST_PORT)

@@ -194,6 +194,10 @@ BAD_ORIGINS = {
     "capitals": (["https://WWW.example.com"], "write an origin"),
     "a wildcard within": (["https://*.example.com"], "write an origin"),
     "two lines": ([f"{ORIGIN}\r\nX: 1"], "write an origin"),
+    "the scheme's own port": (["https://www.example.com:443"], "the scheme's own"),
+    "HTTP's own port": (["http://www.example.com:80"], "the scheme's own"),
+    "no such port": (["https://www.example.com:65536"], "write an origin"),
+    "a zero before the port": (["https://www.example.com:0443"], "write an origin"),
     "None": ([None], "write an origin"),
 }
 
