@@ -18,9 +18,10 @@ from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from tcaptcha_middleware.errors import RequestBodyError
+from tcaptcha_middleware.errors import RequestBodyError, ThrottledError
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.scoped import PerProcess
+from tcaptcha_middleware.threadpool import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,6 +77,7 @@ class Body:
         Raises:
             ReadTimeoutError: If the client takes longer.
             RequestBodyError: If the body breaks off or is shorter than its `Content-Length`.
+            ThrottledError: If no thread can be started that keeps the deadline.
         """
         if self._left == 0:
             return b"", False
@@ -92,6 +94,8 @@ class Body:
         except ReadTimeoutError:
             self._timed_out = True
             raise
+        except ThrottledError:
+            raise  # no thread can be started, which is not the client's fault
         except Exception as error:
             # The client has caused it: servers parse chunks and trailers here, and raise
             # exceptions of many types for invalid ones.
@@ -192,8 +196,8 @@ def _connection(environ: Environ) -> socket.socket | None:
     # A list of exclusions, because some servers pass on any version that a client wrote.
     if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None
-    found = (environ.get(name) for name in _CONNECTIONS)
-    return next((one for one in found if isinstance(one, socket.socket)), None)
+    connections = (environ.get(name) for name in _CONNECTIONS)
+    return next((value for value in connections if isinstance(value, socket.socket)), None)
 
 
 class ReadTimeoutError(TimeoutError):
@@ -251,7 +255,7 @@ class Watchdog:
         """End the read at its deadline."""
         with self._changed:
             if not self._runs:
-                threading.Thread(target=self._run, name="tcaptcha reads", daemon=True).start()
+                start_daemon(self._run, "tcaptcha reads")
                 self._runs = True
             self._reading.add(read)
             # Later deadlines are seen when it wakes, so few reads have to wake it.

@@ -12,10 +12,13 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
-from tcaptcha_middleware.wsgi_body import ReadDeadline, ReadTimeoutError, cut
+from tcaptcha_middleware import wsgi_body
+from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.wsgi_body import Body, ReadDeadline, ReadTimeoutError, Watchdog, cut
 
 SOON = 0.05
 PATIENCE = 20.0
@@ -54,6 +57,20 @@ def read_and_raise(connection, error):
 def read_until_deadline(connection, seconds=SOON):
     with pytest.raises(ReadTimeoutError), ReadDeadline(connection, seconds):
         read_all(connection)
+
+
+def test_a_shortage_of_threads_is_not_taken_for_a_fault_of_the_client(pair, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    ours, _ = pair
+    watchdog = Watchdog()
+    monkeypatch.setattr(wsgi_body, "_watchdogs", SimpleNamespace(get=lambda: watchdog))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with ours.makefile("rb") as stream:
+        environ = {"wsgi.input": stream, "gunicorn.socket": ours, "CONTENT_LENGTH": "8"}
+        with pytest.raises(ThrottledError, match="no thread can be started"):
+            Body(environ).read(PATIENCE, may_disconnect=True)
 
 
 def is_open(ours):
