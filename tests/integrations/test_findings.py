@@ -126,6 +126,12 @@ def test_an_exempt_route_is_not_open():
     assert (finding.status, finding.detail) == ("uncovered", "exempt")
 
 
+@pytest.mark.parametrize("exempt", ["POST /login", "UNSAFE /login", "/login"])
+def test_a_form_of_which_the_submission_is_exempt_is_not_open(exempt):
+    finding = only(["/api/**"], "GET,POST /login", exempt=[exempt])
+    assert (finding.status, finding.detail) == ("uncovered", "exempt")
+
+
 def test_an_exempt_value_does_not_make_a_route_partly_covered():
     finding = only(["/api/**"], "POST /api/{name}", exempt=["POST /api/value"])
     assert finding.status == "covered"

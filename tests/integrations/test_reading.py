@@ -266,6 +266,12 @@ VIEWS = {
     "exempt class": (csrf_exempt(Form.as_view()), {"GET", "POST"}),
     "restricted class": (require_POST(Form.as_view()), {"POST"}),
     "own options": (OwnOptions.as_view(), {"GET", "POST", "OPTIONS"}),
+    "viewset that allows fewer methods": (
+        type("Fewer", (Users,), {"http_method_names": ["get", "post"]}).as_view(
+            {"get": "list", "post": "create", "put": "update"}
+        ),
+        {"GET", "POST"},
+    ),
     "viewset": (Users.as_view({"get": "list", "post": "create"}), {"GET", "POST"}),
     "api_view": (rest_view, {"POST"}),
 }

@@ -100,12 +100,14 @@ def _judge(route: Route, answers: Answers) -> Finding:
     rule = ", ".join(dict.fromkeys(name for names in answers.values() for name in names))
     # GET shows the form that POST submits, so it counts only if there is nothing else.
     unsafe = [target for target in answers if target[0] not in SAFE_METHODS]
-    missing = [target for target in unsafe or answers if not answers[target]]
+    changes = any(method not in SAFE_METHODS for method in answered_methods(route))
+    counted = unsafe if changes else list(answers)
+    missing = [target for target in counted if not answers[target]]
     status: Status = "uncovered"
     detail = ""
     if not route.path.examples:
         status, detail = "opaque", "no example of this path was found"
-    elif not answers:
+    elif not counted:
         detail = "exempt"
     elif not missing:
         status = "covered"

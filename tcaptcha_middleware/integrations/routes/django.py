@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from inspect import getclosurevars, isfunction
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.integrations.routes.regex import split
@@ -57,7 +57,9 @@ def _methods(view: Any) -> frozenset[str] | None:
     allowed = [_of_class(view)]
     while isfunction(view):
         # Of `require_http_methods`, which keeps them nowhere else.
-        allowed.append(getclosurevars(view).nonlocals.get("request_method_list"))
+        cells = zip(view.__code__.co_freevars, view.__closure__ or (), strict=True)
+        listing = [cell for name, cell in cells if name == "request_method_list"]
+        allowed += [cell.cell_contents for cell in listing]
         view = getattr(view, "__wrapped__", None)
     listed = [frozenset(methods) for methods in allowed if methods is not None]
     return frozenset.intersection(*listed) if listed else None
@@ -69,7 +71,8 @@ def _of_class(view: Any) -> list[str] | None:
     if kind is None:
         return None
     handlers = {name: getattr(kind, name, None) for name in kind.http_method_names}
-    names = getattr(view, "actions", None) or [name for name in handlers if handlers[name]]
+    called = getattr(view, "actions", None) or handlers
+    names = [name for name in handlers if called.get(name)]
     # The answer to OPTIONS that both frameworks have does not call a handler.
     return [
         name.upper()
