@@ -324,13 +324,16 @@ def test_a_plain_when_may_do_what_an_event_loop_forbids(send):
     assert response.json()["rule"] == "UNSAFE /login"
 
 
-def test_an_async_when_is_awaited():
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_an_async_when_is_awaited(is_plain):
     async def is_required(info):
         await asyncio.sleep(0)
         return not info.raw.headers.get("X-Member")
 
-    config = CONFIG | {"WHEN": is_required}
-    with project(URLS, config):
+    def plain(info):
+        return is_required(info)  # to be awaited, too
+
+    with project(URLS, CONFIG | {"WHEN": plain if is_plain else is_required}):
         assert through("async", "post", "/login").status_code == 403
         assert through("async", "post", "/login", headers={"X-Member": "1"}).status_code == 200
 
@@ -367,6 +370,32 @@ def test_a_responder_returns_a_view(send):
 
     response = send("post", "/login", config=CONFIG | {"RESPONDER": responder})
     assert (response.status_code, response.content) == (403, b"POST ticket_missing")
+
+
+def test_a_responder_returns_an_async_view(send):
+    def responder(info, refuse):
+        async def view(request):
+            await asyncio.sleep(0)
+            return HttpResponse(refuse.reason, status=418)
+
+        return view
+
+    response = send("post", "/login", config=CONFIG | {"RESPONDER": responder})
+    assert (response.status_code, response.content) == (418, b"ticket_missing")
+
+
+def test_repeated_headers_of_a_plain_response_are_sent(send):
+    headers = [
+        ("Set-Cookie", "a=1; Path=/"),
+        ("set-cookie", "b=2"),
+        ("Link", "</a>"),
+        ("link", "</b>"),
+    ]
+    config = CONFIG | {"RESPONDER": lambda info, refuse: PlainResponse(403, headers)}
+    response = send("post", "/login", config=config)
+    assert {name: m.value for name, m in response.cookies.items()} == {"a": "1", "b": "2"}
+    assert response.cookies["a"]["path"] == "/"
+    assert response.headers["Link"] == "</a>, </b>"
 
 
 def test_a_view_of_a_responder_that_fails_is_a_500():

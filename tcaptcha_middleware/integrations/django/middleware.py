@@ -9,9 +9,15 @@ https://docs.djangoproject.com/en/stable/topics/http/middleware/
 from __future__ import annotations
 
 import sys
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import (
+    async_to_sync,
+    iscoroutinefunction,
+    markcoroutinefunction,
+    sync_to_async,
+)
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpResponse
 
@@ -113,7 +119,9 @@ def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
     if isinstance(answer, PlainResponse):
         response = _response(answer, method)
     else:
-        response = yield CallHook(answer, request, _ANSWER)
+        # As Django does: an async view works behind sync middlewares, too.
+        view = async_to_sync(answer) if is_async(answer) else answer
+        response = yield CallHook(view, request, _ANSWER)
     body.end_after(response)
     return _add(response, added)
 
@@ -122,7 +130,14 @@ def _response(answer: PlainResponse, method: str) -> Any:
     headers, content = framed(answer, method)
     response = HttpResponse(content, status=answer.status)
     del response.headers["Content-Type"]
-    return _add(response, headers)
+    for name, value in headers:
+        if name.lower() == "set-cookie":
+            response.cookies.load(value)
+        else:
+            # Django has one line for a header.
+            earlier = response.headers.get(name)
+            response.headers[name] = value if earlier is None else f"{earlier}, {value}"
+    return response
 
 
 def _for_preflights(response: Any, request: Any, guard: Guard) -> Any:
@@ -144,8 +159,8 @@ async def _perform(effect: Effect, body: _Body) -> object:
         return body.read(effect.timeout, may_disconnect=effect.may_disconnect)
     if isinstance(effect, CallHook) and not is_async(effect.hook):
         # It may use the ORM, the session and `request.user`, which an event loop forbids.
-        hook = sync_to_async(effect.hook)
-        return await within(effect.timeout, hook(effect.request))
+        result = await within(effect.timeout, sync_to_async(effect.hook)(effect.request))
+        return await within(effect.timeout, result) if isawaitable(result) else result
     return await perform_async(effect, body)  # type: ignore[arg-type]
 
 
