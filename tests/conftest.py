@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
@@ -22,7 +24,8 @@ def nothing_blocks_an_event_loop(request):
         yield
         return
     with blockbuster_ctx("tcaptcha_middleware") as blockbuster:
-        # Coverage's tracer runs inside the package, and shares a lock between threads.
-        lock = blockbuster.functions["threading.Lock.acquire"]
-        lock.can_block_in("coverage/collector.py", "lock_data")
+        # Coverage's tracer takes a lock of its own in the package's code, without a frame that
+        # shows it. Locks are therefore watched on the Pythons that measure no coverage.
+        if "coverage" in sys.modules:
+            blockbuster.functions["threading.Lock.acquire"].deactivate()
         yield
