@@ -62,8 +62,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
         """
         handler = getattr(route, "route_handler", None) or route.route_handlers[0]
         app = handler.ownership_layers[0]
-        # By identity: guards with the same settings are equal.
-        if id(self.guard) not in getattr(app.asgi_router, "guards", ()):
+        if self.guard not in getattr(app.asgi_router, "guards", ()):
             app.asgi_router = _GatedRouter(app.asgi_router, self.guard)
 
 
@@ -73,10 +72,10 @@ class _GatedRouter:
     def __init__(self, router: Any, guard: Guard) -> None:
         self._router = router
         self._gate = TCaptchaMiddleware(router, guard)
-        self.guards: tuple[int, ...] = (*getattr(router, "guards", ()), id(guard))
+        self.guards: tuple[Guard, ...] = (*getattr(router, "guards", ()), guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_PASSED] = (*scope.get(_PASSED, ()), id(self._gate.guard))
+        scope[_PASSED] = (*scope.get(_PASSED, ()), self._gate.guard)
         await self._gate(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +89,7 @@ class _SecondLock(TCaptchaMiddleware):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if id(self.guard) not in scope.get(_PASSED, ()):
+        if self.guard not in scope.get(_PASSED, ()):
             raise ConfigurationError(
                 "the gate of TCaptchaPlugin is not in front of this application: give it a "
                 "route on construction, or wrap it in TCaptchaMiddleware instead"
