@@ -1,4 +1,4 @@
-/** What the server tells about the captcha that a request needs. */
+/** The server's settings of the captcha that a request needs. */
 export interface Settings {
   /** CaptchaAppId, which is public. */
   appId: string | number;
@@ -31,9 +31,9 @@ export interface Options {
   bizState?: unknown;
   /** Show the challenge in this element of the page, instead of in front of the page. */
   embed?: Element;
-  /** Told by the page's `prefers-color-scheme` by default. */
+  /** As the page's `prefers-color-scheme` by default. */
   darkMode?: boolean | "force";
-  /** Told by the settings, else by the page's `lang`, by default. */
+  /** As in the settings, else as the page's `lang`, by default. */
   language?: string;
   /** Of the page's CSP; that of the page's first script with one by default. */
   nonce?: string;

@@ -1,14 +1,14 @@
-// The browser's half of the captcha: settings -> script -> challenge -> ticket -> send.
-// No dependencies and no build step; what may be imported is told in tcaptcha.d.ts.
+// The captcha in the browser: settings -> script -> challenge -> ticket -> send.
+// No dependencies and no build step; tcaptcha.d.ts declares what may be imported.
 
 /** @import { Asked, Code, Options, Pair, Settings } from "./tcaptcha.js" */
 /** @import { CaptchaError as DeclaredError, TCaptcha as Declared } from "./tcaptcha.js" */
 /** @typedef {{ destroy(): void, show(): void }} Widget */
-/** @typedef {new (...told: any[]) => Widget} Tencent */
+/** @typedef {new (...options: any[]) => Widget} Tencent */
 /** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
-/** @typedef {Settings & { headers: Pair, fields: Pair }} Told */
-/** @typedef {{ settings: Told, pair: Pair }} Solved */
-/** @typedef {{ settings: Told, pair?: Pair }} Ready What a form may be sent with. */
+/** @typedef {Settings & { headers: Pair, fields: Pair }} FullSettings */
+/** @typedef {{ settings: FullSettings, pair: Pair }} Solved */
+/** @typedef {{ settings: FullSettings, pair?: Pair }} Ready What a form may be sent with. */
 
 /**
  * What the copies of this module on a page share (`tcaptcha.js?v=2`, a bundle, two mounts): with
@@ -87,21 +87,21 @@ const here = import.meta.url;
 /**
  * @param {Options} options
  * @param {string} [need]
- * @returns {Promise<Told>}
+ * @returns {Promise<FullSettings>}
  */
 async function read({ settings = new URL("settings.json", here), timeout = 15_000 }, need) {
-  const told =
+  const received =
     typeof settings === "string" || settings instanceof URL
       ? await fetchSettings(new URL(settings, document.baseURI), timeout, need)
       : settings;
-  if (!told?.appId || !told.script) {
+  if (!received?.appId || !received.script) {
     throw new CaptchaError("settings", "The captcha's settings lack appId or script");
   }
   return {
-    ...told,
+    ...received,
     // null where the rule reads none of the kind: then the server refuses what is sent.
-    headers: told.headers ?? { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
-    fields: told.fields ?? { ticket: "ticket", randstr: "randstr" },
+    headers: received.headers ?? { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
+    fields: received.fields ?? { ticket: "ticket", randstr: "randstr" },
   };
 }
 
@@ -173,8 +173,8 @@ async function insert(src, { nonce, timeout = 15_000 }) {
 // 3. Challenge
 
 /**
- * What Tencent's script is told; it takes an option that is undefined for one that is set.
- * @param {Told} settings
+ * The options of Tencent's script, which takes an undefined option for one that is set.
+ * @param {FullSettings} settings
  * @param {Options} options
  * @param {Element} [embed]
  */
@@ -278,7 +278,7 @@ function watch(find, places, gone, shown) {
  * Shows one challenge. Waits for as long as the user thinks, but not after the page was rewritten,
  * nor for a script that neither shows anything nor calls back.
  * @param {Tencent} Tencent
- * @param {Told} settings
+ * @param {FullSettings} settings
  * @param {Options} options
  * @param {{ embed?: Element, signal?: AbortSignal, shown?: () => void }} how
  */

@@ -165,7 +165,7 @@ def captcha_required(place: str, rule: str | None, error: CaptchaRequired) -> No
     """Report a request that reached a handler around the gate."""
     _handlers.log(
         logging.ERROR,
-        "require_captcha at %s: refused: %s",
+        "%s: refused: %s",
         place,
         error,
         kind=(place, rule),

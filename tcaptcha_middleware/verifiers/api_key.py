@@ -67,7 +67,7 @@ def api_key(credentials: CredentialProvider, timeout: float) -> Steps[Key]:
         key = asking.result()
     except Exception as error:
         # A missing file, for example, says nothing about Tencent and must not open the gate.
-        message = f"the API key cannot be had ({type(error).__name__})"
+        message = f"the API key could not be read ({type(error).__name__})"
         raise VerifierError(message, answered=False, sent=False) from error
     return validate_key(key)
 

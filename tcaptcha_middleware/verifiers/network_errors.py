@@ -1,4 +1,4 @@
-"""The one border at which errors of the network become errors of this package.
+"""Translates errors of the network into errors of this package, for all verifiers.
 
 Only a failure of the other end, or of the way to it, counts as an outage. Shortages of this
 machine, names, certificates, proxies and unreadable answers never do.

@@ -1,6 +1,6 @@
 """The default verifier: calls DescribeCaptchaResult, sync and async.
 
-Holds the settings, the deadline, and the border that keeps secrets out of errors. The call as
+Holds the settings, the deadline, and what keeps secrets out of errors. The call as
 bytes is in `tencent.api`, the way to Tencent in `_http`.
 """
 
@@ -188,7 +188,7 @@ class TencentVerifier:
         """Verify `ticket` with Tencent, once.
 
         Raises:
-            VerifierError: If a verdict cannot be had; its subclasses say why.
+            VerifierError: If there is no verdict; its subclasses say why.
         """
         try:
             return self._verify(ticket, self._timeout, self._transport)
