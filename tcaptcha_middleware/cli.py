@@ -15,6 +15,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 from tcaptcha_middleware.errors import ConfigurationError, needs
@@ -52,9 +53,10 @@ def main(
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as serving:
-            asked.start(asked, os.environ if environ is None else environ, serving)
+            settings = os.environ if environ is None else environ
+            variables = asked.start(asked, settings, serving)
             if getattr(asked, "run", None):
-                return _run(asked.run, asked.variables)
+                return _run(asked.run, variables)
             (wait or _wait)()
     except KeyboardInterrupt:
         return 0
@@ -116,6 +118,9 @@ def _check(asked: argparse.Namespace) -> int:
     from tcaptcha_middleware.integrations.routes.command import report
 
     as_json = asked.format == "json"
+    # Paths may have letters that a terminal or a log of ASCII cannot show.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         text, warnings, status = report(
             asked.app, factory=asked.factory, as_json=as_json, strict=asked.strict
@@ -163,7 +168,8 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
 
 def _emulator(
     asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack
-) -> None:
+) -> Mapping[str, str]:
+    """Serve the emulator; returns the variables of an application that uses it."""
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.testing.environment import variables
 
@@ -172,7 +178,6 @@ def _emulator(
     port = default_port if asked.port is None else asked.port
     origin = running.enter_context(emulator.serve(asked.host, port))
     settings = variables(emulator, origin)
-    asked.variables = {**environ, **settings}
     if asked.run:  # which has the standard output
         print(_NEW_PAIR.format(origin=origin), file=sys.stderr, flush=True)
     else:
@@ -181,6 +186,7 @@ def _emulator(
         )
         text = _INSTRUCTIONS.format(origin=origin, exports=exports, script=_SCRIPT)
         print(text + _NEW_PAIR.format(origin=origin), flush=True)
+    return {**environ, **settings}
 
 
 _INSTRUCTIONS = """\

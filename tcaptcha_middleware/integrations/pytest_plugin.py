@@ -62,7 +62,10 @@ def _serve(serving: ExitStack, *, overrides: bool) -> EmulatedTencent:
     from tcaptcha_middleware.testing.environment import variables
 
     account = [name for name in ACCOUNT if os.environ.get(name)]
-    host = urlsplit(os.environ.get("TCAPTCHA_ENDPOINT", "")).hostname or ""
+    try:
+        host = urlsplit(os.environ.get("TCAPTCHA_ENDPOINT", "")).hostname or ""
+    except ValueError:  # a malformed one, which is replaced like any other
+        host = ""
     # An endpoint on this machine is an emulator, such as that of the process that started this.
     if account and not overrides and not is_loopback(host):
         raise pytest.UsageError(

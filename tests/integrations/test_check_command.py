@@ -88,6 +88,13 @@ def test_the_documented_output_is_printed(project):
     assert process.returncode == 1
 
 
+def test_a_terminal_without_the_letters_of_a_path_shows_their_codes(project):
+    text = FLASK.replace('"/login"', '"/登录"')
+    process = project({"shop.py": text}, "shop:create_app()", PYTHONIOENCODING="ascii")
+    assert "/\\u767b\\u5f55" in process.stdout
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(
     "arguments", [("shop:create_app()",), ("shop:create_app", "--factory")], ids=str
 )

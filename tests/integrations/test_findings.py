@@ -188,7 +188,7 @@ def test_a_route_below_the_page_is_shadowed():
 
 
 def test_a_route_of_a_parameter_below_the_page_shadows_both_paths():
-    app = app_of("POST /login", "GET /tcaptcha/{name}", "GET /tcaptcha/other")
+    app = app_of("POST /login", *["GET /tcaptcha/{name}"] * 2, "GET /tcaptcha/other")
     findings = guard_of(page="/tcaptcha").covers(app)
     shadowed = [finding.path for finding in findings if finding.status == "shadowed"]
     assert shadowed == ["/tcaptcha/tcaptcha.js", "/tcaptcha/settings.json"]

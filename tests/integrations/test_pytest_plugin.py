@@ -273,6 +273,14 @@ def test_another(tcaptcha):
     client.post("/login", headers=tcaptcha.headers())
     tcaptcha.assert_verified(first)
 
+def test_something_was_verified(tcaptcha):
+    client.post("/login", headers={"X-Captcha-Ticket": "tr03x", "X-Captcha-Randstr": "@r"})
+    tcaptcha.assert_verified(times=0)
+
+def test_nothing_was_verified(tcaptcha):
+    client.post("/login")
+    tcaptcha.assert_verified(times=0)
+
 def test_as_often_as_expected(tcaptcha):
     headers = tcaptcha.headers()
     client.post("/login", headers=headers)
@@ -282,11 +290,12 @@ def test_as_often_as_expected(tcaptcha):
 """
     )
     result = project(text)
-    result.assert_outcomes(passed=1, failed=2)
+    result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
         [
             "*the pair was verified 0 times, not 1; other pairs 0 times. Is the endpoint*",
             "*the pair was verified 0 times, not 1; other pairs 1 times. Is the endpoint*",
+            "*the pair was verified 1 times, not 0; other pairs 0 times. Is the endpoint*",
         ]
     )
 
@@ -324,7 +333,7 @@ def test_guards_that_are_not_closed_leave_no_connection_open(project):
 # -- The environment ------
 
 
-@pytest.mark.parametrize("endpoint", ["", "https://gateway.example"])
+@pytest.mark.parametrize("endpoint", ["", "https://gateway.example", "http://[::1"])
 def test_a_real_account_is_refused_by_name(project, monkeypatch, endpoint):
     monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", REAL["TENCENTCLOUD_SECRET_ID"])
     monkeypatch.setenv("TCAPTCHA_ENDPOINT", endpoint)

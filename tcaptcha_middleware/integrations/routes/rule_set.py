@@ -133,13 +133,16 @@ class RuleSet:
         if not isinstance(page, Page):
             return
         gated = [(route, gate) for route in routes for gate in route.gates]
+        hidden: dict[str, Route] = {}
         for route, gate in gated:
             below = f"{gate.mount}{page.path}/"
             if gate.guard is self._guard and str(route.path).startswith(below):
                 for path in (below + MODULE, f"{below}settings.json"):
                     if route.path.accepts(path):
-                        detail = f"the page answers, not the route {route.path}: change page="
-                        yield Finding("shadowed", ("GET",), path, detail=detail)
+                        hidden.setdefault(path, route)
+        for path, route in hidden.items():
+            detail = f"the page answers, not the route {route.path}: change page="
+            yield Finding("shadowed", ("GET",), path, detail=detail)
 
 
 def _examples(pattern: Pattern) -> Iterator[str]:
