@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from functools import cache
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from gated_sites import pair, pool, serve, site
+from gated_sites import gated_answers, pair, pool, reached, serve, site
 from h2_client import H2Client
-from target_forms import (
-    EMPTY_SEGMENTS,
-    MOUNTED_AT_API,
-    WEAKER_RULES,
-    Form,
-    forms,
-    pairs,
-    touching,
-)
+from target_forms import HANDSHAKES, LOGIN, PROTECTED, Form, touching
 
 from tcaptcha_middleware import Guard, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
@@ -51,37 +42,6 @@ REFUSING = [("granian with websockets", f) for f in ASGI_FRAMEWORKS if f != "dja
 every_pair = pytest.mark.parametrize(("server", "framework"), PAIRS)
 every_handshake = pytest.mark.parametrize(("server", "framework"), [*SOCKETS, *REFUSING])
 every_socket = pytest.mark.parametrize(("server", "framework"), SOCKETS)
-
-PROTECTED = {
-    "login": Form(b"POST", b"/login"),
-    "page": Form(b"GET", b"/page"),
-    "admin": Form(b"GET", b"/admin/secret"),
-    "mounted": Form(b"POST", b"/mount/login"),
-    "code": Form(b"POST", b"/users/1/code"),
-    "sms": Form(b"POST", b"/sms/1"),
-    "every": Form(b"PUT", b"/every"),
-}
-LOGIN = forms(b"POST", b"/login")
-OTHERS = [form for name, form in PROTECTED.items() if name not in ("login", "every")]
-CORPUS = [
-    *LOGIN,
-    *(form for plain in OTHERS for form in forms(*plain[:2])[::5]),
-    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 35)),
-    *EMPTY_SEGMENTS,
-    *MOUNTED_AT_API,
-    *WEAKER_RULES,
-]
-
-
-def reached(answers):
-    """Return which forms reached which of the protected handlers."""
-    return {str(form): a.handler for form, a in answers if a.handler in PROTECTED}
-
-
-@pytest.fixture(scope="module")
-def gated_answers():
-    """Send the whole corpus to the gate of each pair once."""
-    return cache(lambda site: list(site.send_all(CORPUS)))
 
 
 @every_pair
@@ -151,9 +111,6 @@ def test_a_litestar_mount_without_a_boundary_needs_its_own_gate(site):
     assert site.send(Form(b"POST", b"/mountlogin")).handler == "mounted"
     assert site.send(Form(b"POST", b"/gatedlogin"), gate="ungated").status == 403
     assert site.send(Form(b"POST", b"/gated/login"), gate="ungated").status == 403
-
-
-HANDSHAKES = forms(b"GET", b"/socket")[::2]
 
 
 @every_handshake

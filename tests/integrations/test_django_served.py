@@ -11,38 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from gated_sites import Site, pair
+from gated_sites import Site, pair, reached
 from served import serving
-from target_forms import (
-    EMPTY_SEGMENTS,
-    MOUNTED_AT_API,
-    WEAKER_RULES,
-    Form,
-    forms,
-    pairs,
-    touching,
-)
+from target_forms import CORPUS, LOGIN, PROTECTED, Form, touching
 
 pytestmark = pytest.mark.outside
 
-PROTECTED = {
-    "login": Form(b"POST", b"/login"),
-    "page": Form(b"GET", b"/page"),
-    "admin": Form(b"GET", b"/admin/secret"),
-    "mounted": Form(b"POST", b"/mount/login"),
-    "code": Form(b"POST", b"/users/1/code"),
-    "sms": Form(b"POST", b"/sms/1"),
-    "every": Form(b"PUT", b"/every"),
-}
-LOGIN = forms(b"POST", b"/login")
-CORPUS = [
-    *LOGIN,
-    *(form for name in ("page", "admin", "code") for form in forms(*PROTECTED[name][:2])[::5]),
-    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 35)),
-    *EMPTY_SEGMENTS,
-    *MOUNTED_AT_API,
-    *WEAKER_RULES,
-]
 BESIDE_WEAK = [
     form
     for weak in (b"comments", b"assets/x", b"news/1", b"partner")
@@ -77,12 +51,6 @@ def served(tmp_path_factory):
 @pytest.fixture(params=STACKS)
 def site(request, served):
     return lambda gate="guard": served(request.param, gate)
-
-
-def reached(answers):
-    return {
-        str(form): answer.handler for form, answer in answers if answer.handler in PROTECTED
-    }
 
 
 def test_no_form_of_the_target_gets_around_the_gate(site):

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
-from gated_sites import pair, pool, serve, site
-from target_forms import (
-    EMPTY_SEGMENTS,
-    MOUNTED_AT_API,
-    WEAKER_RULES,
-    Form,
-    forms,
-    pairs,
-    touching,
-)
+from gated_sites import gated_answers, pair, pool, reached, serve, site
+from target_forms import CORPUS, HANDSHAKES, LOGIN, PROTECTED, Form, touching
 
 pytestmark = pytest.mark.outside
 
@@ -30,43 +20,22 @@ PAIRS += [(s, "flask") for s in [*MODULES][3:]]
 every_pair = pytest.mark.parametrize(("server", "framework"), PAIRS)
 every_socket = pytest.mark.parametrize(("server", "framework"), PAIRS[:6])
 
-MARKED = {
-    "login": Form(b"POST", b"/login"),
-    "page": Form(b"GET", b"/page"),
-    "admin": Form(b"GET", b"/admin/secret"),
-    "mounted": Form(b"POST", b"/mount/login"),
-    "code": Form(b"POST", b"/users/1/code"),
-    "sms": Form(b"POST", b"/sms/1"),
-    "every": Form(b"PUT", b"/every"),
-}
-LOGIN = forms(b"POST", b"/login")
-OTHERS = [form for name, form in MARKED.items() if name not in ("login", "every")]
-CORPUS = [
-    *LOGIN,
-    *(form for plain in OTHERS for form in forms(*plain[:2])[::5]),
-    *(form for plain in MARKED.values() for form in pairs(*plain[:2], 35)),
-    *EMPTY_SEGMENTS,
-    *MOUNTED_AT_API,
-    *WEAKER_RULES,
+# Forms of /login that may be read as a path whose rule only observes.
+BESIDE_WEAK = [
     *touching(b"POST", b"/login", b"comments"),
     *touching(b"POST", b"/login", b"weak")[::4],
 ]
-HANDSHAKES = forms(b"GET", b"/socket")[::2]
-
-
-def reached(answers):
-    return {str(form): a.handler for form, a in answers if a.handler in MARKED}
-
-
-@pytest.fixture(scope="module")
-def gated_answers():
-    """Send the whole corpus to the gate of each pair once."""
-    return cache(lambda site: list(site.send_all(CORPUS)))
 
 
 @every_pair
 def test_no_form_of_the_target_reaches_a_marked_handler(site, gated_answers):
     assert reached(gated_answers(site)) == {}
+
+
+@every_pair
+@pytest.mark.parametrize("gate", ["", "ungated"])
+def test_no_rule_that_observes_opens_a_marked_handler(site, gate):
+    assert reached(site.send_all(BESIDE_WEAK, gate)) == {}
 
 
 @every_pair
@@ -84,9 +53,9 @@ def test_without_the_gate_the_second_lock_holds_for_every_form(site):
 
 
 @every_pair
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("name", PROTECTED)
 def test_a_pair_opens_every_marked_handler(site, name):
-    answer = site.send(MARKED[name], *pair())
+    answer = site.send(PROTECTED[name], *pair())
     assert (answer.status, answer.handler) == (200, name)
 
 

@@ -9,11 +9,13 @@ import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from served import serving
+from target_forms import CORPUS, PROTECTED
 
 if TYPE_CHECKING:
     from served import Served
@@ -118,3 +120,14 @@ def serve(request, tmp_path_factory):
 @pytest.fixture
 def site(serve, pool, server, framework):
     return Site(serve(server), framework, pool)
+
+
+def reached(answers):
+    """Return which forms reached which of the protected handlers."""
+    return {str(form): a.handler for form, a in answers if a.handler in PROTECTED}
+
+
+@pytest.fixture(scope="module")
+def gated_answers():
+    """Send the whole corpus to the gate of each pair once."""
+    return cache(lambda site: list(site.send_all(CORPUS)))

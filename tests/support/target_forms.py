@@ -204,3 +204,26 @@ def touching(method: bytes, path: bytes, other: bytes) -> list[Form]:
     beside = [(target % path).replace(b"w", other) for target in _BESIDE]
     slashes = [b"/" * 2100 + path.lstrip(b"/"), b"/" * 2100 + other + b"/.." + path]
     return [Form(method, target) for target in dict.fromkeys([*named, *beside, *slashes])]
+
+
+# What the applications protect, and each form of it that a gate has to stop.
+PROTECTED = {
+    "login": Form(b"POST", b"/login"),
+    "page": Form(b"GET", b"/page"),
+    "admin": Form(b"GET", b"/admin/secret"),
+    "mounted": Form(b"POST", b"/mount/login"),
+    "code": Form(b"POST", b"/users/1/code"),
+    "sms": Form(b"POST", b"/sms/1"),
+    "every": Form(b"PUT", b"/every"),
+}
+LOGIN = forms(b"POST", b"/login")
+OTHERS = [form for name, form in PROTECTED.items() if name not in ("login", "every")]
+CORPUS = [
+    *LOGIN,
+    *(form for plain in OTHERS for form in forms(*plain[:2])[::5]),
+    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 35)),
+    *EMPTY_SEGMENTS,
+    *MOUNTED_AT_API,
+    *WEAKER_RULES,
+]
+HANDSHAKES = forms(b"GET", b"/socket")[::2]
