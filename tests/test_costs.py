@@ -100,15 +100,19 @@ def test_the_target_of_a_request_whose_method_no_rule_names_is_not_matched(adapt
 def test_an_unprotected_request_leaves_no_memory_allocated(adapter, method):
     serve = adapter(1000, Exchange(method=method, target="/items/42"))
     serve()
+    grown = []
     tracemalloc.start()
     try:
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(1000):
-            serve()
-        # Less than a byte each: the rest belongs to tracemalloc and the loop.
-        assert tracemalloc.get_traced_memory()[0] - before < 1000
+        # The least of three: threads of earlier tests allocate, too, but not every time.
+        for _ in range(3):
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(1000):
+                serve()
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
+    # Less than a byte each: the rest belongs to tracemalloc and the loop.
+    assert min(grown) < 1000
 
 
 def upload(adapter, pieces, headers):
