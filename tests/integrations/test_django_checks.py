@@ -10,7 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.template import Context, engines
 from django.test import Client, RequestFactory, override_settings
-from django.urls import path, set_script_prefix
+from django.test.utils import override_script_prefix
+from django.urls import path
 from django_inside import project
 
 from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
@@ -174,20 +175,21 @@ def test_an_admin_login_without_a_rule_is_a_warning_in_production(rules, ids, pr
     config = {"VERIFIER": tencent(), "RULES": rules}
     with override_settings(INSTALLED_APPS=ADMIN):
         urls = admin_urls()
-    set_script_prefix(prefix)
-    try:
+    with override_script_prefix(prefix):
         found = report(urls, config, deploy=True, apps=ADMIN, TEMPLATES=TEMPLATES)
-    finally:
-        set_script_prefix("/")
     assert found.keys() - {"tcaptcha.W001"} == ids
 
 
 # -- templates ------
 
 
-def rendered(text, request=None, config=CONFIG, **context):
+def rendered(text, request=None, config=CONFIG, mount="/", **context):
     config = config | {"RULES": ["POST /login"]}
-    with project([], config, INSTALLED_APPS=[APP], TEMPLATES=TEMPLATES):
+    # A thread keeps the mount of its last request, which another test may have sent.
+    with (
+        override_script_prefix(mount),
+        project([], config, INSTALLED_APPS=[APP], TEMPLATES=TEMPLATES),
+    ):
         template = engines["django"].from_string("{% load tcaptcha %}" + text)
         return template.template.render(Context({"request": request} | context))
 
@@ -214,11 +216,8 @@ def test_the_script_is_loaded_from_the_guards_page():
 
 
 def test_below_a_mount_the_scripts_address_has_it():
-    set_script_prefix('/"shop/')
-    try:
-        assert 'src="/%22shop/tcaptcha/tcaptcha.js"' in rendered("{% tcaptcha_script %}")
-    finally:
-        set_script_prefix("/")
+    script = rendered("{% tcaptcha_script %}", mount='/"shop/')
+    assert 'src="/%22shop/tcaptcha/tcaptcha.js"' in script
 
 
 @pytest.mark.parametrize("name", ["csp_nonce", "_csp_nonce"])
