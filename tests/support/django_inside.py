@@ -24,6 +24,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.test import override_settings
+from django.test.utils import override_script_prefix
 from django.urls import re_path
 
 from tcaptcha_middleware import Guard, get_decision
@@ -110,7 +111,12 @@ BEHIND = {
 
 @contextmanager
 def project(
-    patterns: Any, config: object, behind: Any = (), before: Any = (), **more: Any
+    patterns: Any,
+    config: object,
+    behind: Any = (),
+    before: Any = (),
+    mount: str = "/",
+    **more: Any,
 ) -> Iterator[None]:
     """Let Django serve these URL patterns, with `TCAPTCHA` and our middleware.
 
@@ -119,12 +125,15 @@ def project(
         config: The setting `TCAPTCHA`.
         behind: Middlewares of this module behind ours.
         before: Middlewares of this module before ours.
+        mount: Where the project is mounted. Django keeps that of a thread's last request, which
+            another test may have sent.
         more: More settings.
     """
     named = [[f"{__name__}.{name}" for name in names] for names in (before, behind)]
     settings = {"MIDDLEWARE": [*named[0], CAPTCHA, *named[1]], "TCAPTCHA": config}
     settings["ROOT_URLCONF"] = tuple(patterns)
-    with override_settings(**settings | {"DATA_UPLOAD_MAX_MEMORY_SIZE": None} | more):
+    limit = {"DATA_UPLOAD_MAX_MEMORY_SIZE": None}
+    with override_settings(**settings | limit | more), override_script_prefix(mount):
         yield
 
 
