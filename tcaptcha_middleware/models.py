@@ -231,7 +231,8 @@ class CaptchaInfo:
 
     Args:
         app_id: Tencent's CaptchaAppId; 0 if it is not Tencent's. `disaster_tickets` needs it.
-        script: The URL of the client script; `""` if no browser can show the captcha.
+        script: The URL of the client script, which may be relative to that of the settings;
+            `""` if no browser can show the captcha.
         site: `"cn"` or `"intl"`: which of Tencent's two services the script is of.
         app_secret_key: Tencent's AppSecretKey, which only `Page(aid=…)` needs; never sent.
         has_randstr: If a ticket is valid only with its randstr.

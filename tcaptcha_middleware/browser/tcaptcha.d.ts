@@ -3,7 +3,7 @@ export interface Settings {
   /** CaptchaAppId, which is public. */
   appId: string | number;
   site: "cn" | "intl";
-  /** Where Tencent's script is loaded from. */
+  /** Where Tencent's script is loaded from; relative to the settings if they are fetched. */
   script: string;
   /** The names of the headers that carry the pair; `X-Captcha-…` by default. */
   headers?: Pair | null;

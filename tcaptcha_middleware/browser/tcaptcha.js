@@ -112,13 +112,16 @@ async function read({ settings = new URL("settings.json", here), timeout = 15_00
  * @returns {Promise<Settings>}
  */
 async function fetchSettings(url, timeout, need) {
-  if (need) url.search += `${url.search ? "&" : "?"}for=${encodeURIComponent(need)}`;
+  if (need) url.searchParams.set("for", need);
   try {
     // Never from a cache: aidEncrypted is good for one challenge.
     const init = { cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(timeout) };
     const answer = await send(new Request(url, init));
     if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
-    return await answer.json();
+    const received = await answer.json();
+    // The script's address may be relative to that of the settings.
+    received.script &&= new URL(received.script, url).href;
+    return received;
   } catch (cause) {
     const late = /** @type {Error} */ (cause).name === "TimeoutError";
     const message = `The captcha's settings could not be fetched from ${url.href}`;

@@ -107,6 +107,8 @@ _SCRIPTS = {
         "intl": ("TJNCaptcha-global.js", "TCaptcha-global.js"),
     }.items()
 }
+# Relative to the settings that name it, so the application's own origin may serve the script.
+_RELATIVE_SCRIPT = re.compile(r"(?!//)\.{0,2}/[A-Za-z0-9._~!$&()*+=:@%/?-]+")
 # Its origin is used in a Content-Security-Policy, so it may not contain anything that ends a
 # source there.
 _SCRIPT_URL = re.compile(
@@ -121,8 +123,9 @@ def script_url(site: str, script: str | None) -> str:
 
     Args:
         site: `"cn"` or `"intl"`.
-        script: The name of one of the site's scripts, such as `"TCaptcha.js"`, or a whole URL;
-            None for the site's current one.
+        script: The name of one of the site's scripts, such as `"TCaptcha.js"`, or a whole URL,
+            or one that is relative to the settings, such as `"../emulator/TJCaptcha.js"`; None
+            for the site's current one.
 
     Raises:
         ConfigurationError: If the site is unknown, or the script belongs to the other site, or
@@ -140,6 +143,8 @@ def script_url(site: str, script: str | None) -> str:
             f"script {script!r} belongs to the site {other!r}, and site is {site!r}: "
             f"use {' or '.join(_SCRIPTS[site])}"
         )
+    if _RELATIVE_SCRIPT.fullmatch(str(script)):
+        return script
     parts = _script_parts(script)
     if parts["scheme"] == "http" and not is_loopback(parts["host"].lower()):
         raise ConfigurationError(
@@ -152,8 +157,10 @@ def origin_of(script: str) -> str:
     """Return the origin of a script's URL, for a Content-Security-Policy.
 
     Raises:
-        ConfigurationError: If it is not a whole URL.
+        ConfigurationError: If it is not a URL.
     """
+    if _RELATIVE_SCRIPT.fullmatch(str(script)):
+        return "'self'"
     return _script_parts(script)["origin"].lower()
 
 

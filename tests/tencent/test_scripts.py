@@ -26,6 +26,9 @@ GOOD = [
             "http://[::1]:9000/TJCaptcha.js",
             "http://localhost:9000/TJCaptcha.js",
             "http://captcha.localhost/TJCaptcha.js",
+            "/TJCaptcha.js",
+            "./emulator/TJCaptcha.js?v=1",
+            "../emulator/TJCaptcha.js",
         )
     ),
 ]
@@ -36,6 +39,8 @@ BAD = {
     "blank": ("cn", "", "use a whole URL"),
     "without a path": ("cn", "https://example.com", "use a whole URL"),
     "another scheme": ("cn", "data:text/javascript,1", "use a whole URL"),
+    "relative to nothing": ("cn", "emulator/TJCaptcha.js", "use a whole URL"),
+    "a relative one that ends a source": ("cn", "/a;b.js", "use a whole URL"),
     "no scheme": ("cn", "//example.com/a.js", "use a whole URL"),
     "a user": ("cn", "https://user@example.com/a.js", "use a whole URL"),
     "what ends a source": ("cn", "https://example.com/a;b.js", "use a whole URL"),
@@ -83,6 +88,8 @@ def test_the_environment_names_the_script():
         (f"{CN}/TJCaptcha.js", CN),
         ("https://Example.com:8443/a.js", "https://example.com:8443"),
         ("http://[::1]:9000/a.js", "http://[::1]:9000"),
+        ("/a.js", "'self'"),
+        ("../a.js", "'self'"),
     ],
 )
 def test_the_origin_of_a_script_is_a_csp_source(script, origin):

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.testing import TencentEmulator
@@ -60,6 +63,16 @@ def code_of(emulator, behind):
 
 def request(app_id=APP_ID, **options):
     return {"script": "TJCaptcha.js", "appId": app_id, "options": options}
+
+
+def test_an_emulator_can_be_mounted_in_an_application():
+    emulator = TencentEmulator()
+    with TestClient(Starlette(routes=[Mount("/emulator", emulator)])) as client:
+        assert "TencentCaptcha" in client.get("/emulator/TJCaptcha.js").text
+        request = {"script": "TJCaptcha.js", "appId": APP_ID, "options": {}}
+        answer = client.post(f"/emulator{CHALLENGE}", json=request)
+        assert answer.json()["outcome"] == "solve"
+        assert "Response" in client.post("/emulator/").json()
 
 
 # Challenges.

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from networks import needs_ipv6
 
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.errors import OutageError, VerifierError
@@ -424,15 +424,7 @@ def test_one_emulator_can_be_served_twice():
         assert httpx.post(second).status_code == 418
 
 
-def has_ipv6():
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@needs_ipv6
 def test_the_emulator_listens_on_ipv6():
     with TencentEmulator().serve("::1") as origin:
         assert origin.startswith("http://[::1]:")

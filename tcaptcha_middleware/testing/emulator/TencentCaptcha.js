@@ -15,7 +15,7 @@
   const me = /** @type {HTMLScriptElement | null} */ (document.currentScript);
   if (!me?.src) throw new Error("Load this with <script src=…>, like Tencent's script");
   const source = new URL(me.src);
-  const name = source.pathname.slice(1);
+  const name = source.pathname.split("/").at(-1);
 
   // Only the current international script requires an element.
   const NEEDS_ELEMENT = name === "TJNCaptcha-global.js";
@@ -163,7 +163,7 @@
     const body = JSON.stringify({ script: name, appId, options: plainly });
     try {
       // Sent as plain text, which needs no preflight.
-      const answer = await fetch(new URL("/__emulator__/challenge", source), {
+      const answer = await fetch(new URL("__emulator__/challenge", source), {
         method: "POST", body, signal, credentials: "omit",
       });
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);

@@ -55,10 +55,10 @@ _REMEMBERED = 10_000
 class TencentEmulator:
     """Shows captchas and verifies tickets like Tencent, without an account or internet.
 
-    Serve it with any ASGI server or with `serve()`, or pass it to `httpx.ASGITransport`. It
-    verifies every signature, rejects what Tencent rejects, answers API failures with HTTP 200,
-    and accepts each ticket once. To browsers it serves a substitute for Tencent's script, as
-    `/TJCaptcha.js` and under the three other names.
+    Serve it with any ASGI server or with `serve()`, mount it in an application, or pass it to
+    `httpx.ASGITransport`. It verifies every signature, rejects what Tencent rejects, answers
+    API failures with HTTP 200, and accepts each ticket once. To browsers it serves a substitute
+    for Tencent's script, as `/TJCaptcha.js` and under the three other names.
 
     The same methods exist over HTTP: `POST /__emulator__/tickets` for `mint`,
     `/__emulator__/script` for `script`, `/__emulator__/challenges` for `challenge`, and
@@ -223,9 +223,10 @@ class TencentEmulator:
             await send_response(send, await self._answer(scope, body))
 
     async def _answer(self, scope: Scope, body: bytes) -> Response:
-        if scope["path"].startswith(PREFIX):
-            return dispatch(self._endpoints(), scope["method"], scope["path"], body)
-        if scope["path"] in SCRIPTS:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path.startswith(PREFIX):
+            return dispatch(self._endpoints(), scope["method"], path, body)
+        if path in SCRIPTS:
             return self._script.answer(scope["method"])
         down: dict[str, Any] = {"status": 503}
         step = self._steps.take() if self.is_up else down
