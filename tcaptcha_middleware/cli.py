@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
 
 from tcaptcha_middleware.errors import ConfigurationError, needs
 from tcaptcha_middleware.tencent.credentials import ACCOUNT
@@ -24,9 +26,14 @@ from tcaptcha_middleware.tencent.credentials import ACCOUNT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_SCRIPT = "/TJCaptcha.js"
-
 _LAST_PORT = 65535
+
+# For each address that means all of a machine's: one of the documentation (RFC 5737, RFC 3849),
+# which a default route leads to, and the loopback's.
+_EVERY_ADDRESS = {
+    "0.0.0.0": (socket.AF_INET, "192.0.2.1", "127.0.0.1"),  # noqa: S104  a key
+    "::": (socket.AF_INET6, "2001:db8::1", "[::1]"),
+}
 
 # Exit statuses as of a shell.
 _NOT_FOUND = 127
@@ -140,7 +147,7 @@ def _check(asked: argparse.Namespace) -> int:
 
 def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitStack) -> None:
     with needs("demo"):
-        from tcaptcha_middleware.demo.site import site
+        from tcaptcha_middleware.demo.site import SCRIPT, site
     from tcaptcha_middleware.operations.log import logger
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.testing.emulator._http import serving
@@ -156,14 +163,32 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
     else:
         emulator = TencentEmulator()
         endpoint = running.enter_context(emulator.serve())
-        script = f"{endpoint}{_SCRIPT}"
         # Without the warning that this endpoint is not Tencent's.
         logger.disabled = True
-        verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=script)
+        verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=SCRIPT)
         logger.disabled = False
         app, judge = site(verifier, emulator), "an emulator on this machine"
     origin = running.enter_context(serving(app, asked.host, asked.port))
-    print(f"Open {origin} for a login behind a captcha, checked by {judge}", flush=True)
+    port = urlsplit(origin).port
+    addresses = [f"http://{host}:{port}" for host in _addresses(asked.host)]
+    print(f"Open {addresses[0]} for a login behind a captcha, checked by {judge}", flush=True)
+    if addresses[1:]:
+        print(f"Through a forwarded port, or on this machine: {addresses[1]}", flush=True)
+
+
+def _addresses(host: str) -> list[str]:
+    """Return the hosts for URLs of a server: its own, or the machine's and the loopback's."""
+    if host not in _EVERY_ADDRESS:
+        return [f"[{host}]" if ":" in host else host]
+    family, elsewhere, loopback = _EVERY_ADDRESS[host]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            # Chooses the address of the route there, and sends nothing.
+            probe.connect((elsewhere, 9))
+        except OSError:  # a machine without a network
+            return [loopback]
+        own = probe.getsockname()[0]
+    return [f"[{own}]" if ":" in own else own, loopback]
 
 
 def _emulator(
@@ -184,7 +209,7 @@ def _emulator(
         exports = "\n".join(
             f"export {name}={shlex.quote(value)}" for name, value in settings.items() if value
         )
-        text = _INSTRUCTIONS.format(origin=origin, exports=exports, script=_SCRIPT)
+        text = _INSTRUCTIONS.format(origin=origin, exports=exports)
         print(text + _NEW_PAIR.format(origin=origin), flush=True)
     return {**environ, **settings}
 
@@ -192,7 +217,7 @@ def _emulator(
 _INSTRUCTIONS = """\
 # An emulator of Tencent's captcha API at {origin}. Settings for an application:
 {exports}
-# Its substitute for Tencent's script, for pages: {origin}{script}
+# Its substitute for Tencent's script, for pages: {origin}/TJCaptcha.js
 """
 _NEW_PAIR = """\
 # A new ticket and randstr:

@@ -13,12 +13,14 @@ import time
 from importlib import import_module
 from importlib.metadata import version
 from types import SimpleNamespace
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from networks import needs_ipv6
 
 import tcaptcha_middleware
-from tcaptcha_middleware import Submission, TencentVerifier
+from tcaptcha_middleware import Submission, TencentVerifier, cli
 from tcaptcha_middleware.cli import main
 from tcaptcha_middleware.testing import TencentEmulator
 
@@ -49,9 +51,10 @@ def settings_of(origin):
 
 def test_the_demo_works_without_an_account(capsys, caplog):
     def visit(origin):
-        endpoint = settings_of(origin)["script"].removesuffix("/TJCaptcha.js")
-        assert "TencentCaptcha" in httpx.get(f"{endpoint}/TJCaptcha.js").text
-        pair = httpx.post(f"{endpoint}/__emulator__/tickets").json()
+        script = urljoin(f"{origin}/tcaptcha/settings.json", settings_of(origin)["script"])
+        assert "TencentCaptcha" in httpx.get(script).text
+        request = {"script": "TJCaptcha.js", "appId": "190000000", "options": {}}
+        pair = httpx.post(urljoin(script, "__emulator__/challenge"), json=request).json()
         answers = [httpx.post(f"{origin}/login", data=pair).status_code for _ in range(2)]
         assert answers == [200, 403]
 
@@ -59,6 +62,34 @@ def test_the_demo_works_without_an_account(capsys, caplog):
         assert "an emulator on this machine" in run(capsys, "demo", then=visit)
     # Its own emulator is not worth a warning.
     assert not [line for line in caplog.messages if "verifications go to" in line]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=needs_ipv6)])
+def test_the_demo_prints_addresses_that_work_if_it_listens_on_all(capsys, host):
+    hosts = []
+
+    def visit(origin):
+        assert httpx.get(origin).status_code == 200
+        hosts.append(urlsplit(origin).hostname)
+
+    output = run(capsys, "demo", "--host", host, then=visit)
+    *_, last = re.findall(r"http://\S+", output)
+    assert urlsplit(last).hostname in ("127.0.0.1", "::1")
+    assert host not in hosts
+
+
+def test_without_a_network_the_demo_prints_the_loopback_address(capsys, monkeypatch):
+    monkeypatch.setitem(
+        cli._EVERY_ADDRESS, "0.0.0.0", (socket.AF_INET, "255.255.255.255", "127.0.0.1")
+    )
+    output = run(capsys, "demo", "--host", "0.0.0.0")
+    assert re.findall(r"http://[^:]+", output) == ["http://127.0.0.1"]
+
+
+@needs_ipv6
+def test_the_demo_prints_the_address_that_it_listens_on(capsys):
+    output = run(capsys, "demo", "--host", "::1", then=httpx.get)
+    assert re.findall(r"http://\S+(?=:)", output) == ["http://[::1]"]
 
 
 def test_with_an_account_the_demo_uses_tencents_own_script_and_api(capsys):

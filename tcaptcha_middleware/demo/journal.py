@@ -306,8 +306,8 @@ def _verification(trace: Trace, event: Event, decision: Decision) -> tuple[Step,
         took,
     )
     evil = f" with evil level {verdict.evil_level}" if verdict.evil_level else ""
-    said = f"Said {verdict.code}{evil}, “{verdict.message}”"
+    returned = f"Returned {verdict.code}{evil}, “{verdict.message}”"
     return (
         _step("Verifier", state, title, *facts),
-        _step("Tencent", "ok" if verdict.passed else "refused", said, *asked),
+        _step("Tencent", "ok" if verdict.passed else "refused", returned, *asked),
     )

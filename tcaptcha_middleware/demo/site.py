@@ -6,16 +6,18 @@ make the demo's emulator fail; with a real account it cannot.
 
 from __future__ import annotations
 
+import inspect
 from html import escape
 from importlib.resources import files
 from string import Template
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.browser.page import csp_sources
@@ -32,9 +34,13 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.testing.emulator import TencentEmulator
     from tcaptcha_middleware.verifiers.tencent import TencentVerifier
 
+SCRIPT = "../emulator/TJCaptcha.js"
+"""The emulator's script, relative to the settings: the demo serves it below its own origin."""
+
 _FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/timeline.js": ("timeline.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _FILE_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
@@ -77,13 +83,7 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
             Tencent.
     """
     journal = Journal(emulator)
-    guard = Guard(
-        ["POST /login", Rule("POST /comment", on_unavailable="allow"), "GET /report"],
-        journal.wrap(verifier),
-        replay_store=journal.replay_store,
-        on_event=journal.on_event,
-        page="/tcaptcha",
-    )
+    guard = _guard(journal, verifier)
     failures = None if emulator is None else Failures(emulator, guard)
     if failures is not None:
         journal.before_call.append(failures.apply)
@@ -95,16 +95,45 @@ def site(verifier: TencentVerifier, emulator: TencentEmulator | None = None) -> 
         Route("/comment", pages.comment, methods=["POST"]),
         Route("/report", pages.report),
         Route("/trace/{number:int}", pages.trace),
+        Route("/code", JSONResponse(_code(pages, failures))),
         *(
             Route(path, Response(_text(name), media_type=kind, headers=_FILE_HEADERS))
             for path, (name, kind) in _FILES.items()
         ),
+        *([] if emulator is None else [_browser_side(emulator)]),
         *([] if failures is None else failures.routes),
     ]
     app = Starlette(routes=routes)
     app.add_middleware(TCaptchaMiddleware, guard=guard)
     app.add_middleware(TraceMiddleware, journal=journal)
     return app
+
+
+def _guard(journal: Journal, verifier: TencentVerifier) -> Guard:
+    return Guard(
+        ["POST /login", Rule("POST /comment", on_unavailable="allow"), "GET /report"],
+        journal.wrap(verifier),
+        replay_store=journal.replay_store,
+        on_event=journal.on_event,
+        page="/tcaptcha",
+    )
+
+
+def _code(pages: _Pages, failures: Failures | None) -> dict[str, str]:
+    """Return the code that runs for each button of the page, from the source."""
+    guard = inspect.getsource(_guard)
+    handlers = {name: getattr(pages, name) for name in ("login", "comment", "report")}
+    code = {
+        name: f"{guard}\n{dedent(inspect.getsource(handler))}"
+        for name, handler in handlers.items()
+    }
+    return code if failures is None else code | failures.code()
+
+
+def _browser_side(emulator: TencentEmulator) -> Mount:
+    """Return what pages need of the emulator, without its control API."""
+    paths = ("/TJCaptcha.js", "/__emulator__/challenge")
+    return Mount("/emulator", routes=[Route(path, emulator) for path in paths])
 
 
 class _Pages:
@@ -123,7 +152,7 @@ class _Pages:
         policy = nothing | needed | {name: ("'self'", *needed.get(name, ())) for name in own}
         self._headers = {
             "Content-Security-Policy": "; ".join(
-                f"{name} {' '.join(values)}" for name, values in policy.items()
+                f"{name} {' '.join(dict.fromkeys(values))}" for name, values in policy.items()
             ),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
@@ -208,6 +237,20 @@ class Failures:
         self.routes: list[Route] = [
             Route("/failures/{name}", self._prepare, methods=["POST"]),
         ]
+
+    def code(self) -> dict[str, str]:
+        """Return what makes each failure, as a test of an application can write it."""
+        tables = {"challenge": _CHALLENGES, "script": _CALLS, "load": _LOADS}
+        code = {
+            name: "\n".join(
+                f"emulator.{method}({table[name]!r})"
+                for method, table in tables.items()
+                if name in table
+            )
+            for name in _CHALLENGES | _LOADS
+        }
+        code["down"] += "\nemulator.is_up = False"
+        return code
 
     def apply(self) -> None:
         """Make the call fail that is about to be made."""

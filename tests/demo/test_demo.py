@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 
 import pytest
 from browser import browser, context, page
 
 from tcaptcha_middleware import TencentVerifier
-from tcaptcha_middleware.demo.site import site
+from tcaptcha_middleware.cli import main
+from tcaptcha_middleware.demo.site import SCRIPT, site
 from tcaptcha_middleware.testing import TencentEmulator
 from tcaptcha_middleware.testing.emulator._http import serving
 
@@ -19,25 +21,24 @@ LET_IN = "ok ok ok ok ok ok ok"
 
 
 @contextmanager
-def served_by(emulator, *shown, script):
+def served_by(emulator, *shown, script, through=lambda app: app):
     with emulator.serve() as endpoint:
         settings = emulator.settings | {"endpoint": endpoint, "timeout": 30}
-        with serving(
-            site(TencentVerifier(**settings, script=script(endpoint)), *shown)
-        ) as origin:
+        app = site(TencentVerifier(**settings, script=script), *shown)
+        with serving(through(app)) as origin:
             yield origin
 
 
 @pytest.fixture(scope="module")
 def offline():
     emulator = TencentEmulator()
-    with served_by(emulator, emulator, script="{}/TJCaptcha.js".format) as origin:
+    with served_by(emulator, emulator, script=SCRIPT) as origin:
         yield origin
 
 
 @pytest.fixture(scope="module")
 def account():
-    with served_by(TencentEmulator(), script=lambda _: None) as origin:
+    with served_by(TencentEmulator(), script=None) as origin:
         yield origin
 
 
@@ -253,6 +254,94 @@ def test_reduced_motion_means_no_animations(demo):
     press(demo, "No ticket")
     verdict(demo)
     assert demo.evaluate("document.getAnimations().length") == 0
+
+
+VISIBLE = """() => [...document.querySelectorAll("#verdict, #steps > li")]
+    .map((item) => item.getBoundingClientRect())
+    .every(({ top, bottom }) => top >= 0 && bottom <= innerHeight)"""
+
+
+def test_every_step_is_visible_without_scrolling(demo):
+    demo.set_viewport_size({"width": 1280, "height": 900})
+    press(demo, "Log in")
+    solve(demo)
+    verdict(demo)
+    assert demo.evaluate("scrollY") == 0
+    assert demo.evaluate(VISIBLE)
+    for number, name in enumerate(FAILURES, 2):
+        press(demo, name)  # which may scroll to the button
+        verdict(demo, number)
+        assert demo.evaluate(VISIBLE), name
+
+
+def test_the_code_of_a_button_is_that_of_the_page_and_of_the_server(demo):
+    row = demo.locator(".rows > div", has_text="Throttles the account")
+    row.get_by_text("Code").click()
+    page_code, server_code = row.locator("pre").all_inner_texts()
+    assert "await captcha.solve({ for: `POST ${path}` })" in page_code
+    assert 'headers.set("X-Captcha-Ticket", pair.ticket)' in page_code
+    assert server_code.splitlines()[-1] == (
+        "emulator.script({'error': 'RequestLimitExceeded'})"
+    )
+    for name, code in {
+        "Log in": '<form id="login" data-tcaptcha action="login" method="post">…</form>',
+        "Send a comment": 'await captcha.fetch("./comment", { method: "POST", body })',
+        "Open the report": 'href="report"',
+    }.items():
+        details = demo.locator("details", has_text=f"Code of “{name}”")
+        assert code in details.locator("pre").first.text_content()
+        assert "Guard(" in details.locator("pre").last.text_content()
+    assert demo.locator("details").count() == 3 + demo.locator("[data-failure]").count()
+
+
+# -- Where it is served ------
+
+
+def test_one_port_is_enough_at_each_address_that_is_printed(page, capsys):
+    requested = []
+    page.on("request", lambda request: requested.append(request.url))
+
+    def visit():
+        for address in re.findall(r"http://\S+", capsys.readouterr().out):
+            requested.clear()
+            page.goto(address)
+            press(page, "Send a comment")
+            solve(page)
+            assert verdict(page, 2)[0] == "200 · let in"
+            press(page, "Script does not load")
+            assert verdict(page, 3)[0] == "Nothing sent"
+            page.get_by_role("link", name="Open the report").click()
+            solve(page)
+            page.get_by_role("heading", name="The report").wait_for()
+            assert len(requested) > 10
+            assert [url for url in requested if not url.startswith(f"{address}/")] == []
+        assert page.evaluate("violations") == []
+
+    assert main(["demo", "--host", "0.0.0.0", "--port", "0"], {}, visit) == 0
+
+
+def test_the_demo_works_below_a_prefix_that_a_proxy_removes(page):
+    def below_prefix(app):
+        async def proxied(scope, receive, send):
+            if scope["type"] == "http":
+                assert scope["path"].startswith("/proxy/8000/")
+                scope = scope | {"path": scope["path"].removeprefix("/proxy/8000")}
+                scope["raw_path"] = scope["path"].encode()
+            await app(scope, receive, send)
+
+        return proxied
+
+    emulator = TencentEmulator()
+    with served_by(emulator, emulator, script=SCRIPT, through=below_prefix) as origin:
+        page.goto(f"{origin}/proxy/8000/")
+        press(page, "Log in")
+        solve(page)
+        assert verdict(page) == ("200 · let in", LET_IN)
+        press(page, "Send a comment")
+        solve(page)
+        assert verdict(page, 3) == ("200 · let in", LET_IN)
+        press(page, "Over five")
+        assert verdict(page, 4)[0] == "403 · ticket_expired"
 
 
 # -- With an account ------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from itertools import chain
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
 from tcaptcha_middleware import TencentVerifier
-from tcaptcha_middleware.demo.site import require_decision, site
+from tcaptcha_middleware.demo.site import SCRIPT, require_decision, site
 from tcaptcha_middleware.health import monitor
 from tcaptcha_middleware.testing import TencentEmulator
 
@@ -28,10 +29,8 @@ def emulator(monkeypatch):
 
 
 def verifier_of(emulator, **more):
-    script = f"{emulator.endpoint}/TJCaptcha.js"
-    return TencentVerifier(
-        **emulator.settings, endpoint=emulator.endpoint, script=script, **more
-    )
+    settings = emulator.settings | {"endpoint": emulator.endpoint, "script": SCRIPT}
+    return TencentVerifier(**settings, **more)
 
 
 @pytest.fixture
@@ -79,11 +78,47 @@ def step(timeline, who):
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg"}.items(),
+    {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg"}.items(),
 )
 def test_the_page_loads_its_own_files(demo, path, kind):
-    assert path in demo.get("/").text
-    assert demo.get(path).headers["content-type"].startswith(kind)
+    assert f'"{path}"' in demo.get("/").text
+    assert demo.get(f"/{path}").headers["content-type"].startswith(kind)
+
+
+def test_the_pages_name_every_address_relative_to_their_own(demo, emulator):
+    pages = [demo.get("/"), demo.get("/report", headers=in_cookies(emulator.mint()))]
+    addresses = re.findall(r'(?:src|href|action)="([^"]*)"', "".join(p.text for p in pages))
+    assert len(addresses) > 10
+    assert not [address for address in addresses if re.match(r"/|https?:", address)]
+
+
+def test_the_emulators_browser_side_is_served_without_its_control_api(demo):
+    script = urljoin(
+        "/tcaptcha/settings.json", demo.get("/tcaptcha/settings.json").json()["script"]
+    )
+    assert "TencentCaptcha" in demo.get(script).text
+    request = {"script": "TJCaptcha.js", "appId": "190000000", "options": {}}
+    challenge = demo.post(urljoin(script, "__emulator__/challenge"), json=request)
+    assert challenge.json()["outcome"] == "solve"
+    for name in ("tickets", "script", "challenges", "loads"):
+        assert demo.post(urljoin(script, f"__emulator__/{name}"), json={}).status_code == 404
+
+
+def test_the_code_of_each_button_is_the_source(demo):
+    code = demo.get("/code").json()
+    assert code.keys() == {"login", "comment", "report", "unloadable", *FAILURES, *WITHOUT_CALL}
+    assert 'Rule("POST /comment", on_unavailable="allow")' in code["comment"]
+    assert "\nasync def login(self, request: Request)" in code["login"]
+    assert code["down"] == "emulator.challenge({'skip': True})\nemulator.is_up = False"
+
+
+@pytest.mark.parametrize("name", ["expired", "unanswered", "unloadable"])
+def test_the_code_of_a_failure_makes_it_fail(demo, emulator, name):
+    exec(demo.get("/code").json()[name], {"emulator": emulator})
+    script = demo.get("/emulator/TJCaptcha.js")
+    answer = demo.post("/login", headers=in_headers(challenge(emulator)))
+    statuses = {"expired": (200, 403), "unanswered": (200, 503), "unloadable": (503, 200)}
+    assert (script.status_code, answer.status_code) == statuses[name]
 
 
 def test_with_the_emulator_the_policy_allows_nothing_inline(demo):
@@ -100,6 +135,8 @@ def test_with_an_account_the_policy_allows_only_inline_styles_for_tencents_scrip
 
 def test_with_an_account_the_page_offers_no_failures(emulator):
     with TestClient(site(verifier_of(emulator))) as client:
+        assert client.get("/code").json().keys() == {"login", "comment", "report"}
+        assert client.get("/emulator/TJCaptcha.js").status_code == 404
         assert client.post("/failures/down").status_code == 404
         assert 'data-backend="tencent"' in client.get("/").text
 
@@ -127,6 +164,7 @@ FAILURES = {
     "down": (503, "verifier_unavailable", "ok refused skipped skipped skipped"),
     "throttled": (503, "overloaded", "ok ok refused refused skipped"),
 }
+WITHOUT_CALL = {"closed": "close", "broken": "error", "replayed": "skip"}
 
 
 @pytest.mark.parametrize(("name", "expected"), FAILURES.items(), ids=FAILURES)
@@ -144,7 +182,7 @@ def test_a_failure_is_answered_and_shown(demo, emulator, name, expected):
 
 def test_an_evil_level_is_shown_beside_the_code(demo, emulator):
     timeline = trace(demo, fail(demo, emulator, "malicious"))
-    assert step(timeline, "Tencent")[0] == "Said 1 with evil level 100, “OK”"
+    assert step(timeline, "Tencent")[0] == "Returned 1 with evil level 100, “OK”"
 
 
 def test_a_ticket_sent_twice_is_refused_by_the_gate(demo, emulator):
@@ -188,7 +226,7 @@ def test_the_wait_for_an_outage_is_bounded(demo, emulator, monkeypatch):
 
 
 def test_a_challenge_or_a_load_can_fail_without_a_call(demo, emulator):
-    for name, outcome in (("closed", "close"), ("broken", "error"), ("replayed", "skip")):
+    for name, outcome in WITHOUT_CALL.items():
         demo.post(f"/failures/{name}")
         assert challenge(emulator)["outcome"] == outcome
     demo.post("/failures/unloadable")
@@ -263,7 +301,7 @@ def test_with_an_account_the_timeline_shows_what_the_verifier_sent(emulator):
         emulator.script({"status": 503})
         down = trace(client, client.post("/login", data=emulator.mint()))
     title, facts = step(timeline, "Tencent")
-    assert title.startswith("Said 21")
+    assert title.startswith("Returned 21")
     assert facts == {
         "CaptchaAppId": "190000000",
         "Ticket": f"{pair['ticket'][:12]}…",
