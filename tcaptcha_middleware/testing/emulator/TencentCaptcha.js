@@ -52,7 +52,7 @@
     }
     .box.embed.wait { position: static; }
     dialog::backdrop { background: #0008; }
-    header { display: flex; align-items: center; gap: .5rem; }
+    .head { display: flex; align-items: center; gap: .5rem; }
     h2 { flex: 1; margin: 0; font-size: 1.05rem; line-height: 1.3; }
     p { margin: .5rem 0 .75rem; }
     .warn {
@@ -231,7 +231,7 @@
           "aria-labelledby": "title",
           "aria-describedby": "what",
         },
-        make("header", {}, make("h2", { id: "title" }, "Captcha emulator"), close),
+        make("div", { class: "head" }, make("h2", { id: "title" }, "Captcha emulator"), close),
         make("p", { class: "warn", id: "what" }, WARNING),
         make("div", { class: "scene", "aria-hidden": "true" }, hole, piece),
         make("label", {}, "Slide the piece into the gap, or press Solve", slider),
