@@ -88,9 +88,31 @@ interface TCaptchaEventMap {
   "tcaptcha-error": CustomEvent<CaptchaError>;
 }
 
+type TCaptchaButton = HTMLElement & { disabled: boolean };
+
+/** The attributes that the button has beside those of `<button>`, and its events in JSX. */
+interface TCaptchaButtonProps {
+  "data-tcaptcha"?: string;
+  "ontcaptcha-start"?: (event: TCaptchaEventMap["tcaptcha-start"]) => void;
+  "ontcaptcha-solved"?: (event: TCaptchaEventMap["tcaptcha-solved"]) => void;
+  "ontcaptcha-error"?: (event: TCaptchaEventMap["tcaptcha-error"]) => void;
+}
+
+// Without React, neither of the two resolves, and nothing is declared.
+// @ts-ignore
+declare module "react" {
+  namespace JSX {
+    interface IntrinsicElements {
+      // @ts-ignore
+      "tcaptcha-button": DetailedHTMLProps<ButtonHTMLAttributes<TCaptchaButton>, TCaptchaButton> &
+        TCaptchaButtonProps;
+    }
+  }
+}
+
 declare global {
   interface HTMLElementTagNameMap {
-    "tcaptcha-button": HTMLElement & { disabled: boolean };
+    "tcaptcha-button": TCaptchaButton;
   }
   // Of elements, the document and the window; they bubble out of shadow roots too.
   interface GlobalEventHandlersEventMap extends TCaptchaEventMap {}

@@ -1,0 +1,35 @@
+// @vitest-environment jsdom
+import captcha, { CaptchaError } from "tcaptcha-middleware";
+import { beforeEach, expect, test } from "vitest";
+
+const SETTINGS = { appId: "1", site: "cn", script: "http://localhost:1/script.js" };
+
+beforeEach(() => {
+  document.body.innerHTML = "";
+  captcha.options = { timeout: 100 };
+});
+
+test("the button is drawn", () => {
+  document.body.innerHTML = "<form><tcaptcha-button>Go</tcaptcha-button></form>";
+  expect(document.querySelector("tcaptcha-button button").textContent).toBe("Go");
+});
+
+test("a form is sent if its settings require nothing", async () => {
+  captcha.options.settings = { ...SETTINGS, required: false };
+  document.body.innerHTML = `<form data-tcaptcha="POST /act"><input name="a" value="1"><button>Go`;
+  const sent = new Promise((resolve) => {
+    document.querySelector("form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      resolve([...new FormData(event.target)]);
+    });
+  });
+  document.querySelector("button").click();
+  expect(await sent).toEqual([["a", "1"]]);
+});
+
+test("a challenge rejects, because no script is loaded", async () => {
+  captcha.options.settings = SETTINGS;
+  const error = await captcha.solve().catch((reason) => reason);
+  expect(error).toBeInstanceOf(CaptchaError);
+  expect(error.message).toBe("http://localhost:1/script.js takes too long");
+});

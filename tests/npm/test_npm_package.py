@@ -1,0 +1,93 @@
+"""The npm package: what is in it, where it can be imported, and its types."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from npm_project import LIBRARIES, ROOT, run
+
+import tcaptcha_middleware
+from tcaptcha_middleware.browser import module_path
+
+pytestmark = pytest.mark.outside
+
+PROJECT = Path(__file__).parent / "project"
+NAME = "node_modules/tcaptcha-middleware"
+IMPORT = """
+const before = Reflect.ownKeys(globalThis);
+globalThis.addEventListener = () => { throw new Error("listens"); };
+globalThis.setTimeout = () => { throw new Error("waits"); };
+const module = await import("tcaptcha-middleware");
+const added = Reflect.ownKeys(globalThis).filter((key) => !before.includes(key));
+console.log(JSON.stringify([Object.keys(module), added.map(String).sort()]));
+"""
+
+
+@pytest.fixture
+def package(project):
+    return project / NAME
+
+
+def test_the_package_has_the_files_of_the_python_package(package):
+    assert {file.name for file in package.iterdir()} == {
+        "LICENSE",
+        "README.md",
+        "package.json",
+        "tcaptcha.d.ts",
+        "tcaptcha.js",
+    }
+    module = module_path()
+    for file in (module, module.with_name("tcaptcha.d.ts"), ROOT / "LICENSE"):
+        assert (package / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_package_has_the_version_of_the_python_package(package):
+    manifest = json.loads((package / "package.json").read_text())
+    assert manifest["version"] == tcaptcha_middleware.__version__
+    assert "dependencies" not in manifest
+
+
+def test_an_import_on_a_server_only_declares_the_module(project):
+    exports, added = json.loads(run(project, "node", "--input-type=module", "-e", IMPORT))
+    assert exports == ["CaptchaError", "TCaptcha", "default", "messages"]
+    assert added == ["Symbol(tcaptcha_middleware)", "addEventListener"]
+
+
+@pytest.mark.parametrize("resolution", ["bundler", "node16"])
+@pytest.mark.parametrize("react", [True, False])
+def test_consumers_are_type_checked(project, tmp_path, resolution, react):
+    folder, files = project, ["consumer.tsx"]
+    if not react:
+        folder, files = tmp_path, ["consumer.ts", "consumer.js"]
+        shutil.copytree(project / NAME, folder / NAME)
+        for name in (*files, "package.json"):
+            shutil.copy(project / name, folder)
+    options = {
+        "module": "esnext" if resolution == "bundler" else resolution,
+        "moduleResolution": resolution,
+        "target": "es2022",
+        "lib": ["es2022", "dom", "dom.iterable"],
+        "types": [],
+        "jsx": "react-jsx",
+        "allowJs": True,
+        "checkJs": True,
+        "strict": True,
+        "noEmit": True,
+    }
+    config = folder / f"{resolution}.json"
+    config.write_text(json.dumps({"compilerOptions": options, "files": files}))
+    run(project, "npx", "tsc", "-p", config)
+
+
+def test_vitest_with_jsdom_imports_the_module(project):
+    settings = re.search(r"settings = (\{.*\})", LIBRARIES)[1]
+    assert "required: false" in settings
+    assert "3 passed" in run(project, "npx", "vitest", "run", "--no-color")
+
+
+def test_the_lock_names_no_registry():
+    assert '"resolved"' not in (PROJECT / "package-lock.json").read_text()

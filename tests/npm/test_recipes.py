@@ -1,0 +1,235 @@
+"""The recipes of docs/front-end-libraries.md, built by Vite and run in Chromium.
+
+The package comes from its tarball, the libraries from their registry, and the requests go to a
+protected application. Only Tencent's script is a test double.
+"""
+
+from __future__ import annotations
+
+import pytest
+from browser import browser, context, page
+from npm_project import BROWSER, LIBRARIES, Site, blocks, run
+
+from tcaptcha_middleware.testing.emulator._http import serving
+
+pytestmark = pytest.mark.outside
+
+EXPORT = 'import * as recipe from "./NAME"; window.recipe = recipe;'
+RENDER = 'import { pageOf, render } from "./render.jsx"; import * as recipe from "./NAME";'
+CLIENT = 'import { http } from "@inertiajs/core"; window.http = http;'
+
+# Each page: its section, the number of its script there, and the page's own script.
+PAGES = {
+    "fetch": ("fetch", 0, EXPORT),
+    "axios": ("axios", 0, EXPORT),
+    "xhr-form": ("XMLHttpRequest and FormData", 0, EXPORT),
+    "xhr": ("XMLHttpRequest and FormData", 1, EXPORT),
+    "turbo": ("Turbo", 0, EXPORT),
+    "htmx": ("htmx", 0, EXPORT),
+    "htmx2": ("htmx", 1, EXPORT),
+    "unpoly": ("Unpoly", 0, EXPORT),
+    "alpine": ("Alpine AJAX", 0, EXPORT),
+    "jquery": ("jQuery", 0, EXPORT),
+    "ky": ("ky", 0, EXPORT),
+    "query": ("React Query", 0, f"{RENDER} render(pageOf(recipe));"),
+    "swr": ("SWR", 0, f"{RENDER} render(pageOf(recipe));"),
+    "react": ("React actions", 0, f"{RENDER} render(recipe.Login);"),
+    "inertia": ("Inertia", 0, EXPORT + CLIENT),
+}
+LOGIN, REPORT = ("POST", "/login", "ada"), ("GET", "/report", "")
+
+
+def write(folder, name, body):
+    head = f'<!doctype html><html lang="en"><title>{name}</title>'
+    (folder / f"{name}.html").write_text(f"{head}<main>{body}</main>")
+
+
+def write_recipe(folder, name, title, number, entry):
+    html = "".join(text for _, text in blocks(LIBRARIES, title, "html"))
+    language, script = blocks(LIBRARIES, title, "js", "jsx")[number]
+    if name == "htmx2":  # the name that two versions of htmx have
+        script = script.replace('"htmx.org"', '"htmx2"')
+        html = html.replace("<button hx-get", "<button data-captcha hx-get")
+    (folder / f"{name}.{language}").write_text(script)
+    entry = entry.replace("NAME", f"{name}.{language}")
+    write(folder, name, f'{html}<script type="module">{entry}</script>')
+
+
+def write_documented_forms(folder):
+    """Write the two forms of browser.md, with what keeps the module out of the bundle."""
+    (_, tag), (_, script) = blocks(BROWSER, "Two lines", "html", "js")
+    (_, ignored), (_, config) = blocks(LIBRARIES, "Vite without the package", "html", "js")
+    plain = ignored.replace("vite-ignore ", "")
+    assert plain in tag
+    write(folder, "tag", tag.replace(plain, ignored))
+    write(folder, "external", f'<script type="module">{script}</script>')
+    (folder / "documented.js").write_text(config)
+
+
+@pytest.fixture(scope="module")
+def served(project):
+    ((_, module),) = blocks(LIBRARIES, "The npm package", "js")
+    (project / "captcha.js").write_text(module)
+    for name, row in PAGES.items():
+        write_recipe(project, name, *row)
+    write_documented_forms(project)
+    ((_, worker),) = blocks(LIBRARIES, "Service workers", "js")
+    (project / "public").mkdir()
+    (project / "public/worker.js").write_text(worker)
+    run(project, "npx", "vite", "build", "--config", "recipes.config.js")
+    site = Site(project / "dist")
+    with serving(site.app) as site.origin:
+        yield site
+
+
+@pytest.fixture
+def visit(page, served):
+    """Open a built page; `plan` is what each challenge does."""
+    served.handled.clear()
+
+    def visit(name, plan="solve"):
+        page.add_init_script(f'window.tencent = {{ always: "{plan}" }}')
+        # All modules have run, and so has React's first effect.
+        page.goto(f"{served.origin}/{name}.html", wait_until="networkidle")
+        return page
+
+    return visit
+
+
+def log_in(page):
+    page.locator("[name=user]").fill("ada")
+    page.get_by_role("button", name="Log in").click()
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("fetch", "recipe.login('ada')"),
+        ("axios", "recipe.api.post('/login', new URLSearchParams({ user: 'ada' }))"),
+        ("xhr", "recipe.login('ada')"),
+        ("jquery", "recipe.login('ada')"),
+        ("ky", "recipe.api.post('login', { body: new URLSearchParams({ user: 'ada' }) })"),
+    ],
+)
+def test_a_client_sends_its_request_with_a_ticket(visit, served, name, call):
+    page = visit(name)
+    with page.expect_response("**/welcome?user=ada"):
+        page.evaluate(f"void {call}")
+    assert served.handled == [LOGIN]
+    assert page.evaluate("tencent.made.length") == 1
+
+
+def test_axios_rejects_with_the_refusal_if_the_user_closes_the_challenge(visit, served):
+    page = visit("axios", "close")
+    refused = page.evaluate("recipe.api.post('/login').catch((error) => error.response.status)")
+    assert (refused, served.handled) == (403, [])
+
+
+def test_a_script_uploads_the_form_data_with_its_pair(visit, served):
+    page = visit("xhr-form")
+    file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
+    page.locator("[name=file]").set_input_files(file)
+    with page.expect_response("**/upload") as answer:
+        page.get_by_role("button", name="Send").click()
+    assert answer.value.status == 200
+    assert served.handled == [("POST", "/upload", "text")]
+
+
+@pytest.mark.parametrize("name", ["turbo", "htmx", "htmx2", "unpoly", "alpine"])
+def test_a_form_is_sent_with_its_ticket_and_its_answer_shown(visit, served, name):
+    page = visit(name)
+    page.evaluate("window.same = true")
+    log_in(page)
+    page.get_by_text("Hello ada").wait_for()
+    assert served.handled == [LOGIN]
+    assert page.evaluate("[same, tencent.made.length]") == [True, 1]
+
+
+@pytest.mark.parametrize("name", ["turbo", "htmx", "htmx2", "alpine"])
+def test_a_protected_page_is_shown_within_the_page_after_the_challenge(visit, served, name):
+    page = visit(name)
+    page.evaluate("window.same = true")
+    page.get_by_text("Report").hover()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("tencent.made ?? []") == []
+    page.get_by_text("Report").click()
+    page.get_by_text("Figures").wait_for()
+    assert served.handled == [REPORT]
+    assert page.evaluate("[same, tencent.made.length]") == [True, 1]
+
+
+def test_unpoly_loads_a_protected_page_in_full(visit, served):
+    page = visit("unpoly")
+    page.get_by_text("Report").click()
+    page.get_by_text("Figures").wait_for()
+    assert served.handled == [REPORT]
+
+
+@pytest.mark.parametrize("name", ["query", "swr"])
+def test_a_query_of_react_solves_one_challenge(visit, served, name):
+    page = visit(name)
+    page.get_by_text("Figures").wait_for()
+    assert served.handled == [REPORT]
+    assert page.evaluate("tencent.made.length") == 1
+
+
+@pytest.mark.parametrize("name", ["query", "swr"])
+def test_a_closed_challenge_is_not_shown_again_by_a_query(visit, served, name):
+    page = visit(name, "close")
+    page.get_by_text("ticket_missing").wait_for()
+    page.evaluate(
+        "dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('focus'))"
+    )
+    page.wait_for_load_state("networkidle")
+    assert (served.handled, page.evaluate("tencent.made.length")) == ([], 1)
+
+
+def test_a_mutation_of_react_query_sends_its_request_with_a_ticket(visit, served):
+    page = visit("query")
+    page.get_by_text("Figures").wait_for()
+    with page.expect_response("**/welcome?user=ada"):
+        page.get_by_role("button", name="Log in").click()
+    assert served.handled == [REPORT, LOGIN]
+
+
+def test_an_action_of_react_has_the_pair_in_its_form_data(visit, served):
+    page = visit("react")
+    log_in(page)
+    page.get_by_text("Welcome").wait_for()
+    assert served.handled == [LOGIN]
+
+
+def test_inertia_sends_its_requests_with_a_ticket(visit, served):
+    page = visit("inertia")
+    request = "{ method: 'post', url: '/login', data: new URLSearchParams({ user: 'ada' }) }"
+    assert "Hello ada" in page.evaluate(f"http.getClient().request({request})")["data"]
+    assert served.handled == [LOGIN]
+
+
+def test_the_script_tag_works_in_a_page_that_vite_builds(visit, served):
+    page = visit("tag")
+    log_in(page)
+    page.get_by_text("Hello ada").wait_for()
+    assert served.handled == [LOGIN]
+
+
+def test_the_import_works_in_a_page_that_vite_builds(page, visit, served):
+    with page.expect_response("**/welcome?user=ada"):
+        visit("external")
+    assert served.handled == [LOGIN]
+
+
+def test_a_service_worker_leaves_the_captcha_to_the_page(visit, served):
+    page = visit("fetch")
+    page.evaluate("void navigator.serviceWorker.register('/worker.js')")
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    page.reload(wait_until="networkidle")
+    assert (
+        page.evaluate(
+            "caches.open('assets').then((cache) => cache.keys()).then((keys) => keys.length)"
+        )
+        > 0
+    )
+    with page.expect_response("**/welcome?user=ada"):
+        page.evaluate("void recipe.login('ada')")
+    assert served.handled == [LOGIN]
