@@ -12,6 +12,7 @@ from tcaptcha_middleware.models import Allow, Unchecked
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 
+_NOT_PASSED = (Unchecked.PREFLIGHT, Unchecked.DEFERRED)
 _HOLDERS = (("scope", SCOPE_KEY), ("environ", ENVIRON_KEY), ("env", ENVIRON_KEY))
 
 
@@ -36,7 +37,7 @@ def require_captcha(request: Any, rule: str | None = None, *, strict: bool = Fal
     The second lock, for handlers that can be reached in a way that the gate cannot know, such
     as a mount or a method override inside the application: it fails closed. A request that
     the gate let pass without a verdict counts too, as with the kill switch, `mode="observe"`
-    or `on_unavailable="allow"`; only a CORS preflight does not.
+    or `on_unavailable="allow"`. A CORS preflight does not, nor does a refusal that is deferred.
 
     Args:
         request: See `get_decision`.
@@ -51,7 +52,7 @@ def require_captcha(request: Any, rule: str | None = None, *, strict: bool = Fal
     decisions = _decisions(request)
     for decision in decisions:
         passed = decision.verdict is not None and decision.verdict.passed
-        counts = passed if strict else decision.unchecked is not Unchecked.PREFLIGHT
+        counts = passed if strict else decision.unchecked not in _NOT_PASSED
         if counts and rule in (None, decision.rule):
             return decision
     error = CaptchaRequired(_problem(decisions, rule))

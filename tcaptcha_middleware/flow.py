@@ -55,6 +55,8 @@ _SLOW_STORE = 0.05
 _LATE_RELEASES = 8  # after each claim
 # Answers after which a ticket can never pass.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED)
+# What no view can answer: it is not about the captcha.
+_NEVER_DEFERRED = (Reason.REQUEST_MALFORMED, Reason.TARGET_AMBIGUOUS)
 
 
 def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
@@ -81,15 +83,18 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
     except Exception as error:
         log.broken_hook(rule, "a hook", error)
         decision = Refuse(Reason.MISCONFIGURED, name)
-    if isinstance(decision, Refuse) and not enforced:
-        log.would_refuse(rule, decision.reason)
-        decision = Allow(
-            name,
-            decision.verdict,
-            Unchecked.OBSERVED,
-            refused=decision.reason,
-            fingerprint=decision.fingerprint,
-        )
+    if isinstance(decision, Refuse):
+        defers = rule.settings.mode == "defer" and decision.reason not in _NEVER_DEFERRED
+        if not enforced:
+            log.would_refuse(rule, decision.reason)
+        if defers or not enforced:
+            decision = Allow(
+                name,
+                decision.verdict,
+                Unchecked.DEFERRED if enforced else Unchecked.OBSERVED,
+                refused=decision.reason,
+                fingerprint=decision.fingerprint,
+            )
     if gate.on_event is not None:
         try:
             gate.on_event(Event.of(decision, gate.clock() - began))

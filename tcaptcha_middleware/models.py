@@ -340,6 +340,8 @@ class Unchecked(StrEnum):
     """The guard's kill switch is off."""
     OBSERVED = "observed"
     """It would have been refused; the rule only observes."""
+    DEFERRED = "deferred"
+    """It was refused, and its view answers; the rule has `mode="defer"`."""
     UNAVAILABLE = "unavailable"
     """Tencent is down, and `on_unavailable` is `"allow"`."""
     DISASTER_TICKET = "disaster_ticket"
@@ -354,7 +356,8 @@ class Allow:
         rule: The name of the rule that covered it.
         verdict: What the verifier returned; None if it returned nothing.
         unchecked: Why it goes on without a passed verdict; None if there is one.
-        refused: Why it would have been refused, if the rule only observes.
+        refused: Why it would have been refused, if the rule only observes; why its view has to
+            refuse it, if `unchecked` is `DEFERRED`.
         fingerprint: A short hash of the ticket; `""` without a ticket.
         target: The rule, method and path that it is for, so a second instance of the same guard
             on one stack does not verify again.

@@ -95,6 +95,14 @@ class Rule:
         vars(self).update(text=text, name=name, verifier=verifier, settings=own)
 
 
+class DeferringRule(Rule):
+    """The rule of a marked view; the only kind that may have `mode="defer"`.
+
+    It may match requests for other handlers, too. The integration that makes it has to refuse
+    what is deferred before any other handler runs.
+    """
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
     """What all rules of a guard share.
@@ -185,7 +193,7 @@ class CompiledRule:
             rule=self,
         )
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
-        enforces = self.settings.mode == "enforce" and self.settings.percent == _EVERYONE
+        enforces = self.settings.mode != "observe" and self.settings.percent == _EVERYONE
         object.__setattr__(self, "always_enforces", enforces)
         object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
         object.__setattr__(self, "extractor", extractor)
@@ -308,6 +316,12 @@ def compile_rules(
             settings = replace(shared, **rule.settings) if rule.settings else shared
             if "sources" in rule.settings:
                 settings = replace(settings, sources=(*settings.sources, *last_sources))
+            if settings.mode == "defer" and not isinstance(rule, DeferringRule):
+                raise ConfigurationError(
+                    'mode="defer" is for marked views of Django only, such as '
+                    '@captcha_required(mode="defer"): other handlers would run without a '
+                    'captcha. Mark the view, or use "enforce"'
+                )
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)

@@ -44,7 +44,8 @@ class Settings:
         check_timeout: How long a claim and a verification may take together, in seconds; the
             claim takes half of it at most. `when` may take as long again. A blocking call
             cannot be interrupted, so under WSGI verifier and store need their own timeouts.
-        mode: `"observe"` verifies and reports, and refuses no request.
+        mode: `"observe"` verifies and reports, and refuses no request. `"defer"` lets a marked
+            view of Django answer what would be refused.
         max_score: The highest `Verdict.score` that passes, 0 (no risk) to 100; higher ones are
             refused. A verdict without a score passes. None to ignore it.
         percent: For how many of a hundred visitors `"enforce"` applies; the others are
@@ -68,7 +69,7 @@ class Settings:
     body_limit: int = 64 * 1024
     body_timeout: float = 10.0
     check_timeout: float = 10.0
-    mode: Literal["enforce", "observe"] = "enforce"
+    mode: Literal["enforce", "observe", "defer"] = "enforce"
     max_score: int | None = None
     percent: int = 100
     when: Callable[[RequestInfo], Any] | None = None
@@ -111,7 +112,7 @@ class RuleSettings(TypedDict, total=False):
     body_limit: int | None
     body_timeout: float | None
     check_timeout: float | None
-    mode: Literal["enforce", "observe"] | None
+    mode: Literal["enforce", "observe", "defer"] | None
     max_score: int | None
     percent: int | None
     when: Callable[[RequestInfo], Any] | None
@@ -121,7 +122,7 @@ class RuleSettings(TypedDict, total=False):
 
 
 _WORDS = {
-    "mode": ("enforce", "observe"),
+    "mode": ("enforce", "observe", "defer"),
     "on_unavailable": ("deny", "allow"),
     "disaster_tickets": ("deny", "allow"),
 }

@@ -52,6 +52,13 @@ def _enforces(first: CompiledRule, second: CompiledRule) -> bool:
     return _percent(first) >= _percent(second)
 
 
+def _defers_no_more(first: CompiledRule, second: CompiledRule) -> bool:
+    # A view that defers still expects to refuse, so a rule that observes does not suffice.
+    return _enforces(first, second) and not (
+        first.settings.mode == "defer" and second.settings.mode == "enforce"
+    )
+
+
 def _none_or_same(name: str) -> Order:
     return lambda first, second: (
         getattr(first.settings, name) in (None, getattr(second.settings, name))
@@ -63,7 +70,7 @@ ORDER: dict[str, Order] = {
     "sources": _same("sources"),
     "client_ip": _same("client_ip"),
     "fallback_ip": _none_or_same("fallback_ip"),
-    "mode": _enforces,
+    "mode": _defers_no_more,
     "percent": _enforces,
     "max_score": lambda first, second: _max_score(first) <= _max_score(second),
     "when": _none_or_same("when"),

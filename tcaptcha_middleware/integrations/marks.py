@@ -10,9 +10,9 @@ from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.integrations.rule_texts import rule_texts
 from tcaptcha_middleware.matching.patterns import parse
-from tcaptcha_middleware.rules import Rule
+from tcaptcha_middleware.rules import DeferringRule, Rule
 from tcaptcha_middleware.settings import Settings
-from tcaptcha_middleware.validation import validate_list
+from tcaptcha_middleware.validation import validate_list, validate_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +30,7 @@ class Mark:
     Args:
         settings: Arguments of `Rule`, without the text.
         methods: The methods that need a ticket, as in a rule text; every one by default.
+        may_defer: Whether the integration refuses what is deferred for unmarked handlers.
 
     Raises:
         ConfigurationError: If a setting or a method is not valid.
@@ -38,15 +39,36 @@ class Mark:
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     methods: Sequence[str] = ()
+    may_defer: bool = field(default=False, repr=False)
     rule: Rule = field(init=False, repr=False)
     pattern: Pattern = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate at once, so the traceback shows the handler."""
-        validate_list("methods", self.methods)
-        object.__setattr__(self, "rule", Rule("/", **self.settings))
+        validate_list("methods", self.methods, '["POST"]')
+        for method in self.methods:
+            if not isinstance(method, str):
+                raise ConfigurationError(
+                    f'methods has {method!r}, which is not a method: write ["POST"]'
+                )
+        object.__setattr__(self, "rule", self.rule_for("/"))
         Settings(**self.rule.settings)
+        if self.rule.verifier is not None:
+            validate_verifier(self.rule.verifier)
+        if self.defers and not self.may_defer:
+            raise ConfigurationError(
+                'mode="defer" is for views of Django only: use "enforce" or "observe"'
+            )
         object.__setattr__(self, "pattern", parse(f"{','.join(self.methods)} /"))
+
+    @property
+    def defers(self) -> bool:
+        """Whether the handler answers what the gate would refuse."""
+        return self.settings.get("mode") == "defer"
+
+    def rule_for(self, text: str) -> Rule:
+        """Return the rule of a handler with this mark."""
+        return (DeferringRule if self.defers else Rule)(text, **self.settings)
 
 
 def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()) -> Mark:
@@ -60,14 +82,26 @@ def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()
     Raises:
         ConfigurationError: If the handler has a mark, or cannot have one.
     """
+    return attach(Mark(settings, methods), endpoint)
+
+
+def attach(own: Mark, endpoint: Any) -> Mark:
+    """Remember a mark on a handler, and return it.
+
+    Args:
+        own: The mark; several handlers may have the same.
+        endpoint: See `mark`.
+
+    Raises:
+        ConfigurationError: If the handler has a mark, or cannot have one.
+    """
     if hasattr(endpoint, _ATTRIBUTE):
         raise ConfigurationError(f"{endpoint!r} is marked twice: leave one mark out")
-    new = Mark(settings, methods)
     try:
-        setattr(endpoint, _ATTRIBUTE, new)
+        setattr(endpoint, _ATTRIBUTE, own)
     except AttributeError as error:
         raise ConfigurationError(f"{endpoint!r} cannot keep a mark: mark a function") from error
-    return new
+    return own
 
 
 def mark_of(endpoint: object) -> Mark | None:

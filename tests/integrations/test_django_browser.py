@@ -1,4 +1,4 @@
-"""The login of Django's admin in a browser, below a Content-Security-Policy with a nonce."""
+"""Logins of Django in a browser, below a Content-Security-Policy with a nonce."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ def test_an_administrator_solves_a_captcha_to_log_in(page, origin):
     page.get_by_text("ada 2").wait_for()
     assert "tcaptcha" not in blocked
     assert "theme.js" in blocked or django.VERSION < (6,)
+
+
+def test_a_refused_form_shows_why_and_keeps_what_was_typed(page, origin):
+    page.goto(f"{origin}/login")
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="solve").click()
+    page.locator(".errorlist.nonfield").get_by_text("The captcha is too old.").wait_for()
+    assert page.url == f"{origin}/login"
+    assert page.get_by_label("Username").input_value() == "ada"
+    # Django's own field does not show a password again.
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="solve").click()
+    page.wait_for_url(f"{origin}/done")
+    page.get_by_text("ada").wait_for()

@@ -85,7 +85,7 @@ def test_a_marked_view_without_the_middleware_is_an_error():
     found = report([path("login", marked)], CONFIG, MIDDLEWARE=["django_inside.SyncOnly"])
     assert found.keys() == {"tcaptcha.E002"}
     assert found["tcaptcha.E002"].startswith(
-        "the view of /login has captcha_required, but CaptchaMiddleware is not in MIDDLEWARE"
+        "the view of /login needs a captcha, but CaptchaMiddleware is not in MIDDLEWARE"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_subclass_of_the_middleware_counts():
 def test_a_marked_view_that_the_guard_does_not_cover_is_an_error(guard, root):
     urls = [path("login/<path:x>", marked), path("other", view)]
     found = report(urls, {"GUARD": guard}, FORCE_SCRIPT_NAME=root or None)
-    expected = "the view of /login/{x:path} has captcha_required, but no rule covers it"
+    expected = "the view of /login/{x:path} needs a captcha, but no rule covers it"
     assert found["tcaptcha.E003"].startswith(expected)
 
 

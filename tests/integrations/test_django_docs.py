@@ -53,7 +53,7 @@ def test_the_settings_protect_the_project():
 
 
 def test_the_marked_views_have_rules():
-    names = run("class SignUp")
+    names = run("class SignUp(")
     urls = [path("a", names["login"]), path("b", names["comment"])]
     urls.append(path("c", names["SignUp"].as_view()))
     with project(urls, {"VERIFIER": FakeVerifier()}):
@@ -61,6 +61,24 @@ def test_the_marked_views_have_rules():
         assert rules == ["UNSAFE /a", "UNSAFE /b", "UNSAFE /c"]
         assert current_guard().rules[1].settings == {"max_score": 70}
         assert Client().post("/a", headers=HEADERS).content == b"UNSAFE /a"
+
+
+def test_the_form_shows_its_error_and_the_permission_refuses():
+    sign_up, comments = run("class SignUpForm")["sign_up"], run("class Comments")["Comments"]
+    page = {"sign_up.html": "{{ form }}"}
+    loaders = [("django.template.loaders.locmem.Loader", page)]
+    backend = "django.template.backends.django.DjangoTemplates"
+    templates = [{"BACKEND": backend, "OPTIONS": {"loaders": loaders}}]
+    urls = [path("signup", sign_up), path("comments", comments.as_view())]
+    rest = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": []}
+    more = {"TEMPLATES": templates, "REST_FRAMEWORK": rest}
+    with project(urls, {"VERIFIER": FakeVerifier()}, **more):
+        answer = Client().post("/signup", {"email": "ada@example.com"}).content.decode()
+        assert "ada@example.com" in answer
+        assert "Solve the captcha" in answer
+        answer = Client().post("/signup", {"email": "ada@example.com"}, headers=HEADERS)
+        assert answer.headers["Location"] == "/welcome"
+        assert Client().post("/comments").json()["detail"].startswith("Solve the captcha")
 
 
 def test_the_test_of_the_page_passes():

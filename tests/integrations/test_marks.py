@@ -41,6 +41,26 @@ def flask_texts(*routes):
     return [rule.text for rule in marked_rules(app)]
 
 
+# -- marks ------
+
+
+@pytest.mark.parametrize("verifier", [1, "TencentVerifier", object()])
+def test_a_verifier_that_is_none_is_an_error_at_the_handler(verifier):
+    with pytest.raises(ConfigurationError, match="verifier"):
+        marked(verifier=verifier)
+
+
+@pytest.mark.parametrize("methods", [[1], [None], ["GET", b"POST"]])
+def test_a_method_that_is_not_text_is_an_error_at_the_handler(methods):
+    with pytest.raises(ConfigurationError, match=r'methods has .*, .* not a method: write \["'):
+        marked(methods)
+
+
+def test_only_an_integration_that_refuses_other_handlers_has_marks_that_defer():
+    with pytest.raises(ConfigurationError, match='mode="defer" is for views of Django only'):
+        marked(mode="defer")
+
+
 # -- rules ------
 
 

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from tcaptcha_middleware import Guard, PlainResponse, Rule, TrustedProxies, sources
+from tcaptcha_middleware.rules import DeferringRule
 from tcaptcha_middleware.settings import Settings
 from tcaptcha_middleware.strictness import ORDER, suffices
 from tcaptcha_middleware.testing import FakeVerifier
@@ -27,7 +28,12 @@ def responder(request, refuse):
 
 def compiled(*settings):
     """Return the compiled rules for `/0`, `/1`, … with these settings."""
-    rules = [Rule(f"/{number}", **more) for number, more in enumerate(settings)]
+    rules = [
+        DeferringRule(f"/{number}", **more)
+        if more.get("mode") == "defer"
+        else Rule(f"/{number}", **more)
+        for number, more in enumerate(settings)
+    ]
     guard = Guard(rules, FakeVerifier())
     return [guard.match("POST", rule.text) for rule in rules]
 
@@ -51,6 +57,15 @@ PAIRS = {
     "percent": ({"percent": 60}, {"percent": 50}, True, False),
     "no percent": ({}, {"percent": 0}, True, False),
     "mode and percent": ({"percent": 1}, {"mode": "observe", "percent": 100}, True, False),
+    "a mode that defers": ({}, {"mode": "defer"}, True, False),
+    "a mode that defers beside one that observes": (
+        {"mode": "defer"},
+        {"mode": "observe"},
+        True,
+        False,
+    ),
+    "a smaller share that defers": ({"mode": "defer", "percent": 50}, {}, False, True),
+    "a larger share that defers": ({"mode": "defer"}, {"percent": 50}, False, False),
     "when": ({}, {"when": asks}, True, False),
     "the same when": ({"when": asks}, {"when": asks}, True, True),
     "another when": ({"when": asks}, {"when": asks_others}, False, False),

@@ -11,6 +11,10 @@ from tcaptcha_middleware.testing import FakeVerifier
 if not settings.configured:
     APP = "tcaptcha_middleware.integrations.django"
     VERIFIER = FakeVerifier()
+    EXPIRES_ONCE = FakeVerifier(8, 1)
+    LOGIN = """{% load tcaptcha %}<!doctype html><title>Log in</title>{% tcaptcha_script %}
+    <form data-tcaptcha method="post">
+    {% csrf_token %} {{ form }} <button>Log in</button></form>"""
     SOURCES = {name: list(values) for name, values in csp_sources(VERIFIER).items()}
     NONCE = "<CSP_NONCE_SENTINEL>"  # what django.utils.csp.CSP.NONCE stands for
     POLICY = {name: ["'self'", *values] for name, values in SOURCES.items()}
@@ -40,13 +44,16 @@ if not settings.configured:
         TEMPLATES=[
             {
                 "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "APP_DIRS": True,
                 "OPTIONS": {
+                    "loaders": [
+                        "django.template.loaders.app_directories.Loader",
+                        ("django.template.loaders.locmem.Loader", {"login.html": LOGIN}),
+                    ],
                     "context_processors": [
                         "django.template.context_processors.request",
                         "django.contrib.auth.context_processors.auth",
                         "django.contrib.messages.context_processors.messages",
-                    ]
+                    ],
                 },
             }
         ],
@@ -54,9 +61,15 @@ if not settings.configured:
     django.setup()
 
 from django.contrib import admin
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
+from django.utils.decorators import method_decorator
+
+from tcaptcha_middleware.integrations.django import captcha_required
+from tcaptcha_middleware.integrations.django.forms import CaptchaFormMixin
 
 admin.site.login_template = "tcaptcha/admin_login.html"
 
@@ -66,5 +79,20 @@ def done(request):
     return HttpResponse(f"{request.user.username} {len(tickets)}")
 
 
-urlpatterns = [path("admin/", admin.site.urls), path("done", done)]
+class LoginForm(CaptchaFormMixin, AuthenticationForm):
+    pass
+
+
+@method_decorator(captcha_required(mode="defer", verifier=EXPIRES_ONCE), name="dispatch")
+class Login(LoginView):
+    form_class = LoginForm
+    next_page = "/done"
+    template_name = "login.html"
+
+
+urlpatterns = [
+    path("login", Login.as_view()),
+    path("admin/", admin.site.urls),
+    path("done", done),
+]
 wsgi = get_wsgi_application()

@@ -23,6 +23,7 @@ from adapters import (
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
+from django.middleware.locale import LocaleMiddleware
 from django.test import override_settings
 from django.test.utils import override_script_prefix
 from django.urls import re_path
@@ -90,6 +91,10 @@ class sets_address(SyncOnly):  # noqa: N801
     def __call__(self, request: Any) -> Any:
         request.META["REMOTE_ADDR"] = "198.51.100.9"
         return self.get_response(request)
+
+
+def locale(get_response: Any) -> Any:
+    return LocaleMiddleware(get_response)
 
 
 def async_only(get_response: Any) -> Any:

@@ -41,7 +41,7 @@ def check_settings(**_: object) -> Iterator[Any]:
         isinstance(m, type) and issubclass(m, CaptchaMiddleware) for m in middlewares
     )
     for route, rule in marked:
-        message = f"the view of {route.path} has captcha_required, but "
+        message = f"the view of {route.path} needs a captcha, but "
         method = rule.text.partition(" ")[0].replace("UNSAFE", "POST")
         if not is_installed:
             message += "CaptchaMiddleware is not in MIDDLEWARE"

@@ -8,8 +8,9 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpResponse
 
-from tcaptcha_middleware.decision import get_decision, require_captcha
-from tcaptcha_middleware.integrations.marks import mark
+from tcaptcha_middleware.decision import get_decision
+from tcaptcha_middleware.integrations.django.deferral import require_decision
+from tcaptcha_middleware.integrations.marks import Mark, attach
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS
 from tcaptcha_middleware.models import Unchecked
 
@@ -20,6 +21,9 @@ def captcha_required(view: Any = None, /, **settings: Any) -> Any:
     `CaptchaMiddleware` adds a rule for each path that leads to the view. A request that has not
     come through it never runs the view: it is answered with 500, and logged.
 
+    With `mode="defer"` the view runs also if the captcha did not pass, and has to refuse: with
+    a form that is a `CaptchaFormMixin`, or if `get_decision(request).refused` is not None.
+
     Args:
         view: The view; for a class, `method_decorator(captcha_required, name="dispatch")`.
         settings: Arguments of `Rule` for its requests, without the text.
@@ -28,28 +32,34 @@ def captcha_required(view: Any = None, /, **settings: Any) -> Any:
         ConfigurationError: If a setting is not valid, or the view is decorated twice.
         TypeError: If a setting is unknown.
     """
-    if view is None:
-        return partial(captcha_required, **settings)
+    # Made once: `method_decorator` applies a decorator for each request.
+    own = Mark(settings, ["UNSAFE"], may_defer=True) if settings else _DEFAULT
+    return partial(_locked, own) if view is None else _locked(own, view)
 
+
+_DEFAULT = Mark(methods=["UNSAFE"])
+
+
+def _locked(own: Mark, view: Any) -> Any:
     if iscoroutinefunction(view):
 
         @wraps(view)
         async def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = _lock(request)
+            response = _lock(own, request)
             return await view(request, *args, **kwargs) if response is None else response
 
     else:
 
         @wraps(view)
         def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = _lock(request)
+            response = _lock(own, request)
             return view(request, *args, **kwargs) if response is None else response
 
-    mark(locked, settings, ["UNSAFE"])
+    attach(own, locked)
     return locked
 
 
-def _lock(request: Any) -> Any:
+def _lock(own: Mark, request: Any) -> Any:
     """Return the answer to a preflight, or None if the view may run."""
     if request.method in SAFE_METHODS:
         return None
@@ -57,5 +67,5 @@ def _lock(request: Any) -> Any:
     if decision is not None and decision.unchecked is Unchecked.PREFLIGHT:
         # It came without a ticket. What it asks about is said by the middleware for CORS.
         return HttpResponse()
-    require_captcha(request)
+    require_decision(request, may_defer=own.defers)
     return None

@@ -27,7 +27,8 @@ from tcaptcha_middleware.asgi import run as run_async
 from tcaptcha_middleware.effects import CallHook, ReadBody
 from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.integrations.django.configuration import guard_for
-from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
+from tcaptcha_middleware.integrations.django.urlconf import marks_of
+from tcaptcha_middleware.models import Allow, EnvironHeaders, Refuse, RequestInfo, Unchecked
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import is_async
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.effects import Effect, Flow
     from tcaptcha_middleware.guard import Guard
+    from tcaptcha_middleware.rules import MatchedRule
 
 # How long a view that a responder returns may take, in seconds.
 _ANSWER = 60.0
@@ -65,6 +67,10 @@ class CaptchaMiddleware:
         self._is_async: bool = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
+        # Django would call a sync method in a thread.
+        self.process_view: Any = (
+            self._before_view_async if self._is_async else self._before_view
+        )
         # At once, so mistakes end the start, and threads do not make one guard each.
         guard_for("async" if self._is_async else "sync")
 
@@ -84,6 +90,14 @@ class CaptchaMiddleware:
         if response is None:
             response = await self.get_response(request)
         return _for_preflights(response, request, guard)
+
+    def _before_view(self, request: Any, view: Any, _: Any, __: Any) -> Any:
+        flow = _undeferred(guard_for("sync"), request, view)
+        return None if flow is None else run_sync(flow, _Body(request))  # type: ignore[arg-type]
+
+    async def _before_view_async(self, request: Any, view: Any, _: Any, __: Any) -> Any:
+        flow = _undeferred(guard_for("async"), request, view)
+        return None if flow is None else await run_async(flow, _Body(request), _perform)
 
 
 def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
@@ -114,16 +128,37 @@ def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
     body.put_back()
     if isinstance(decision, Allow):
         guard.record(decision, route, target, holder, key)
+        if decision.unchecked is Unchecked.DEFERRED and decision.refused is not None:
+            refuse = Refuse(decision.refused, decision.rule, decision.verdict)
+            request.tcaptcha_deferred = route, info, refuse
         return None
-    answer, added = guard.answer(route, info, decision)
-    if isinstance(answer, PlainResponse):
-        response = _response(answer, method)
-    else:
-        # As Django does: an async view works behind sync middlewares, too.
-        view = async_to_sync(answer) if is_async(answer) else answer
-        response = yield CallHook(view, request, _ANSWER)
+    response = yield from _refusal(guard, route, info, decision)
     body.end_after(response)
-    return _add(response, added)
+    return response
+
+
+def _refusal(guard: Guard, rule: MatchedRule, info: RequestInfo, refuse: Refuse) -> Flow[Any]:
+    """Return the denial response."""
+    request = info.raw
+    answer, added = guard.answer(rule, info, refuse)
+    if isinstance(answer, PlainResponse):
+        return _add(_response(answer, info.method), added)
+    # As Django does: an async view works behind sync middlewares, too.
+    view = async_to_sync(answer) if is_async(answer) else answer
+    return _add((yield CallHook(view, request, _ANSWER)), added)
+
+
+def _undeferred(guard: Guard, request: Any, view: Any) -> Flow[Any] | None:
+    """Refuse what was deferred if its view does not answer it; None if the view may run.
+
+    A rule may match more than the marked view, and another middleware may change the path.
+    """
+    deferred = getattr(request, "tcaptcha_deferred", None)
+    if deferred is None:
+        return None
+    marks = marks_of(view)
+    answers = (mark.defers for name, mark in marks if name in ("UNSAFE", request.method))
+    return None if any(answers) else _refusal(guard, *deferred)
 
 
 def _response(answer: PlainResponse, method: str) -> Any:

@@ -11,13 +11,13 @@ from tcaptcha_middleware.integrations.marks import mark_of
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.integrations.rule_texts import rule_texts
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS, parse
-from tcaptcha_middleware.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
+    from tcaptcha_middleware.rules import Rule
 
 
 class _Project(WSGIHandler):  # type: ignore[misc]
@@ -36,7 +36,7 @@ def marked_views() -> Iterator[tuple[Route, Rule]]:
         ConfigurationError: If no rule can express such a URL, or a `get` handler is marked.
     """
     for route in read(PROJECT):
-        for method, mark in _marks(route):
+        for method, mark in marks_of(route.endpoint):
             # Only for its path. The rule also has the methods to which a view answers 405,
             # because the lock comes first.
             (text,) = rule_texts(route._replace(methods=frozenset({"GET"})), parse("/"))
@@ -49,20 +49,29 @@ def marked_views() -> Iterator[tuple[Route, Rule]]:
                     )
             except ConfigurationError as error:
                 raise ConfigurationError(f"{route.endpoint!r} is marked: {error}") from error
-            yield route, Rule(text, **mark.settings)
+            yield route, mark.rule_for(text)
 
 
-def _marks(route: Route) -> Iterator[tuple[str, Mark]]:
+def marks_of(view: object) -> Iterator[tuple[str, Mark]]:
     """Yield the mark of a view for every unsafe method, or those of its handlers."""
-    view = route.endpoint
-    own = mark_of(view)
+    # A class-based view; one of Django REST framework; the actions of its viewsets.
+    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    permissions: Any = getattr(view, "initkwargs", {}).get("permission_classes")
+    if permissions is None:
+        permissions = getattr(kind, "permission_classes", ())
+    own = mark_of(view) or next(filter(None, map(_mark_of_permission, permissions)), None)
     if own is not None:
         yield "UNSAFE", own
         return
-    # A class-based view; one of Django REST framework; the actions of its viewsets.
-    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
     names = {name: name for name in getattr(kind, "http_method_names", ())}
     for method, name in (getattr(view, "actions", None) or names).items():
         mark = mark_of(getattr(kind, name, None))
         if mark is not None:
             yield method.upper(), mark
+
+
+def _mark_of_permission(permission: object) -> Mark | None:
+    """Return the mark of a permission of Django REST framework, or of a part of `A & B`."""
+    parts = [getattr(permission, name, None) for name in ("op1_class", "op2_class")]
+    marks = (_mark_of_permission(part) for part in parts if part is not None)
+    return mark_of(permission) or next(filter(None, marks), None)

@@ -1,0 +1,67 @@
+"""`HasCaptcha`: a permission of Django REST framework that needs a solved captcha."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.exceptions import APIException
+from rest_framework.permissions import BasePermission
+
+from tcaptcha_middleware.decision import get_decision
+from tcaptcha_middleware.integrations.django.deferral import deferred_reason, detail_of
+from tcaptcha_middleware.integrations.marks import Mark, attach
+from tcaptcha_middleware.matching.patterns import SAFE_METHODS
+from tcaptcha_middleware.models import Unchecked
+from tcaptcha_middleware.responses import CODE_HEADER, RETRY_AFTER
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Reason
+
+
+class CaptchaRefused(APIException):  # type: ignore[misc]
+    """The refusal of a captcha, for the exception handler of the project.
+
+    Args:
+        reason: Why it was refused; its status and code are those of the exception.
+        detail: What the client should do about it.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail, reason.value)
+        self.status_code: int = reason.status
+        if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.wait: int = RETRY_AFTER  # for the header `Retry-After`
+
+
+class HasCaptcha(BasePermission):  # type: ignore[misc]
+    """Require a solved captcha for every method of a view but `GET` and `HEAD`.
+
+    `CaptchaMiddleware` adds a rule for each path of a view that has it in `permission_classes`,
+    and verifies; this class refuses, with the project's own exception handler. A permission
+    that a view's `get_permissions` adds has no rule, so the view answers 500.
+
+    It raises, so it has to be the last part of `IsAdminUser | HasCaptcha`.
+    """
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        """Return whether the view may run.
+
+        Raises:
+            CaptchaRefused: If the captcha did not pass.
+            CaptchaRequired: If the gate decided nothing.
+        """
+        if request.method in SAFE_METHODS:
+            return True
+        decision = get_decision(request)
+        if decision is not None and decision.unchecked is Unchecked.PREFLIGHT:
+            # The framework asks for other methods, too, while it answers one.
+            return bool(request.method == "OPTIONS")
+        reason = deferred_reason(request)
+        if reason is not None:
+            view.headers[CODE_HEADER] = reason.value
+            raise CaptchaRefused(reason, detail_of(reason, request))
+        return True
+
+
+attach(Mark({"mode": "defer"}, ["UNSAFE"], may_defer=True), HasCaptcha)
