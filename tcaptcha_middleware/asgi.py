@@ -23,6 +23,7 @@ from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
+from tcaptcha_middleware.operations.startup import report_dead_rules
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import validate_asgi
 
@@ -123,13 +124,15 @@ class TCaptchaMiddleware:
                 await answer(scope, body.replay, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def closing(message: Message) -> None:
-            if message["type"].startswith("lifespan.shutdown."):
+        async def watching(message: Message) -> None:
+            if self._closes and message["type"].startswith("lifespan.shutdown."):
                 await self.guard.aclose()
             await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                # Now it has the routes that its own start-up adds, too.
+                report_dead_rules(self.app, self.guard)
 
-        closes = self._closes and scope["type"] == "lifespan"
-        await self.app(scope, receive, closing if closes else send)
+        await self.app(scope, receive, watching if scope["type"] == "lifespan" else send)
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:

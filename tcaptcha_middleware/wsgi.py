@@ -16,6 +16,7 @@ from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.matching.paths import forced_script_name, mount_of
 from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
+from tcaptcha_middleware.operations.startup import report_dead_rules
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import validate_wsgi
 from tcaptcha_middleware.wsgi_body import Body, Environ
@@ -58,6 +59,7 @@ class TCaptchaWSGIMiddleware:
         self.guard = guard
         self._mount = mount_of(app, guard.mounted_at)
         self._script_name = forced_script_name(app).encode()
+        self.rules_reported: bool = False
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -72,6 +74,10 @@ class TCaptchaWSGIMiddleware:
         if prefix and raw_path.startswith(b"/"):
             raw_path = prefix + raw_path
         path = raw_path.decode("utf-8", "replace")
+        if not self.rules_reported:
+            # Not on construction, when Flask has no routes yet.
+            self.rules_reported = True
+            report_dead_rules(self.app, self.guard, root_path)
         target = environ["REQUEST_METHOD"], path, raw_path, root_path, self._mount
         if target[0] == "OPTIONS" and self.guard.preflight_headers:
             start_response = _adding(self.guard.preflight_headers, start_response)

@@ -12,8 +12,10 @@ from litestar.plugins.base import InitPlugin, ReceiveRoutePlugin
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.openapi import describe
+from tcaptcha_middleware.operations.startup import report_dead_rules
 
 if TYPE_CHECKING:
+    from litestar import Litestar
     from litestar.config.app import AppConfig
     from litestar.openapi.config import OpenAPIConfig
     from litestar.openapi.spec import OpenAPI
@@ -49,10 +51,14 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
         app_config.middleware.insert(0, DefineMiddleware(lock, guard=self.guard))
         if app_config.openapi_config is not None:
             app_config.openapi_config = _describing(app_config.openapi_config, self.guard)
+        app_config.on_startup.append(self._report_dead_rules)
         # Mangum shuts the application down after each invocation; see TCaptchaMiddleware.
         if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
             app_config.on_shutdown.append(self.guard.aclose)
         return app_config
+
+    def _report_dead_rules(self, app: Litestar) -> None:
+        report_dead_rules(app, self.guard)
 
     def receive_route(self, route: Any) -> None:
         """Put the gate around the router when the first route is registered.

@@ -86,7 +86,9 @@ class MarkedWSGIMiddleware(TCaptchaWSGIMiddleware):
             self.guard.refresh()
         gate, guard = self._gate, self.guard.guard
         if gate.guard is not guard:
+            reported = gate.rules_reported
             gate = self._gate = TCaptchaWSGIMiddleware(self.app, guard)
+            gate.rules_reported = reported  # those that are not of marks are the same
         return gate(environ, start_response)
 
 

@@ -50,17 +50,41 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
     rule_sets = {
         key: RuleSet(guard, mount_of(app, guard.mounted_at)) for key, guard in guards.items()
     }
+    found = list(map(_judge, routes, _matched(routes, rule_sets)))
+    for rule_set in rule_sets.values():
+        found += [rule_set.dead(name, routes) for name in rule_set.unused()]
+        found += rule_set.shadowed(routes)
+    return found
+
+
+def dead_rules(app: object, guard: Guard, root: str = "") -> list[Finding]:
+    """Return a finding for each rule that matches no route; none if no route can be read.
+
+    Args:
+        app: The application behind the guard, with or without other guards around it.
+        guard: The guard.
+        root: Where the server mounts the application.
+
+    Raises:
+        ConfigurationError: If the framework's reader fails.
+    """
+    routes = [route._replace(gates=(Gate(guard, ""),)) for route in read(app)]
+    if all(route.opaque for route in routes):
+        return []
+    rule_set = RuleSet(guard, mount_of(app, guard.mounted_at) or root)
+    _matched(routes, {id(guard): rule_set})
+    return [rule_set.dead(name, routes) for name in rule_set.unused()]
+
+
+def _matched(routes: Sequence[Route], rule_sets: Mapping[int, RuleSet]) -> list[Answers]:
+    """Return the rules that judge each route's examples, and note them in the rule sets."""
     answers = [_answers(route, route.path.examples, rule_sets) for route in routes]
     # A rule may match only values that no example has, as "/users/me" does of "/users/{id}".
     for rule_set in rule_sets.values():
         for name in rule_set.unused():
             for route, known in zip(routes, answers, strict=True):
                 known.update(_answers(route, rule_set.paths_of(name, route), rule_sets))
-    found = list(map(_judge, routes, answers))
-    for rule_set in rule_sets.values():
-        found += [rule_set.dead(name, routes) for name in rule_set.unused()]
-        found += rule_set.shadowed(routes)
-    return found
+    return answers
 
 
 def _require_readable(app: object, routes: Sequence[Route], guards: Iterable[Guard]) -> None:

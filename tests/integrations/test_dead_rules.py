@@ -1,0 +1,290 @@
+"""Rules that match no route are reported once, when the application has all its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import asynccontextmanager
+from threading import Thread
+
+import pytest
+from adapters import Exchange, call_wsgi, environ_of
+from bottle import Bottle
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import override_settings
+from django.urls import path
+from django_inside import GUARD  # noqa: F401  configures Django
+from falcon import App as FalconApp
+from fastapi import FastAPI
+from flask import Flask
+from litestar import Litestar
+from litestar import get as litestar_get
+from quart import Quart
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
+from tcaptcha_middleware.integrations import flask as flask_integration
+from tcaptcha_middleware.integrations import starlette as starlette_integration
+from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
+from tcaptcha_middleware.operations import startup
+from tcaptcha_middleware.testing import FakeVerifier
+
+RULES = ["POST /login", "POST /signin"]
+WARNING = (
+    "the rule 'POST /signin' matches no route, so it protects nothing: "
+    'did you mean "POST /login"?'
+)
+
+
+def guard(rules=RULES):
+    return Guard(rules, FakeVerifier())
+
+
+@pytest.fixture
+def warnings(caplog, monkeypatch):
+    """Return a function for the warnings so far, when all threads have ended."""
+    started = []
+
+    class Watched(Thread):
+        def start(self):
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr(startup, "Thread", Watched)
+
+    def written():
+        for thread in started:
+            thread.join(10)
+        records = [r for r in caplog.records if r.name == "tcaptcha_middleware"]
+        return [r.getMessage() for r in records if r.levelno >= logging.WARNING]
+
+    return written
+
+
+def start(app):
+    """Send the lifespan events of a server."""
+
+    async def main():
+        sent, events = [], iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive():
+            return {"type": next(events)}
+
+        async def send(message):
+            sent.append(message["type"])
+
+        await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        return sent
+
+    sent = asyncio.run(main())
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def ask(app, **environ):
+    """Send the first request."""
+    return call_wsgi(app, environ_of(Exchange("GET", "/other")) | environ)
+
+
+# -- ASGI: when the server starts the application ------
+
+
+def endpoint(*_):
+    raise AssertionError
+
+
+def starlette_app():
+    app = Starlette(routes=[Route("/login", endpoint, methods=["POST"])])
+    app.add_middleware(TCaptchaMiddleware, guard=guard())
+    return app
+
+
+def fastapi_app():
+    app = FastAPI()
+    app.post("/login")(lambda: None)
+    return TCaptchaMiddleware(app, guard())
+
+
+def late_app():
+    @asynccontextmanager
+    async def lifespan(app):
+        app.add_route("/login", endpoint, methods=["POST"])
+        yield
+
+    return TCaptchaMiddleware(Starlette(lifespan=lifespan), guard())
+
+
+def quart_app():
+    app = Quart("app")
+    app.post("/login")(endpoint)
+    app.asgi_app = TCaptchaMiddleware(app.asgi_app, guard())
+    return app
+
+
+def marked_starlette():
+    login = starlette_integration.required(endpoint)
+    app = Starlette(routes=[Route("/login", login, methods=["POST"])])
+    starlette_integration.protect(app, FakeVerifier(), ["POST /signin"])
+    return app
+
+
+def litestar_plugin():
+    @litestar_get("/other")
+    async def handler() -> None: ...
+
+    return Litestar(
+        [handler], plugins=[TCaptchaPlugin(guard(["GET /othr"]))], logging_config=None
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [starlette_app, fastapi_app, late_app, quart_app, marked_starlette]
+)
+def test_starting_an_asgi_application_reports_a_rule_without_a_route(make, warnings):
+    app = make()
+    assert warnings() == []
+    start(app)
+    assert warnings() == [WARNING]
+
+
+def test_the_plugin_of_litestar_reports_it(warnings):
+    start(litestar_plugin())
+    (text,) = warnings()
+    assert text.endswith('did you mean "GET /other"?')
+
+
+def test_a_start_that_fails_reports_nothing(warnings):
+    async def failing(scope, receive, send):
+        await send({"type": "lifespan.startup.failed"})
+
+    async def send(message): ...
+
+    asyncio.run(TCaptchaMiddleware(failing, guard())({"type": "lifespan"}, None, send))
+    assert warnings() == []
+
+
+def test_each_guard_reports_its_own_rules(warnings):
+    app = Starlette(routes=[Route("/login", endpoint, methods=["POST"])])
+    start(TCaptchaMiddleware(TCaptchaMiddleware(app, guard(RULES[:1])), guard(["POST /lgin"])))
+    (text,) = warnings()
+    assert text.startswith("the rule 'POST /lgin'")
+
+
+# -- WSGI: with the first request ------
+
+
+def flask_app():
+    app = Flask("app")
+    app.wsgi_app = TCaptchaWSGIMiddleware(app.wsgi_app, guard())
+    app.post("/login")(endpoint)
+    return app
+
+
+def bottle_app():
+    app = Bottle()
+    app.post("/login")(endpoint)
+    return TCaptchaWSGIMiddleware(app, guard())
+
+
+def marked_flask():
+    app = Flask("app")
+    captcha = flask_integration.TCaptcha(app, FakeVerifier(), ["POST /signin"])
+    app.post("/login")(captcha.required(endpoint))
+    return app
+
+
+@pytest.mark.parametrize("make", [flask_app, bottle_app, marked_flask])
+def test_the_first_request_reports_a_rule_without_a_route(make, warnings):
+    app = make()
+    assert warnings() == []
+    ask(app)
+    ask(app)
+    assert warnings() == [WARNING]
+
+
+def test_a_rule_is_reported_once_if_a_route_is_added_later(warnings):
+    app = marked_flask()
+    ask(app)
+    app._got_first_request = False
+    app.post("/late", endpoint="late")(flask_integration.TCaptcha().required(lambda: ""))
+    ask(app)
+    assert warnings() == [WARNING]
+
+
+def test_a_rule_with_the_mount_that_the_server_reports_has_a_route(warnings):
+    app = Bottle()
+    app.post("/login")(endpoint)
+    ask(TCaptchaWSGIMiddleware(app, guard(["POST /shop/login"])), SCRIPT_NAME="/shop")
+    assert warnings() == []
+
+
+def test_the_urls_of_django_are_read(warnings):
+    with override_settings(ROOT_URLCONF=(path("login", lambda _: HttpResponse()),)):
+        ask(TCaptchaWSGIMiddleware(WSGIHandler(), guard(["POST /login", "POST /lgin"])))
+        assert len(warnings()) == 1
+
+
+# -- without a warning ------
+
+
+def plain(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return []
+
+
+def sink_only():
+    app = FalconApp()
+    app.add_sink(lambda *_, **__: None, "/")
+    return app
+
+
+@pytest.mark.parametrize(
+    "app",
+    [Bottle(), Flask("app", static_folder=None), plain, sink_only()],
+    ids=["no routes", "no routes of Flask", "not a framework", "opaque"],
+)
+def test_an_application_without_routes_that_can_be_read_has_no_warning(app, warnings):
+    ask(TCaptchaWSGIMiddleware(app, guard()))
+    assert warnings() == []
+
+
+def test_a_rule_for_what_an_opaque_application_may_serve_has_no_warning(warnings):
+    routes = [Route("/login", endpoint, methods=["POST"]), Mount("/inner", app=endpoint)]
+    start(TCaptchaMiddleware(Starlette(routes=routes), guard(["POST /inner/signin"])))
+    assert warnings() == []
+
+
+def test_a_marked_application_without_a_mark_has_one_warning(warnings):
+    app = Flask("app")
+    flask_integration.TCaptcha(app, FakeVerifier())
+    ask(app)
+    (text,) = warnings()
+    assert "no handler of" in text
+
+
+def test_a_reader_that_fails_is_logged_for_developers_only(warnings, caplog):
+    app = Bottle()
+    app.routes.append(None)
+    caplog.set_level(logging.DEBUG, "tcaptcha_middleware")
+    ask(TCaptchaWSGIMiddleware(app, guard()))
+    assert warnings() == []
+    assert "cannot be read" in caplog.text
+
+
+def test_a_process_that_cannot_start_a_thread_serves_all_the_same(warnings, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(startup.Thread, "start", start)
+    assert ask(bottle_app())[0] == 404
+    assert warnings() == []
+
+
+def test_the_first_request_does_not_wait(warnings, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(startup, "_report", lambda *_: ended.wait(10))
+    assert ask(bottle_app())[0] == 404
+    ended.set()
+    assert warnings() == []
