@@ -404,6 +404,13 @@ def require_style(
                 raise ConfigurationError("when is async: under WSGI make it a plain function")
 
 
+def without_verifiers(rules: Sequence[Rule | str]) -> list[Rule]:
+    """Return the rules with the guard's verifier instead of their own."""
+    return [
+        type(rule)(rule.text, name=rule.name, **rule.settings) for rule in map(as_rule, rules)
+    ]
+
+
 def as_rule(value: object) -> Rule:
     """Return a rule from its text, or as it is.
 

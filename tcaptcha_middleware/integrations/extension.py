@@ -72,7 +72,7 @@ class Extension(ABC):
             rules = app.config.get("TCAPTCHA_RULES", ())
         arguments = {"page": app.config.get("TCAPTCHA_PAGE"), **self._settings}
         arguments |= {"verifier": verifier, "rules": rules}
-        guard = MarkedGuard(app, arguments, app.view_functions)
+        guard = MarkedGuard(app, arguments, _Routes(app))
         self._put_in_front(app, guard)
         app.extensions[_NAME] = guard
 
@@ -118,3 +118,23 @@ class Extension(ABC):
     @abstractmethod
     def _holder(self) -> Mapping[str, Any]:
         """Return the WSGI environ or ASGI scope of the current request."""
+
+
+class _Routes:
+    """What grows with each URL and each view of an application."""
+
+    def __init__(self, app: Any) -> None:
+        self._views = app.view_functions
+        self._urls = 0
+        add = app.url_map.add
+
+        def counting(rule: object) -> None:
+            add(rule)
+            self._urls += 1
+
+        # No attribute has their number: two URLs of one view are in the same entry.
+        app.url_map.add = counting
+
+    def __len__(self) -> int:
+        """Return their number, of the URLs only those that were added since."""
+        return self._urls + len(self._views)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -16,14 +17,14 @@ from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
-from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule
+from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule, without_verifiers
 from tcaptcha_middleware.scoped import renew_after_fork
 from tcaptcha_middleware.settings import RuleSettings
 from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Sized
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.findings import Finding
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.models import Allow
     from tcaptcha_middleware.operations import Event
-    from tcaptcha_middleware.types import ReplayStore
+    from tcaptcha_middleware.types import ReplayStore, Verifier
 
 unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
 """The handlers, by their id, for which a decorator has returned a marked function."""
@@ -89,9 +90,10 @@ class MarkedGuard:
         self._app = app
         self._arguments = shared | dict(arguments)
         self._routes = routes
+        self._verifier: Verifier | None = None  # instead of all others, in tests
         self._healths: dict[int, Health] = {}
-        self._current = self._with([], ())
-        self.guard: Guard = self._current.guard
+        self._verifiers: dict[int, Verifier] = {}
+        self._use(self._with([], ()))
         self._counted = -1
         self._read_at = 0.0
         self.after_fork()
@@ -112,20 +114,45 @@ class MarkedGuard:
         Raises:
             ConfigurationError: If no rule can express the route of a marked handler.
         """
-        self._read()
-        if not self._current.derived and not self._arguments["rules"]:
+        was_read = self._read()
+        if was_read and not self._current.derived and not self._arguments["rules"]:
             logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Read the routes if they are not those that were read; return whether it did."""
         with self._lock:
             counted, self._read_at = len(self._routes), time.monotonic()
             if counted == self._counted:
-                return  # another thread has done it
+                return False  # another thread has done it
             derived = marked_rules(self._app, self._own_mark)
             if derived != self._current.derived:
-                self._current = self._with(derived, _compiled(self.guard))
-                self.guard = self._current.guard
+                self._use(self._with(derived, _compiled(self.guard)))
             self._counted = counted
+            return True
+
+    def _use(self, current: _Current) -> None:
+        self._current = current
+        self.guard: Guard = current.guard
+
+    @contextmanager
+    def overridden(self, verifier: Verifier) -> Iterator[None]:
+        """Use another verifier for all rules while the context lasts, also for new routes.
+
+        Args:
+            verifier: Verifies every ticket.
+        """
+        before = self._current, self._healths, self._verifiers
+        with self._lock:
+            self._healths, self._verifiers, self._verifier = {}, {}, verifier
+            self._use(self._with(self._current.derived, ()))
+        try:
+            yield
+        finally:
+            with self._lock:
+                current, self._healths, self._verifiers = before
+                self._verifier = None
+                self._use(current)
+                self._counted = -1  # routes may have been added
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the current guard, such as `public_settings`."""
@@ -137,11 +164,21 @@ class MarkedGuard:
 
     def close(self) -> None:
         """Close the current guard; see `Guard.close`."""
-        self.guard.close()
+        for guard in (self.guard, *self._retired()):
+            guard.close()
 
     async def aclose(self) -> None:
         """Async version of `close`; no route is read, which could fail."""
-        await self.guard.aclose()
+        for guard in (self.guard, *self._retired()):
+            await guard.aclose()
+
+    def _retired(self) -> Iterator[Guard]:
+        """Yield a guard for each verifier that only removed routes had, to close it."""
+        for key in self._verifiers.keys() - {id(r.verifier) for r in _compiled(self.guard)}:
+            store = MemoryReplayStore(single_process=True)
+            guard = Guard([_NOTHING], self._verifiers[key], replay_store=store)
+            object.__setattr__(_compiled(guard)[0], "health", self._healths[key])
+            yield guard
 
     def covers(self, app: object) -> list[Finding]:
         """Compare the rules with the routes of an application; see `Guard.covers`."""
@@ -183,8 +220,12 @@ class MarkedGuard:
 
     def _with(self, derived: list[Rule], earlier: tuple[CompiledRule, ...]) -> _Current:
         rules = [*derived, *self._arguments["rules"]] or [_NOTHING]
-        guard = Guard(**self._arguments | {"rules": rules})
+        arguments = self._arguments | {"rules": rules}
+        if self._verifier is not None:
+            arguments |= {"rules": without_verifiers(rules), "verifier": self._verifier}
+        guard = Guard(**arguments)
         for rule in _compiled(guard):
+            self._verifiers[id(rule.verifier)] = rule.verifier
             # What was learned is kept. The service's state is reported for the new rules.
             health = self._healths.setdefault(id(rule.verifier), rule.health)
             health._on_change = rule.health._on_change  # noqa: SLF001

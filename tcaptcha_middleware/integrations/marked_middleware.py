@@ -112,7 +112,10 @@ def require_marked(holder: Mapping[str, Any], mark: Mark, endpoint: object) -> A
     elif (allowed := guard.allowed(holder, mark)) is not None:
         return allowed
     elif judged is None:
-        problem = "the gate saw another path or method, or the route was added just now"
+        problem = (
+            "the gate saw another path or method, the route was added just now, or no rule was "
+            "derived for its route"
+        )
     else:
         problem = f"the gate judged by {judged.rule!r}, which is not as strict as the mark"
     name = getattr(endpoint, "__qualname__", type(endpoint).__name__)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.routes.route import Parameter, PathTemplate, Route
     from tcaptcha_middleware.matching.patterns import Pattern
 
-# What matches no slash: `[^/]`, and all but dots, escapes and other negated classes.
-_WITHOUT_SLASH = re.compile(r"(?:\[\^/\]|\\[dw.-]|\[(?!\^)|[^\[\\./])*")
+# An escape, a class, or a character.
+_ITEM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+_ESCAPES = (r"\d", r"\w", r"\.", r"\-")
 _VARIABLE = re.compile(r"\{\w+\}")
 
 
@@ -56,5 +57,13 @@ def _path(template: PathTemplate) -> str:
 
 def _is_in_segment(parameter: Parameter) -> bool:
     """Return whether a parameter's values are never empty, and never contain a slash."""
-    regex = _WITHOUT_SLASH.fullmatch(parameter.regex)
-    return regex is not None and not any(map(parameter.accepts, ("", "/", "value/value")))
+    if any(map(_may_match_slash, _ITEM.findall(parameter.regex))):
+        return False
+    return not any(map(parameter.accepts, ("", "/", "value/value")))
+
+
+def _may_match_slash(item: str) -> bool:
+    """Return whether a part of a regular expression may match a slash, if in doubt True."""
+    if item.startswith("["):
+        return re.fullmatch(item, "/", re.IGNORECASE) is not None
+    return item in "./" or (item.startswith("\\") and item not in _ESCAPES)

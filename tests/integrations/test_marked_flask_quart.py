@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from itertools import count
 
 import flask
@@ -13,12 +15,13 @@ import quart.views
 from quart.testing import WebsocketResponseError
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from tcaptcha_middleware import ConfigurationError, Rule
+from tcaptcha_middleware import CaptchaRequired, ConfigurationError, OutageError, Rule
+from tcaptcha_middleware.integrations import marked_guard
 from tcaptcha_middleware.integrations.flask import TCaptcha
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.operations import log
-from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.testing import FakeVerifier, override
 
 NUMBERS = count()
 
@@ -282,3 +285,127 @@ def test_the_handshake_of_a_marked_websocket_needs_a_ticket():
                 await websocket.receive()
 
     asyncio.run(converse())
+
+
+# -- routes that are added after the routes were read ------
+
+
+@pytest.mark.parametrize("kind", [InFlask, InQuart])
+def test_a_second_url_of_a_view_is_protected_at_once(kind):
+    app = kind.kind("app")
+    captcha = kind.extension(app, FakeVerifier())
+    view = captcha.required(lambda: "hello")
+    app.add_url_rule("/login", "login", view, methods=["POST"])
+    assert app.extensions["tcaptcha"].match("POST", "/signin") is None
+    app.add_url_rule("/signin", "login", view, methods=["POST"])
+    assert kind.send(app, "POST", "/signin")[0] == 403
+    assert kind.send(app, "POST", "/signin", pair()) == (200, "hello")
+
+
+@pytest.mark.parametrize("kind", [InFlask, InQuart])
+def test_a_view_that_is_set_for_an_endpoint_later_is_protected_at_once(kind):
+    app = kind.kind("app")
+    captcha = kind.extension(app, FakeVerifier())
+    app.add_url_rule("/login", "login", methods=["POST"])
+    assert app.extensions["tcaptcha"].match("POST", "/login") is None
+    app.endpoint("login")(captcha.required(lambda: "hello"))
+    assert kind.send(app, "POST", "/login")[0] == 403
+
+
+def test_threads_that_wait_for_the_routes_do_not_warn_again(caplog, monkeypatch):
+    app = flask.Flask("app")
+    TCaptcha(app, FakeVerifier())
+    guard, arrived = app.extensions["tcaptcha"], threading.Barrier(3)
+
+    def slow(*_):
+        arrived.wait(5)
+        time.sleep(0.05)  # the others wait for the lock
+        return []
+
+    monkeypatch.setattr(marked_guard, "marked_rules", slow)
+    others = [threading.Thread(target=lambda: (arrived.wait(5), guard.refresh())) for _ in "ab"]
+    for thread in others:
+        thread.start()
+    guard.refresh()
+    for thread in others:
+        thread.join()
+    assert len([r for r in caplog.records if "no handler of" in r.getMessage()]) == 1
+
+
+def test_the_second_lock_names_what_may_be_wrong_if_no_rule_judged_the_request():
+    app = flask.Flask("app")
+    captcha = TCaptcha(app, FakeVerifier())
+    view = captcha.required(lambda: "hello")
+    app.add_url_rule("/other", "other", lambda: f"{view()}", methods=["POST"])
+    problem = "the route was added just now, or no rule was derived for its route"
+    app.testing = True
+    with pytest.raises(CaptchaRequired, match=problem):
+        InFlask.send(app, "POST", "/other")
+
+
+class Closable(FakeVerifier):
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+
+    async def aclose(self):
+        self.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_verifier_of_a_mark_is_closed_if_its_route_was_removed(is_async):
+    app, own, shared = flask.Flask("app"), Closable(), Closable()
+    captcha = TCaptcha(app, shared)
+    app.add_url_rule("/a", "a", captcha.required(verifier=own)(lambda: ""), methods=["POST"])
+    guard = app.extensions["tcaptcha"]
+    assert guard.match("POST", "/a").verifier is own
+    app.view_functions["a"] = captcha.required(lambda: "")
+    app.view_functions["b"] = lambda: ""
+    assert guard.match("POST", "/a").verifier is shared
+    asyncio.run(guard.aclose()) if is_async else guard.close()
+    assert (own.closed, shared.closed) == (1, 1)
+
+
+# -- tests of an application ------
+
+
+def test_override_replaces_the_verifiers_of_a_marked_application():
+    app, real = flask.Flask("app"), FakeVerifier(OutageError("the real service was called"))
+    captcha = TCaptcha(app, real, ["POST /listed"])
+    app.post("/a")(captcha.required(lambda: "hello"))
+    own = captcha.required(verifier=real, max_score=50)(lambda: "hello")
+    app.add_url_rule("/b", "b", own, methods=["POST"])
+    guard, fake = app.extensions["tcaptcha"], FakeVerifier()
+    assert InFlask.send(app, "POST", "/b", pair())[0] == 503
+    with override(guard, fake):
+        assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
+        assert InFlask.send(app, "POST", "/b", pair()) == (200, "hello")
+        assert InFlask.send(app, "POST", "/listed", pair())[0] == 404
+        assert InFlask.send(app, "POST", "/b")[0] == 403
+        assert guard.match("POST", "/b").settings.max_score == 50
+    assert len(fake.tickets) == 3
+    assert InFlask.send(app, "POST", "/a", pair())[0] == 503
+    assert InFlask.send(app, "POST", "/b", pair())[0] == 503
+    assert len(fake.tickets) == 3
+
+
+def test_a_view_that_is_added_while_the_verifier_is_replaced_uses_the_other_one():
+    app, real = flask.Flask("app"), FakeVerifier(OutageError("the real service was called"))
+    captcha, fake = TCaptcha(app, real), FakeVerifier()
+    guard = app.extensions["tcaptcha"]
+    with override(guard, fake):
+        app.post("/a")(captcha.required(lambda: "hello"))
+        assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
+    assert InFlask.send(app, "POST", "/a", pair())[0] == 503
+
+
+def test_what_a_replaced_verifier_has_learned_does_not_stay():
+    app, fake = flask.Flask("app"), FakeVerifier()
+    captcha = TCaptcha(app, FakeVerifier())
+    app.post("/a")(captcha.required(lambda: "hello"))
+    guard = app.extensions["tcaptcha"]
+    with override(guard, fake):
+        first = guard.match("POST", "/a").health
+    with override(guard, fake):
+        assert guard.match("POST", "/a").health is not first

@@ -10,9 +10,18 @@ from flask import Flask
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.routing import Route
+from werkzeug.routing import BaseConverter
 
 from tcaptcha_middleware import ConfigurationError, Rule
 from tcaptcha_middleware.integrations.marks import mark, marked_rules
+
+
+class RegexConverter(BaseConverter):
+    part_isolating = False
+
+    def __init__(self, url_map, regex):
+        super().__init__(url_map)
+        self.regex = regex
 
 
 def marked(methods=(), **settings):
@@ -36,6 +45,7 @@ def fastapi_texts(*routes):
 
 def flask_texts(*routes):
     app = Flask("app", static_folder=None)
+    app.url_map.converters["regex"] = RegexConverter
     for number, (methods, path, endpoint) in enumerate(routes):
         app.add_url_rule(path, str(number), endpoint, methods=methods.split(","))
     return [rule.text for rule in marked_rules(app)]
@@ -105,6 +115,16 @@ def test_a_starlette_path_becomes_the_path_of_a_rule(path, text):
         "/codes/<string(length=4):code>": "/codes/{code}",
         "/files/<path:name>": "/files/**",
         "/login/": "/login/",
+        "/codes/<regex('[!-~]{2}'):code>": "/codes/**",
+        "/codes/<regex('[+-9]{2}'):code>": "/codes/**",
+        "/codes/<regex('[0-9a-f-]{2}'):code>": "/codes/{code}",
+        "/codes/<regex('[^/x]{2}'):code>": "/codes/{code}",
+        "/codes/<regex('[^x]{2}'):code>": "/codes/**",
+        "/codes/<regex('[^]/]x'):code>": "/codes/{code}",
+        r"/codes/<regex('\[a].'):code>": "/codes/**",
+        r"/codes/<regex('[\s\S]{2}'):code>": "/codes/**",
+        r"/codes/<regex('\W\d'):code>": "/codes/**",
+        r"/codes/<regex('v\d\.\d'):code>": "/codes/{code}",
     }.items(),
 )
 def test_a_werkzeug_path_becomes_the_path_of_a_rule(path, text):
