@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from tcaptcha_middleware.browser.challenge import NavigationCookie
 from tcaptcha_middleware.browser.page import shown_captcha
 from tcaptcha_middleware.extraction.sources import BodySource, Header
-from tcaptcha_middleware.matching.paths import mount_of
+from tcaptcha_middleware.matching.paths import mount_of, validate_mount
 from tcaptcha_middleware.matching.patterns import METHODS, SAFE_METHODS
 from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.responses import CODE_HEADER
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tcaptcha_middleware.guard import Guard
+    from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
     from tcaptcha_middleware.rules import CompiledRule
 
     Rules = list[CompiledRule | None]
@@ -33,7 +34,7 @@ _MOST_EXAMPLES = 100
 _DEEPEST = 20  # references may lead in a circle
 
 
-def describe(schema: Node, guard: Guard, root_path: str = "") -> Node:
+def describe(schema: Node, guard: Guard | MarkedGuard, root_path: str = "") -> Node:
     """Return an OpenAPI document in which the operations that need a captcha say so.
 
     Each operation that a rule judges gets header parameters for the pair, the denial
@@ -44,7 +45,11 @@ def describe(schema: Node, guard: Guard, root_path: str = "") -> Node:
         guard: The guard in front of the application.
         root_path: Where the application is mounted; the guard's `mounted_at` by default. The
             base paths of the document's `servers` count as mounts, too.
+
+    Raises:
+        ConfigurationError: If `root_path` is not a mount.
     """
+    validate_mount("root_path", root_path)
     document = deepcopy(schema)
     paths = document.get("paths", {})
     for path in [key for key in paths if key.startswith("/")]:  # the others are extensions
@@ -65,7 +70,7 @@ def describe(schema: Node, guard: Guard, root_path: str = "") -> Node:
     return document
 
 
-def install(app: Any, guard: Guard, root_path: str = "") -> None:
+def install(app: Any, guard: Guard | MarkedGuard, root_path: str = "") -> None:
     """Let `/openapi.json` and `/docs` of a FastAPI application describe the captcha.
 
     Args:
@@ -74,8 +79,10 @@ def install(app: Any, guard: Guard, root_path: str = "") -> None:
         root_path: Where another application mounts it, such as `"/shop"`.
 
     Raises:
-        ConfigurationError: If the guard's `mounted_at` is not the application's `root_path`.
+        ConfigurationError: If `root_path` is not a mount, or the guard's `mounted_at` is not
+            the application's `root_path`.
     """
+    validate_mount("root_path", root_path)
     make = app.openapi
     mount = root_path or mount_of(app, guard.mounted_at)
     latest: tuple[object, Node] = None, {}
@@ -94,6 +101,8 @@ def install(app: Any, guard: Guard, root_path: str = "") -> None:
 def _resolved(document: Node, node: Any) -> Any:
     """Return what a node's references within the document lead to; empty if to nothing."""
     for _ in range(_DEEPEST):
+        if not isinstance(node, dict):
+            return {}  # a boolean is a schema, too
         reference = node.get("$ref", "")
         if not reference.startswith("#/"):
             return node
@@ -127,7 +136,9 @@ def _examples(document: Node, path: str, parameters: Iterable[Node]) -> list[str
     return examples
 
 
-def _judge(guard: Guard, method: str, path: str, mounts: list[str]) -> CompiledRule | None:
+def _judge(
+    guard: Guard | MarkedGuard, method: str, path: str, mounts: list[str]
+) -> CompiledRule | None:
     for mount in mounts:
         rule = guard.match(method, mount + path, b"", mount)
         if rule is not None:
@@ -181,7 +192,8 @@ def _add_responses(operation: Node, document: Node) -> None:
         problem = _problem(document, status)
         media_type = response.setdefault("content", {}).setdefault(_MEDIA_TYPE, {})
         schema = media_type.setdefault("schema", problem)
-        if problem not in (schema, *schema.get("anyOf", ())):
+        several = schema.get("anyOf", ()) if isinstance(schema, dict) else ()
+        if problem not in (schema, *several):
             media_type["schema"] = {"anyOf": [schema, problem]}
         responses[status if status in responses else str(status)] = response
 

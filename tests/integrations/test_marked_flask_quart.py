@@ -409,3 +409,13 @@ def test_what_a_replaced_verifier_has_learned_does_not_stay():
         first = guard.match("POST", "/a").health
     with override(guard, fake):
         assert guard.match("POST", "/a").health is not first
+
+
+def test_a_verifier_that_was_used_in_a_test_is_not_closed_with_the_application():
+    app, real, fake = flask.Flask("app"), Closable(), Closable()
+    TCaptcha(app, real)
+    guard = app.extensions["tcaptcha"]
+    with override(guard, fake):
+        pass
+    guard.close()
+    assert (real.closed, fake.closed) == (1, 0)

@@ -31,6 +31,7 @@ from tcaptcha_middleware import (
     TencentVerifier,
     sources,
 )
+from tcaptcha_middleware.integrations.fastapi import Solved, protect  # noqa: TC001  FastAPI reads it
 from tcaptcha_middleware.integrations.openapi import describe, install
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier
@@ -515,3 +516,39 @@ def test_the_lines_of_the_documentation_describe_the_login(title, monkeypatch):
         described = module.described
     validate(described)
     assert described["paths"]["/login"]["post"]["x-tcaptcha"]["appId"] == "190000000"
+
+
+@pytest.mark.parametrize("schema", [True, False])
+def test_a_parameter_may_have_a_boolean_as_schema(schema):
+    parameter = {"name": "user", "in": "path", "required": True, "schema": schema}
+    written = document("/login/{user}", parameters=[parameter]) | {"openapi": "3.1.0"}
+    assert is_described(written, guard_of("POST /login/{x}"), "/login/{user}")
+
+
+@pytest.mark.parametrize("schema", [True, False])
+def test_a_response_may_have_a_boolean_as_schema(schema):
+    own = {"403": {"description": "No.", "content": {PROBLEM: {"schema": schema}}}}
+    written = document(responses=OK | own) | {"openapi": "3.1.0"}
+    content = operation_of(written)["responses"]["403"]["content"][PROBLEM]["schema"]
+    assert content == {"anyOf": [schema, {"$ref": "#/components/schemas/TCaptcha403"}]}
+
+
+@pytest.mark.parametrize("root_path", ["shop", "/shop/", "https://a.example"])
+def test_a_mount_that_is_not_a_path_is_an_error(root_path):
+    with pytest.raises(ConfigurationError, match="root_path"):
+        describe(document(), guard_of(), root_path)
+    with pytest.raises(ConfigurationError, match="root_path"):
+        install(FastAPI(), guard_of(), root_path)
+
+
+def test_the_guard_of_marked_handlers_is_described():
+    app = FastAPI()
+    guard = protect(app, FakeVerifier())
+
+    @app.post("/login")
+    def login(captcha: Solved) -> str:
+        raise AssertionError
+
+    install(app, guard)
+    validate(app.openapi())
+    assert app.openapi()["paths"]["/login"]["post"]["x-tcaptcha"]["rule"] == "POST /login"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 from fastapi import Depends, FastAPI
 from flask import Flask
@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from tcaptcha_middleware import Allow, Rule, Switch
+from tcaptcha_middleware.integrations import openapi
 from tcaptcha_middleware.integrations.fastapi import Solved, protect, solved
 from tcaptcha_middleware.integrations.flask import TCaptcha
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
 from tcaptcha_middleware.integrations.starlette import protect as protect_starlette
 from tcaptcha_middleware.integrations.starlette import required
-from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.testing import FakeVerifier, override
 
 Observed = Annotated[Allow, Depends(solved(mode="observe", verifier=FakeVerifier()))]
 
@@ -32,6 +33,10 @@ guard = protect(
     max_score=70,
 )
 guard.public_settings("POST /a")
+openapi.install(fastapi, guard)
+assert_type(openapi.describe({}, guard), dict[str, Any])
+with override(guard, FakeVerifier()):
+    pass
 
 
 @fastapi.post("/login")
