@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib import import_module
 from threading import Thread
+from typing import Any
 
 from tcaptcha_middleware.operations.log import logger
 
@@ -12,7 +13,7 @@ from tcaptcha_middleware.operations.log import logger
 _NO_RULE = ("CONNECT",)
 
 
-def report_dead_rules(app: object, guard: object, root: str = "") -> None:
+def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
     """Log each rule of a guard that matches no route; later, and without an error.
 
     In a thread, because an application with thousands of routes takes seconds to read.
@@ -27,11 +28,12 @@ def report_dead_rules(app: object, guard: object, root: str = "") -> None:
         Thread(target=_report, args=(app, guard, root), daemon=True).start()
 
 
-def _report(app: object, guard: object, root: str) -> None:
+def _report(app: object, guard: Any, root: str) -> None:
     try:
         # Imported by name, because it knows this package's middlewares.
         check = import_module("tcaptcha_middleware.integrations.routes.check")
-        for finding in check.dead_rules(app, guard, root):
+        root = check.mount_of(app, guard.mounted_at) or root
+        for finding in check.dead_rules(check.read(app), guard, root):
             if finding.methods != _NO_RULE:
                 text = "the rule %r matches no route, so it protects nothing: %s"
                 logger.warning(text, finding.rule, finding.detail)

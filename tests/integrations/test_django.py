@@ -503,9 +503,40 @@ class TestLiveServer(LiveServerTestCase):
                 assert client.post("/other").status_code == 403
 
 
-def test_tcaptcha_check_finds_the_guard_in_the_settings():
-    with project(URLS, CONFIG):
+MIDDLEWARES = [
+    CAPTCHA,
+    "tcaptcha_middleware.integrations.django.middleware.CaptchaMiddleware",
+    "django_inside.Subclass",
+]
+
+
+@pytest.mark.parametrize("middleware", MIDDLEWARES)
+def test_tcaptcha_check_finds_the_guard_in_the_settings(middleware):
+    with project(URLS, CONFIG, MIDDLEWARE=["django_inside.async_only", middleware]):
         rows = [
             (finding.status, finding.path, finding.rule) for finding in check(WSGIHandler())
         ]
     assert rows[0] == ("covered", "/login", "UNSAFE /login")
+
+
+def test_a_response_that_varies_by_everything_stays_so(send):
+    def responder(info, refuse):
+        return lambda request: HttpResponse(headers={"Vary": "*"})
+
+    config = CONFIG | {"CORS": [ORIGIN], "RESPONDER": responder}
+    response = send("post", "/login", config=config, headers={"Origin": ORIGIN})
+    assert response.headers["Vary"] == "*"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_query_beyond_ascii_has_the_bytes_that_were_sent(is_async):
+    seen, exchange = [], Exchange(target="/login")
+    config = CONFIG | {"WHEN": lambda info: bool(seen.append(info.query))}
+    with project([path("login", lambda _: HttpResponse())], config):
+        if is_async:
+            scope = scope_of(exchange) | {"query_string": "q=\u00e9".encode()}
+            call_asgi(ASGIHandler(), scope, messages_of(exchange))
+        else:
+            environ = environ_of(exchange) | {"QUERY_STRING": "q=\xc3\xa9"}
+            call_wsgi(WSGIHandler(), environ)
+    assert seen == [b"q=\xc3\xa9"]

@@ -14,7 +14,10 @@ from django.urls import path
 from django_inside import project
 
 from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
-from tcaptcha_middleware.integrations.django import captcha_required
+from tcaptcha_middleware.integrations.django import captcha_required, checks
+from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.integrations.routes import django as django_reader
+from tcaptcha_middleware.tencent.credentials import ACCOUNT
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
 APP = "tcaptcha_middleware.integrations.django"
@@ -76,6 +79,25 @@ def test_a_rule_that_matches_no_url_is_a_warning():
     found = report([path("login", view)], CONFIG | {"RULES": ["POST /login", "POST /signin"]})
     message = "the rule 'POST /signin' matches no URL | did you mean \"POST /login\"?"
     assert found == {"tcaptcha.W001": message}
+
+
+def test_the_hint_about_an_account_is_for_a_missing_account_only(monkeypatch):
+    for name in ACCOUNT:
+        monkeypatch.delenv(name, raising=False)
+    urls = [path("login", view)]
+    found = report(urls, {"RULES": ["POST /login"]})
+    assert "tcaptcha emulator -- python manage.py" in found["tcaptcha.E001"]
+    assert "emulator" not in report(urls, CONFIG | {"RULE": []})["tcaptcha.E001"]
+
+
+def test_the_urls_are_read_once_for_the_checks(monkeypatch):
+    read, calls = django_reader.read, []
+    monkeypatch.setattr(django_reader, "read", lambda app: calls.append(1) or list(read(app)))
+    with project([path("login", marked)], CONFIG, INSTALLED_APPS=[APP]):
+        current_guard()
+        calls.clear()
+        assert list(checks.check_settings()) == []
+    assert len(calls) == 1
 
 
 # -- marked views ------
@@ -233,6 +255,22 @@ def test_without_a_page_the_tag_says_what_to_set():
 def test_a_form_of_another_app_gets_the_captcha():
     text = "{% tcaptcha_form %}{{ x }}<form id='a'></form><form></form>{% endtcaptcha_form %}"
     assert rendered(text, x="<") == "&lt;<form data-tcaptcha id='a'></form><form></form>"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("<FORM id='a'>", "<FORM data-tcaptcha id='a'>"),
+        (
+            "<form-wizard></form-wizard><form>",
+            "<form-wizard></form-wizard><form data-tcaptcha>",
+        ),
+        ("<formula><form\n>", "<formula><form data-tcaptcha\n>"),
+        ("<p>no form", "<p>no form"),
+    ],
+)
+def test_only_the_first_element_that_is_a_form_gets_the_captcha(form, expected):
+    assert rendered("{% tcaptcha_form %}" + form + "{% endtcaptcha_form %}") == expected
 
 
 # -- the admin ------

@@ -166,6 +166,65 @@ def test_a_verifier_has_to_suit_how_the_middleware_runs():
             guard_for("async")
 
 
+class Inner:
+    class Verifier(FakeVerifier):
+        pass
+
+    value = 7
+
+
+def fails_inside():
+    return FakeVerifier(*object())
+
+
+BROKEN = {
+    "a module that cannot import another one": (
+        "broken_settings.imports.verifier",
+        ModuleNotFoundError,
+        "no_such_package",
+    ),
+    "a module that lacks a name of another one": (
+        "broken_settings.names.verifier",
+        ImportError,
+        "no_such_name",
+    ),
+    "a module that raises": ("broken_settings.raises.verifier", AttributeError, "own error"),
+    "a factory that raises": (fails_inside, TypeError, "after \\* must be an iterable"),
+}
+
+
+@pytest.mark.parametrize(("verifier", "error", "message"), BROKEN.values(), ids=BROKEN)
+def test_an_error_inside_what_a_setting_names_is_raised_as_it_is(verifier, error, message):
+    with pytest.raises(error, match=message):
+        guard_of(VERIFIER=verifier)
+
+
+def test_a_path_may_name_what_is_inside_a_class():
+    assert isinstance(guard_of(VERIFIER=f"{__name__}.Inner.Verifier").verifier, FakeVerifier)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "..",
+        ".verifier",
+        "no_such",
+        f"{__name__}.Inner.x",
+        "a-b.c",
+        f"{__name__}.Inner.value.x",
+    ],
+)
+def test_a_path_that_names_nothing_is_an_error(text):
+    with pytest.raises(ImproperlyConfigured, match="VERIFIER"):
+        guard_of(VERIFIER=text)
+
+
+def test_a_callable_without_a_signature_is_called():
+    with pytest.raises(ImproperlyConfigured, match="verifier is dict"):
+        guard_of(VERIFIER=dict)
+
+
 # -- when it takes effect ------
 
 

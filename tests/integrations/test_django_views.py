@@ -24,6 +24,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSet
 
 from tcaptcha_middleware import CaptchaRequired, ConfigurationError, Guard, Rule, get_decision
+from tcaptcha_middleware.integrations import marks
 from tcaptcha_middleware.integrations.django import captcha_required
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.testing import FakeVerifier
@@ -310,3 +311,12 @@ def test_the_decorator_keeps_the_views_name_and_attributes():
     view = captcha_required(csrf_exempt(run))
     assert (view.__name__, view.csrf_exempt) == ("run", True)
     assert functools.partial(captcha_required, percent=7)(run).__wrapped__ is run
+
+
+def test_a_mark_is_made_once_and_not_for_each_request(monkeypatch):
+    urls = [path("handler", OneHandler.as_view()), path("whole", WholeView.as_view())]
+    with project(urls, CONFIG):
+        send("post", "/handler", **HEADERS)
+        monkeypatch.setattr(marks, "parse", lambda text: pytest.fail("parsed for a request"))
+        assert send("post", "/handler", **OTHERS[0]).status_code == 200
+        assert send("post", "/whole", **OTHERS[1]).status_code == 200

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, get_script_prefix, reverse
-from django.utils.module_loading import import_string
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.django.configuration import current_guard
-from tcaptcha_middleware.integrations.django.middleware import CaptchaMiddleware
+from tcaptcha_middleware.integrations.django.middleware import is_installed
 from tcaptcha_middleware.integrations.django.urlconf import PROJECT, marked_views
+from tcaptcha_middleware.integrations.routes.check import dead_rules
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.rules import as_rule
+from tcaptcha_middleware.tencent.credentials import ACCOUNT
 from tcaptcha_middleware.tencent.sites import is_tencents
 
 if TYPE_CHECKING:
@@ -29,31 +29,27 @@ if TYPE_CHECKING:
 def check_settings(**_: object) -> Iterator[Any]:
     """Yield what is wrong with `TCAPTCHA`, with marked views and with rules."""
     try:
-        guard, marked = current_guard(), list(marked_views())
+        guard, routes = current_guard(), list(read(PROJECT))
+        marked = list(marked_views(routes))
         root = mount_of(PROJECT, guard.mounted_at)
-        findings = guard.covers(PROJECT) if list(read(PROJECT)) else []
     except (ConfigurationError, ImproperlyConfigured) as error:
-        hint = "If an account is missing: tcaptcha emulator -- python manage.py …"
-        yield checks.Error(str(error), hint=hint, id="tcaptcha.E001")
+        lacks_account = any(name in str(error) for name in ACCOUNT)
+        hint = "Without an account: tcaptcha emulator -- python manage.py …"
+        yield checks.Error(str(error), hint=hint if lacks_account else None, id="tcaptcha.E001")
         return
-    middlewares = [import_string(name) for name in settings.MIDDLEWARE]
-    is_installed = any(
-        isinstance(m, type) and issubclass(m, CaptchaMiddleware) for m in middlewares
-    )
     for route, rule in marked:
         message = f"the view of {route.path} needs a captcha, but "
         method = rule.text.partition(" ")[0].replace("UNSAFE", "POST")
-        if not is_installed:
+        if not is_installed():
             message += "CaptchaMiddleware is not in MIDDLEWARE"
             hint = "Add it, with tcaptcha_middleware.integrations.django before its name."
             yield checks.Error(message, hint=hint, id="tcaptcha.E002")
         elif not all(guard.match(method, root + p, b"", root) for p in route.path.examples):
             hint = f'Add "{rule.text}" to the rules of GUARD, or end its exemption.'
             yield checks.Error(f"{message}no rule covers it", hint=hint, id="tcaptcha.E003")
-    for finding in findings:
-        if finding.status == "dead":
-            message = f"the rule {finding.rule!r} matches no URL"
-            yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
+    for finding in dead_rules(routes, guard, root):
+        message = f"the rule {finding.rule!r} matches no URL"
+        yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
 
 
 def check_deployment(**_: object) -> Iterator[Any]:

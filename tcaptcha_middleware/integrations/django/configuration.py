@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
-from pkgutil import resolve_name
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -16,7 +17,8 @@ from django.core.signals import setting_changed
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
-from tcaptcha_middleware.integrations.django.urlconf import marked_views
+from tcaptcha_middleware.integrations.django.urlconf import PROJECT, marked_views
+from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.matching.patterns import parse
 from tcaptcha_middleware.rules import Rule, as_rule
 from tcaptcha_middleware.validation import validate_list
@@ -90,7 +92,7 @@ def _guard(config: Mapping[str, Any]) -> Guard:
     listed = [as_rule(rule) for rule in config["RULES"]]
     patterns = {parse(rule.text) for rule in listed}
     marked: dict[object, Rule] = {}
-    for _, rule in marked_views():
+    for _, rule in marked_views(read(PROJECT)):
         # A rule in both places has the settings of RULES, and an error if the mark has some.
         # Of two URLs with the same path, Django uses the first.
         if parse(rule.text) not in patterns or rule != Rule(rule.text):
@@ -104,23 +106,38 @@ def _object(key: str, value: object) -> Any:
     if key not in _METHODS:
         return value
     if isinstance(value, str):
-        try:
-            value = resolve_name(value)
-        except (AttributeError, ImportError, ValueError) as error:
-            raise ConfigurationError(
-                f"{key} is {value!r}, which cannot be imported ({error}): write the whole "
-                'path, such as "mysite.captcha.name"'
-            ) from error
+        value = _named(key, value)
     has_method = any(hasattr(value, method) for method in _METHODS[key])
     if not _METHODS[key] or not callable(value) or (has_method and not inspect.isclass(value)):
         return value
     try:
-        return value()
+        inspect.signature(value).bind()
     except TypeError as error:
         raise ConfigurationError(
             f"{key} is {value!r}, which cannot be called without arguments ({error}): name "
             "an object, or a function that makes it"
         ) from error
+    except ValueError:
+        pass  # some types of C have no signature
+    return value()
+
+
+def _named(key: str, path: str) -> Any:
+    """Return what a dotted path names; an error inside a module is raised as it is."""
+    names, value = path.split("."), None
+    for number, name in enumerate(names, 1):
+        module = ".".join(names[:number])
+        may_be_module = name.isidentifier() and (value is None or hasattr(value, "__path__"))
+        if value is not None and hasattr(value, name):
+            value = getattr(value, name)
+        elif may_be_module and find_spec(module) is not None:
+            value = import_module(module)
+        else:
+            raise ConfigurationError(
+                f"{key} is {path!r}, which cannot be imported ({module!r} does not exist): "
+                'write the whole path, such as "mysite.captcha.name"'
+            )
+    return value
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -8,8 +8,8 @@ https://docs.djangoproject.com/en/stable/topics/http/middleware/
 
 from __future__ import annotations
 
+import inspect
 import sys
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import (
@@ -18,8 +18,11 @@ from asgiref.sync import (
     markcoroutinefunction,
     sync_to_async,
 )
+from django.conf import settings
 from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpResponse
+from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
 
 from tcaptcha_middleware.asgi import SCOPE_KEY, within
 from tcaptcha_middleware.asgi import perform as perform_async
@@ -44,6 +47,12 @@ if TYPE_CHECKING:
 
 # How long a view that a responder returns may take, in seconds.
 _ANSWER = 60.0
+
+
+def is_installed() -> bool:
+    """Return whether `CaptchaMiddleware` or a subclass is in the setting `MIDDLEWARE`."""
+    listed = map(import_string, settings.MIDDLEWARE)
+    return any(inspect.isclass(each) and issubclass(each, CaptchaMiddleware) for each in listed)
 
 
 class CaptchaMiddleware:
@@ -112,11 +121,13 @@ def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
     route = guard.route(target, holder, key)
     if route is None:
         return None
+    # Django has decoded a scope's bytes as UTF-8; those of an environ are wrapped in latin-1.
+    encoding = "utf-8" if is_scope else "latin-1"
     info = RequestInfo(
         kind="http",
         method=method,
         path=path,
-        query=meta.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        query=meta.get("QUERY_STRING", "").encode(encoding, "replace"),
         headers=EnvironHeaders(meta),
         peer=meta.get("REMOTE_ADDR") or "",
         root_path=guard.mounted_at or mount,
@@ -181,8 +192,11 @@ def _for_preflights(response: Any, request: Any, guard: Guard) -> Any:
 
 def _add(response: Any, headers: Iterable[tuple[str, str]]) -> Any:
     for name, value in headers:
+        if name.lower() == "vary":
+            patch_vary_headers(response, [value])
+            continue
         # Django has one line for a header. Those that end so are lists.
-        is_list = name.lower().endswith(("vary", "-headers"))
+        is_list = name.lower().endswith("-headers")
         before = [response.headers[name]] if is_list and name in response.headers else []
         response.headers[name] = ", ".join([*before, value])
     return response
@@ -195,7 +209,7 @@ async def _perform(effect: Effect, body: _Body) -> object:
     if isinstance(effect, CallHook) and not is_async(effect.hook):
         # It may use the ORM, the session and `request.user`, which an event loop forbids.
         result = await within(effect.timeout, sync_to_async(effect.hook)(effect.request))
-        return await within(effect.timeout, result) if isawaitable(result) else result
+        return await within(effect.timeout, result) if inspect.isawaitable(result) else result
     return await perform_async(effect, body)  # type: ignore[arg-type]
 
 

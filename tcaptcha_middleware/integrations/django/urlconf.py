@@ -8,12 +8,11 @@ from django.core.handlers.wsgi import WSGIHandler
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marks import mark_of
-from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.integrations.rule_texts import rule_texts
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
@@ -29,13 +28,16 @@ PROJECT: Any = _Project()
 """An application for `read` and `Guard.covers`; Django has the URLs in its settings."""
 
 
-def marked_views() -> Iterator[tuple[Route, Rule]]:
-    """Yield each URL of a view with `captcha_required`, and its rule.
+def marked_views(routes: Iterable[Route]) -> Iterator[tuple[Route, Rule]]:
+    """Yield each URL of a view with a mark, and its rule.
+
+    Args:
+        routes: Those of `PROJECT`.
 
     Raises:
         ConfigurationError: If no rule can express such a URL, or a `get` handler is marked.
     """
-    for route in read(PROJECT):
+    for route in routes:
         for method, mark in marks_of(route.endpoint):
             # Only for its path. The rule also has the methods to which a view answers 405,
             # because the lock comes first.

@@ -57,21 +57,18 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
     return found
 
 
-def dead_rules(app: object, guard: Guard, root: str = "") -> list[Finding]:
+def dead_rules(routes: Iterable[Route], guard: Guard, root: str) -> list[Finding]:
     """Return a finding for each rule that matches no route; none if no route can be read.
 
     Args:
-        app: The application behind the guard, with or without other guards around it.
+        routes: All routes of the application behind the guard.
         guard: The guard.
-        root: Where the server mounts the application.
-
-    Raises:
-        ConfigurationError: If the framework's reader fails.
+        root: The path before the application's own.
     """
-    routes = [route._replace(gates=(Gate(guard, ""),)) for route in read(app)]
+    routes = [route._replace(gates=(Gate(guard, ""),)) for route in routes]
     if all(route.opaque for route in routes):
         return []
-    rule_set = RuleSet(guard, mount_of(app, guard.mounted_at) or root)
+    rule_set = RuleSet(guard, root)
     _matched(routes, {id(guard): rule_set})
     return [rule_set.dead(name, routes) for name in rule_set.unused()]
 

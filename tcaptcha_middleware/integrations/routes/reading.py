@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -116,7 +115,7 @@ def _added(framework: Any) -> Iterator[Any]:
     # Without it, a Django application has not loaded its middlewares.
     if getattr(framework, "_middleware_chain", None) is not None:
         django = "tcaptcha_middleware.integrations.django"
-        if f"{django}.CaptchaMiddleware" in sys.modules["django.conf"].settings.MIDDLEWARE:
+        if import_module(f"{django}.middleware").is_installed():
             yield import_module(f"{django}.configuration").current_guard()
     for attribute, kind in (("user_middleware", "cls"), ("middleware", "middleware")):
         added = getattr(framework, attribute, ())

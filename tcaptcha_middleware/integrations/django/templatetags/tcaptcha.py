@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,9 @@ from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 
 register: Any = template.Library()
+
+# Not `<form-wizard>`; names of elements have no case.
+_FORM = re.compile(r"<form(?=[\s/>])", re.IGNORECASE)
 
 
 def tcaptcha_script(context: Any) -> Any:
@@ -50,7 +54,7 @@ def tcaptcha_form(content: str) -> Any:
     Args:
         content: The part between the tag and its end.
     """
-    return SafeString(content.replace("<form", "<form data-tcaptcha", 1))
+    return SafeString(_FORM.sub(r"\g<0> data-tcaptcha", content, count=1))
 
 
 register.simple_tag(tcaptcha_script, takes_context=True)

@@ -1,0 +1,1 @@
+"""Modules for settings, none of which can be imported."""

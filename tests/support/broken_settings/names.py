@@ -1,0 +1,1 @@
+from tcaptcha_middleware import no_such_name  # noqa: F401
