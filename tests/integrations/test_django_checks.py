@@ -7,16 +7,18 @@ import re
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.template import Context, engines
 from django.test import Client, RequestFactory, override_settings
-from django.urls import path
+from django.urls import include, path
 from django_inside import project
 
 from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
 from tcaptcha_middleware.integrations.django import captcha_required, checks
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.integrations.routes import django as django_reader
+from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.tencent.credentials import ACCOUNT
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
@@ -309,3 +311,19 @@ def test_the_login_of_the_admin_shows_the_captcha_and_needs_it(admin):
     assert admin.post("/admin/login/", form | pair).json()["code"] == "ticket_reused"
     answer = admin.post("/admin/login/", form | pair | {"ticket": "tr03two"})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/accounts/profile/")
+
+
+def test_only_the_login_of_the_admin_needs_attention(admin):
+    from django.contrib import admin as admin_module
+    from django.contrib.auth.models import User
+
+    site = admin_module.AdminSite()
+    site.register(User, admin_module.site.get_model_admin(User).__class__)
+    own = path("own/", include(([path("password_change/", view)], "admin")))
+    with project([path("admin/", site.urls), own], CONFIG | {"RULES": ["POST /else"]}):
+        findings = {f.path: f for f in check(WSGIHandler())}
+    assert findings["/admin/login/"].status == "open"
+    assert findings["/own/password_change/"].status == "open"
+    for target in ("/admin/password_change/", "/admin/auth/user/{id}/password/"):
+        assert findings[target].status == "uncovered"
+        assert findings[target].detail == "behind the login of the admin"

@@ -136,6 +136,8 @@ def _judge(route: Route, answers: Answers) -> Finding:
         status, detail = "opaque", route.opaque
     elif rule:
         status, detail = "partly", _what_is_missing(answers, missing)
+    elif route.needs_login:
+        detail = "behind the login of the admin"
     elif is_sensitive(route):
         status = "open"
     methods = ("WEBSOCKET",) if route.websocket else written(route.methods or ())

@@ -28,14 +28,24 @@ def read(_: Any) -> Iterator[Route]:
     yield from _routes(resolver.url_patterns, PathTemplate(("/",)))
 
 
-def _routes(patterns: Any, prefix: PathTemplate) -> Iterator[Route]:
+def _routes(patterns: Any, prefix: PathTemplate, *, in_admin: bool = False) -> Iterator[Route]:
+    in_admin = in_admin or any(map(_is_method_of_admin, patterns))
     for item in patterns:
         inner = getattr(item, "url_patterns", None)
         for path in _templates(item.pattern, is_endpoint=inner is None):
             if inner is None:
-                yield Route(_methods(item.callback), prefix + path, item.callback)
+                needs_login = in_admin and not _is_method_of_admin(item)
+                methods = _methods(item.callback)
+                yield Route(methods, prefix + path, item.callback, needs_login=needs_login)
             else:
-                yield from _routes(inner, prefix + path)
+                yield from _routes(inner, prefix + path, in_admin=in_admin)
+
+
+def _is_method_of_admin(item: Any) -> bool:
+    """Return whether a URL is the login of an admin site; all others are wrapped functions."""
+    sites = sys.modules.get("django.contrib.admin.sites")
+    owner = getattr(getattr(item, "callback", None), "__self__", None)
+    return sites is not None and isinstance(owner, sites.AdminSite)
 
 
 def _templates(pattern: Any, *, is_endpoint: bool) -> list[PathTemplate]:

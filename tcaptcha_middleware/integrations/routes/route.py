@@ -152,6 +152,7 @@ class Route(NamedTuple):
         opaque: Why the paths behind it cannot be read; empty if they can.
         gates: The guards that requests pass, from the outermost.
         definition: The framework's own object for the route, if a reader has one.
+        needs_login: Whether only users who passed the login of Django's admin reach it.
     """
 
     methods: frozenset[str] | None
@@ -161,6 +162,7 @@ class Route(NamedTuple):
     opaque: str = ""
     gates: tuple[Gate, ...] = ()
     definition: object = None
+    needs_login: bool = False
 
 
 class Mounted(NamedTuple):
