@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
-from tcaptcha_middleware.integrations.marked_middleware import locked
+from tcaptcha_middleware.integrations.marked_middleware import Required
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Unpack
 
     from tcaptcha_middleware.integrations.marked_guard import GuardSettings
     from tcaptcha_middleware.rules import Rule
-    from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
 
-V = TypeVar("V", bound="Callable[..., Any]")
 _NAME = "tcaptcha"  # in `app.extensions`
 
 
@@ -32,6 +30,9 @@ class Extension(ABC):
         settings: More arguments of `Guard`; `page` is the configuration's `TCAPTCHA_PAGE` by
             default.
 
+    Attributes:
+        required: Marks a view; see `Required`.
+
     Raises:
         ConfigurationError: If a setting is not valid, or the verifier is missing.
     """
@@ -43,6 +44,7 @@ class Extension(ABC):
         rules: Sequence[Rule | str] | None = None,
         **settings: Unpack[GuardSettings],
     ) -> None:
+        self.required: Required = Required(lambda *_: self._holder())
         self._verifier = verifier
         self._rules = rules
         self._settings = settings
@@ -75,41 +77,6 @@ class Extension(ABC):
         guard = MarkedGuard(app, arguments, _Routes(app))
         self._put_in_front(app, guard)
         app.extensions[_NAME] = guard
-
-    @overload
-    def required(self, view: V) -> V: ...
-
-    @overload
-    def required(
-        self,
-        *,
-        methods: Sequence[str] = (),
-        verifier: Verifier | None = None,
-        **settings: Unpack[RuleSettings],
-    ) -> Callable[[V], V]: ...
-
-    def required(
-        self, view: Any = None, *, methods: Sequence[str] = (), **settings: Any
-    ) -> Any:
-        """Mark a view: it is called only with a solved captcha.
-
-        Write it below the decorator for the route, so it gets the view first.
-
-        Args:
-            view: The function, sync or async.
-            methods: The methods that need a ticket, such as `["POST"]`; by default every one
-                that the view answers.
-            verifier: Verifies the view's tickets; None for the application's verifier.
-            settings: Arguments of `Rule`, for this view.
-
-        Raises:
-            ConfigurationError: If a setting is not valid, or the view has a mark.
-        """
-
-        def decorate(view: V) -> V:
-            return locked(view, settings, methods, lambda *_: self._holder())
-
-        return decorate if view is None else decorate(view)
 
     @abstractmethod
     def _put_in_front(self, app: Any, guard: MarkedGuard) -> None:

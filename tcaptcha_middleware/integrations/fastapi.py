@@ -15,43 +15,19 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends
 from fastapi.requests import HTTPConnection  # noqa: TC002  FastAPI reads the annotation
 
-from tcaptcha_middleware.integrations import starlette
 from tcaptcha_middleware.integrations.marked_middleware import require_marked
-from tcaptcha_middleware.integrations.marks import mark
+from tcaptcha_middleware.integrations.marks import Mark, attach
+from tcaptcha_middleware.integrations.starlette import protect
 from tcaptcha_middleware.models import Allow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from typing import Unpack
 
-    from fastapi import FastAPI
-
-    from tcaptcha_middleware.integrations.marked_guard import GuardSettings, MarkedGuard
-    from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
 
-
-def protect(
-    app: FastAPI,
-    verifier: Verifier,
-    rules: Sequence[Rule | str] = (),
-    **settings: Unpack[GuardSettings],
-) -> MarkedGuard:
-    """Put the gate in front of the marked handlers of an application and of its mounts.
-
-    Handlers may be added later.
-
-    Args:
-        app: The application.
-        verifier: Verifies tickets.
-        rules: Rules for unmarked handlers.
-        settings: More arguments of `Guard`.
-
-    Raises:
-        ConfigurationError: If a setting is not valid, or the application has such a gate.
-    """
-    return starlette.protect(app, verifier, rules, **settings)
+__all__ = ["Solved", "protect", "solved"]
 
 
 def solved(
@@ -70,7 +46,8 @@ def solved(
     async def dependency(connection: HTTPConnection) -> Allow:
         return require_marked(connection.scope, own, connection.scope.get("endpoint"))
 
-    own = mark(dependency, {"verifier": verifier, **settings})
+    own = Mark({"verifier": verifier, **settings})
+    attach(own, dependency)
     return dependency
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.integrations.marks import mark_of_route, marked_rules
+from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
@@ -182,10 +182,7 @@ class MarkedGuard:
 
     def covers(self, app: object) -> list[Finding]:
         """Compare the rules with the routes of an application; see `Guard.covers`."""
-        # Imported late to avoid a cycle: it knows the middlewares.
-        check = import_module("tcaptcha_middleware.integrations.routes.check").check
-        findings: list[Finding] = check(app, self)
-        return findings
+        return check(app, cast("Guard", self))
 
     def allowed(self, holder: Mapping[str, Any], mark: Mark) -> Allow | None:
         """Return the decision that lets a request call a marked handler, or None.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anyio import to_thread
 
@@ -13,16 +13,18 @@ from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import CaptchaRequired
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard, unlocked
-from tcaptcha_middleware.integrations.marks import mark
+from tcaptcha_middleware.integrations.marks import Mark, attach
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Unpack
 
     from tcaptcha_middleware.asgi import App, Receive, Scope, Send
-    from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.models import Allow
+    from tcaptcha_middleware.settings import RuleSettings
+    from tcaptcha_middleware.types import Verifier
     from tcaptcha_middleware.wsgi import App as WSGIApp
     from tcaptcha_middleware.wsgi import StartResponse
     from tcaptcha_middleware.wsgi_body import Environ
@@ -125,42 +127,80 @@ def require_marked(holder: Mapping[str, Any], mark: Mark, endpoint: object) -> A
     raise error
 
 
-def locked(
-    endpoint: E,
-    settings: Mapping[str, Any],
-    methods: Sequence[str],
-    holder_of: Callable[..., Mapping[str, Any]],
-) -> E:
-    """Return a marked function that calls a handler only if the gate let the request through.
+class Required:
+    """Marks handlers: they are called only with a solved captcha.
 
     Args:
-        endpoint: The handler, sync or async.
-        settings: See `Mark`.
-        methods: See `Mark`.
-        holder_of: Returns the ASGI scope or WSGI environ from the handler's arguments.
+        holder_of: Returns the ASGI scope or WSGI environ from a handler's arguments.
     """
 
-    def unlock(*arguments: Any) -> None:
-        holder = holder_of(*arguments)
-        method = holder.get("method") or holder.get("REQUEST_METHOD") or "GET"
-        if own.pattern.names(method.strip().upper()):
-            require_marked(holder, own, endpoint)
+    def __init__(self, holder_of: Callable[..., Mapping[str, Any]]) -> None:
+        self._holder_of = holder_of
 
-    if inspect.iscoroutinefunction(endpoint):
+    @overload
+    def __call__(self, handler: E) -> E: ...
 
-        @wraps(endpoint)
-        async def call(*arguments: Any, **named: Any) -> Any:
-            unlock(*arguments)
-            return await endpoint(*arguments, **named)
+    @overload
+    def __call__(
+        self,
+        *,
+        methods: Sequence[str] = (),
+        verifier: Verifier | None = None,
+        **settings: Unpack[RuleSettings],
+    ) -> Callable[[E], E]: ...
 
-    else:
+    def __call__(
+        self, handler: Any = None, *, methods: Sequence[str] = (), **settings: Any
+    ) -> Any:
+        """Mark a handler.
 
-        @wraps(endpoint)
-        def call(*arguments: Any, **named: Any) -> Any:
-            unlock(*arguments)
-            return endpoint(*arguments, **named)
+        Write it below the decorator for the route, so it gets the handler first.
 
-    own = mark(call, settings, methods)
-    with suppress(TypeError):  # an instance of a class with slots
-        unlocked[id(endpoint)] = endpoint
-    return cast("E", call)
+        Args:
+            handler: A function, sync or async, or a class with `dispatch`.
+            methods: The methods that need a ticket, such as `["POST"]`; by default every one
+                that the handler answers.
+            verifier: Verifies the handler's tickets; None for the application's verifier.
+            settings: Arguments of `Rule`, for this handler.
+
+        Raises:
+            ConfigurationError: If a setting is not valid, or the handler has a mark.
+        """
+        if handler is None:
+            return partial(self._mark, Mark(settings, methods))
+        return self._mark(Mark(settings, methods), handler)
+
+    def _mark(self, own: Mark, handler: Any) -> Any:
+        if not isinstance(handler, type):
+            return self._locked(own, handler)
+        kind: Any = handler
+        kind.dispatch = self._locked(own, kind.dispatch)
+        return kind
+
+    def _locked(self, own: Mark, handler: Any) -> Any:
+        """Return a marked function that calls a handler only if the gate let it through."""
+
+        def unlock(*arguments: Any) -> None:
+            holder = self._holder_of(*arguments)
+            method = holder.get("method") or holder.get("REQUEST_METHOD") or "GET"
+            if own.pattern.names(method.strip().upper()):
+                require_marked(holder, own, handler)
+
+        if inspect.iscoroutinefunction(handler):
+
+            @wraps(handler)
+            async def call(*arguments: Any, **named: Any) -> Any:
+                unlock(*arguments)
+                return await handler(*arguments, **named)
+
+        else:
+
+            @wraps(handler)
+            def call(*arguments: Any, **named: Any) -> Any:
+                unlock(*arguments)
+                return handler(*arguments, **named)
+
+        attach(own, call)
+        with suppress(TypeError):  # an instance of a class with slots
+            unlocked[id(handler)] = handler
+        return call

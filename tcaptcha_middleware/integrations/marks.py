@@ -71,37 +71,18 @@ class Mark:
         return (DeferringRule if self.defers else Rule)(text, **self.settings)
 
 
-def mark(endpoint: Any, settings: Mapping[str, Any], methods: Sequence[str] = ()) -> Mark:
-    """Remember on a handler that it is protected, and return the mark.
-
-    Args:
-        endpoint: The function or class that the router calls.
-        settings: See `Mark`.
-        methods: See `Mark`.
+def attach(mark: Mark, handler: Any) -> None:
+    """Remember a mark on the function or class that the router calls.
 
     Raises:
         ConfigurationError: If the handler has a mark, or cannot have one.
     """
-    return attach(Mark(settings, methods), endpoint)
-
-
-def attach(own: Mark, endpoint: Any) -> Mark:
-    """Remember a mark on a handler, and return it.
-
-    Args:
-        own: The mark; several handlers may have the same.
-        endpoint: See `mark`.
-
-    Raises:
-        ConfigurationError: If the handler has a mark, or cannot have one.
-    """
-    if hasattr(endpoint, _ATTRIBUTE):
-        raise ConfigurationError(f"{endpoint!r} is marked twice: leave one mark out")
+    if hasattr(handler, _ATTRIBUTE):
+        raise ConfigurationError(f"{handler!r} is marked twice: leave one mark out")
     try:
-        setattr(endpoint, _ATTRIBUTE, own)
+        setattr(handler, _ATTRIBUTE, mark)
     except AttributeError as error:
-        raise ConfigurationError(f"{endpoint!r} cannot keep a mark: mark a function") from error
-    return own
+        raise ConfigurationError(f"{handler!r} cannot keep a mark: mark a function") from error
 
 
 def mark_of(endpoint: object) -> Mark | None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from werkzeug.routing import BaseConverter
 
 from tcaptcha_middleware import ConfigurationError, Rule
-from tcaptcha_middleware.integrations.marks import mark, marked_rules
+from tcaptcha_middleware.integrations.marks import Mark, attach, marked_rules
 
 
 class RegexConverter(BaseConverter):
@@ -28,7 +28,7 @@ def marked(methods=(), **settings):
     def endpoint():
         return None
 
-    mark(endpoint, settings, methods)
+    attach(Mark(settings, methods), endpoint)
     return endpoint
 
 
@@ -158,7 +158,7 @@ def test_a_websocket_is_a_get():
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
 
-    mark(endpoint, {})
+    attach(Mark({}), endpoint)
     app = FastAPI(openapi_url=None)
     app.websocket("/socket")(endpoint)
     assert [rule.text for rule in marked_rules(app)] == ["GET /socket"]
@@ -225,7 +225,7 @@ def test_a_mistake_is_an_error_where_the_mark_is_written(error, mistake):
 
 def test_a_handler_is_marked_once():
     with pytest.raises(ConfigurationError, match=r"endpoint.* is marked twice"):
-        mark(marked(), {})
+        attach(Mark(), marked())
 
 
 def test_what_cannot_keep_a_mark_is_an_error():
@@ -234,4 +234,4 @@ def test_what_cannot_keep_a_mark_is_an_error():
             pass
 
     with pytest.raises(ConfigurationError, match=r"login.* cannot keep a mark"):
-        mark(Handlers().login, {})
+        attach(Mark(), Handlers().login)
