@@ -6,10 +6,8 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
-from weakref import WeakValueDictionary
 
 from tcaptcha_middleware.decision import get_decision
-from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.integrations.marks import mark_of_route, marked_rules
 from tcaptcha_middleware.integrations.routes.check import check
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.models import Allow
     from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.types import ReplayStore, Verifier
-
-unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
-"""The handlers, by their id, for which a decorator has returned a marked function."""
 
 # A guard needs a rule, and no client sends this.
 _NOTHING = Rule("CONNECT /", name="(no handler is marked)")
@@ -235,11 +230,6 @@ class MarkedGuard:
         return _Current(guard, derived, {})
 
     def _own_mark(self, route: Route) -> Mark | None:
-        if unlocked.get(id(route.endpoint)) is not None:
-            raise ConfigurationError(
-                f"the route {route.path} calls {route.endpoint!r} without its mark: write the "
-                "decorator for the captcha below the one for the route"
-            )
         guards: list[object] = [gate.guard for gate in route.gates]
         innermost = [guard for guard in guards if isinstance(guard, MarkedGuard)][-1:]
         # A mounted application may be protected by itself.

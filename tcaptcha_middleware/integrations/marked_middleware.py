@@ -12,8 +12,8 @@ from anyio import to_thread
 from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import CaptchaRequired
-from tcaptcha_middleware.integrations.marked_guard import MarkedGuard, unlocked
-from tcaptcha_middleware.integrations.marks import Mark, attach
+from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
+from tcaptcha_middleware.integrations.marks import Mark, attach, unlocked
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.routes.reading import read
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.matching.patterns import Pattern
+
+unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""The handlers, by their id, for which a decorator has returned a marked function."""
 
 _ATTRIBUTE = "_tcaptcha_mark"  # `functools.wraps` copies it to the function outside
 
@@ -98,8 +102,14 @@ def mark_of_route(route: Route) -> Mark | None:
     """Return the mark of a route's handler or of what FastAPI calls before it, or None.
 
     Raises:
-        ConfigurationError: If there are marks with different settings.
+        ConfigurationError: If there are marks with different settings, or the handler was
+            marked after the router got it.
     """
+    if unlocked.get(id(route.endpoint)) is not None:
+        raise ConfigurationError(
+            f"the route {route.path} calls {route.endpoint!r} without its mark: write the "
+            "decorator for the captcha below the one for the route"
+        )
     tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
     handlers = [route.endpoint] if tree is None else _calls(tree)
     marks = [own for own in map(mark_of, handlers) if own is not None]

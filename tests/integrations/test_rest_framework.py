@@ -17,6 +17,7 @@ from rest_framework.views import APIView, exception_handler
 from rest_framework.viewsets import ViewSet
 
 from tcaptcha_middleware import CaptchaRequired, OutageError, get_decision
+from tcaptcha_middleware.integrations.django.checks import check_settings
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.integrations.rest_framework import CaptchaRefused, HasCaptcha
 from tcaptcha_middleware.integrations.routes.check import check
@@ -112,6 +113,15 @@ def test_check_shows_the_views_with_the_permission_as_covered():
         findings = {f.path: f.status for f in check(application)}
     assert {findings[path] for path in PROTECTED} == {"covered"}
     assert findings["/users/"] == "uncovered"
+
+
+def test_a_view_with_the_permission_outside_the_gate_is_a_mistake_that_checks_report():
+    with api():
+        assert list(check_settings()) == []
+    with project(URLS[:1], CONFIG, MIDDLEWARE=[], REST_FRAMEWORK=REST):
+        (message,) = check_settings()
+    assert message.id == "tcaptcha.E002"
+    assert message.msg.startswith("the view of /comments needs a captcha, but")
 
 
 @pytest.mark.parametrize("target", PROTECTED)

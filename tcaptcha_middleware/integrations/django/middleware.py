@@ -9,7 +9,6 @@ https://docs.djangoproject.com/en/stable/topics/http/middleware/
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import (
@@ -19,7 +18,6 @@ from asgiref.sync import (
     sync_to_async,
 )
 from django.conf import settings
-from django.core.handlers.wsgi import LimitedStream
 from django.http import HttpResponse
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
@@ -29,6 +27,7 @@ from tcaptcha_middleware.asgi import perform as perform_async
 from tcaptcha_middleware.asgi import run as run_async
 from tcaptcha_middleware.effects import CallHook, ReadBody
 from tcaptcha_middleware.flow import decide
+from tcaptcha_middleware.integrations.django.body import RequestBody
 from tcaptcha_middleware.integrations.django.configuration import guard_for
 from tcaptcha_middleware.integrations.django.urlconf import marks_of
 from tcaptcha_middleware.models import Allow, EnvironHeaders, Refuse, RequestInfo, Unchecked
@@ -36,7 +35,6 @@ from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import is_async
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
 from tcaptcha_middleware.wsgi import run as run_sync
-from tcaptcha_middleware.wsgi_body import Body, ClosingIterator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,29 +85,29 @@ class CaptchaMiddleware:
         """Serve one request."""
         if self._is_async:
             return self._serve(request)
-        guard, body = guard_for("sync"), _Body(request)
+        guard, body = guard_for("sync"), RequestBody(request)
         response = run_sync(_gate(guard, request, body), body)  # type: ignore[arg-type]
         if response is None:
             response = self.get_response(request)
         return _for_preflights(response, request, guard)
 
     async def _serve(self, request: Any) -> Any:
-        guard, body = guard_for("async"), _Body(request)
+        guard, body = guard_for("async"), RequestBody(request)
         response = await run_async(_gate(guard, request, body), body, _perform)
         if response is None:
             response = await self.get_response(request)
         return _for_preflights(response, request, guard)
 
     def _before_view(self, request: Any, view: Any, _: Any, __: Any) -> Any:
-        flow = _undeferred(guard_for("sync"), request, view)
-        return None if flow is None else run_sync(flow, _Body(request))  # type: ignore[arg-type]
+        flow = _undeferred(request, view)
+        return None if flow is None else run_sync(flow, RequestBody(request))  # type: ignore[arg-type]
 
     async def _before_view_async(self, request: Any, view: Any, _: Any, __: Any) -> Any:
-        flow = _undeferred(guard_for("async"), request, view)
-        return None if flow is None else await run_async(flow, _Body(request), _perform)
+        flow = _undeferred(request, view)
+        return None if flow is None else await run_async(flow, RequestBody(request), _perform)
 
 
-def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
+def _gate(guard: Guard, request: Any, body: RequestBody) -> Flow[Any]:
     """Return the response of the gate, or None if the request goes on to its view."""
     is_scope = hasattr(request, "scope")
     holder, key = (request.scope, SCOPE_KEY) if is_scope else (request.environ, ENVIRON_KEY)
@@ -141,7 +139,7 @@ def _gate(guard: Guard, request: Any, body: _Body) -> Flow[Any]:
         guard.record(decision, route, target, holder, key)
         if decision.unchecked is Unchecked.DEFERRED and decision.refused is not None:
             refuse = Refuse(decision.refused, decision.rule, decision.verdict)
-            request.tcaptcha_deferred = route, info, refuse
+            request.tcaptcha_deferred = guard, route, info, refuse
         return None
     response = yield from _refusal(guard, route, info, decision)
     body.end_after(response)
@@ -159,7 +157,7 @@ def _refusal(guard: Guard, rule: MatchedRule, info: RequestInfo, refuse: Refuse)
     return _add((yield CallHook(view, request, _ANSWER)), added)
 
 
-def _undeferred(guard: Guard, request: Any, view: Any) -> Flow[Any] | None:
+def _undeferred(request: Any, view: Any) -> Flow[Any] | None:
     """Refuse what was deferred if its view does not answer it; None if the view may run.
 
     A rule may match more than the marked view, and another middleware may change the path.
@@ -169,7 +167,7 @@ def _undeferred(guard: Guard, request: Any, view: Any) -> Flow[Any] | None:
         return None
     marks = marks_of(view)
     answers = (mark.defers for name, mark in marks if name in ("UNSAFE", request.method))
-    return None if any(answers) else _refusal(guard, *deferred)
+    return None if any(answers) else _refusal(*deferred)
 
 
 def _response(answer: PlainResponse, method: str) -> Any:
@@ -202,7 +200,7 @@ def _add(response: Any, headers: Iterable[tuple[str, str]]) -> Any:
     return response
 
 
-async def _perform(effect: Effect, body: _Body) -> object:
+async def _perform(effect: Effect, body: RequestBody) -> object:
     if isinstance(effect, ReadBody):
         # Django has received it already, or runs this event loop for a single WSGI request.
         return body.read(effect.timeout, may_disconnect=effect.may_disconnect)
@@ -211,45 +209,3 @@ async def _perform(effect: Effect, body: _Body) -> object:
         result = await within(effect.timeout, sync_to_async(effect.hook)(effect.request))
         return await within(effect.timeout, result) if inspect.isawaitable(result) else result
     return await perform_async(effect, body)  # type: ignore[arg-type]
-
-
-class _Body:
-    """The body of an `HttpRequest`, read from the stream that Django reads it from.
-
-    Not by `request.body`, which fails for large uploads, nor by `request.read`, after which the
-    view cannot parse a form.
-    """
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self._environ: dict[str, Any] = {}
-        self._body: Body | None = None
-
-    def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
-        """Return the next piece, and whether there is more; see `wsgi_body.Body`."""
-        if self._body is None:
-            request = self._request
-            self._environ = {"wsgi.input": request._stream}  # noqa: SLF001
-            if hasattr(request, "scope"):  # received as a whole, with or without a length
-                self._environ["wsgi.input_terminated"] = True
-            else:
-                self._environ = request.META | self._environ
-            self._body = Body(self._environ)
-        return self._body.read(timeout, may_disconnect=may_disconnect)
-
-    def put_back(self) -> None:
-        """Let Django read the body from its beginning."""
-        if self._body is not None:
-            self._body.replay(self._environ)
-            stream = self._environ["wsgi.input"]
-            if stream is not self._request._stream:  # noqa: SLF001
-                # The only limit is that of the stream behind what was read.
-                self._request._stream = LimitedStream(stream, sys.maxsize)  # noqa: SLF001
-
-    def end_after(self, response: Any) -> None:
-        """Close the connection after the response, if reading the body was ended."""
-        if self._body is not None:
-            ending = self._body.behind(())
-            if isinstance(ending, ClosingIterator):
-                # Django closes a response after it was sent.
-                response._resource_closers.append(ending.close)  # noqa: SLF001
