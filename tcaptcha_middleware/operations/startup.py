@@ -1,4 +1,4 @@
-"""Report rules that protect nothing, once the application has all its routes."""
+"""Report rules that judge no route, once the application has all its routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_RULE = ("CONNECT",)
 
 
 def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
-    """Log each rule of a guard that matches no route; later, and without an error.
+    """Log each rule of a guard that judges no route; later, and without an error.
 
     In a thread, because an application with thousands of routes takes seconds to read.
 
@@ -35,7 +35,7 @@ def _report(app: object, guard: Any, root: str) -> None:
         root = check.mount_of(app, guard.mounted_at) or root
         for finding in check.dead_rules(check.read(app), guard, root):
             if finding.methods != _NO_RULE:
-                text = "the rule %r matches no route, so it protects nothing: %s"
+                text = "the rule %r judges no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
     except Exception:
         logger.debug("the routes of the application cannot be read", exc_info=True)

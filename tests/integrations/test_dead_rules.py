@@ -34,8 +34,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 
 RULES = ["POST /login", "POST /signin"]
 WARNING = (
-    "the rule 'POST /signin' matches no route, so it protects nothing: "
-    'did you mean "POST /login"?'
+    "the rule 'POST /signin' judges no route of the application: did you mean \"POST /login\"?"
 )
 
 
@@ -163,6 +162,13 @@ def test_a_start_that_fails_reports_nothing(warnings):
 
     asyncio.run(TCaptchaMiddleware(failing, guard())({"type": "lifespan"}, None, send))
     assert warnings() == []
+
+
+def test_a_rule_that_comes_too_late_is_reported_as_such(warnings):
+    app = Starlette(routes=[Route("/login", endpoint, methods=["POST"])])
+    start(TCaptchaMiddleware(app, guard(["POST /{any}", "POST /login"])))
+    (text,) = warnings()
+    assert text.endswith("an earlier rule judges all that it matches")
 
 
 def test_each_guard_reports_its_own_rules(warnings):
