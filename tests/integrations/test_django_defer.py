@@ -210,10 +210,28 @@ def test_the_view_that_defers_runs_in_every_stack(kind):
     assert answer.json()["unchecked"] == "deferred"
 
 
-def test_a_view_that_another_middleware_chooses_is_refused_before_it_runs():
-    with project([path("other", unmarked), *URLS], CONFIG, ["rewrites"]):
-        answer = without_a_ticket("/users/7", **{"X-Path": "/other"})
+@pytest.mark.parametrize("behind", ["rewrites", "async_rewrites"])
+def test_a_view_that_another_middleware_chooses_is_refused_before_it_runs(behind):
+    headers = {"X-Path": "/other"}
+    with project([path("other", unmarked), *URLS], CONFIG, [behind]):
+        if behind == "rewrites":
+            answer = without_a_ticket("/users/7", **headers)
+        else:
+            answer = asyncio.run(AsyncClient().post("/users/7", headers=headers))
     assert (answer.status_code, ran) == (403, [])
+
+
+def test_another_view_is_refused_also_if_a_function_hides_the_middleware():
+    with project(URLS, CONFIG, MIDDLEWARE=["django_inside.in_function"]):
+        assert without_a_ticket("/users/me").status_code == 403
+        assert ran == []
+        assert without_a_ticket("/users/7").json()["unchecked"] == "deferred"
+
+
+def test_what_a_middleware_answers_for_a_path_without_a_view_is_refused():
+    with project(URLS, CONFIG, ["answers"]):
+        assert without_a_ticket("/users/no-number").status_code == 403
+        assert post("/users/no-number").content == b"a middleware"
 
 
 def test_a_handler_without_the_mark_is_refused_if_a_middleware_changes_the_method():

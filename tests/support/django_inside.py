@@ -56,6 +56,12 @@ class Subclass(CaptchaMiddleware):
     pass
 
 
+def in_function(get_response: Any) -> Any:
+    """Call the gate as Django does, but for its `process_view`."""
+    gate = CaptchaMiddleware(get_response)
+    return lambda request: gate(request)  # noqa: PLW0108  it has no other methods
+
+
 class SyncOnly:
     """A middleware as many projects have it."""
 
@@ -87,6 +93,11 @@ class rewrites(SyncOnly):  # noqa: N801
         return self.get_response(request)
 
 
+class answers(SyncOnly):  # noqa: N801
+    def __call__(self, request: Any) -> Any:
+        return HttpResponse("a middleware")
+
+
 class sets_address(SyncOnly):  # noqa: N801
     def __call__(self, request: Any) -> Any:
         request.META["REMOTE_ADDR"] = "198.51.100.9"
@@ -104,6 +115,15 @@ def async_only(get_response: Any) -> Any:
     return middleware
 
 
+def async_rewrites(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        request.path_info = request.headers["X-Path"]
+        return await get_response(request)
+
+    return middleware
+
+
+async_rewrites.sync_capable, async_rewrites.async_capable = False, True  # type: ignore[attr-defined]
 async_only.sync_capable, async_only.async_capable = False, True  # type: ignore[attr-defined]
 
 BEHIND = {

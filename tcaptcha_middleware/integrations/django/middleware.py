@@ -19,6 +19,7 @@ from asgiref.sync import (
 )
 from django.conf import settings
 from django.http import HttpResponse
+from django.urls import Resolver404, resolve
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
@@ -140,6 +141,10 @@ def _gate(guard: Guard, request: Any, body: RequestBody) -> Flow[Any]:
         if decision.unchecked is Unchecked.DEFERRED and decision.refused is not None:
             refuse = Refuse(decision.refused, decision.rule, decision.verdict)
             request.tcaptcha_deferred = guard, route, info, refuse
+            # At once if it can be known, and again in front of the view that is called: a
+            # middleware may change the path, or call this one without its `process_view`.
+            flow = _undeferred(request, _view_of(request))
+            return None if flow is None else (yield from flow)
         return None
     response = yield from _refusal(guard, route, info, decision)
     body.end_after(response)
@@ -155,6 +160,14 @@ def _refusal(guard: Guard, rule: MatchedRule, info: RequestInfo, refuse: Refuse)
     # As Django does: an async view works behind sync middlewares, too.
     view = async_to_sync(answer) if is_async(answer) else answer
     return _add((yield CallHook(view, request, _ANSWER)), added)
+
+
+def _view_of(request: Any) -> Any:
+    """Return the view that Django would call now; None if there is none."""
+    try:
+        return resolve(request.path_info, getattr(request, "urlconf", None)).func
+    except Resolver404:
+        return None
 
 
 def _undeferred(request: Any, view: Any) -> Flow[Any] | None:
