@@ -251,12 +251,12 @@ def sink_only():
     [Bottle(), Flask("app", static_folder=None), plain, sink_only()],
     ids=["no routes", "no routes of Flask", "not a framework", "opaque"],
 )
-def test_an_application_without_routes_that_can_be_read_has_no_warning(app, warnings):
+def test_an_application_without_routes_that_can_be_read_is_not_reported(app, warnings):
     ask(TCaptchaWSGIMiddleware(app, guard()))
     assert warnings() == []
 
 
-def test_a_rule_for_what_an_opaque_application_may_serve_has_no_warning(warnings):
+def test_a_rule_for_what_an_opaque_application_may_serve_is_not_reported(warnings):
     routes = [Route("/login", endpoint, methods=["POST"]), Mount("/inner", app=endpoint)]
     start(TCaptchaMiddleware(Starlette(routes=routes), guard(["POST /inner/signin"])))
     assert warnings() == []
@@ -279,7 +279,7 @@ def test_a_reader_that_fails_is_logged_for_developers_only(warnings, caplog):
     assert "cannot be read" in caplog.text
 
 
-def test_a_process_that_cannot_start_a_thread_serves_all_the_same(warnings, monkeypatch):
+def test_a_process_that_cannot_start_a_thread_serves_requests(warnings, monkeypatch):
     def start(_):
         raise RuntimeError("can't start new thread")
 

@@ -267,7 +267,7 @@ def test_a_view_that_enforces_does_not_run_if_one_that_defers_calls_it():
         assert post("/login").content == b"unmarked"
 
 
-# -- where it is not possible ------
+# -- rules that cannot defer ------
 
 
 @pytest.mark.parametrize("settings", [{"mode": "defer"}, {}])

@@ -55,7 +55,7 @@ def flask_texts(*routes):
 
 
 @pytest.mark.parametrize("verifier", [1, "TencentVerifier", object()])
-def test_a_verifier_that_is_none_is_an_error_at_the_handler(verifier):
+def test_a_verifier_without_a_method_is_an_error_at_the_handler(verifier):
     with pytest.raises(ConfigurationError, match="verifier"):
         marked(verifier=verifier)
 
