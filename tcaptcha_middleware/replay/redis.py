@@ -9,16 +9,20 @@ import asyncio
 import math
 import time
 from contextlib import suppress
-from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
 from tcaptcha_middleware.errors import ConfigurationError, ReplayStoreError, needs
 from tcaptcha_middleware.replay.monitor import Evictions
-from tcaptcha_middleware.scoped import PerLoop
+from tcaptcha_middleware.replay.pipeline import (
+    CLUSTERS,
+    AsyncPipeline,
+    Pipeline,
+    ThreadPipeline,
+)
+from tcaptcha_middleware.scoped import PerLoop, PerProcess
 from tcaptcha_middleware.validation import validate_timeout
 
 with needs("redis"):
@@ -27,9 +31,6 @@ with needs("redis"):
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.backoff import NoBackoff
     from redis.connection import AbstractConnection
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import ReadOnlyError, RedisError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
     from redis.retry import Retry
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _NAMELESS = (
     {"driver_info": None} if _HAS_DRIVER_INFO else {"lib_name": None, "lib_version": None}
 )
 
-_CLUSTERS = RedisCluster, redis_asyncio.RedisCluster
 _CLASSES: dict[str, tuple[str, tuple[type, ...]]] = {
     "client": ("redis", (Redis, RedisCluster)),
     "async_client": ("redis.asyncio", (redis_asyncio.Redis, redis_asyncio.RedisCluster)),
@@ -56,15 +56,12 @@ _RELEASE = """\
 if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end
 return 0"""
 
-# After a failover the address may lead to another server, and kept connections to the old one,
-# which is read-only or silent, would fail one by one.
-_STALE = (ReadOnlyError, RedisConnectionError, RedisTimeoutError, OSError)
-
 
 class RedisReplayStore:
     """Let each ticket be used once among all processes that share a Redis: one `SET NX PX`.
 
-    Never sends a claim twice: after a lost answer, the second would find the first.
+    Claims that arrive while others are under way are sent together, except to a cluster. It
+    never sends a claim twice: after a lost answer, the second would find the first.
 
     Args:
         url: The address: `"redis://127.0.0.1:6379/0"`, `"rediss://…"` or `"unix://…"`. For
@@ -93,7 +90,8 @@ class RedisReplayStore:
         self._url = url
         self._prefix = prefix
         self._evictions = Evictions()
-        self._opened: PerLoop[Any] = PerLoop(self._open)
+        self._opened: PerLoop[AsyncPipeline | ThreadPipeline] = PerLoop(self._open)
+        self._pipeline = PerProcess(lambda: Pipeline(self._client))
         # With RESP3, redis-py no longer notices that a kept connection is dead, so each would
         # cost a claim after a restart. SET needs nothing newer than RESP2.
         self._options: Any = {
@@ -111,7 +109,7 @@ class RedisReplayStore:
             )
         _validate_client("client", client)
         _validate_client("async_client", async_client)
-        is_cluster = isinstance(client or async_client, _CLUSTERS)
+        is_cluster = isinstance(client or async_client, CLUSTERS)
         self._every_node = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster else {}
         self._async_client: Any = async_client
         self._client: Any = client
@@ -145,12 +143,13 @@ class RedisReplayStore:
         Raises:
             ReplayStoreError: If Redis is down, slow or full.
         """
-        command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
-        answer = _execute(self._client, *command)
+        pipeline = self._pipeline.get()
+        milliseconds = math.ceil(seconds * 1000)
+        answer = pipeline.execute("SET", self._prefix + key, token, "NX", "PX", milliseconds)
         now = time.monotonic()
         if self._evictions.is_due(now):
             with suppress(ReplayStoreError):  # users may lack the right to call INFO
-                answers = _execute(self._client, "INFO", **self._every_node)
+                answers = pipeline.execute_alone("INFO", **self._every_node)
                 self._evictions.note(_by_node(answers), now, seconds)
         return answer is True
 
@@ -160,23 +159,23 @@ class RedisReplayStore:
         Raises:
             ReplayStoreError: If Redis is down or slow.
         """
-        _execute(self._client, "EVAL", _RELEASE, 1, self._prefix + key, token)
+        self._pipeline.get().execute("EVAL", _RELEASE, 1, self._prefix + key, token)
 
     async def aclaim(self, key: str, token: str, seconds: float) -> bool:
         """Same as `claim`, but awaited."""
-        client = self._opened.get()
-        command = "SET", self._prefix + key, token, "NX", "PX", math.ceil(seconds * 1000)
-        answer = await _aexecute(client, *command)
+        pipeline, name = self._opened.get(), self._prefix + key
+        milliseconds = math.ceil(seconds * 1000)
+        answer = await pipeline.execute("SET", name, token, "NX", "PX", milliseconds)
         now = time.monotonic()
         if self._evictions.is_due(now):
             with suppress(ReplayStoreError):
-                answers = await _aexecute(client, "INFO", **self._every_node)
+                answers = await pipeline.execute_alone("INFO", **self._every_node)
                 self._evictions.note(_by_node(answers), now, seconds)
         return answer is True
 
     async def arelease(self, key: str, token: str) -> None:
         """Same as `release`, but awaited."""
-        await _aexecute(self._opened.get(), "EVAL", _RELEASE, 1, self._prefix + key, token)
+        await self._opened.get().execute("EVAL", _RELEASE, 1, self._prefix + key, token)
 
     def close(self) -> None:
         """Close the connections of `claim`, unless the client is yours; they open again."""
@@ -189,56 +188,20 @@ class RedisReplayStore:
         if opened is not None and self._url is not None:
             await opened.aclose()
 
-    def _open(self) -> Any:
+    def _open(self) -> AsyncPipeline | ThreadPipeline:
         if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
             if self._async_client is not None:
-                return self._async_client
+                return AsyncPipeline(self._async_client)
             if self._url is not None:
                 retry = AsyncRetry(NoBackoff(), 0)
-                return redis_asyncio.Redis.from_url(self._url, retry=retry, **self._options)
+                return AsyncPipeline(
+                    redis_asyncio.Redis.from_url(self._url, retry=retry, **self._options)
+                )
         elif self._client is None:
             raise ReplayStoreError(
                 "redis-py's asyncio client does not run on trio: pass client= too"
             )
-        return _InThread(self._client)
-
-
-class _InThread:
-    """A sync client whose commands are awaited."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def execute_command(self, *command: Any, **options: Any) -> Any:
-        call = partial(_execute, self._client, *command, **options)
-        # A limiter for each call: the application may keep the shared one busy, and the guard
-        # limits how many claims are in flight.
-        limiter = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
-
-    async def aclose(self) -> None:
-        self._client.close()
-
-
-def _execute(client: Any, *command: Any, **options: Any) -> Any:
-    try:
-        return client.execute_command(*command, **options)
-    except (RedisError, OSError) as error:
-        if isinstance(error, _STALE) and not isinstance(client, _CLUSTERS):
-            with suppress(TypeError):  # before redis-py 6, BlockingConnectionPool cannot
-                client.connection_pool.disconnect(inuse_connections=False)
-        # The name alone: Redis may quote the command, and a URL may hold a password.
-        raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
-
-
-async def _aexecute(client: Any, *command: Any, **options: Any) -> Any:
-    try:
-        return await client.execute_command(*command, **options)
-    except (RedisError, OSError) as error:
-        if isinstance(error, _STALE) and not isinstance(client, _CLUSTERS):
-            with suppress(RedisError, OSError):  # closing a dead connection may time out
-                await client.connection_pool.disconnect(inuse_connections=False)
-        raise ReplayStoreError(f"Redis: {type(error).__name__}") from None
+        return ThreadPipeline(self._pipeline.get())
 
 
 def _by_node(answer: Any) -> Iterable[Any]:
@@ -272,7 +235,7 @@ def _validate_client(name: str, client: Any) -> None:
             "socket_timeout=0.5"
         )
     attempts = getattr(client, "cluster_error_retry_attempts", 0)  # before redis-py 6
-    retry = client.retry if isinstance(client, _CLUSTERS) else options.get("retry")
+    retry = client.retry if isinstance(client, CLUSTERS) else options.get("retry")
     if retry is not None:
         attempts = max(attempts, abs(retry._retries))  # noqa: SLF001  get_retries() came with 6
     elif options.get("retry_on_error") or options.get("retry_on_timeout"):
