@@ -219,6 +219,18 @@ def test_a_claim_that_is_cancelled_while_it_waits_is_not_sent():
     assert scripted(script) == ["token 0", "token 2"]
 
 
+def test_a_claim_that_is_cancelled_after_it_was_sent_takes_no_answer_from_others():
+    async def script(redis):
+        for key in "abc":
+            await redis.claim(key)
+        await redis.answer()
+        redis.tasks[1].cancel()
+        await redis.answer()
+        return [outcome is True for outcome in await redis.outcomes()]
+
+    assert scripted(script) == [True, False, True]
+
+
 def test_an_error_of_one_command_fails_its_own_claim_only():
     async def script(redis):
         for key in ("a", "bad", "b"):
@@ -262,6 +274,19 @@ def test_an_unexpected_error_is_raised_as_it_is():
         return await redis.outcomes()
 
     assert [str(error) for error in scripted(script)] == ["bug"]
+
+
+def test_a_command_that_is_sent_alone_fails_alone():
+    async def script(redis):
+        await redis.claim("a")
+        redis.tasks.append(
+            asyncio.create_task(redis.pipeline.execute_alone("INFO", "bad", "none"))
+        )
+        await settled()
+        await redis.answer()
+        return [str(outcome) for outcome in await redis.outcomes()]
+
+    assert scripted(script) == ["True", "Redis: ResponseError"]
 
 
 class AsyncCluster(AsyncRedis, RedisCluster):
