@@ -192,6 +192,21 @@ def test_the_wsgi_adapter_imports_no_event_loop():
     assert not {"anyio", "asyncio", "httpx", "json.tool"} & modules
 
 
+BUILT = (
+    "from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier; "
+    "verifier = TencentVerifier(1, 'captchaSecret', 'AKID' + 'a' * 32, 'keySecret'); "
+    "TCaptchaMiddleware(print, Guard(['POST /login'], verifier))"
+)
+# Each costs milliseconds; the first connection loads what TLS needs.
+LATE = {"certifi", "email", "http.client", "importlib.metadata", "tempfile", "urllib.request"}
+
+
+def test_a_guard_with_its_verifier_loads_fewer_modules_than_httpx():
+    modules = loaded_by(BUILT)
+    assert not LATE & modules
+    assert len(modules) < len(loaded_by("import httpx"))
+
+
 def test_the_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").is_file()
     assert "Typing :: Typed" in metadata("tcaptcha-middleware").get_all("Classifier")

@@ -13,8 +13,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-import certifi
-
 from tcaptcha_middleware._http.client import HttpClient
 from tcaptcha_middleware.errors import (
     ConfigurationError,
@@ -297,6 +295,8 @@ def default_context() -> ssl.SSLContext:
     Raises:
         MisconfiguredError: If they cannot be loaded.
     """
+    import certifi  # late, because it loads a tenth of all modules
+
     try:
         context = ssl.create_default_context(cafile=certifi.where())
     except OSError as error:
