@@ -1,7 +1,7 @@
 """All clients that can call Tencent, ours and the peers, each behind one function.
 
-The plain clients send one prepared body and read JSON: unlike ours and the official SDK, they
-neither sign the call nor judge the answer.
+All sign each call, have a deadline and read the answer as strictly as ours, except the official
+SDK, which does so in its own way, and raw sockets, which send one prepared call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tcaptcha_middleware import Submission, TencentVerifier
+from tcaptcha_middleware.tencent import api
+from tcaptcha_middleware.tencent.actions import WEB
+from tcaptcha_middleware.tencent.credentials import Captcha
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +32,6 @@ PATIENCE = 30.0
 _ID, _KEY = "AKID" + "b" * 32, "benchSecretKey0000000000000000000"
 _APP = 190000000
 _APP_KEY = "benchAppSecretKey0000000"
-_HEADERS = {"Content-Type": "application/json", "X-TC-Action": "DescribeCaptchaResult"}
 _serial = count()
 
 
@@ -48,7 +51,22 @@ def _parameters() -> dict[str, Any]:
     }
 
 
-_BODY = json.dumps(_parameters()).encode()
+class _Calls:
+    """The calls of `TencentVerifier` for another client."""
+
+    def __init__(self, origin: str) -> None:
+        self.url = f"{origin}/"
+        self._writer = api.CallWriter(Captcha.of(_APP, _APP_KEY), WEB, urlsplit(origin).netloc)
+
+    def signed(self) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of the next call."""
+        body = self._writer.body(_ticket())
+        return self._writer.headers((_ID, _KEY, None), body, int(time.time())), body
+
+    @staticmethod
+    def verdict(status: int, body: bytes) -> object:
+        """Read an answer."""
+        return api.read_answer(status, body, WEB.codes)
 
 
 def _verifier(origin: str, **settings: Any) -> TencentVerifier:
@@ -106,10 +124,12 @@ async def httpx_over_aiohttp(
 
 async def _posting(origin: str, stack: AsyncExitStack, client: Any) -> AsyncCall:
     await stack.enter_async_context(client)
+    calls = _Calls(origin)
 
     async def call() -> object:
-        answer = await client.post(f"{origin}/", content=_BODY, headers=_HEADERS)
-        return answer.json()
+        headers, body = calls.signed()
+        answer = await client.post(calls.url, content=body, headers=headers)
+        return calls.verdict(answer.status_code, answer.content)
 
     return call
 
@@ -121,11 +141,17 @@ async def aiohttp_plain(
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=0, ssl=True if tls is None else tls)
-    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE)
+        )
+    )
+    calls = _Calls(origin)
 
     async def call() -> object:
-        async with session.post(f"{origin}/", data=_BODY, headers=_HEADERS) as answer:
-            return await answer.json()
+        headers, body = calls.signed()
+        async with session.post(calls.url, data=body, headers=headers) as answer:
+            return calls.verdict(answer.status, await answer.read())
 
     return call
 
@@ -136,8 +162,9 @@ async def raw_sockets(
     """A pool of asyncio streams with minimal HTTP: an upper bound."""
     url = urlsplit(origin)
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    head = f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(_BODY)}\r\n\r\n"
-    request = head.encode() + _BODY
+    body = json.dumps(_parameters()).encode()
+    head = f"POST / HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
+    request = head.encode() + body
     stack.callback(lambda: [writer.close() for _, writer in idle])
 
     async def call() -> object:
@@ -187,29 +214,42 @@ def httpx_sync(origin: str, stack: ExitStack) -> Call:
     """`httpx.Client()` with its defaults."""
     import httpx
 
-    client = stack.enter_context(httpx.Client(timeout=PATIENCE))
-    return lambda: client.post(f"{origin}/", content=_BODY, headers=_HEADERS).json()
+    return _posting_sync(origin, stack, httpx.Client(timeout=PATIENCE))
 
 
 def httpx2_sync(origin: str, stack: ExitStack) -> Call:
     """`httpx2.Client()` with its defaults."""
     import httpx2
 
-    client = stack.enter_context(httpx2.Client(timeout=PATIENCE))
-    return lambda: client.post(f"{origin}/", content=_BODY, headers=_HEADERS).json()
+    return _posting_sync(origin, stack, httpx2.Client(timeout=PATIENCE))
+
+
+def _posting_sync(origin: str, stack: ExitStack, client: Any) -> Call:
+    stack.enter_context(client)
+    calls = _Calls(origin)
+
+    def call() -> object:
+        headers, body = calls.signed()
+        answer = client.post(calls.url, content=body, headers=headers)
+        return calls.verdict(answer.status_code, answer.content)
+
+    return call
 
 
 def http_client_sync(origin: str, stack: ExitStack) -> Call:
-    """`http.client`, one connection per thread: an upper bound."""
-    url = urlsplit(origin)
-    local = threading.local()
+    """`http.client`, one connection per thread."""
+    url, local, calls = urlsplit(origin), threading.local(), _Calls(origin)
 
     def call() -> object:
         if not hasattr(local, "connection"):
-            local.connection = http.client.HTTPConnection(url.hostname or "", url.port)
+            local.connection = http.client.HTTPConnection(
+                url.hostname or "", url.port, timeout=PATIENCE
+            )
             stack.callback(local.connection.close)
-        local.connection.request("POST", "/", _BODY, _HEADERS)
-        return json.loads(local.connection.getresponse().read())
+        headers, body = calls.signed()
+        local.connection.request("POST", "/", body, headers)
+        answer = local.connection.getresponse()
+        return calls.verdict(answer.status, answer.read())
 
     return call
 

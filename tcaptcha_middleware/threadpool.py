@@ -10,11 +10,12 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.scoped import PerProcess, running_loop
+from tcaptcha_middleware.scoped import PerProcess, Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,22 +161,27 @@ def start_daemon(work: Callable[[], None], name: str) -> None:
         raise ThrottledError(message, answered=False, sent=False) from None
 
 
-async def result_of(future: Future[T]) -> T:
-    """Return the result of a call in another thread, awaited, on asyncio and trio.
+async def is_done(future: Future[Any], seconds: float = inf) -> bool:
+    """Wait until a call in another thread has ended, on asyncio and trio.
 
-    If this is cancelled, the call goes on and its result is dropped.
+    Args:
+        future: The call.
+        seconds: How long to wait.
     """
-    import anyio
-
-    done = anyio.Event()
-    loop = running_loop()
-    # asyncio's method and trio's
-    wake = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    wakeup = Wakeup()
 
     def resume(_: object) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            wake(done.set)
+            wakeup.set()
 
     future.add_done_callback(resume)
-    await done.wait()
+    return await wakeup.wait(seconds)
+
+
+async def result_of(future: Future[T]) -> T:
+    """Return the result of a call in another thread, awaited.
+
+    If this is cancelled, the call goes on and its result is dropped.
+    """
+    await is_done(future)
     return future.result()

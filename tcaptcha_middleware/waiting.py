@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcaptcha_middleware.threadpool import result_of
+from tcaptcha_middleware.scoped import Wakeup, asyncio_loop
+from tcaptcha_middleware.threadpool import is_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +44,23 @@ class Ready:
             poll.register(each, select.POLLOUT if self.writing else select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    async def pause(self) -> None:
+    async def pause(self, seconds: float) -> bool:
         """Wait in the event loop."""
+        loop, wakeup = asyncio_loop(), Wakeup()
+        if loop is None or len(self.sockets) > 1:
+            return await self._pause_anyhow(seconds)
+        file = self.sockets[0].fileno()
+        add = loop.add_writer if self.writing else loop.add_reader
+        try:
+            add(file, wakeup.resolve)  # anyio takes three times as long for the same
+        except NotImplementedError:  # the default loop of Windows
+            return await self._pause_anyhow(seconds)
+        try:
+            return await wakeup.wait(seconds)
+        finally:
+            (loop.remove_writer if self.writing else loop.remove_reader)(file)
+
+    async def _pause_anyhow(self, seconds: float) -> bool:
         import anyio
 
         async def first(each: socket) -> None:
@@ -52,12 +68,14 @@ class Ready:
             tasks.cancel_scope.cancel()
 
         wait = anyio.wait_writable if self.writing else anyio.wait_readable
-        if len(self.sockets) == 1:
-            await wait(self.sockets[0])
-            return
-        async with anyio.create_task_group() as tasks:
-            for each in self.sockets:
-                tasks.start_soon(first, each)
+        with anyio.move_on_after(seconds) as limit:
+            if len(self.sockets) == 1:
+                await wait(self.sockets[0])
+            else:
+                async with anyio.create_task_group() as tasks:
+                    for each in self.sockets:
+                        tasks.start_soon(first, each)
+        return not limit.cancelled_caught
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +91,9 @@ class Done:
             self.future.exception(seconds)
         return self.future.done()
 
-    async def pause(self) -> None:
+    async def pause(self, seconds: float) -> bool:
         """Wait in the event loop."""
-        with suppress(Exception):  # the steps ask for the result themselves
-            await result_of(self.future)
+        return await is_done(self.future, seconds)
 
 
 T = TypeVar("T")
@@ -112,16 +129,13 @@ def run(steps: Steps[T], deadline: float) -> T:
 
 async def arun(steps: Steps[T], deadline: float) -> T:
     """Same as `run`, but awaited."""
-    import anyio
-
     try:
         wait = next(steps)
         while True:
             seconds = deadline - time.monotonic()
-            with anyio.move_on_after(min(wait.seconds, seconds)) as limit:
-                await wait.pause()
-            if wait.seconds < seconds or not limit.cancelled_caught:
-                wait = steps.send(not limit.cancelled_caught)
+            is_there = seconds > 0 and await wait.pause(min(wait.seconds, seconds))
+            if is_there or wait.seconds < seconds:
+                wait = steps.send(is_there)
             else:
                 wait = steps.throw(DeadlineError())
     except StopIteration as end:

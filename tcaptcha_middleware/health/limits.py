@@ -9,11 +9,10 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.scoped import renew_after_fork, running_loop
+from tcaptcha_middleware.scoped import Wakeup, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,17 +95,12 @@ class Slots:
 
     async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109  the sync twin's name
         """Same as `wait`, but awaited, on asyncio or trio."""
-        import anyio
-
-        event, loop = anyio.Event(), running_loop()
-        # asyncio's method and trio's
-        call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-        waiter = self.join(partial(call_soon, event.set))
+        wakeup = Wakeup()
+        waiter = self.join(wakeup.set)
         if waiter is None:
             return False
         try:
-            with anyio.move_on_after(timeout):
-                await event.wait()
+            await wakeup.wait(timeout)
         except BaseException:
             self.abandon(waiter)
             raise
