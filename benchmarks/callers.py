@@ -1,7 +1,7 @@
 """All clients that can call Tencent, ours and the peers, each behind one function.
 
 All sign each call, have a deadline and read the answer as strictly as ours, except the official
-SDK, which does so in its own way, and raw sockets, which send one prepared call.
+SDK, which does so in its own way, and raw sockets, which send one prepared call repeatedly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 from tcaptcha_middleware import Submission, TencentVerifier
 from tcaptcha_middleware.tencent import api
 from tcaptcha_middleware.tencent.actions import WEB
-from tcaptcha_middleware.tencent.credentials import Captcha
 
 if TYPE_CHECKING:
     import ssl
@@ -52,16 +51,22 @@ def _parameters() -> dict[str, Any]:
 
 
 class _Calls:
-    """The calls of `TencentVerifier` for another client."""
+    """The calls of `TencentVerifier` for another client, with nothing prepared."""
 
     def __init__(self, origin: str) -> None:
         self.url = f"{origin}/"
-        self._writer = api.CallWriter(Captcha.of(_APP, _APP_KEY), WEB, urlsplit(origin).netloc)
+        self._headers = {
+            "Content-Type": api.CONTENT_TYPE,
+            "Host": urlsplit(origin).netloc,
+            "X-TC-Action": WEB.name,
+        }
 
     def signed(self) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body of the next call."""
-        body = self._writer.body(_ticket())
-        return self._writer.headers((_ID, _KEY, None), body, int(time.time())), body
+        body, now = json.dumps(_parameters()).encode(), int(time.time())
+        proof = api.authorization(_ID, _KEY, headers=self._headers, body=body, timestamp=now)
+        more = {"X-TC-Version": api.VERSION, "X-TC-Timestamp": str(now)}
+        return {**self._headers, **more, "Authorization": proof}, body
 
     @staticmethod
     def verdict(status: int, body: bytes) -> object:

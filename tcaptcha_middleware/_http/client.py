@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware._http.codec import encode_request
+from tcaptcha_middleware._http.codec import encode_head, encode_request
 from tcaptcha_middleware._http.connection import Connector, Progress
 from tcaptcha_middleware.scoped import renew_after_fork
 from tcaptcha_middleware.waiting import FOREVER, arun, run
@@ -81,15 +81,20 @@ class ConnectionPool:
 
 
 class HttpClient:
-    """Sends requests to one origin, through a proxy if there is one; `translate`s errors."""
+    """Sends requests to one origin, through a proxy if there is one; `translate`s errors.
+
+    `headers` are those that all requests share.
+    """
 
     def __init__(
         self,
+        headers: Headers,
         origin: str,
         context: LoadContext,
         translate: Translate,
         proxy: Proxy | None = None,
     ) -> None:
+        self._head = encode_head(headers)
         self._connector = Connector(origin, context, proxy)
         self._translate = translate
         self._pool = ConnectionPool()
@@ -105,7 +110,7 @@ class HttpClient:
 
     def _exchange(self, headers: Headers, body: bytes) -> Steps[Answer]:
         progress = Progress()
-        pool, request = self._pool, encode_request(headers, body)
+        pool, request = self._pool, encode_request(self._head, headers, body)
         connection, patience = pool.take(), pool.patience
         try:
             while True:

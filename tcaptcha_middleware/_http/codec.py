@@ -48,12 +48,32 @@ class Answer:
     resent: bool = False
 
 
-def encode_request(headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return a POST to `/` in one piece, because a second write would be a second packet."""
+def encode_head(headers: Mapping[str, str]) -> bytes:
+    """Return the head of a POST to `/`, up to the headers that differ from call to call."""
+    return b"POST / HTTP/1.1\r\n" + _encode_fields(headers)
+
+
+def encode_request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return a request in one piece, because a second write would be a second packet.
+
+    Args:
+        head: The result of `encode_head`.
+        headers: Further headers.
+        body: The body.
+    """
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (
+        head,
+        _encode_fields(headers),
+        len(body),
+        body,
+    )
+
+
+def _encode_fields(headers: Mapping[str, str]) -> bytes:
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if not fields.count("\r") == fields.count("\n") == len(headers):
         raise ValueError("a header contains a line break")
-    return f"POST / HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return fields.encode()
 
 
 class ResponseReader:

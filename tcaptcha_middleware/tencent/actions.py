@@ -121,16 +121,16 @@ _REASONS = {
 }
 
 
-def outcome_of(verdict: Verdict, codes: Codes) -> Outcome | None:
+def outcome_of(code: int, codes: Codes, *, resent: bool) -> Outcome | None:
     """Return what the code of a verdict that did not pass says about the ticket.
 
     None if it is not about the ticket.
     """
-    if verdict.code == PASSED_CODE:
+    if code == PASSED_CODE:
         return "risk"
-    outcome = codes.outcomes.get(verdict.code)
+    outcome = codes.outcomes.get(code)
     # The first of the two calls may have spent the ticket, so this proves no replay.
-    return "expired" if outcome == "reused" and verdict.resent else outcome
+    return "expired" if outcome == "reused" and resent else outcome
 
 
 def refusal(verdict: Verdict, codes: Codes | None = None) -> Reason:
@@ -147,7 +147,9 @@ def refusal(verdict: Verdict, codes: Codes | None = None) -> Reason:
         VerifierError: If the code is unknown, so it is not a verdict.
     """
     codes = WEB.codes if codes is None else codes
-    outcome = outcome_of(verdict, codes) if verdict.outcome is None else verdict.outcome
+    outcome = verdict.outcome
+    if outcome is None:
+        outcome = outcome_of(verdict.code, codes, resent=verdict.resent)
     if outcome in _REASONS:
         return _REASONS[outcome]
     if outcome is not None:

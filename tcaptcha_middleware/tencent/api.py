@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import time
-from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.models import Submission, Verdict
+from tcaptcha_middleware.models import MALICIOUS_LEVEL, PASSED_CODE, Submission, Verdict
 from tcaptcha_middleware.tencent.actions import api_error, outcome_of
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ CAPTCHA_TYPE = 9
 CONTENT_TYPE = "application/json; charset=utf-8"
 ALGORITHM = "TC3-HMAC-SHA256"
 SERVICE = "captcha"
+_DAY = 24 * 60 * 60
 
 
 def parameters(captcha: Captcha, ticket: Submission, action: Action) -> dict[str, str | int]:
@@ -61,12 +61,15 @@ class CallWriter:
         captcha: The captcha.
         action: The action.
         host: The `Host` that is sent; with the port, unless it is the scheme's own.
+
+    Attributes:
+        constant_headers: The headers that all calls share.
     """
 
     def __init__(self, captcha: Captcha, action: Action, host: str) -> None:
         holes = parameters(captcha, Submission("%", "%", "%"), action)
         self._body, *self._parts = json.dumps(holes, separators=(",", ":")).split('"%"')
-        self._headers = {
+        self.constant_headers: dict[str, str] = {
             "Content-Type": CONTENT_TYPE,
             "Host": host,
             "X-TC-Action": action.name,
@@ -74,7 +77,8 @@ class CallWriter:
             # An answer is small; asking for it uncompressed leaves no room for a bomb.
             "Accept-Encoding": "identity",
         }
-        signed = {name: self._headers[name] for name in ("Content-Type", "Host", "X-TC-Action")}
+        names = "Content-Type", "Host", "X-TC-Action"
+        signed = {name: self.constant_headers[name] for name in names}
         self._canonical = canonical_request(signed, b"")[: -len(hashlib.sha256().hexdigest())]
         self._signed_names = ";".join(sorted(map(str.lower, signed)))
 
@@ -88,7 +92,7 @@ class CallWriter:
         return text.encode("ascii")
 
     def headers(self, key: Key, body: bytes, timestamp: int) -> dict[str, str]:
-        """Return the headers of a call, signed.
+        """Return the signature of a call, and the other headers that differ between calls.
 
         Args:
             key: SecretId, SecretKey, and the token of a temporary key or None.
@@ -98,11 +102,13 @@ class CallWriter:
         secret_id, secret_key, token = key
         request = self._canonical + hashlib.sha256(body).hexdigest().encode()
         names = self._signed_names
-        headers = self._headers | {
+        headers = {
             "Authorization": _signed(secret_id, secret_key, names, request, timestamp),
             "X-TC-Timestamp": str(timestamp),
         }
-        return headers | {"X-TC-Token": token} if token else headers
+        if token:
+            headers["X-TC-Token"] = token
+        return headers
 
 
 def authorization(  # noqa: PLR0913  these six are what the signature is made of
@@ -139,13 +145,10 @@ def _signed(  # noqa: PLR0913  as above
     *,
     service: str = SERVICE,
 ) -> str:
-    # The date is that of the timestamp in UTC. A local date is wrong for eight hours of every
-    # day in China.
-    date = time.strftime("%Y-%m-%d", time.gmtime(timestamp))
-    scope = f"{date}/{service}/tc3_request"
+    scope, signing_key = scope_and_key(secret_key, timestamp // _DAY, service)
     digest = hashlib.sha256(request).hexdigest()
     text = f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}".encode()
-    signature = hmac.digest(signing_key(secret_key, date, service), text, "sha256").hex()
+    signature = hmac.digest(signing_key, text, "sha256").hex()
     return (
         f"{ALGORITHM} Credential={secret_id}/{scope}, SignedHeaders={names}, "
         f"Signature={signature}"
@@ -163,12 +166,22 @@ def canonical_request(headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def signing_key(secret_key: str, date: str, service: str) -> bytes:
-    """Derive the day's key. Kept, because it costs three hashes and holds for a whole day."""
+def scope_and_key(secret_key: str, day: int, service: str) -> tuple[str, bytes]:
+    """Return the scope of a day's signatures and its key.
+
+    Kept, because the key costs three hashes and holds for a whole day.
+
+    Args:
+        secret_key: The API key's secret half.
+        day: The day since 1970, in UTC; a local date is wrong for eight hours of every day in
+            China.
+        service: The API's name.
+    """
+    date = time.strftime("%Y-%m-%d", time.gmtime(day * _DAY))
     key = f"TC3{secret_key}".encode()
     for text in (date, service, "tc3_request"):
         key = hmac.digest(key, text.encode(), "sha256")
-    return key
+    return f"{date}/{service}/tc3_request", key
 
 
 def read_answer(status: int, body: bytes, codes: Codes, *, resent: bool = False) -> Verdict:
@@ -206,18 +219,20 @@ def read_document(document: object, codes: Codes, *, resent: bool = False) -> Ve
         raise VerifierError("Tencent's answer lacks a Response", answered=False)
     if "Error" in answer:
         raise api_error(answer["Error"], _text(answer, "RequestId"))
-    verdict = Verdict(
-        code=_decisive(answer, "CaptchaCode"),
-        evil_level=0 if answer.get("EvilLevel") is None else _decisive(answer, "EvilLevel"),
+    code = _decisive(answer, "CaptchaCode")
+    evil_level = 0 if answer.get("EvilLevel") is None else _decisive(answer, "EvilLevel")
+    passed = code == PASSED_CODE and evil_level < MALICIOUS_LEVEL
+    return Verdict(
+        code=code,
+        evil_level=evil_level,
         score=_optional(answer, "Score"),
         message=_text(answer, "CaptchaMsg"),
         request_id=_text(answer, "RequestId"),
         fetched_at=_optional(answer, "GetCaptchaTime") or 0,
         submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
         resent=resent,
+        outcome="passed" if passed else outcome_of(code, codes, resent=resent),
     )
-    outcome = "passed" if verdict.passed else outcome_of(verdict, codes)
-    return replace(verdict, outcome=outcome)
 
 
 def _decisive(answer: dict[str, Any], name: str) -> int:

@@ -31,7 +31,7 @@ class Transport(Protocol):
         """Send one POST.
 
         Args:
-            headers: The headers, except `Content-Length`.
+            headers: The headers that differ from call to call, except `Content-Length`.
             body: The body.
             deadline: When to give up, by `time.monotonic`.
 
@@ -52,14 +52,20 @@ class HttpxTransport:
     between the pieces of a response.
 
     Args:
+        headers: The headers that all calls share.
         url: Where to.
         client: The client for `send`.
         async_client: The client for `asend`.
     """
 
     def __init__(
-        self, url: str, client: httpx.Client | None, async_client: httpx.AsyncClient | None
+        self,
+        headers: Mapping[str, str],
+        url: str,
+        client: httpx.Client | None,
+        async_client: httpx.AsyncClient | None,
     ) -> None:
+        self._headers = headers
         self._url = httpx.URL(url)
         self._client: Any = client
         self._async_client: Any = async_client
@@ -126,7 +132,7 @@ class HttpxTransport:
         return httpx.Request(
             "POST",
             self._url,
-            headers=dict(headers),
+            headers={**self._headers, **headers},
             content=body,
             extensions={"timeout": limits.as_dict()},
         )

@@ -137,6 +137,7 @@ class TencentVerifier:
             kind = type(ssl_context).__name__
             raise ConfigurationError(f"ssl_context must be an ssl.SSLContext, not {kind}")
         route = (
+            self._writer.constant_headers,
             self._origin,
             default_context if ssl_context is None else lambda: ssl_context,
             network_error,
@@ -151,7 +152,9 @@ class TencentVerifier:
         if has_client:
             from tcaptcha_middleware.verifiers.httpx_transport import HttpxTransport
 
-            theirs = HttpxTransport(f"{self._origin}/", client, async_client)
+            theirs = HttpxTransport(
+                self._writer.constant_headers, f"{self._origin}/", client, async_client
+            )
             if async_client is not None:
                 self._async_transport = theirs
             # A probe has to take the way of the verifications, and cannot await.

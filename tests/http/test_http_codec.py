@@ -7,13 +7,18 @@ from http_responses import assert_agreement, read_by_h11, read_by_us
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tcaptcha_middleware._http.codec import ProtocolError, ResponseReader, encode_request
+from tcaptcha_middleware._http.codec import (
+    ProtocolError,
+    ResponseReader,
+    encode_head,
+    encode_request,
+)
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
 def test_a_request_is_one_piece():
-    assert encode_request({"Host": "a", "X-B": "c"}, b"{}") == (
+    assert encode_request(encode_head({"Host": "a"}), {"X-B": "c"}, b"{}") == (
         b"POST / HTTP/1.1\r\nHost: a\r\nX-B: c\r\nContent-Length: 2\r\n\r\n{}"
     )
 
@@ -21,7 +26,9 @@ def test_a_request_is_one_piece():
 @pytest.mark.parametrize("value", ["b\r\nX-Forged: c", "b\n", "b\r"], ids=repr)
 def test_a_header_with_a_line_break_is_rejected(value):
     with pytest.raises(ValueError, match="line break"):
-        encode_request({"A": value}, b"")
+        encode_request(b"", {"A": value}, b"")
+    with pytest.raises(ValueError, match="line break"):
+        encode_head({"A": value})
 
 
 def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tcaptcha_middleware.tencent.api import authorization, canonical_request, signing_key
+from tcaptcha_middleware.tencent.api import authorization, canonical_request, scope_and_key
 
 NOON = 1551113065
 ID, KEY = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"
@@ -170,20 +170,20 @@ def test_the_date_is_in_utc_in_every_time_zone(timestamp, date):
 
 
 def test_the_signing_key_is_derived_once_a_day():
-    signing_key.cache_clear()
+    scope_and_key.cache_clear()
     for second in range(3):
         headers = signed("captcha")
         authorization(ID, KEY, headers=headers, body=b"", timestamp=NOON + second)
-    assert signing_key.cache_info().misses == 1
+    assert scope_and_key.cache_info().misses == 1
     authorization(ID, KEY, headers=headers, body=b"", timestamp=NOON + 24 * 60 * 60)
-    assert signing_key.cache_info().misses == 2
+    assert scope_and_key.cache_info().misses == 2
 
 
 def test_another_secret_day_or_service_has_another_signing_key():
     keys = {
-        signing_key(secret, date, service)
+        scope_and_key(secret, day, service)[1]
         for secret in (KEY, MASKED)
-        for date in ("2019-02-25", "2019-02-26")
+        for day in (17952, 17953)
         for service in ("cvm", "captcha")
     }
     assert len(keys) == 8
@@ -191,8 +191,8 @@ def test_another_secret_day_or_service_has_another_signing_key():
 
 def test_signing_keys_of_past_days_are_dropped():
     for day in range(100):
-        signing_key(KEY, f"day {day}", "captcha")
-    assert signing_key.cache_info().currsize <= 16
+        scope_and_key(KEY, day, "captcha")
+    assert scope_and_key.cache_info().currsize <= 16
 
 
 SAME = {

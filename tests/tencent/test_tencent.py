@@ -17,6 +17,7 @@ from tcaptcha_middleware import (
     Verdict,
     VerifierError,
 )
+from tcaptcha_middleware._http.codec import encode_head, encode_request
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM, WEB
 from tcaptcha_middleware.tencent.api import (
     CallWriter,
@@ -37,7 +38,8 @@ def call(captcha, ticket, action):
 
 
 def headers(key, *, host, body, timestamp, action):
-    return CallWriter(CAPTCHA, action, host).headers(key, body, timestamp)
+    writer = CallWriter(CAPTCHA, action, host)
+    return writer.constant_headers | writer.headers(key, body, timestamp)
 
 
 KEY = ("AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA", "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE", None)
@@ -53,6 +55,51 @@ TYPES = {
     "AppSecretKey": str,
     "NeedGetCaptchaTime": int,
 }
+
+
+def request(action, more_headers, body):
+    """The bytes of a call as they were when nothing was prepared."""
+    head = (
+        f"POST / HTTP/1.1\r\nContent-Type: application/json; charset=utf-8\r\nHost: {HOST}\r\n"
+        f"X-TC-Action: {action}\r\nX-TC-Version: 2019-07-22\r\nAccept-Encoding: identity\r\n"
+        "Authorization: TC3-HMAC-SHA256 Credential=AKIDz8krbsJ5yKBZQpn74WFkmLPx3gnPhESA/"
+        "2019-02-25/captcha/tc3_request, SignedHeaders=content-type;host;x-tc-action, "
+    )
+    return (head + more_headers + body).encode()
+
+
+HOST = "captcha.tencentcloudapi.com"
+REQUESTS = {
+    "web": (
+        WEB,
+        request(
+            "DescribeCaptchaResult",
+            "Signature=b596cad2c539792b22b3ad23b4b1f690cfc7c71a3684ace431cb7670ca44acf4\r\n"
+            "X-TC-Timestamp: 1551113065\r\nX-TC-Token: a-token\r\nContent-Length: 178\r\n\r\n",
+            r'{"CaptchaType":9,"Ticket":"ticket \"\\\u00f6k","UserIp":"203.0.113.8",'
+            r'"Randstr":"@abc","CaptchaAppId":123456789,'
+            r'"AppSecretKey":"1234567891011121314151516","NeedGetCaptchaTime":1}',
+        ),
+    ),
+    "mini-program": (
+        MINI_PROGRAM,
+        request(
+            "DescribeCaptchaMiniResult",
+            "Signature=0564e7d5aa462c423f0c734162550ba335ba9a614423546091075c88d2661fe4\r\n"
+            "X-TC-Timestamp: 1551113065\r\nX-TC-Token: a-token\r\nContent-Length: 138\r\n\r\n",
+            r'{"CaptchaType":9,"Ticket":"ticket \"\\\u00f6k","UserIp":"203.0.113.8",'
+            r'"CaptchaAppId":123456789,"AppSecretKey":"1234567891011121314151516"}',
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("action", "expected"), REQUESTS.values(), ids=REQUESTS)
+def test_a_prepared_request_is_byte_for_byte_that_of_the_plain_way(action, expected):
+    writer = CallWriter(CAPTCHA, action, HOST)
+    body = writer.body(Submission('ticket "\\ök', "@abc", "203.0.113.8"))
+    fields = writer.headers((*KEY[:2], "a-token"), body, NOON)
+    assert encode_request(encode_head(writer.constant_headers), fields, body) == expected
 
 
 def test_the_call_is_exactly_these_bytes():

@@ -45,7 +45,7 @@ class World:
         key = settings["secret_id"], settings["secret_key"], token
         at = int(self.now if at is None else at)
         writer = api.CallWriter(Captcha(1, "any"), action, HOST)
-        return writer.headers(key, body, at)
+        return writer.constant_headers | writer.headers(key, body, at)
 
     def proof(self, body, headers, **own):
         """Return an `Authorization` that signs only these headers."""
