@@ -43,13 +43,14 @@ class ConnectionPool:
 
     def take(self) -> Connection | None:
         """Return a connection on which nothing can be read, if there is one."""
-        with suppress(IndexError):
-            while True:
+        while True:
+            try:
                 connection = self._idle.pop()
-                if self._is_fresh(connection) and connection.is_quiet():
-                    return connection
-                connection.close()
-        return None
+            except IndexError:
+                return None
+            if self._is_fresh(connection) and connection.is_quiet():
+                return connection
+            connection.close()
 
     def keep(self, connection: Connection, seconds: float) -> None:
         """Put a connection on top, after an answer that took so many seconds."""
@@ -59,10 +60,13 @@ class ConnectionPool:
         self._idle.append(connection)
         if not self._is_open:
             self.drop()
-        with suppress(IndexError, ValueError):  # the oldest may never be taken again
-            if not self._is_fresh(oldest := self._idle[0]):
+        try:
+            oldest = self._idle[0]  # it may never be taken again
+            if oldest is not connection and not self._is_fresh(oldest):
                 self._idle.remove(oldest)
                 oldest.close()
+        except (IndexError, ValueError):  # another thread took it
+            return
 
     def drop(self) -> None:
         """Close all idle connections."""

@@ -102,7 +102,9 @@ class ResponseReader:
                 yield None
             skipped += end + 4
             _limit(skipped, MAX_HEAD, "head")
-            head = _HEAD.fullmatch((yield from self._take(end + 4)))
+            text = bytes(self._buffer[: end + 4])
+            del self._buffer[: end + 4]
+            head = _HEAD.fullmatch(text)
             if head is None or head["status"] == b"101":
                 raise ProtocolError("the head of the response is malformed")
             status, is_old, fields = int(head["status"]), head["minor"] == b"0", head["fields"]
@@ -142,25 +144,25 @@ class ResponseReader:
 
 def _framing(status: int, fields: bytes, *, is_old: bool) -> tuple[int | None, bool]:
     """Return the length of the body, None for chunks, and if the connection ends after it."""
-    values: dict[bytes, list[bytes]] = {}
+    length, is_chunked, closes = -1, False, is_old
     for name, value in _FRAMING.findall(fields):
-        values.setdefault(name.lower(), []).append(value.lower())
-    options = b",".join(values.get(b"connection", [])).split(b",")
-    closes = is_old or b"close" in [option.strip() for option in options]
-    lengths = values.get(b"content-length", [])
-    encodings = values.get(b"transfer-encoding", [])
-    if len(lengths) + len(encodings) > 1:
-        raise ProtocolError("the response has more than one length")
-    if encodings:
-        if encodings != [b"chunked"] or is_old or status in _WITHOUT_BODY:
-            raise ProtocolError("the response has an unexpected Transfer-Encoding")
-        return None, closes
-    if lengths:
-        length = int(lengths[0]) if _LENGTH.fullmatch(lengths[0]) else -1
-        if length < 0 or (length and status in _WITHOUT_BODY):
-            raise ProtocolError("the response has an invalid Content-Length")
-        _limit(length, MAX_BODY, "body")
-        return length, closes
+        match name.lower():
+            case b"connection":
+                options = value.lower().split(b",")
+                closes = closes or b"close" in [option.strip() for option in options]
+            case _ if is_chunked or length >= 0:
+                raise ProtocolError("the response has more than one length")
+            case b"transfer-encoding":
+                is_chunked = value.lower() == b"chunked" and not is_old
+                if not is_chunked or status in _WITHOUT_BODY:
+                    raise ProtocolError("the response has an unexpected Transfer-Encoding")
+            case _:
+                length = int(value) if _LENGTH.fullmatch(value) else -1
+                if length < 0 or (length and status in _WITHOUT_BODY):
+                    raise ProtocolError("the response has an invalid Content-Length")
+                _limit(length, MAX_BODY, "body")
+    if is_chunked or length >= 0:
+        return None if is_chunked else length, closes
     if status == HTTPStatus.OK:
         raise ProtocolError("the response does not give its length")
     # Some proxies send error pages without a length; their status is enough.

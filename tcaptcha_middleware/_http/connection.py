@@ -171,8 +171,15 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to read: no bytes, and no end."""
-        decrypted = self._tls is not None and self._tls.pending()
-        return not (self._incoming.pending or decrypted or Ready([self._socket]).block(0))
+        if self._incoming.pending or (self._tls is not None and self._tls.pending()):
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         """Close it, without waiting."""

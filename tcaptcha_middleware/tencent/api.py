@@ -15,6 +15,7 @@ import json
 import time
 from functools import lru_cache
 from http import HTTPStatus
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import (
@@ -88,7 +89,7 @@ class CallWriter:
         # As many as the action has; a mini-program's ticket needs no randstr.
         values = ticket.ticket, ticket.user_ip, ticket.randstr
         for value, part in zip(values, self._parts, strict=False):
-            text += json.dumps(value) + part
+            text += encode_basestring_ascii(value) + part  # what json.dumps calls for text
         return text.encode("ascii")
 
     def headers(self, key: Key, body: bytes, timestamp: int) -> dict[str, str]:
@@ -223,15 +224,15 @@ def read_document(document: object, codes: Codes, *, resent: bool = False) -> Ve
     evil_level = 0 if answer.get("EvilLevel") is None else _decisive(answer, "EvilLevel")
     passed = code == PASSED_CODE and evil_level < MALICIOUS_LEVEL
     return Verdict(
-        code=code,
-        evil_level=evil_level,
-        score=_optional(answer, "Score"),
-        message=_text(answer, "CaptchaMsg"),
-        request_id=_text(answer, "RequestId"),
-        fetched_at=_optional(answer, "GetCaptchaTime") or 0,
-        submitted_at=_optional(answer, "SubmitCaptchaTime") or 0,
-        resent=resent,
-        outcome="passed" if passed else outcome_of(code, codes, resent=resent),
+        code,
+        evil_level,
+        _optional(answer, "Score"),
+        _text(answer, "CaptchaMsg"),
+        _text(answer, "RequestId"),
+        _optional(answer, "GetCaptchaTime") or 0,
+        _optional(answer, "SubmitCaptchaTime") or 0,
+        resent,
+        "passed" if passed else outcome_of(code, codes, resent=resent),
     )
 
 

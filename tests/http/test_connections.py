@@ -36,7 +36,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware._http.client import SILENCE, ConnectionPool
 from tcaptcha_middleware._http.connection import Connection, Progress
-from tcaptcha_middleware.scoped import PerLoop, PerProcess
+from tcaptcha_middleware.scoped import PerLoop, PerProcess, Wakeup
 from tcaptcha_middleware.verifiers.tencent import default_context
 from tcaptcha_middleware.waiting import arun
 from tcaptcha_middleware.waiting import run as run_steps
@@ -211,6 +211,15 @@ def test_an_idle_connection_that_was_closed_costs_no_ticket(
         result = run(verifier(origin), upstream.await_end)
     assert result == (1, True, 1)
     assert (upstream.connections, upstream.calls) == (2, 2)
+
+
+def test_a_loop_that_cannot_watch_sockets_waits_with_anyio(monkeypatch):
+    def add_reader(*_):
+        raise NotImplementedError  # as on Windows
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_reader", add_reader)
+    with answering(Upstream()) as origin:
+        assert awaiting("asyncio")(verifier(origin), lambda: None) == (1, None, 1)
 
 
 @pytest.mark.parametrize("limit", ["IDLE", "MAX_AGE"])
@@ -612,9 +621,36 @@ def test_an_idle_connection_may_be_silent_for_three_times_the_usual(pool, clock)
 def test_a_connection_is_quiet_until_there_is_something_to_read():
     ours, theirs = socket.socketpair()
     with ours, theirs:
+        ours.setblocking(False)
         connection = Connection(ours)
         assert connection.is_quiet()
         theirs.send(b"x")
+        assert not connection.is_quiet()
+        ours.recv(1)
+        assert connection.is_quiet()
+        theirs.close()
+        assert not connection.is_quiet()
+
+
+def test_a_connection_with_encrypted_bytes_left_is_not_quiet():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        connection = Connection(ours)
+        connection._incoming.write(b"x")
+        assert not connection.is_quiet()
+
+
+def test_a_connection_that_was_reset_is_not_quiet():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with ours:
+        ours.setblocking(False)
+        connection = Connection(ours)
+        assert connection.is_quiet()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
         assert not connection.is_quiet()
 
 
@@ -653,6 +689,17 @@ def test_a_spuriously_readable_socket_is_waited_for_again():
         with pytest.raises(StopIteration) as end:
             steps.send(True)
     assert end.value.value.status == 200
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_wakeup_is_set_or_over_once(first):
+    async def main():
+        wakeup = Wakeup()
+        wakeup.resolve(first)
+        wakeup.resolve(not first)
+        return await wakeup.wait(0)
+
+    assert asyncio.run(main()) is first
 
 
 def test_each_event_loop_has_its_own_value():

@@ -200,3 +200,12 @@ def test_few_kinds_of_lines_are_remembered(caplog):
         del kind
     caplog.clear()
     assert len(alive) <= 1000
+
+
+@every_runner
+def test_requests_that_find_no_slot_write_no_line(runner, monkeypatch, caplog):
+    monkeypatch.setattr("tcaptcha_middleware.flow._SLOT_WAIT", 0.001)
+    guard = Guard(["POST /login"], FakeVerifier(), max_checks=1)
+    assert guard.match("POST", "/login").health.slots.enter()
+    assert {runner(guard, ticket(number)).code for number in range(3)} == {"overloaded"}
+    assert caplog.messages == []
