@@ -298,7 +298,7 @@ def default_context() -> ssl.SSLContext:
     Raises:
         MisconfiguredError: If they cannot be loaded.
     """
-    import certifi  # late, because it loads a tenth of all modules
+    import certifi  # late, because it loads a dozen modules
 
     try:
         context = ssl.create_default_context(cafile=certifi.where())
