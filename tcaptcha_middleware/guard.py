@@ -215,11 +215,9 @@ class Guard(Settings):
             holder: The ASGI scope or WSGI environ.
             key: Where it holds the decision.
         """
-        earlier = holder.get(key)
         # Set in place, because `on_event` may have kept this very object.
-        object.__setattr__(decision, "target", (rule, *target[:2]))
-        if isinstance(earlier, Allow):
-            object.__setattr__(decision, "outer", earlier)
+        decision.target = rule, target[0], target[1]  # type: ignore[misc]
+        decision.outer = holder.get(key)  # type: ignore[misc]
         holder[key] = decision
 
     def answer(

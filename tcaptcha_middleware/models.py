@@ -10,11 +10,32 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    overload,
+)
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value(cls: type[T]) -> type[T]:
+    """Make a dataclass that is frozen for type checkers only.
+
+    Every protected request makes several, and freezing at run time triples what each costs.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
 
 PASSED_CODE = 1
 """The one `CaptchaCode` that means a solved captcha (DescribeCaptchaResult, output table)."""
@@ -254,7 +275,7 @@ class CaptchaInfo:
     codes: Codes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Submission:
     """What a solved captcha gave the browser, and who sent it.
 
@@ -279,7 +300,7 @@ class Submission:
         return sha256(text).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """A vendor's answer about a ticket. Not a bool: use `.passed`.
 
@@ -348,7 +369,7 @@ class Unchecked(StrEnum):
     """Tencent is down, and `disaster_tickets` is `"allow"`."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Allow:
     """The request goes on to the application.
 
@@ -378,7 +399,7 @@ class Allow:
         return None if self.verdict is None else self.verdict.code
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refuse:
     """The request is answered by the gate.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcaptcha_middleware import Reason, RequestInfo, Submission, Verdict
+from tcaptcha_middleware import Allow, Reason, RequestInfo, Submission, Verdict
 from tcaptcha_middleware.errors import VerifierError
 
 PROOF = [
@@ -32,6 +32,14 @@ def test_a_verdict_passes_only_on_positive_proof(verdict, passed):
 def test_a_verdict_has_no_truth_value():
     with pytest.raises(TypeError, match="passed"):
         bool(Verdict(1))
+
+
+def test_a_decision_is_a_value():
+    passed = Allow("login", Verdict(1), fingerprint="f")
+    assert {passed: True}[Allow("login", Verdict(1), fingerprint="f")]
+    assert passed != Allow("login", Verdict(1), fingerprint="g")
+    with pytest.raises(AttributeError):
+        passed.ticket = "tr03secret"
 
 
 def test_the_repr_of_a_submission_hides_ticket_and_randstr():
