@@ -50,6 +50,7 @@ B = TypeVar("B")
 _POLICY_VIOLATION = 1008
 # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
 _DENIAL = "websocket.http.response"
+_PAIRS = frozenset((tuple, list))
 
 
 class TCaptchaMiddleware:
@@ -138,19 +139,19 @@ class TCaptchaMiddleware:
 def _request(scope: Scope, mount: str) -> RequestInfo:
     # Headers, each pair, and the client may be iterables that can be read only once.
     headers, client = scope["headers"], scope.get("client")
-    if type(headers) is not list or not {tuple, list}.issuperset(map(type, headers)):
+    if type(headers) is not list or not _PAIRS.issuperset(map(type, headers)):
         headers = scope["headers"] = [tuple(pair) for pair in headers]
     if client is not None and not isinstance(client, (tuple, list)):
         client = scope["client"] = tuple(client)
     return RequestInfo(
-        kind=scope["type"],
-        method=scope.get("method", "GET"),
-        path=scope["path"],
-        query=scope.get("query_string", b""),
-        headers=headers,
-        peer=client[0] or "" if client else "",
-        root_path=mount or scope.get("root_path") or "",
-        raw=scope,
+        scope["type"],
+        scope.get("method", "GET"),
+        scope["path"],
+        scope.get("query_string", b""),
+        headers,
+        (client[0] or "") if client else "",
+        mount or scope.get("root_path") or "",
+        scope,
     )
 
 

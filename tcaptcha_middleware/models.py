@@ -202,12 +202,23 @@ class RequestInfo:
     peer: str = ""
     root_path: str = ""
     raw: Any = field(default=None, repr=False)
+    _last_values: dict[bytes, bytes] | None = field(init=False, default=None, repr=False)
 
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
         if type(self.headers) is EnvironHeaders:
             return self.headers.values_of(name)
+        last_values = self._last_values
+        if last_values is None:
+            # Made and asked in C; a search takes a step for each header, and several names are
+            # looked up.
+            last_values = self._last_values = dict(self.headers)
         wanted = raw_name(name)
+        value = last_values.get(wanted)
+        if value is None:
+            return []
+        if len(last_values) == len(self.headers):  # no name is repeated
+            return [value.decode("latin-1")]
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 
     @property

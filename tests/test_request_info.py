@@ -77,6 +77,16 @@ def test_a_lookup_finds_the_same_as_all_headers(headers, name):
     assert wsgi_request(environ).header(name) == listed.header(name)
 
 
+PAIRS = st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.binary(max_size=2)))
+
+
+@given(PAIRS, st.sampled_from(["a", "B", "C", "d"]))
+def test_a_lookup_finds_every_value_of_a_repeated_header(pairs, name):
+    request = RequestInfo("http", "POST", "/", headers=pairs)
+    values = [value.decode("latin-1") for key, value in pairs if key.decode() == name.lower()]
+    assert [request.header(name), request.header(name)] == [values, values]
+
+
 def test_the_names_of_headers_are_not_kept():
     app = TCaptchaWSGIMiddleware(lambda environ, start: [], Guard(["/login"], FakeVerifier()))
     # All headers of an OPTIONS request are read, to know if it is a preflight.
