@@ -24,7 +24,7 @@ from tcaptcha_middleware.errors import (
     ThrottledError,
     VerifierError,
 )
-from tcaptcha_middleware.extraction.pairs import is_ordinary, screen
+from tcaptcha_middleware.extraction.pairs import PartialPair, is_ordinary, screen
 from tcaptcha_middleware.models import (
     FINGERPRINT,
     Allow,
@@ -155,7 +155,11 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
             raise MisconfiguredError(f"`when` must return True or False, got {kind}")
 
     # Extract, and screen for what is not worth a call.
-    pair = yield from rule.extractor.extract(request, first_piece, may_disconnect=enforced)
+    pair = rule.extractor.find_in_head(request)
+    if isinstance(pair, PartialPair):  # incomplete
+        pair = yield from rule.extractor.find_in_body(
+            request, pair, first_piece, may_disconnect=enforced
+        )
     if isinstance(pair, Reason):
         # During an outage a page cannot load the captcha, so it cannot send a ticket.
         if pair is Reason.TICKET_MISSING and _try_fail_open(rule):

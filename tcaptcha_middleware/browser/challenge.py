@@ -167,7 +167,9 @@ class NavigationCookie(HeadSource):
             named = [(name, value) for name, value in cookies if name in names][:MAX_REPEATS]
             # Decoded last, and not without limit: that takes the most time.
             decoded = [(name, unquote(value)) for name, value in named]
-            pair = PartialPair(*(combine(v for n, v in decoded if n == name) for name in names))
+            pair = PartialPair(
+                *(combine([v for n, v in decoded if n == name]) for name in names)
+            )
             if pair.complete:
                 break
         return pair

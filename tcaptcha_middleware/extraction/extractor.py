@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 # are allowed, and more if the limit is high; honest clients send longer ones.
 _PIECES = 1024
 _SHORT = 256
+# In characters; RFC 6838 allows 127 for each half of a media type (section 4.2).
+_LONGEST_TYPE = 256
 
 
 class Extractor:
@@ -75,6 +77,7 @@ class Extractor:
     ) -> None:
         self._sources, self._rule = sources, rule
         self._heads = [source for source in sources if isinstance(source, HeadSource)]
+        self._other_heads = self._heads[1:]
         bodies = [source for source in sources if isinstance(source, BodySource)]
         first = self._heads[0] if self._heads else None
         self._first = first if type(first) is Header and needs_randstr else None
@@ -93,9 +96,38 @@ class Extractor:
         self._pieces = _PIECES + body_limit // _SHORT
         self._needs_randstr = needs_randstr
 
-    def extract(
+    def find_in_head(self, request: RequestInfo) -> Pair | Reason | PartialPair:
+        """Return the pair, the reason to refuse it, or an incomplete pair if the body counts.
+
+        A plain function, because most requests have the pair in their headers.
+
+        Args:
+            request: The request's head.
+        """
+        sources = self._heads
+        if self._first is not None:
+            # Two headers with one value each, or none, as nearly always; the loop would find
+            # the same.
+            ticket = request.header(self._first.ticket)
+            randstr = request.header(self._first.randstr)
+            if not ticket and not randstr:
+                sources = self._other_heads
+            elif len(ticket) == len(randstr) == 1:
+                pair = ticket[0].strip(), randstr[0].strip()
+                if all(pair) and "," not in pair[0] and "," not in pair[1]:
+                    return pair
+        seen = NOTHING
+        for source in sources:
+            found = self._needed(source.find(request))
+            seen = seen.combined(found)
+            if found.complete:
+                return seen.pair()
+        return seen
+
+    def find_in_body(
         self,
         request: RequestInfo,
+        seen: PartialPair = NOTHING,
         first_piece: tuple[bytes, bool] | None = None,
         *,
         may_disconnect: bool,
@@ -104,6 +136,7 @@ class Extractor:
 
         Args:
             request: The request's head.
+            seen: What `find_in_head` returned.
             first_piece: The body's first piece, and whether more follows, if it was read.
             may_disconnect: Whether a client that is too slow may be disconnected; see
                 `ReadBody`.
@@ -114,45 +147,34 @@ class Extractor:
         Raises:
             RequestBodyError: If the body cannot be read.
         """
-        heads = self._heads
-        if self._first is not None:
-            # Two headers with one value each, or none, as nearly always; the loop would find
-            # the same.
-            ticket = request.header(self._first.ticket)
-            randstr = request.header(self._first.randstr)
-            if not ticket and not randstr:
-                heads = heads[1:]
-            elif len(ticket) == len(randstr) == 1:
-                pair = ticket[0].strip(), randstr[0].strip()
-                if all(pair) and "," not in pair[0] and "," not in pair[1]:
-                    return pair
-        seen, reason = NOTHING, Reason.TICKET_MISSING
-        for source in heads:
-            found = self._needed(source.find(request))
-            seen = seen.combined(found)
-            if found.complete:
-                return seen.pair()
         content_type = next(iter(request.header("Content-Type")), "")
-        kind = body_kind(content_type)
+        kind = body_kind(content_type[:_LONGEST_TYPE])
         # A websocket handshake comes without a body, even if its headers declare one.
-        if request.kind == "http" and kind is not None and self._readers[kind]:
-            parts = yield from self._read(
-                kind, content_type, request, first_piece, may_disconnect=may_disconnect
-            )
-            if isinstance(parts, Reason):
-                reason = parts
-            else:
-                for found in parts:
-                    seen = seen.combined(found)
-                if any(found.complete for found in parts):
-                    return seen.pair()
-        elif content_type and self._reads_bodies:
-            log.unread_body(self._rule, content_type)
-        # Values of two sources are not a pair.
-        if reason is Reason.TICKET_MISSING and Invalid.AMBIGUOUS in seen:
-            reason = Reason.TICKET_AMBIGUOUS
-        log.no_pair(self._rule, reason, self._sources, seen, content_type)
-        return reason
+        if kind is None or request.kind != "http" or not self._readers[kind]:
+            if content_type and self._reads_bodies:
+                log.unread_body(self._rule, content_type)
+            return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
+        parser = self.parser(kind, content_type, request)
+        room, deadline = self._limit, time.monotonic() + self._timeout
+        for _ in range(self._pieces):
+            try:
+                # The deadline is checked between pieces too: empty ones could come without end,
+                # and without a wait.
+                seconds = deadline - time.monotonic()
+                if seconds <= 0:
+                    raise TimeoutError
+                piece, more = first_piece or (yield ReadBody(seconds, may_disconnect))
+                first_piece = None
+            except TimeoutError as error:
+                raise RequestBodyError("the body came too slowly") from error
+            enough = parser.feed(piece[:room])
+            room -= len(piece)
+            if enough or (room >= 0 and not more):
+                found = self.find_in(kind, parser, request)
+                return self._judged(found, seen, content_type)
+            if room < 0:
+                break
+        return self._no_pair(Reason.BODY_TOO_LARGE, seen, content_type)
 
     def parser(self, kind: str, content_type: str, request: RequestInfo) -> BodyParser:
         """Return a parser for a body of this kind.
@@ -165,6 +187,9 @@ class Extractor:
         Raises:
             RequestBodyError: If such a body cannot be read.
         """
+        encodings = request.header("Content-Encoding")
+        if encodings and set(encodings) - {"", "identity"}:
+            raise RequestBodyError("the body is compressed: send the ticket in the headers")
         if kind != "multipart":
             return WholeBody(self._decoders[kind])
 
@@ -183,39 +208,28 @@ class Extractor:
         """
         body = parser.finish()
         sources = self._readers[kind] if parser.whole else self._forms
-        return [self._needed(source.find(request, body)) for source in sources]
+        found = [source.find(request, body) for source in sources]
+        return (
+            found if self._needs_randstr else [PartialPair(each.ticket, "") for each in found]
+        )
 
     def _needed(self, found: PartialPair) -> PartialPair:
         return found if self._needs_randstr else PartialPair(found.ticket, "")
 
-    def _read(
-        self,
-        kind: str,
-        content_type: str,
-        request: RequestInfo,
-        piece_read: tuple[bytes, bool] | None,
-        *,
-        may_disconnect: bool,
-    ) -> Flow[list[PartialPair] | Reason]:
-        if set(request.header("Content-Encoding")) - {"", "identity"}:
-            raise RequestBodyError("the body is compressed: send the ticket in the headers")
-        parser = self.parser(kind, content_type, request)
-        room, deadline = self._limit, time.monotonic() + self._timeout
-        for _ in range(self._pieces):
-            try:
-                # The deadline is checked between pieces too: empty ones could come without end,
-                # and without a wait.
-                seconds = deadline - time.monotonic()
-                if seconds <= 0:
-                    raise TimeoutError
-                piece, more = piece_read or (yield ReadBody(seconds, may_disconnect))
-                piece_read = None
-            except TimeoutError as error:
-                raise RequestBodyError("the body came too slowly") from error
-            enough = parser.feed(piece[:room])
-            room -= len(piece)
-            if enough or (room >= 0 and not more):
-                return self.find_in(kind, parser, request)
-            if room < 0:
-                break
-        return Reason.BODY_TOO_LARGE
+    def _judged(
+        self, parts: list[PartialPair], seen: PartialPair, content_type: str
+    ) -> Pair | Reason:
+        is_complete = False
+        for found in parts:
+            seen = seen.combined(found)
+            is_complete = is_complete or found.complete
+        if is_complete:
+            return seen.pair()
+        return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
+
+    def _no_pair(self, reason: Reason, seen: PartialPair, content_type: str) -> Reason:
+        # Values of two sources are not a pair.
+        if reason is Reason.TICKET_MISSING and Invalid.AMBIGUOUS in seen:
+            reason = Reason.TICKET_AMBIGUOUS
+        log.no_pair(self._rule, reason, self._sources, seen, content_type)
+        return reason

@@ -51,8 +51,9 @@ class BodyParser(Protocol):
 
     whole: bool
 
-    def feed(self, piece: bytes) -> bool:
-        """Take the next piece; return whether the rest of the body is not needed."""
+    @property
+    def feed(self) -> Callable[[bytes], object]:
+        """Take the next piece; return True if the rest of the body is not needed."""
         ...
 
     def finish(self) -> Any:
@@ -71,20 +72,16 @@ class WholeBody:
         decode: Decodes the body.
     """
 
-    whole = True
+    whole: bool = True
 
     def __init__(self, decode: Callable[[bytes], object]) -> None:
         self._decode = decode
-        self._body = bytearray()
-
-    def feed(self, piece: bytes) -> bool:
-        """Keep the piece."""
-        self._body += piece
-        return False
+        self._pieces: list[bytes] = []
+        self.feed: Callable[[bytes], object] = self._pieces.append
 
     def finish(self) -> object:
         """Decode the body."""
-        return self._decode(bytes(self._body))
+        return self._decode(b"".join(self._pieces))
 
 
 # -- Urlencoded forms ------
@@ -138,10 +135,6 @@ class JsonObject(list[tuple[str, Any]]):
 
     __slots__ = ()
 
-    def items(self) -> list[tuple[str, Any]]:
-        """Return the pairs, as a dict does."""
-        return self
-
 
 def decode_json(body: bytes) -> object:
     """Decode JSON with objects as `JsonObject` and numbers as floats.
@@ -149,7 +142,7 @@ def decode_json(body: bytes) -> object:
     Raises:
         RequestBodyError: If the body is not JSON in UTF-8.
     """
-    return _decoded(_PAIRS, _text(body))
+    return _decoded(_PAIRS, body)
 
 
 def decode_plain_json(body: bytes) -> object:
@@ -161,30 +154,23 @@ def decode_plain_json(body: bytes) -> object:
         RequestBodyError: If the body is not JSON in UTF-8, has more than `MAX_OBJECTS`, or
             repeats a key of an object: parsers differ in which of the values they take.
     """
-    text = _text(body)
-    if text.count("{") > MAX_OBJECTS:
+    if body.count(b"{") > MAX_OBJECTS:
         raise RequestBodyError(f"the JSON has more than {MAX_OBJECTS} objects")
     try:
-        return _decoded(_PLAIN, text)
+        return _decoded(_PLAIN, body)
     except ValueError:
         # int() limits the number of digits, since its time is quadratic.
-        return _decoded(_PLAIN_LONG, text)
+        return _decoded(_PLAIN_LONG, body)
 
 
-def _text(body: bytes) -> str:
+def _decoded(decoder: json.JSONDecoder, body: bytes) -> object:
     # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
     try:
         # Stripped here, because decode() looks for whitespace with patterns, which takes a
         # quarter of its time.
-        return body.removeprefix(BOM_UTF8).decode().strip(_WHITESPACE)
-    except UnicodeDecodeError as error:
-        raise RequestBodyError("the body is not JSON in UTF-8") from error
-
-
-def _decoded(decoder: json.JSONDecoder, text: str) -> object:
-    try:
+        text = body.removeprefix(BOM_UTF8).decode().strip(_WHITESPACE)
         document, end = decoder.raw_decode(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RequestBodyError("the body is not JSON in UTF-8") from error
     if end != len(text):
         raise RequestBodyError("something follows the JSON")

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -215,7 +216,7 @@ def _values_at(document: object, path: str) -> list[object]:
             value
             for parent in values
             if isinstance(parent, (JsonObject, dict))
-            for name, value in parent.items()
+            for name, value in (parent if isinstance(parent, JsonObject) else parent.items())
             if name == key
         ]
     return values
@@ -271,6 +272,7 @@ def _named(fields: FormFields, ticket: str, randstr: str) -> PartialPair:
     )
 
 
+@lru_cache(maxsize=128)
 def body_kind(content_type: str) -> str | None:
     """Return which kind of body a `Content-Type` names, or None if no source reads it."""
     media_type = content_type.partition(";")[0].strip().lower()

@@ -303,7 +303,8 @@ def test_the_media_type_names_the_kind_of_body(content_type, kind):
 def steps_of(given_sources, given_request):
     """Return how many pieces of an endless body are read, and the reason that follows."""
     extractor = extractor_of(given_sources, body_limit=10)
-    flow, steps = extractor.extract(given_request, may_disconnect=True), 0
+    seen = extractor.find_in_head(given_request)
+    flow, steps = extractor.find_in_body(given_request, seen, may_disconnect=True), 0
     try:
         next(flow)
         while True:
@@ -474,8 +475,11 @@ def test_a_randstr_that_is_not_needed_changes_nothing(sources, randstrs):
     def outcome(*tickets):
         names = {"x-captcha-ticket": tickets, "x-captcha-randstr": randstrs}
         headers = [(name, value) for name, values in names.items() for value in values]
+        seen = extraction.find_in_head(request(*headers))
+        if not isinstance(seen, PartialPair):
+            return seen
         with pytest.raises(StopIteration) as stop:
-            next(extraction.extract(request(*headers), may_disconnect=True))
+            next(extraction.find_in_body(request(*headers), seen, may_disconnect=True))
         return stop.value.value
 
     assert outcome("t") == outcome("", "t", "t") == ("t", "")
