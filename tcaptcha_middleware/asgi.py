@@ -113,7 +113,7 @@ class TCaptchaMiddleware:
         decision = await run(decide(rule, request), body, perform)
         if isinstance(decision, Allow):
             self.guard.record(decision, rule, target, scope, SCOPE_KEY)
-            await self.app(scope, body.replay if body.was_read else receive, send)
+            await self.app(scope, body.replay if body.kept else receive, send)
         elif scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         elif not body.disconnected:
@@ -182,26 +182,28 @@ async def run(
         flow.close()
 
 
-async def perform(effect: Effect, body: _Body) -> object:
-    """Perform one effect, and return its result."""
+def perform(effect: Effect, body: _Body) -> Awaitable[object]:
+    """Perform one effect; awaited, it returns the effect's result."""
     match effect:
         case Verify():
-            return await within(effect.timeout, effect.verifier.averify(effect.submission))
+            return within(effect.timeout, effect.verifier.averify(effect.submission))
+        case ReadBody():
+            return within(effect.timeout, body.read())
         case Claim():
             claim = effect.store.aclaim(effect.key, effect.token, effect.seconds)
-            return await within(effect.timeout, claim)
-        case ReadBody():
-            return await within(effect.timeout, body.read())
+            return within(effect.timeout, claim)
         case CallHook():
-            result = effect.hook(effect.request)
-            if inspect.isawaitable(result):
-                return await within(effect.timeout, result)
-            return result
+            return _call(effect)
         case Release():
             release = effect.store.arelease(effect.key, effect.token)
-            return await within(effect.timeout, release)
+            return within(effect.timeout, release)
     # What is left is `WaitForSlot`.
-    return await effect.slots.wait_async(effect.timeout)
+    return effect.slots.wait_async(effect.timeout)
+
+
+async def _call(effect: CallHook) -> object:
+    result = effect.hook(effect.request)
+    return await within(effect.timeout, result) if inspect.isawaitable(result) else result
 
 
 def _adding(added: Sequence[tuple[str, str]], send: Send) -> Send:
@@ -234,8 +236,8 @@ class _Body:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._kept: deque[Message] = deque()
-        self.was_read: bool = False
+        # Made when it is needed: an empty deque has space for 64 messages.
+        self.kept: deque[Message] | None = None
         self.disconnected: bool = False
 
     async def read(self) -> tuple[bytes, bool]:
@@ -244,24 +246,25 @@ class _Body:
         Raises:
             RequestBodyError: If the client disconnected, or an outer middleware failed.
         """
-        self.was_read = True
+        if self.kept is None:
+            self.kept = deque()
         try:
             message = await self._receive()
         except Exception as error:
             raise RequestBodyError("the body cannot be received") from error
         if message["type"] != "http.request":
-            self._kept.append(message)
+            self.kept.append(message)
             self.disconnected = True
             raise RequestBodyError("the client disconnected")
         piece, more = message.get("body", b""), message.get("more_body", False)
         # An empty piece says nothing, and a client could send them without end.
         if piece or not more:
-            self._kept.append(message)
+            self.kept.append(message)
         return piece, more
 
     async def replay(self) -> Message:
         """Act as the application's `receive`: first what was read, then what follows."""
-        return self._kept.popleft() if self._kept else await self._receive()
+        return self.kept.popleft() if self.kept else await self._receive()
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
