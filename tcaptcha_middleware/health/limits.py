@@ -110,7 +110,8 @@ class Slots:
         """Give a slot back: to the visitor who has waited longest, if there is one."""
         with self._lock:
             # A fork may have reset the count while its parent's request was under way.
-            self._taken = max(0, self._taken - 1)
+            if self._taken:
+                self._taken -= 1
             if not self._line:
                 return
             granted = self._grant()

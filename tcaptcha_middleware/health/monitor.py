@@ -211,7 +211,7 @@ class Monitor:
         """Learn from how the verification ended."""
         now = self._clock()
         with self._lock:
-            if isinstance(error, (OutageError, TimeoutError)):
+            if error is not None and isinstance(error, (OutageError, TimeoutError)):
                 self._verification_failed(error, now)
             elif error is None or (isinstance(error, VerifierError) and error.answered):
                 # Also a revoked key or a throttled account: the service is up.
@@ -224,7 +224,8 @@ class Monitor:
             elif not isinstance(error, Exception):
                 self._given_up_at.append(now)  # cancelled: the service still works on it
             # A fork may have reset the count while a request of its parent was under way.
-            self.under_way = max(0, self.under_way - 1)
+            if self.under_way:
+                self.under_way -= 1
         if self.notices or self._probe_wanted:
             self._react()
 

@@ -40,7 +40,8 @@ class _Claims:
 
     def claim(self, key: str, token: str, now: float, until: float, capacity: int) -> bool:
         with self._lock:
-            self._remove_expired(now)
+            if self._seconds and self._seconds[0] <= now:
+                self._remove_expired(now)
             claim = self._by_key.get(key)
             if claim is not None:
                 if claim[0] > now:
