@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,9 @@ _DISASTER_PER_IP = 60.0
 _DISASTER_SEEN = 2 * FRESH + 1.0
 _SLOW_STORE = 0.05
 
-_LATE_RELEASES = 8  # after each claim
+_LATE_RELEASES = 8  # after each verification
+# For tokens of claims in this process's memory.
+_serial_number = count()
 # Answers after which a ticket can never pass.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED)
 # What no view can answer: it is not about the captcha.
@@ -70,7 +73,7 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
         Effects; the adapter performs each and sends its result.
     """
     gate, name = rule.gate, rule.name
-    began = gate.clock()
+    began = 0.0 if gate.on_event is None else gate.clock()
     enforced = rule.always_enforces or rule.enforces(request)
     try:
         decision = yield from _judge(rule, request, enforced)
@@ -177,7 +180,8 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
 
 def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
     """Take a verification slot, and check the ticket in it."""
-    health, fingerprint = rule.health, key[:FINGERPRINT]
+    gate, health, fingerprint = rule.gate, rule.health, key[:FINGERPRINT]
+    late = len(gate.unreleased)
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
         if health.is_down:
@@ -188,17 +192,24 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
         # During an outage nothing is claimed or sent.
         if not health.verification.is_up and health.is_down:
             return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint)
-        return (yield from _check(rule, submission, key))
+        decision = yield from _check(rule, submission, key)
     finally:
         health.slots.leave()
+    # After the verification, so a slow store takes no time from it, and only if the store
+    # answers. A claim that this request itself could not release is left to a later one.
+    if late and gate.replay_monitor.failures == 0:
+        yield from _release_late(rule, late)
+    return decision
 
 
 def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
     """Claim the ticket, call the verifier once, and decide."""
     gate, captcha, fingerprint = rule.gate, rule.captcha, key[:FINGERPRINT]
-    deadline = gate.clock() + rule.settings.check_timeout
-    token = os.urandom(8).hex()
-    not_claimed = yield from _claim(rule, key, token)
+    began = gate.clock()
+    deadline = began + rule.settings.check_timeout
+    # Unique among all that use the store.
+    token = os.urandom(8).hex() if gate.memory is None else str(next(_serial_number))
+    not_claimed = yield from _claim(rule, key, token, began)
     if not_claimed is not None:
         retry_after = rule.health.retry_after
         return Refuse(not_claimed, rule.name, None, fingerprint, retry_after)
@@ -231,22 +242,18 @@ def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisio
         # claim of one that can never pass is dropped.
         if reason in _FINAL and not captcha.refuses_reuse:
             yield from _release(rule, key, token)
-        if reason is None and _is_too_risky(verdict, rule.settings.max_score):
+        max_score = rule.settings.max_score
+        if reason is None and max_score is not None and (verdict.score or 0) > max_score:
             reason = Reason.RISK_DENIED
     if reason is None:
         return Allow(rule.name, verdict, fingerprint=fingerprint)
     return Refuse(reason, rule.name, verdict, fingerprint, rule.health.retry_after)
 
 
-def _is_too_risky(verdict: Verdict, max_score: int | None) -> bool:
-    return max_score is not None and verdict.score is not None and verdict.score > max_score
-
-
-def _claim(rule: CompiledRule, key: str, token: str) -> Flow[Reason | None]:
+def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reason | None]:
     """Claim the ticket; return why the request is refused, or None to go on."""
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
-    lifetime = rule.captcha.lifetime + _CLOCK_SKEW
-    monitor, began = gate.replay_monitor, gate.clock()
+    lifetime, monitor = rule.captcha.lifetime + _CLOCK_SKEW, gate.replay_monitor
     # The common case first: `failures` is an attribute, and nearly always 0.
     may_ask = monitor.failures == 0 or monitor.may_ask(began)
     try:
@@ -275,8 +282,6 @@ def _claim(rule: CompiledRule, key: str, token: str) -> Flow[Reason | None]:
         return Reason.VERIFIER_UNAVAILABLE
     if monitor.failures:
         monitor.succeeded()
-    if gate.unreleased:
-        yield from _release_late(rule)
     return None if claimed is True else Reason.TICKET_REUSED
 
 
@@ -307,17 +312,17 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
     return False
 
 
-def _release_late(rule: CompiledRule) -> Flow[None]:
-    """Release a few claims that could not be released before; the store answers again."""
+def _release_late(rule: CompiledRule, late: int) -> Flow[None]:
+    """Release a few of the claims that could not be released before, the oldest first."""
     gate = rule.gate
     with suppress(IndexError):  # other threads take from it, too
-        for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
+        for _ in range(min(_LATE_RELEASES, late)):
             key, token, until = gate.unreleased.popleft()
             began = gate.clock()
             if began >= until:
                 continue  # it has expired
             released = yield from _release(rule, key, token, until)
-            # A slow store would leave the visitor's own verification no time.
+            # The visitor waits for the response.
             if not released or gate.clock() - began >= _SLOW_STORE:
                 return
 

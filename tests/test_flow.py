@@ -417,7 +417,7 @@ def test_a_release_that_failed_is_tried_again_after_a_later_claim(action):
     _, effects = run(rule, {Verify: UNSENT["no verdict"], Release: ZeroDivisionError()})
     claim = effects[0]
     _, effects = run(rule)
-    assert kinds(effects) == [Claim, Release, Verify]
+    assert kinds(effects) == [Claim, Verify, Release]
     assert released(effects) == [(claim.key, claim.token)]
     assert kinds(run(rule)[1]) == [Claim, Verify]
 
@@ -438,7 +438,7 @@ def test_a_claim_whose_release_was_skipped_is_released_after_the_store_has_answe
     assert released(run(rule)[1]) == claims
 
 
-def test_few_late_releases_follow_each_claim():
+def test_few_late_releases_follow_each_verification():
     rule = rule_of(guard_of())
     late = [("key", f"{n}") for n in range(20)]
     rule.gate.unreleased.extend((*each, inf) for each in late)
@@ -473,7 +473,26 @@ def test_late_releases_end_if_another_thread_has_made_them():
     rule = rule_of(guard_of())
     rule.gate.unreleased.extend(("key", f"{n}", inf) for n in range(3))
     _, effects = run(rule, {Release: rule.gate.unreleased.clear})
-    assert kinds(effects) == [Claim, Release, Verify]
+    assert kinds(effects) == [Claim, Verify, Release]
+
+
+def test_late_releases_take_neither_time_nor_a_slot_from_the_verification():
+    rule = rule_of(guard_of())
+    rule.gate.unreleased.append(("key", "token", inf))
+    slots = []
+    results = {Release: lambda: slots.append(free(rule))}
+    assert kinds(run(rule, results)[1]) == [Claim, Verify, Release]
+    assert slots == [rule.health.slots.limit]
+
+
+def test_a_claim_that_its_own_request_cannot_release_is_left_to_a_later_one():
+    rule = rule_of(guard_of())
+    rule.gate.unreleased.append(("key", "token", inf))
+    outcomes = iter([ZeroDivisionError(), None])
+    results = {Verify: UNSENT["no verdict"], Release: lambda: next(outcomes)}
+    _, effects = run(rule, results)
+    assert released(effects)[1:] == [("key", "token")]
+    assert [claim[0] for claim in rule.gate.unreleased] == [effects[0].key]
 
 
 class Losing(MemoryReplayStore):
