@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from tcaptcha_middleware.effects import Effect, Flow
-    from tcaptcha_middleware.matching.matcher import Target
+    from tcaptcha_middleware.models import Refuse
     from tcaptcha_middleware.rules import MatchedRule
 
 Message = MutableMapping[str, Any]
@@ -100,29 +100,36 @@ class TCaptchaMiddleware:
         route = self.guard.route(target, scope, SCOPE_KEY)
         if route is None:
             await self.app(scope, receive, send)
-        elif callable(route):
-            flow = route(_request(scope, self._mount))
-            await _send(await run(flow, _Body(receive), perform), scope, send)
-        else:
-            await self._protect(route, target, scope, receive, send)
-
-    async def _protect(
-        self, rule: MatchedRule, target: Target, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+            return
         request, body = _request(scope, self._mount), _Body(receive)
-        decision = await run(decide(rule, request), body, perform)
+        if callable(route):
+            await _send(await run(route(request), body, perform), scope, send)
+            return
+        decision = await run(decide(route, request), body, perform)
         if isinstance(decision, Allow):
-            self.guard.record(decision, rule, target, scope, SCOPE_KEY)
+            self.guard.record(decision, route, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.kept else receive, send)
-        elif scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
         elif not body.disconnected:
-            answer, added = self.guard.answer(rule, request, decision)
-            send = _adding(added, send)
-            if isinstance(answer, PlainResponse):
-                await _send(answer, scope, send)
-            else:
-                await answer(scope, body.replay, send)
+            await self._refuse(decision, route, request, body, send)
+
+    async def _refuse(
+        self,
+        refuse: Refuse,
+        rule: MatchedRule,
+        request: RequestInfo,
+        body: _Body,
+        send: Send,
+    ) -> None:
+        scope: Scope = request.raw
+        if scope["type"] == "websocket" and _DENIAL not in (scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
+            return
+        answer, added = self.guard.answer(rule, request, refuse)
+        send = _adding(added, send)
+        if isinstance(answer, PlainResponse):
+            await _send(answer, scope, send)
+        else:
+            await answer(scope, body.replay, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def watching(message: Message) -> None:

@@ -132,24 +132,14 @@ class EnvironHeaders(Sequence[tuple[bytes, bytes]]):
         environ: The request's environ.
     """
 
-    __slots__ = ("_environ",)
+    __slots__ = ("environ",)
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
-        self._environ = environ
-
-    def values_of(self, name: str) -> list[str]:
-        """Return the values of the header `name` (any case); the server has joined them."""
-        key = _environ_key(name)
-        value: str | None = self._environ.get(key)
-        if value is None or (not value and key in _NO_PREFIX):
-            return []
-        # Not every server keeps to latin-1.
-        raw = value if value.isascii() else value.encode("latin-1", "replace").decode("latin-1")
-        return [raw]
+        self.environ = environ
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over all headers."""
-        for key, value in self._environ.items():
+        for key, value in self.environ.items():
             if key.startswith(_PREFIX) and key not in _PREFIXED:
                 name = key[len(_PREFIX) :]
             elif key in _NO_PREFIX and value:
@@ -207,7 +197,14 @@ class RequestInfo:
     def header(self, name: str) -> list[str]:
         """Return every value of the header `name` (any case), in the order they came."""
         if type(self.headers) is EnvironHeaders:
-            return self.headers.values_of(name)
+            key = _environ_key(name)
+            text: str | None = self.headers.environ.get(key)
+            if text is None or (not text and key in _NO_PREFIX):
+                return []
+            # The server has joined the values. Not every server keeps to latin-1.
+            return [
+                text if text.isascii() else text.encode("latin-1", "replace").decode("latin-1")
+            ]
         last_values = self._last_values
         if last_values is None:
             # Made and asked in C; a search takes a step for each header, and several names are

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcaptcha_middleware.effects import Effect, Flow
-    from tcaptcha_middleware.matching.matcher import Target
+    from tcaptcha_middleware.models import Refuse
     from tcaptcha_middleware.rules import MatchedRule
 
 StartResponse = Callable[..., Any]
@@ -63,8 +63,8 @@ class TCaptchaWSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        raw_path, root_path = _raw(environ, "PATH_INFO"), ""
-        prefix = self._script_name
+        own_path, root_path = _raw(environ, "PATH_INFO"), ""
+        raw_path, prefix = own_path, self._script_name
         if environ.get("SCRIPT_NAME"):
             script_name = _raw(environ, "SCRIPT_NAME").rstrip(b"/")
             root_path = script_name.decode("utf-8", "replace")
@@ -84,41 +84,45 @@ class TCaptchaWSGIMiddleware:
         route = self.guard.route(target, environ, ENVIRON_KEY)
         if route is None:
             return self.app(environ, start_response)
+        request, body = _request(environ, own_path, self._mount), Body(environ)
         if callable(route):
-            flow = route(_request(environ, self._mount))
-            return _send(run(flow, Body(environ)), environ, start_response)
-        return self._protect(route, target, environ, start_response)
+            return _send(run(route(request), body), environ, start_response)
+        decision = run(decide(route, request), body)
+        if body.kept:
+            body.replay(environ)
+        if isinstance(decision, Allow):
+            self.guard.record(decision, route, target, environ, ENVIRON_KEY)
+            return self.app(environ, start_response)
+        return self._refuse(decision, route, request, body, start_response)
 
-    def _protect(
+    def _refuse(
         self,
+        refuse: Refuse,
         rule: MatchedRule,
-        target: Target,
-        environ: Environ,
+        request: RequestInfo,
+        body: Body,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
-        request, body = _request(environ, self._mount), Body(environ)
-        decision = run(decide(rule, request), body)
-        body.replay(environ)
-        if isinstance(decision, Allow):
-            self.guard.record(decision, rule, target, environ, ENVIRON_KEY)
-            return self.app(environ, start_response)
-        answer, added = self.guard.answer(rule, request, decision)
+        environ: Environ = request.raw
+        answer, added = self.guard.answer(rule, request, refuse)
         start_response = _adding(added, start_response)
         if isinstance(answer, PlainResponse):
             return body.behind(_send(answer, environ, start_response))
         return body.behind(answer(environ, start_response))
 
 
-def _request(environ: Environ, mount: str) -> RequestInfo:
+def _request(environ: Environ, path: bytes, mount: str) -> RequestInfo:
+    if not mount and environ.get("SCRIPT_NAME"):
+        mount = _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace")
     return RequestInfo(
-        kind="http",
-        method=environ["REQUEST_METHOD"],
-        path=_raw(environ, "PATH_INFO").decode("utf-8", "replace"),
-        query=environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
-        headers=EnvironHeaders(environ),
-        peer=environ.get("REMOTE_ADDR") or "",
-        root_path=mount or _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace"),
-        raw=environ,
+        "http",
+        environ["REQUEST_METHOD"],
+        path.decode("utf-8", "replace"),
+        environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        EnvironHeaders(environ),
+        environ.get("REMOTE_ADDR") or "",
+        mount,
+        environ,
     )
 
 

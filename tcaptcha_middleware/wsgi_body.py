@@ -48,16 +48,23 @@ class Body:
 
     Args:
         environ: The request's environ.
+
+    Attributes:
+        kept: The pieces that were read.
     """
 
     def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+        self.kept: list[bytes] = []
+        self._is_begun = self._timed_out = False
+
+    def _begin(self) -> None:
+        environ = self._environ
+        self._is_begun = True
         self._input = environ["wsgi.input"]
         # read1 returns what has arrived; few inputs have it.
         self._read: Callable[[int], bytes] = getattr(self._input, "read1", self._input.read)
         self._connection = _connection(environ)
-        self._timed_out = False
-        self._kept: list[bytes] = []
-        self._start: int | None = None
         text = environ.get("CONTENT_LENGTH") or ""
         # Without a length a server may block at the body's end, unless it declares otherwise:
         # https://gist.github.com/mitsuhiko/5721547
@@ -65,6 +72,12 @@ class Body:
         self._left: int | None = None if is_terminated else 0
         if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
             self._left = int(text)
+        self._start: int | None = None
+        try:
+            if self._left != 0 and self._input.seekable():
+                self._start = self._input.tell()
+        except Exception:  # it cannot seek, as in most servers
+            self._start = None
 
     def read(self, timeout: float, *, may_disconnect: bool) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.
@@ -79,11 +92,10 @@ class Body:
             RequestBodyError: If the body breaks off or is shorter than its `Content-Length`.
             ThrottledError: If no thread can be started that keeps the deadline.
         """
+        if not self._is_begun:
+            self._begin()
         if self._left == 0:
             return b"", False
-        if not self._kept:
-            with suppress(Exception):  # it cannot seek, as in most servers
-                self._start = self._input.tell() if self._input.seekable() else None
         size = _PIECE if self._left is None else min(_PIECE, self._left)
         try:
             if self._connection is None or not may_disconnect:
@@ -100,7 +112,7 @@ class Body:
             # The client has caused it: servers parse chunks and trailers here, and raise
             # exceptions of many types for invalid ones.
             raise RequestBodyError("the client went away, or broke the framing") from error
-        self._kept.append(piece)
+        self.kept.append(piece)
         if self._left is None:
             self._left = None if piece else 0
             return piece, bool(piece)
@@ -115,18 +127,22 @@ class Body:
         An input that can seek is put back instead, because it may be sent again: Flask's test
         client does so with its own stream if a redirect is a 307 or 308.
         """
-        if not self._kept:
+        if not self.kept:
             return
-        if self._start is not None:
-            with suppress(Exception):
-                if self._input.seek(self._start) == self._start:
-                    return
+        position = None
+        try:
+            if self._start is not None:
+                position = self._input.seek(self._start)
+        except Exception:  # it cannot seek after all
+            position = None
+        if position is not None and position == self._start:
+            return
         rest = BytesIO() if self._left == 0 else self._input
-        environ["wsgi.input"] = _Input(BytesIO(b"".join(self._kept)), rest)
+        environ["wsgi.input"] = _Input(BytesIO(b"".join(self.kept)), rest)
 
     def behind(self, answer: Iterable[bytes]) -> Iterable[bytes]:
         """Return a refusal that closes the connection after it, if reading was ended."""
-        if self._connection is None or not self._timed_out:
+        if not self._timed_out or self._connection is None:
             return answer
         return ClosingIterator(answer, self._connection)
 
@@ -196,8 +212,11 @@ def _connection(environ: Environ) -> socket.socket | None:
     # A list of exclusions, because some servers pass on any version that a client wrote.
     if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
         return None
-    connections = (environ.get(name) for name in _CONNECTIONS)
-    return next((value for value in connections if isinstance(value, socket.socket)), None)
+    for name in _CONNECTIONS:
+        connection = environ.get(name)
+        if isinstance(connection, socket.socket):
+            return connection
+    return None
 
 
 class ReadTimeoutError(TimeoutError):
