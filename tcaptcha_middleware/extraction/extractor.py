@@ -119,7 +119,7 @@ class Extractor:
         seen = NOTHING
         for source in sources:
             found = self._needed(source.find(request))
-            seen = seen.combined(found)
+            seen = found if seen is NOTHING else seen.combined(found)
             if found.complete:
                 return seen.pair()
         return seen
@@ -219,11 +219,9 @@ class Extractor:
     def _judged(
         self, parts: list[PartialPair], seen: PartialPair, content_type: str
     ) -> Pair | Reason:
-        is_complete = False
         for found in parts:
-            seen = seen.combined(found)
-            is_complete = is_complete or found.complete
-        if is_complete:
+            seen = found if seen is NOTHING else seen.combined(found)
+        if [found for found in parts if None not in found]:
             return seen.pair()
         return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
 

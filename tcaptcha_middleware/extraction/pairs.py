@@ -72,9 +72,7 @@ class PartialPair(NamedTuple):
     randstr: Value = None
 
     def combined(self, other: PartialPair) -> PartialPair:
-        """Return both together; values that differ are ambiguous."""
-        if self is NOTHING:
-            return other
+        """Return both together; values that differ are ambiguous, and empty ones missing."""
         return PartialPair(
             _agreed(self.ticket, other.ticket), _agreed(self.randstr, other.randstr)
         )

@@ -136,47 +136,6 @@ class JsonObject(list[tuple[str, Any]]):
     __slots__ = ()
 
 
-def decode_json(body: bytes) -> object:
-    """Decode JSON with objects as `JsonObject` and numbers as floats.
-
-    Raises:
-        RequestBodyError: If the body is not JSON in UTF-8.
-    """
-    return _decoded(_PAIRS, body)
-
-
-def decode_plain_json(body: bytes) -> object:
-    """Decode JSON as Python's own decoder does, except for integers that it refuses.
-
-    An integer that is too long for `int()` becomes a float, usually infinity.
-
-    Raises:
-        RequestBodyError: If the body is not JSON in UTF-8, has more than `MAX_OBJECTS`, or
-            repeats a key of an object: parsers differ in which of the values they take.
-    """
-    if body.count(b"{") > MAX_OBJECTS:
-        raise RequestBodyError(f"the JSON has more than {MAX_OBJECTS} objects")
-    try:
-        return _decoded(_PLAIN, body)
-    except ValueError:
-        # int() limits the number of digits, since its time is quadratic.
-        return _decoded(_PLAIN_LONG, body)
-
-
-def _decoded(decoder: json.JSONDecoder, body: bytes) -> object:
-    # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
-    try:
-        # Stripped here, because decode() looks for whitespace with patterns, which takes a
-        # quarter of its time.
-        text = body.removeprefix(BOM_UTF8).decode().strip(_WHITESPACE)
-        document, end = decoder.raw_decode(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise RequestBodyError("the body is not JSON in UTF-8") from error
-    if end != len(text):
-        raise RequestBodyError("something follows the JSON")
-    return document
-
-
 def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     plain = dict(pairs)
     if len(plain) != len(pairs):
@@ -196,6 +155,43 @@ _PLAIN_LONG = json.JSONDecoder(
     object_pairs_hook=_plain_object,
     parse_int=lambda digits: (int if len(digits) <= _SAFE_DIGITS else float)(digits),
 )
+
+
+def decode_json(body: bytes, decoder: json.JSONDecoder = _PAIRS) -> object:
+    """Decode JSON, by default with objects as `JsonObject` and numbers as floats.
+
+    Raises:
+        RequestBodyError: If the body is not JSON in UTF-8.
+    """
+    # The charset is UTF-8, and a byte order mark may be ignored (RFC 8259, section 8.1).
+    try:
+        # Stripped here, because decode() looks for whitespace with patterns, which takes a
+        # quarter of its time.
+        text = body.removeprefix(BOM_UTF8).decode().strip(_WHITESPACE)
+        document, end = decoder.raw_decode(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RequestBodyError("the body is not JSON in UTF-8") from error
+    if end != len(text):
+        raise RequestBodyError("something follows the JSON")
+    return document
+
+
+def decode_plain_json(body: bytes) -> object:
+    """Decode JSON as Python's own decoder does, except for integers that it refuses.
+
+    An integer that is too long for `int()` becomes a float, usually infinity.
+
+    Raises:
+        RequestBodyError: If the body is not JSON in UTF-8, has more than `MAX_OBJECTS`, or
+            repeats a key of an object: parsers differ in which of the values they take.
+    """
+    if body.count(b"{") > MAX_OBJECTS:
+        raise RequestBodyError(f"the JSON has more than {MAX_OBJECTS} objects")
+    try:
+        return decode_json(body, _PLAIN)
+    except ValueError:
+        # int() limits the number of digits, since its time is quadratic.
+        return decode_json(body, _PLAIN_LONG)
 
 
 # -- Multipart forms ------

@@ -204,12 +204,10 @@ class Json(_Fields, BodySource):
 
     def find(self, request: RequestInfo, body: object) -> PartialPair:  # noqa: ARG002  the document is all that it needs
         """Return every value at both keys."""
-        return PartialPair(
-            combine(_values_at(body, self.ticket)), combine(_values_at(body, self.randstr))
-        )
+        return PartialPair(_value_at(body, self.ticket), _value_at(body, self.randstr))
 
 
-def _values_at(document: object, path: str) -> list[object]:
+def _value_at(document: object, path: str) -> Value:
     values = [document]
     for key in path.split("."):
         values = [
@@ -219,7 +217,7 @@ def _values_at(document: object, path: str) -> list[object]:
             for name, value in (parent if isinstance(parent, JsonObject) else parent.items())
             if name == key
         ]
-    return values
+    return combine(values)
 
 
 @dataclass(frozen=True, slots=True)
