@@ -64,7 +64,14 @@ class Body:
         self._input = environ["wsgi.input"]
         # read1 returns what has arrived; few inputs have it.
         self._read: Callable[[int], bytes] = getattr(self._input, "read1", self._input.read)
-        self._connection = _connection(environ)
+        # What the input reads from, if it is this request's alone. In HTTP/2 it is shared with
+        # other requests, and maybe with other visitors behind a proxy. A list of exclusions,
+        # because some servers pass on any version that a client wrote.
+        self._connection: socket.socket | None = None
+        if not environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
+            for name in _CONNECTIONS:
+                if isinstance(environ.get(name), socket.socket):
+                    self._connection = environ[name]
         text = environ.get("CONTENT_LENGTH") or ""
         # Without a length a server may block at the body's end, unless it declares otherwise:
         # https://gist.github.com/mitsuhiko/5721547
@@ -204,19 +211,6 @@ class _Input:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
-
-
-def _connection(environ: Environ) -> socket.socket | None:
-    """Return the connection that the input reads from, if it is this request's alone."""
-    # In HTTP/2 it is shared with other requests, and maybe with other visitors behind a proxy.
-    # A list of exclusions, because some servers pass on any version that a client wrote.
-    if environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3")):
-        return None
-    for name in _CONNECTIONS:
-        connection = environ.get(name)
-        if isinstance(connection, socket.socket):
-            return connection
-    return None
 
 
 class ReadTimeoutError(TimeoutError):

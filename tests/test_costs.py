@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tracemalloc
 from io import BytesIO
 
 import pytest
-from adapters import Exchange, scope_of
+from adapters import Exchange, environ_of, messages_of, scope_of
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.testing import FakeVerifier
@@ -55,12 +56,12 @@ every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTE
 every_method = pytest.mark.parametrize("method", ["POST", "GET"])
 
 
-def calls_of(serve):
-    """Count the calls that Python makes, its own functions' and C's."""
+def calls_of(serve, events=("call", "c_call")):
+    """Count the calls that Python makes, its own functions' and C's, the second time."""
     calls = []
 
     def note(frame, event, argument):
-        if event in ("call", "c_call"):
+        if event in events:
             calls.append(event)
 
     serve()
@@ -93,6 +94,48 @@ def test_the_target_of_a_request_whose_method_no_rule_names_is_not_matched(adapt
         protecting = guard()
         adapter(1, Exchange(method=method, target="/items/42"), protecting)()
         assert len(protecting._matches) == matched
+
+
+def protected(place):
+    """Return two requests whose pair is in the headers or in JSON."""
+    for ticket in ("tr03good", "tr03better"):
+        if place == "headers":
+            yield Exchange(headers=(("X-Captcha-Ticket", ticket), PAIR[1]))
+        else:
+            body = json.dumps({"ticket": ticket, "randstr": "@r", "user": "ada", "number": 1})
+            headers = (("Content-Type", "application/json"),)
+            yield Exchange(headers=headers, pieces=(body.encode(),))
+
+
+def asgi_calls(exchanges):
+    adapter, requests = TCaptchaMiddleware(app, guard()), []
+    for exchange in exchanges:
+        (message,) = messages_of(exchange)
+
+        async def receive(message=message):
+            return message
+
+        requests.append(adapter(scope_of(exchange), receive, None))
+
+    async def main():
+        return calls_of(lambda: next(requests.pop().__await__(), None), ["call"])
+
+    return asyncio.run(main())
+
+
+def wsgi_calls(exchanges):
+    adapter = TCaptchaWSGIMiddleware(wsgi_app, guard())
+    environs = [environ_of(each) | {"wsgi.input": BytesIO(each.body)} for each in exchanges]
+    return calls_of(lambda: adapter(environs.pop(), None), ["call"])
+
+
+# The verifier's and the application's included, and the server's `receive`.
+@pytest.mark.skipif(sys.version_info[:2] != (3, 13), reason="each Python counts differently")
+@pytest.mark.parametrize("calls", [asgi_calls, wsgi_calls])
+@pytest.mark.parametrize(("place", "most"), [("headers", 40), ("json", 65)])
+def test_a_protected_request_makes_few_python_calls(calls, place, most):
+    # Without the one of the test itself.
+    assert calls(protected(place)) - 1 <= most
 
 
 @every_adapter
