@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from tcaptcha_middleware.models import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tcaptcha_middleware.models import RequestInfo
 
 Language = Literal["en", "zh-cn", "zh-tw"]
@@ -41,15 +43,22 @@ def preferred_language(request: RequestInfo) -> Language:
 def _preferred(accept: str) -> Language:
     best: Language = "en"
     highest = 0.0
-    for item in accept.split(","):
-        tag, _, weight = item.partition(";")
-        language, number = language_of(tag), weight.strip().lower().removeprefix("q=")
-        # RFC 9110, section 12.4.2; anything but a number counts as 0.
-        is_number = number.isascii() and number.replace(".", "", 1).isdecimal()
-        quality = float(number) if is_number else float(not number)
-        if language is not None and quality > highest:
-            best, highest = language, quality
+    for tag, weight in weighted(accept):
+        language = language_of(tag)
+        if language is not None and weight > highest:
+            best, highest = language, weight
     return best
+
+
+def weighted(accept: str) -> Iterator[tuple[str, float]]:
+    """Yield each item of an `Accept` or `Accept-Language`, in lower case, with its weight."""
+    for item in accept.split(","):
+        name, *parameters = (word.strip().lower() for word in item.split(";"))
+        pairs = (parameter.partition("=") for parameter in parameters)
+        weight = next((value for key, _, value in pairs if key == "q"), "1")
+        # RFC 9110, section 12.4.2; anything but a number accepts nothing.
+        is_number = weight.isascii() and weight.replace(".", "", 1).isdecimal()
+        yield name, min(float(weight), 1.0) if is_number else 0.0
 
 
 TITLES: dict[Language, dict[int, str]] = {

@@ -17,7 +17,7 @@ from html import escape
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.languages import BACK, DETAILS, TITLES, preferred_language
+from tcaptcha_middleware.languages import BACK, DETAILS, TITLES, preferred_language, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,13 +175,7 @@ def _document(status: int, detail: str) -> dict[str, object]:
 
 def _preferred(accept: str) -> str:
     """Return the offer that `accept` prefers; problem+json if it accepts none."""
-    qualities: dict[str, float] = {}
-    for part in accept.split(","):
-        name, *parameters = (word.strip().lower() for word in part.split(";"))
-        quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        # RFC 9110, section 12.4.2; anything but a number accepts nothing.
-        valid = quality.replace(".", "", 1).isdecimal() and quality.isascii()
-        qualities[name] = min(float(quality), 1.0) if valid else 0.0
+    qualities = dict(weighted(accept))
     scores = {
         offer: next((qualities[name] for name in ranges if name in qualities), 0.0)
         for offer, ranges in _OFFERS.items()

@@ -126,6 +126,7 @@ LANGUAGES = [
     ("ja, ko", "en"),
     ("*", "en"),
     (";,;q=,zh;q", "en"),
+    ("zh;q=0.4;a=b, en;a=b;q=0.3", "zh-cn"),
     ("zz," * 90 + "zh", "en"),
 ]
 
