@@ -28,7 +28,7 @@ from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import validate_asgi
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from tcaptcha_middleware.effects import Effect, Flow
     from tcaptcha_middleware.models import Refuse
@@ -79,6 +79,7 @@ class TCaptchaMiddleware:
         self.app = app
         self.guard = guard
         self._mount = mount_of(app, guard.mounted_at)
+        self._preflight_headers = _raw(guard.preflight_headers)
         # Mangum, the adapter for AWS Lambda, shuts the application down after each invocation;
         # the next one finds the connections open. A function is frozen, and never shut down.
         self._closes = "AWS_LAMBDA_FUNCTION_NAME" not in os.environ
@@ -95,8 +96,8 @@ class TCaptchaMiddleware:
             scope.get("root_path") or "",
             self._mount,
         )
-        if target[0] == "OPTIONS" and self.guard.preflight_headers:
-            send = _adding(self.guard.preflight_headers, send)
+        if target[0] == "OPTIONS" and self._preflight_headers:
+            send = _adding(self._preflight_headers, send)
         route = self.guard.route(target, scope, SCOPE_KEY)
         if route is None:
             await self.app(scope, receive, send)
@@ -125,7 +126,7 @@ class TCaptchaMiddleware:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
             return
         answer, added = self.guard.answer(rule, request, refuse)
-        send = _adding(added, send)
+        send = _adding(_raw(added), send)
         if isinstance(answer, PlainResponse):
             await _send(answer, scope, send)
         else:
@@ -213,9 +214,11 @@ async def _call(effect: CallHook) -> object:
     return await within(effect.timeout, result) if inspect.isawaitable(result) else result
 
 
-def _adding(added: Sequence[tuple[str, str]], send: Send) -> Send:
-    headers = [(raw_name(name), value.encode("latin-1")) for name, value in added]
+def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(raw_name(name), value.encode("latin-1")) for name, value in headers]
 
+
+def _adding(headers: Sequence[tuple[bytes, bytes]], send: Send) -> Send:
     async def adding(message: Message) -> None:
         if message["type"].endswith("response.start"):
             message = {**message, "headers": [*message.get("headers", ()), *headers]}
@@ -231,7 +234,7 @@ async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
         {
             "type": f"{kind}.response.start",
             "status": answer.status,
-            "headers": [(raw_name(name), value.encode("latin-1")) for name, value in headers],
+            "headers": _raw(headers),
         }
     )
     # False is the default; Quart's test client needs it spelled out.
