@@ -181,7 +181,6 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
 def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
     """Take a verification slot, and check the ticket in it."""
     gate, health, fingerprint = rule.gate, rule.health, key[:FINGERPRINT]
-    late = len(gate.unreleased)
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
         if health.is_down:
@@ -195,10 +194,9 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
         decision = yield from _check(rule, submission, key)
     finally:
         health.slots.leave()
-    # After the verification, so a slow store takes no time from it, and only if the store
-    # answers. A claim that this request itself could not release is left to a later one.
-    if late and gate.replay_monitor.failures == 0:
-        yield from _release_late(rule, late)
+    # After the verification, so a slow store takes no time from it.
+    if gate.unreleased and gate.replay_monitor.answers:
+        yield from _release_late(rule)
     return decision
 
 
@@ -280,6 +278,7 @@ def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reaso
         elif may_ask:
             yield from _release(rule, key, token)
         return Reason.VERIFIER_UNAVAILABLE
+    monitor.answers = True
     if monitor.failures:
         monitor.succeeded()
     return None if claimed is True else Reason.TICKET_REUSED
@@ -289,6 +288,7 @@ def _note_store_failure(gate: Gate, began: float) -> bool:
     """Return whether the store was slow; one that fails at once delays no request."""
     now = gate.clock()
     is_slow = now - began >= _SLOW_STORE
+    gate.replay_monitor.answers = False
     if is_slow:
         gate.replay_monitor.failed(now)
     return is_slow
@@ -312,11 +312,11 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
     return False
 
 
-def _release_late(rule: CompiledRule, late: int) -> Flow[None]:
+def _release_late(rule: CompiledRule) -> Flow[None]:
     """Release a few of the claims that could not be released before, the oldest first."""
     gate = rule.gate
     with suppress(IndexError):  # other threads take from it, too
-        for _ in range(min(_LATE_RELEASES, late)):
+        for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
             key, token, until = gate.unreleased.popleft()
             began = gate.clock()
             if began >= until:

@@ -485,14 +485,15 @@ def test_late_releases_take_neither_time_nor_a_slot_from_the_verification():
     assert slots == [rule.health.slots.limit]
 
 
-def test_a_claim_that_its_own_request_cannot_release_is_left_to_a_later_one():
+def test_a_store_that_fails_is_asked_for_no_late_releases():
     rule = rule_of(guard_of())
     rule.gate.unreleased.append(("key", "token", inf))
-    outcomes = iter([ZeroDivisionError(), None])
-    results = {Verify: UNSENT["no verdict"], Release: lambda: next(outcomes)}
-    _, effects = run(rule, results)
-    assert released(effects)[1:] == [("key", "token")]
-    assert [claim[0] for claim in rule.gate.unreleased] == [effects[0].key]
+    failing = {Claim: ZeroDivisionError(), Release: ZeroDivisionError()}
+    assert released(run(rule, failing)[1]) == []
+    results = {Verify: UNSENT["no verdict"], Release: ZeroDivisionError()}
+    claim, *effects = run(rule, results)[1]
+    assert released([claim, *effects]) == [(claim.key, claim.token)]
+    assert len(rule.gate.unreleased) == 2
 
 
 class Losing(MemoryReplayStore):

@@ -29,13 +29,15 @@ class StoreMonitor:
     The time is an argument, in seconds of a clock that never goes back.
 
     Attributes:
-        failures: How many failures in a row there were.
+        failures: How many slow failures in a row there were.
+        answers: Whether the store did what it was last asked.
     """
 
     def __init__(self) -> None:
         # A lock held during fork() is never released in the child.
         self._lock = PerProcess(threading.Lock)
         self.failures: int = 0
+        self.answers: bool = True
         self._try_at = 0.0
 
     def may_ask(self, now: float) -> bool:
