@@ -10,6 +10,7 @@ from tcaptcha_middleware.browser.challenge import NavigationCookie
 from tcaptcha_middleware.browser.cors import Cors
 from tcaptcha_middleware.browser.endpoints import BrowserEndpoints
 from tcaptcha_middleware.browser.page import as_page
+from tcaptcha_middleware.errors import MisconfiguredError
 from tcaptcha_middleware.matching.matcher import MatchCache, Matcher
 from tcaptcha_middleware.matching.paths import validate_mount
 from tcaptcha_middleware.models import Allow, Unchecked
@@ -239,8 +240,9 @@ class Guard(Settings):
                 if isinstance(answer, PlainResponse) or callable(answer):
                     return answer, added
                 # Logged below, like an exception of the responder.
-                raise TypeError(
-                    f"a responder must return an application or a PlainResponse, got {answer!r}"
+                kind = type(answer).__name__
+                raise MisconfiguredError(
+                    f"a responder must return an application or a PlainResponse, got {kind}"
                 )
             except Exception as error:
                 log.broken_hook(rule, "responder", error)

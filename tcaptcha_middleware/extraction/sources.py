@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tcaptcha_middleware.errors import ConfigurationError
+from tcaptcha_middleware.errors import ConfigurationError, MisconfiguredError
 from tcaptcha_middleware.extraction.pairs import NOTHING, Invalid, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS, JsonObject, fields_named
 from tcaptcha_middleware.validation import validate_plain_function
@@ -255,7 +255,7 @@ def _returned(source: str, pair: object) -> PartialPair:
     if pair is None:
         return NOTHING
     if not isinstance(pair, (tuple, list)) or len(pair) != _PAIR:
-        raise TypeError(
+        raise MisconfiguredError(
             f"the function of {source} returned {type(pair).__name__}: "
             "return (ticket, randstr) or None"
         )

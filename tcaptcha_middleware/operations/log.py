@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, quote_plus
 
-from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError
+from tcaptcha_middleware.errors import MisconfiguredError, ReplayStoreError, TCaptchaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,13 +173,25 @@ def captcha_required(place: str, rule: str | None, error: CaptchaRequired) -> No
 
 
 def broken_hook(rule: Origin, hook: str, error: Exception) -> None:
-    """Report a hook of the application that failed."""
+    """Report a hook of the application that failed, without what its errors say.
+
+    The hook has seen the request, so their texts may contain the ticket.
+    """
+    stacks, errors = list[str](), list[BaseException]()
+    cause: BaseException | None = error
+    while cause is not None and cause not in errors:
+        errors.append(cause)
+        # The package's own errors name no value of a request.
+        text = f": {cause}" if isinstance(cause, TCaptchaError) else " (text left out)"
+        frames = "".join(traceback.format_tb(cause.__traceback__))
+        stacks.append(f"{frames}{type(cause).__name__}{text}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     rule.rate_limit.log(
         logging.ERROR,
         "%s: %s failed\n%s",
         rule.name,
         hook,
-        "".join(traceback.format_exception(error)),
+        "\ncaused by:\n".join(stacks),
         kind=(rule.name, hook, type(error)),
     )
 

@@ -159,6 +159,35 @@ def test_no_key_is_reported(problem, lines, runner, events):
     assert [secret for secret in SECRETS if secret in texts_of(events)] == []
 
 
+def telling(request, *_):
+    """Fail with the secrets of a request in the errors' texts."""
+    try:
+        raise KeyError(TICKET)
+    except KeyError as error:
+        raise ValueError(f"cannot read {request.raw}") from error
+
+
+TELLING = {
+    "when": {"when": telling},
+    "client_ip": {"client_ip": telling},
+    "percent": {"client_ip": telling, "percent": 50},
+    "responder": {"responder": telling},
+    "Head": {"sources": [sources.Head(telling)]},
+    "Body": {"sources": [sources.Body(telling)]},
+}
+
+
+@pytest.mark.parametrize("runner", ["asgi", "wsgi"])
+@pytest.mark.parametrize("settings", TELLING.values(), ids=TELLING)
+def test_the_text_of_a_hooks_error_is_not_reported(settings, runner, events):
+    exchange = Exchange(headers=HEADERS.headers + JSON.headers, pieces=JSON.pieces)
+    RUNNERS[runner](Guard(["/login"], FakeVerifier(15), **settings), exchange)
+    texts = texts_of(events)
+    assert "in telling" in texts
+    assert "ValueError (text left out)\\ncaused by" in texts
+    assert [secret for secret in SECRETS if secret in texts] == []
+
+
 class FailsToClose(FakeVerifier):
     def __init__(self):
         super().__init__()
