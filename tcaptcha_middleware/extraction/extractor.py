@@ -17,7 +17,7 @@ from tcaptcha_middleware.extraction.parsers import (
     MultipartForm,
     WholeBody,
     all_fields,
-    decode_json,
+    decode_keys,
     decode_plain_json,
     fields_named,
 )
@@ -28,6 +28,7 @@ from tcaptcha_middleware.extraction.sources import (
     Form,
     Header,
     HeadSource,
+    Json,
     body_kind,
 )
 from tcaptcha_middleware.models import Reason
@@ -89,7 +90,9 @@ class Extractor:
         self._every = any(isinstance(source, Body) for source in bodies)
         self._names = names
         self._decoders: dict[str, Callable[[bytes], object]] = {
-            "json": decode_plain_json if self._every else decode_json,
+            "json": decode_plain_json
+            if self._every
+            else partial(decode_keys, keys=_keys(bodies)),
             "urlencoded": all_fields if self._every else partial(fields_named, names=names),
         }
         self._limit, self._timeout = body_limit, body_timeout
@@ -231,3 +234,15 @@ class Extractor:
             reason = Reason.TICKET_AMBIGUOUS
         log.no_pair(self._rule, reason, self._sources, seen, content_type)
         return reason
+
+
+def _keys(sources: Sequence[Source]) -> list[bytes]:
+    """Return the keys that JSON sources read, in quotes."""
+    paths = [
+        path
+        for source in sources
+        if isinstance(source, Json)
+        for path in (source.ticket, source.randstr)
+    ]
+    keys = {key for path in paths for key in path.split(".")}
+    return [f'"{key}"'.encode("utf-8", "surrogatepass") for key in keys]

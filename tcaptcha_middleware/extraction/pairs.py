@@ -13,7 +13,7 @@ from tcaptcha_middleware.models import Reason
 from tcaptcha_middleware.tencent.disaster import is_disaster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
 
 Pair = tuple[str, str]
@@ -39,14 +39,12 @@ Value = str | Invalid | None
 """A ticket or a randstr: its text, what is wrong with it, or None if it is missing."""
 
 
-def combine(values: Sequence[object]) -> Value:
+def combine(values: Iterable[object]) -> Value:
     """Return the single value that was sent, or what is wrong.
 
     Args:
         values: Texts; None and empty texts count as not filled in, anything else is not text.
     """
-    if len(values) == 1 and isinstance(values[0], str):
-        return values[0] or None  # as nearly always
     combined: Value = None
     for value in values:
         sent = value if value is None or isinstance(value, str) else Invalid.NOT_TEXT

@@ -210,13 +210,16 @@ class Json(_Fields, BodySource):
 def _value_at(document: object, path: str) -> Value:
     values = [document]
     for key in path.split("."):
-        values = [
-            value
-            for parent in values
-            if isinstance(parent, (JsonObject, dict))
-            for name, value in (parent if isinstance(parent, JsonObject) else parent.items())
-            if name == key
-        ]
+        found = list[object]()
+        for parent in values:
+            if isinstance(parent, dict):
+                if key in parent:
+                    found.append(parent[key])
+            elif isinstance(parent, JsonObject):
+                found += [value for name, value in parent if name == key]
+        values = found
+    if len(values) == 1 and isinstance(values[0], str):
+        return values[0] or None  # as nearly always
     return combine(values)
 
 

@@ -139,8 +139,8 @@ def test_a_body_is_parsed_once_for_all_its_sources(monkeypatch):
     decoded = []
     original = parsers.decode_json
     monkeypatch.setattr(
-        "tcaptcha_middleware.extraction.extractor.decode_json",
-        lambda body: decoded.append(body) or original(body),
+        "tcaptcha_middleware.extraction.parsers.decode_json",
+        lambda *body: decoded.append(body) or original(*body),
     )
     guard = guard_of(WEB, APP, sources.Json("a", "b"))
     assert RUNNERS["flow"](guard, document({"captcha": PAIR})).code == ALLOWED
@@ -422,12 +422,41 @@ def test_hostile_json_is_decoded_without_calling_python(body):
     sys.setprofile(note)
     try:
         with suppress(RequestBodyError):
-            WEB.find(None, decode_json(body))
+            WEB.find(None, parsers.decode_keys(body, [b'"ticket"', b'"randstr"']))
     finally:
         sys.setprofile(None)
         gc.enable()
     # Beside one for each value of the field, which are compared.
     assert len(calls) - calls.count("_agreed") < 30
+
+
+@st.composite
+def json_texts(draw, depth=2):
+    """Write JSON with repeated and escaped keys, as no encoder does."""
+    keys = st.sampled_from(['"a"', '"b"', '"\\u0061"', '"c"'])
+    leaves = st.sampled_from(
+        ['"x"', '"a"', '"y"', '""', "1", "null", "[]", '"\\""', "9" * 5000]
+    )
+    values = leaves | json_texts(depth - 1) if depth else leaves
+    pairs = draw(st.lists(st.tuples(keys, values), max_size=4))
+    return "{" + ",".join(f"{key}: {value}" for key, value in pairs) + "}"
+
+
+@given(json_texts(), st.booleans())
+def test_keys_are_found_as_if_every_repeated_one_were_kept(text, has_many_objects):
+    more = "{}," * 20 if has_many_objects else ""
+    body, keys = f'{{"d": [{more}1], "e": {text}}}'.encode(), [b'"a"', b'"b"', b'"c"', b'"e"']
+    for paths in (("e.a", "e.b"), ("e.a.b", "e.a.c"), ("e.c.a", "e.b")):
+        source = sources.Json(*paths)
+        found = source.find(None, parsers.decode_keys(body, keys))
+        assert found == source.find(None, decode_json(body, parsers._PAIRS_LONG))
+
+
+def test_many_objects_are_decoded_as_dicts_if_no_key_is_repeated():
+    many = ", ".join(["{}"] * 20)
+    body = f'{{"ticket": "t", "randstr": "r", "more": [{many}], "a": 1, "a": 2}}'.encode()
+    assert type(parsers.decode_keys(body, [b'"ticket"', b'"randstr"'])) is dict
+    assert type(parsers.decode_keys(body, [b'"ticket"', b'"a"'])) is parsers.JsonObject
 
 
 # -- Urlencoded forms ------
