@@ -6,12 +6,20 @@ import asyncio
 import json
 import sys
 import tracemalloc
+from functools import partial
 from io import BytesIO
 
 import pytest
 from adapters import Exchange, environ_of, messages_of, scope_of
 
-from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
+from tcaptcha_middleware import (
+    Guard,
+    TCaptchaMiddleware,
+    TCaptchaWSGIMiddleware,
+    TrustedProxies,
+    responses,
+    sources,
+)
 from tcaptcha_middleware.testing import FakeVerifier
 
 PAIR = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"))
@@ -253,3 +261,94 @@ def test_a_protected_request_creates_no_timer_if_it_need_not_wait():
 
     asyncio.run(main())
     assert timers == []
+
+
+# What one request may cost: about 5 ms, at 0.1 us a call.
+MOST_CALLS = 50_000
+LONG = 64 * 1024 - 100
+
+
+def filled(unit, start="", end=""):
+    return start + unit * ((LONG - len(start) - len(end)) // len(unit)) + end
+
+
+def posted(content_type, body):
+    return {"CONTENT_TYPE": content_type, "wsgi.input": BytesIO(body.encode())} | {
+        "CONTENT_LENGTH": str(len(body))
+    }
+
+
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data; boundary=B"
+PART = 'Content-Disposition: form-data; name="ticket"\r\n\r\n'
+NUMBERS = ",".join(map(str, range(12_000)))
+HOSTILE = {
+    "a long Accept": {"HTTP_ACCEPT": filled("a/b;q=0.1,")},
+    "an Accept of parameters": {"HTTP_ACCEPT": filled(";")},
+    "a long Accept-Language": {"HTTP_ACCEPT_LANGUAGE": filled("zh-TW;q=0.1,")},
+    "many values of a header": {"HTTP_X_CAPTCHA_TICKET": NUMBERS},
+    "many cookies": {
+        "REQUEST_METHOD": "GET",
+        "HTTP_ACCEPT": "text/html",
+        "HTTP_COOKIE": filled("tcaptcha_ticket=%41;"),
+    },
+    "many addresses": {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": filled("10.0.0.2,")},
+    "many headers": {"REQUEST_METHOD": "OPTIONS"} | {f"HTTP_X{n}": "a" for n in range(2000)},
+    "a long query": {"QUERY_STRING": filled("ticket=%41&")},
+    "escapes of escapes": {"PATH_INFO": filled("/%2541")},
+    "odd segments": {"PATH_INFO": filled("/.a;.")},
+    "an odd mount": {"SCRIPT_NAME": filled("/%61"), "PATH_INFO": "/a//b"},
+    "a Content-Type of parameters": posted(filled("; boundary=x", "multipart/form-data"), "x"),
+    "JSON objects": posted(JSON, filled('{"":1},', "[", "1]")),
+    "JSON that repeats a key": posted(JSON, filled('"ticket":1,', "{", '"a":1}')),
+    "deep JSON": posted(JSON, filled("[")),
+    "a form of tickets": posted(FORM, filled("ticket=%41&")),
+    "a form of one long value": posted(FORM, filled("%41", "ticket=")),
+    "parts of a form": posted(PARTS, filled(f"--B\r\n{PART}a\r\n")),
+    "headers of a part": posted(PARTS, filled("a:b\r\n", "--B\r\n")),
+    "line breaks in a part": posted(PARTS, filled("\r\n", f"--B\r\n{PART}")),
+    "almost boundaries": posted(PARTS, filled("\r\n--A", f"--B\r\n{PART}")),
+}
+EVERYWHERE = [sources.Header(), sources.Query(), sources.Form(), sources.Json()]
+SETTINGS = {
+    "default": {"page": "/tcaptcha"},
+    "everything": {"sources": EVERYWHERE, "client_ip": TrustedProxies(["10.0.0.0/8"])},
+    "a function": {"sources": [sources.Body(lambda request, body: None)]},
+}
+
+
+@pytest.mark.parametrize("environ", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_no_request_makes_many_calls(settings, environ):
+    rules = ["/**", "/login", "/{a}/{b}/**", *(f"/a/{{x}}/{n}" for n in range(50))]
+    protecting = Guard(rules, FakeVerifier(), **settings)
+    adapter = TCaptchaWSGIMiddleware(wsgi_app, protecting)
+    plain = {"REQUEST_METHOD": "POST", "PATH_INFO": "/login", "wsgi.input": BytesIO()}
+
+    def serve():
+        # Nothing is remembered of the same request.
+        protecting._matches.clear()
+        responses._preferred.cache_clear()
+        environ.get("wsgi.input", plain["wsgi.input"]).seek(0)
+        adapter(plain | environ, lambda status, headers: None)
+
+    assert calls_of(serve) <= MOST_CALLS
+
+
+def test_a_guard_is_made_in_time_proportional_to_its_rules():
+    few, many = (calls_of(partial(guard, number)) for number in (200, 400))
+    assert many <= 2.05 * few
+
+
+def test_a_long_json_body_makes_as_many_calls_as_a_short_one():
+    items = {"id": 12345, "name": "Ada", "tags": ["a"]}
+    counts = set()
+    for number in (1, 20, 1000):
+        bodies = [
+            json.dumps({"ticket": f"tr03{n}", "randstr": "@r", "items": [items] * number})
+            for n in range(2)
+        ]
+        head = (("Content-Type", JSON),)
+        exchanges = [Exchange(headers=head, pieces=(body.encode(),)) for body in bodies]
+        counts.add(asgi_calls(exchanges))
+    assert len(counts) == 1

@@ -36,6 +36,8 @@ PREFERRED = [
     ("image/png", "application/problem+json"),
     ("text/html;q=9", "text/html"),
     (";;;,,,q=", "application/problem+json"),
+    ("a/b," * 250 + "text/html", "text/html"),
+    ("a/b," * 255 + "text/html", "application/problem+json"),  # cut after 1024 characters
 ]
 
 
