@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _EVERYONE = 100
 _UNRELEASED = 1000
+_UNUSED = MemoryReplayStore()
 
 
 @dataclass(frozen=True, init=False)
@@ -177,8 +178,8 @@ class CompiledRule:
     health: Health = field(repr=False)
     gate: Gate = field(repr=False)
     budget: Budget = field(init=False, repr=False)
-    disaster_per_ip: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
-    disaster_seen: MemoryReplayStore = field(repr=False, default_factory=MemoryReplayStore)
+    disaster_per_ip: MemoryReplayStore = field(init=False, repr=False)
+    disaster_seen: MemoryReplayStore = field(init=False, repr=False)
     passes_preflight: bool = field(init=False, repr=False)
     always_enforces: bool = field(init=False, repr=False)
     extractor: Extractor = field(init=False, repr=False)
@@ -192,6 +193,11 @@ class CompiledRule:
             needs_randstr=self.captcha.has_randstr,
             rule=self,
         )
+        # Only if they are used: 10,000 rules would have 20,000.
+        accepts_disaster = self.settings.disaster_tickets == "allow"
+        for name in ("disaster_per_ip", "disaster_seen"):
+            store = MemoryReplayStore() if accepts_disaster else _UNUSED
+            object.__setattr__(self, name, store)
         object.__setattr__(self, "budget", Budget(self.settings.allow_per_minute))
         enforces = self.settings.mode != "observe" and self.settings.percent == _EVERYONE
         object.__setattr__(self, "always_enforces", enforces)
