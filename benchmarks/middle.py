@@ -44,6 +44,7 @@ _HEADERS = [
     (b"cookie", b"session=0123456789abcdef0123456789abcdef"),
 ]
 _JSON = (b"content-type", b"application/json")
+_LONG = 1000
 _serial = count()
 
 
@@ -51,7 +52,9 @@ def rows() -> Iterator[Row]:
     """Measure all."""
     with asyncio.Runner() as runner:
         yield from _asgi(runner)
+        yield from _both(runner)
     yield from _wsgi()
+    yield _made()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +127,15 @@ def _in_headers(pair: Callable[[], tuple[str, str]] = _pair) -> list[tuple[bytes
     return [(b"x-captcha-ticket", ticket.encode()), (b"x-captcha-randstr", randstr.encode())]
 
 
-def _in_json() -> bytes:
+def _in_json(length: int = 200) -> bytes:
     ticket, randstr = _pair()
+    order: list[dict[str, Any]] = []
     document = {"ticket": ticket, "randstr": randstr, "username": "ada", "password": ""}
-    document["password"] = "x" * (200 - len(json.dumps(document)))
+    if length > _LONG:
+        item = {"id": 12345, "name": "Ada Lovelace", "tags": ["a", "b"], "price": 12.5}
+        order = [item] * (length // len(json.dumps(item)) - 1)
+    document |= {"order": order} if order else {}
+    document["password"] = "x" * (length - len(json.dumps(document)))
     return json.dumps(document).encode()
 
 
@@ -135,6 +143,7 @@ OPEN = Asked()
 NEW_PATHS = Asked(path="/items/{}")
 COVERED = Asked("POST", "/login", _in_headers)
 BODY = Asked("POST", "/login", lambda: [_JSON], _in_json)
+LONG_BODY = Asked("POST", "/login", lambda: [_JSON], lambda: _in_json(60_000))
 REPLAYED = Asked("POST", "/login", partial(_in_headers, lambda: ("tr03replayed*", "@a1b")))
 GARBAGE = Asked("POST", "/login", partial(_in_headers, lambda: ("no ticket at all", "@a1b")))
 MISSING = Asked("POST", "/login")
@@ -191,6 +200,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
             "ours, 1 rule": (_ours(), OPEN),
             "ours, 100 rules": (_ours(100), OPEN),
             "ours, 1,000 rules": (_ours(1000), OPEN),
+            "ours, 10,000 rules": (_ours(10_000), OPEN),
             "ours, 1,000 rules, every path new": (_ours(1000), NEW_PATHS),
             "ours, 1,000 rules of another method": (_ours(1000, "POST"), OPEN),
         }
@@ -200,6 +210,7 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
     covered = added(
         {
             "bare": (bare, COVERED),
+            "CORSMiddleware": (CORSMiddleware(bare, ["https://shop.example"]), COVERED),
             "BaseHTTPMiddleware alone": (BaseHTTPMiddleware(bare, _through), COVERED),
             "a check by hand": (ByHand(bare), COVERED),
             "ours": (_ours(), COVERED),
@@ -208,19 +219,35 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
         }
     )
     alone = covered["BaseHTTPMiddleware alone"]
-    budget = Budget(12, 77, alone, "BaseHTTPMiddleware alone")
+    budget = Budget(2.0, 1, covered["CORSMiddleware"], "CORSMiddleware")
     yield Row("covered, pair in headers, ASGI, added", "us", covered, "ours", budget)
     body = added(
         {
             "bare": (bare, BODY),
+            "CORSMiddleware": (CORSMiddleware(bare, ["https://shop.example"]), BODY),
             "BaseHTTPMiddleware reading": (BaseHTTPMiddleware(bare, _reading), BODY),
             "a check by hand": (ByHand(bare), BODY),
             "ours": (_ours(), BODY),
         }
     )
-    reading = body["BaseHTTPMiddleware reading"]
-    budget = Budget(20, 174, reading, "BaseHTTPMiddleware reading")
+    budget = Budget(3.6, 1, body["CORSMiddleware"], "CORSMiddleware")
     yield Row("covered, JSON of 200 bytes, ASGI, added", "us", body, "ours", budget)
+    long_body = added(
+        {
+            "bare": (bare, LONG_BODY),
+            "json.loads": (_decoding, LONG_BODY),
+            "ours, JSON of 200 bytes": (_ours(), BODY),
+            "ours": (_ours(), LONG_BODY),
+        }
+    )
+    plain = zip(
+        long_body["json.loads"].values,
+        long_body["ours, JSON of 200 bytes"].values,
+        strict=True,
+    )
+    bound = Figures(tuple(1.3 * loads + gate for loads, gate in plain))
+    budget = Budget(1, 1, bound, "1.3 times json.loads and the gate")
+    yield Row("covered, JSON of 60 kB, ASGI, added", "us", long_body, "ours", budget)
     refused = {
         "BaseHTTPMiddleware refusing": (BaseHTTPMiddleware(bare, _refusing), MISSING),
         "ours, replayed": (_ours(), REPLAYED),
@@ -232,6 +259,44 @@ def _asgi(runner: asyncio.Runner) -> Iterator[Row]:
     passing = Figures(tuple(_MICRO / value for value in alone.values))
     budget = Budget(30_000, _MICRO / 77, passing, "BaseHTTPMiddleware alone", more=True)
     yield Row("refused, ASGI", "a second", rates, "ours, replayed", budget)
+
+
+async def _decoding(_: Any, receive: Any, __: Any) -> None:
+    json.loads((await receive())["body"])
+
+
+def _both(runner: asyncio.Runner) -> Iterator[Row]:
+    """Compare the adapters in the same rounds."""
+    for what, asked, most in (("pair in headers", COVERED, 1.0), ("JSON", BODY, 1.05)):
+        takes = {
+            "bare": _Take(runner, bare, asked),
+            "ASGI": _Take(runner, _ours(), asked),
+            "bare, WSGI": _WSGITake(wsgi_bare, asked),
+            "WSGI": _WSGITake(TCaptchaWSGIMiddleware(wsgi_bare, _guard()), asked),
+        }
+        figures = {
+            name: Figures(tuple(_MICRO * value for value in values))
+            for name, values in interleaved(takes, ROUNDS).items()
+        }
+        added = {
+            "ours, ASGI": figures["ASGI"].minus(figures["bare"]),
+            "ours, WSGI": figures["WSGI"].minus(figures["bare, WSGI"]),
+        }
+        budget = Budget(most, 1, added["ours, ASGI"], "ASGI")
+        yield Row(f"covered, {what}, by adapter, added", "us", added, "ours, WSGI", budget)
+
+
+def _made() -> Row:
+    """Measure the construction of a guard."""
+
+    def take(number: int) -> float:
+        began = time.process_time()
+        _guard(number)
+        return time.process_time() - began
+
+    takes = {f"ours, {number:,} rules": partial(take, number) for number in (1000, 10_000)}
+    figures = {name: Figures(values) for name, values in interleaved(takes, 5).items()}
+    return Row("construction of a guard", "s", figures, "ours, 10,000 rules")
 
 
 def _wsgi() -> Iterator[Row]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROUNDS = 9
-_PAIR = ("-H", f"X-Captcha-Ticket: tr03{'x' * 120}*", "-H", "X-Captcha-Randstr: @a1b")
+_ORIGIN = ("-H", "Origin: https://shop.example")
+_PAIR = (*_ORIGIN, "-H", f"X-Captcha-Ticket: tr03{'x' * 120}*", "-H", "X-Captcha-Randstr: @a1b")
 _UNCOVERED = {
     "bare": "bare",
     "no-op middleware": "no_op",
@@ -33,7 +34,12 @@ _UNCOVERED = {
     "ours, a rule for every method": "gated_for_every_method",
     "ours, a rule of another method": "gated",
 }
-_COVERED = {"bare": "bare", "a check by hand": "by_hand", "ours": "gated"}
+_COVERED = {
+    "bare": "bare",
+    "CORSMiddleware": "cors",
+    "a check by hand": "by_hand",
+    "ours": "gated",
+}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,8 +54,10 @@ def rows() -> Iterator[Row]:
         ours = "ours, a rule of another method"
         yield Row(f"a request through {server}, uncovered", "us", uncovered, ours, budget)
         covered = _measured(server, _COVERED, "/login", *_PAIR)
-        budget = Budget(1.1, 1, covered["bare"], "bare")
-        yield Row(f"a request through {server}, covered", "us", covered, "ours", budget)
+        base = covered.pop("bare")
+        added = {name: figures.minus(base) for name, figures in covered.items()}
+        budget = Budget(1.5, 1, added["CORSMiddleware"], "CORSMiddleware")
+        yield Row(f"a request through {server}, covered, added", "us", added, "ours", budget)
 
 
 def _measured(
