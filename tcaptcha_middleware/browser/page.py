@@ -153,7 +153,8 @@ def csp_sources(verifier: Verifier) -> Policy:
     """Return the additional sources that a page with the captcha needs, by directive.
 
     Third parties found them; Tencent does not guarantee them. Scripts do not need
-    `'unsafe-inline'`, styles do.
+    `'unsafe-inline'`, styles do. A page that restricts Trusted Types has to allow the policy
+    `tcaptcha` too (`trusted-types tcaptcha`).
 
     Args:
         verifier: Verifies the tickets; it has the site and the script.

@@ -2,10 +2,9 @@
 // No dependencies and no build step; tcaptcha.d.ts declares what may be imported.
 
 /** @import { Asked, Code, Options, Pair, Settings } from "./tcaptcha.js" */
-/** @import { CaptchaError as DeclaredError, TCaptcha as Declared } from "./tcaptcha.js" */
+/** @import { CaptchaError as Failure, TCaptcha as Declared } from "./tcaptcha.js" */
 /** @typedef {{ destroy(): void, show(): void }} Widget */
 /** @typedef {new (...options: any[]) => Widget} Tencent */
-/** @typedef {{ ret: number, ticket?: string, randstr?: string, errorCode?: number, errorMessage?: string }} Answer */
 /** @typedef {Settings & { headers: Pair, fields: Pair }} FullSettings */
 /** @typedef {{ settings: FullSettings, pair: Pair }} Solved */
 /** @typedef {{ settings: FullSettings, pair?: Pair }} Ready What a form may be sent with. */
@@ -19,10 +18,13 @@
  *   messages: typeof import("./tcaptcha.js").messages,
  *   fetch: typeof fetch,
  *   sent: WeakSet<object>,
+ *   closed: Set<string>,
+ *   policy?: { createScriptURL(src: string): string },
+ *   CaptchaError?: typeof import("./tcaptcha.js").CaptchaError,
  *   listening?: boolean,
  * }}
  */
-const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha_middleware")] ??= {
+const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   /** What is loaded or being loaded, by address. */
   scripts: new Map(),
   /** The last challenge at each place: in front of the page, or an element in it. */
@@ -31,6 +33,8 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha_middleware")]
   fetch: globalThis.fetch?.bind(globalThis),
   /** What captcha.fetch has sent, and does not handle again. */
   sent: new WeakSet(),
+  /** The needs whose challenge the user closed, until their next input. */
+  closed: new Set(),
   messages: {
     busy: "Please solve the captcha.",
     solved: "The captcha is solved.",
@@ -39,18 +43,10 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha_middleware")]
   },
 });
 
-/** @implements {DeclaredError} */
-export class CaptchaError extends Error {
+/** Shared, so that the errors of any copy are of this class. */
+export const CaptchaError = (page.CaptchaError ??= class extends Error {
   /** @type {"CaptchaError"} */
   name = "CaptchaError";
-
-  /**
-   * Also for errors of another copy, whose listener handles the forms.
-   * @param {any} error
-   */
-  static [Symbol.hasInstance](error) {
-    return error?.name === "CaptchaError";
-  }
 
   /**
    * @param {Code} code
@@ -61,7 +57,7 @@ export class CaptchaError extends Error {
     super(message, options);
     this.code = code;
   }
-}
+});
 
 /**
  * Settles as `work` does, or rejects as soon as `signal` aborts.
@@ -71,11 +67,11 @@ export class CaptchaError extends Error {
  * @returns {Promise<T>}
  */
 function until(work, signal) {
-  return new Promise((done, fail) => {
-    const abort = () => fail(signal?.reason);
-    work.then(done, fail).finally(() => signal?.removeEventListener("abort", abort));
-    if (signal?.aborted) abort();
+  return new Promise((done, failed) => {
+    const abort = () => failed(signal?.reason);
+    work.then(done, failed).finally(() => signal?.removeEventListener("abort", abort));
     signal?.addEventListener("abort", abort);
+    signal?.throwIfAborted();
   });
 }
 
@@ -90,10 +86,24 @@ const here = import.meta.url;
  * @returns {Promise<FullSettings>}
  */
 async function read({ settings = new URL("settings.json", here), timeout = 15_000 }, need) {
-  const received =
-    typeof settings === "string" || settings instanceof URL
-      ? await fetchSettings(new URL(settings, document.baseURI), timeout, need)
-      : settings;
+  let received = /** @type {Settings} */ (settings);
+  if (typeof settings === "string" || settings instanceof URL) {
+    const url = new URL(settings, document.baseURI);
+    if (need) url.searchParams.set("for", need);
+    try {
+      // Never from a cache: aidEncrypted is good for one challenge.
+      const signal = AbortSignal.timeout(timeout);
+      const answer = await send(new Request(url, { cache: "no-store", signal }));
+      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      received = await answer.json();
+      // The script's address may be relative to that of the settings.
+      received.script &&= new URL(received.script, url).href;
+    } catch (cause) {
+      const code = /** @type {Error} */ (cause).name === "TimeoutError" ? "timeout" : "settings";
+      const message = `${url} could not be loaded`;
+      throw new CaptchaError(code, message, { cause });
+    }
+  }
   if (!received?.appId || !received.script) {
     throw new CaptchaError("settings", "The captcha's settings lack appId or script");
   }
@@ -103,30 +113,6 @@ async function read({ settings = new URL("settings.json", here), timeout = 15_00
     headers: received.headers ?? { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
     fields: received.fields ?? { ticket: "ticket", randstr: "randstr" },
   };
-}
-
-/**
- * @param {URL} url
- * @param {number} timeout
- * @param {string} [need]
- * @returns {Promise<Settings>}
- */
-async function fetchSettings(url, timeout, need) {
-  if (need) url.searchParams.set("for", need);
-  try {
-    // Never from a cache: aidEncrypted is good for one challenge.
-    const init = { cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(timeout) };
-    const answer = await send(new Request(url, init));
-    if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
-    const received = await answer.json();
-    // The script's address may be relative to that of the settings.
-    received.script &&= new URL(received.script, url).href;
-    return received;
-  } catch (cause) {
-    const late = /** @type {Error} */ (cause).name === "TimeoutError";
-    const message = `The captcha's settings could not be fetched from ${url.href}`;
-    throw new CaptchaError(late ? "timeout" : "settings", message, { cause });
-  }
 }
 
 // 2. Script
@@ -149,23 +135,29 @@ function load(src, options) {
  * @returns {Promise<Tencent>}
  */
 async function insert(src, { nonce, timeout = 15_000 }) {
+  /** @param {Code} code */
+  const failure = (code) => new CaptchaError(code, `${src} could not be loaded`);
   const script = document.createElement("script");
   // The attribute is hidden from scripts; the property is not.
   const nonced = /** @type {HTMLScriptElement | null} */ (document.querySelector("script[nonce]"));
   script.nonce = nonce ?? nonced?.nonce ?? "";
-  script.src = src;
   try {
-    await new Promise((done, fail) => {
+    try {
+      // @ts-expect-error  TypeScript does not know Trusted Types.
+      page.policy ??= window.trustedTypes.createPolicy("tcaptcha", { createScriptURL: String });
+    } catch {
+      // Either the browser has no Trusted Types, or the page's CSP allows other policies only.
+    }
+    script.src = page.policy?.createScriptURL(src) ?? src;
+    await new Promise((done, failed) => {
       script.addEventListener("load", done);
-      script.addEventListener("error", () => {
-        fail(new CaptchaError("load", `${src} could not be loaded`));
-      });
-      setTimeout(() => fail(new CaptchaError("timeout", `${src} takes too long`)), timeout);
+      script.addEventListener("error", () => failed(failure("load")));
+      setTimeout(() => failed(failure("timeout")), timeout);
       document.head.append(script);
     });
     // Kept for this address: cn's script and intl's define the same name.
     const { TencentCaptcha } = /** @type {any} */ (window);
-    if (!TencentCaptcha) throw new CaptchaError("load", `${src} defines no TencentCaptcha`);
+    if (!TencentCaptcha) throw failure("load");
     return TencentCaptcha;
   } catch (error) {
     script.remove();
@@ -183,6 +175,7 @@ async function insert(src, { nonce, timeout = 15_000 }) {
  */
 function optionsOf(settings, options, embed) {
   const language = options.language ?? settings.language ?? document.documentElement.lang;
+  /** @type {Record<string, unknown>} */
   const all = {
     userLanguage: language.toLowerCase() || undefined,
     enableDarkMode: options.darkMode ?? matchMedia("(prefers-color-scheme: dark)").matches,
@@ -190,20 +183,21 @@ function optionsOf(settings, options, embed) {
     type: embed && "embed",
     aidEncrypted: settings.aidEncrypted,
   };
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+  for (const name in all) if (all[name] === undefined) delete all[name];
+  return all;
 }
 
 /**
  * The pair in what Tencent's script calls back with. `ret` is 0 too where it could not reach
  * Tencent, and made a "disaster ticket" up, which proves nothing.
- * @param {Answer} answer
+ * @param {any} answer `ret`, `ticket`, `randstr`, `errorCode` and `errorMessage`.
  * @param {boolean} [disasterTickets]
  * @returns {Pair}
  */
 function pairOf({ ret, ticket, randstr, errorCode, errorMessage }, disasterTickets) {
   if (ret === 2) throw new CaptchaError("closed", "The captcha was closed");
-  const disaster = Number(errorCode) > 0 || /^tr?error/.test(ticket ?? "");
-  if (ret !== 0 || !ticket || !randstr || (disaster && !disasterTickets)) {
+  const disaster = errorCode > 0 || /^tr?error/.test(ticket);
+  if (ret || !ticket || !randstr || (disaster && !disasterTickets)) {
     throw new CaptchaError("network", `Tencent says ${errorCode ?? ret} ${errorMessage ?? ""}`);
   }
   return { ticket, randstr };
@@ -234,7 +228,7 @@ function isVisible(element) {
  * @param {string} selector
  * @returns {Element[]}
  */
-const all = (root, selector) => Array.from(root?.querySelectorAll(selector) ?? []);
+const all = (root, selector) => [...(root?.querySelectorAll(selector) ?? [])];
 
 /** @param {Element} box */
 function isUsable(box) {
@@ -252,17 +246,18 @@ function boxes(embed) {
 
 /**
  * Looks at the page again and again, until the challenge has left it.
- * @param {() => Element | undefined} find What can be solved now.
+ * @param {Set<Element>} before What was in the page without it.
  * @param {Element[]} places What the challenge needs in the page.
- * @param {(error: CaptchaError) => void} gone
+ * @param {(error: Failure) => void} gone
+ * @param {Element} [embed]
  * @param {() => void} [shown]
  */
-function watch(find, places, gone, shown) {
+function watch(before, places, gone, embed, shown) {
   /** @type {Element | undefined} */
   let box;
   let unseen = 0;
   const look = () => {
-    const usable = find();
+    const usable = boxes(embed).find((other) => !before.has(other) && isUsable(other));
     if (usable && !box) shown?.();
     box = usable ?? box;
     unseen = usable ? 0 : unseen + STEP;
@@ -278,40 +273,46 @@ function watch(find, places, gone, shown) {
 }
 
 /**
+ * @param {any} cause What Tencent's script threw, or the browser.
+ * @returns {never}
+ */
+function fail(cause) {
+  if (cause instanceof CaptchaError) throw cause;
+  throw new CaptchaError("load", "Tencent's script failed", { cause });
+}
+
+/**
  * Shows one challenge. Waits for as long as the user thinks, but not after the page was rewritten,
  * nor for a script that neither shows anything nor calls back.
  * @param {Tencent} Tencent
  * @param {FullSettings} settings
  * @param {Options} options
- * @param {{ embed?: Element, signal?: AbortSignal, shown?: () => void }} how
+ * @param {Element} [embed]
+ * @param {AbortSignal} [signal]
+ * @param {() => void} [shown]
  */
-async function challenge(Tencent, settings, options, { embed, signal, shown }) {
+async function challenge(Tencent, settings, options, embed, signal, shown) {
   const focused = focusedElement();
   const before = new Set(boxes(embed));
-  const find = () => boxes(embed).find((box) => !before.has(box) && isUsable(box));
   // Code that rewrites the page (`innerHTML`, Turbo) removes this together with the challenge.
   const mark = document.createElement("div");
-  mark.hidden = Boolean(embed) || settings.site !== "intl";
   document.body.append(mark);
   // The script for intl wants an element first, and so does a challenge in the page.
-  const place = embed ?? (mark.hidden ? undefined : mark);
+  const place = embed ?? (settings.site === "intl" && mark);
+  mark.hidden = place !== mark;
   /** @type {Widget | undefined} */
   let widget;
   /** @type {number | undefined} */
   let timer;
-  /** @type {Promise<Answer>} */
+  /** @type {Promise<unknown>} */
   const answer = new Promise((called, gone) => {
     const values = [String(settings.appId), called, optionsOf(settings, options, embed)];
     widget = place ? new Tencent(place, ...values) : new Tencent(...values);
     widget.show();
-    timer = watch(find, [mark, place ?? mark], gone, shown);
+    timer = watch(before, [mark, place || mark], gone, embed, shown);
   });
   try {
-    const caught = answer.catch((cause) => {
-      if (cause instanceof CaptchaError) throw cause;
-      throw new CaptchaError("load", "Tencent's script failed", { cause });
-    });
-    return pairOf(await until(caught, signal), options.disasterTickets);
+    return pairOf(await until(answer.catch(fail), signal), options.disasterTickets);
   } finally {
     clearInterval(timer);
     try {
@@ -320,7 +321,9 @@ async function challenge(Tencent, settings, options, { embed, signal, shown }) {
       // It may have gone by itself.
     }
     mark.remove();
-    refocus(focused, embed);
+    const now = focusedElement();
+    // Unless the user took the focus somewhere else meanwhile.
+    if (!embed || !now || now === document.body || embed.contains(now)) focused?.focus?.();
   }
 }
 
@@ -331,18 +334,8 @@ function focusedElement() {
   return /** @type {HTMLElement | null} */ (activeElement);
 }
 
-/**
- * Gives the focus back, unless the user took it somewhere else meanwhile.
- * @param {HTMLElement | null} focused
- * @param {Element} [embed]
- */
-function refocus(focused, embed) {
-  const now = focusedElement();
-  if (!embed || !now || now === document.body || embed.contains(now)) focused?.focus?.();
-}
-
 /** @param {any} error */
-const isClosed = (error) => error instanceof CaptchaError && error.code === "closed";
+const isClosed = (error) => error?.code === "closed";
 
 /** Otherwise it has left the page, or has never shown. @param {any} error */
 const isClosedByUser = (error) => isClosed(error) && !error.cause;
@@ -364,8 +357,8 @@ function ask(options, { for: need, signal, embed = options.embed }, shown, isFor
     const settings = await until(read(options, need), signal);
     if (isForm && settings.required === false) return { settings };
     try {
-      const Tencent = await until(load(settings.script, options), signal);
-      const pair = await challenge(Tencent, settings, options, { embed, signal, shown });
+      const Tencent = await until(load(settings.script, options).catch(fail), signal);
+      const pair = await challenge(Tencent, settings, options, embed, signal, shown);
       return { settings, pair };
     } catch (error) {
       // During an outage a form goes without, unless the user closed the challenge.
@@ -374,23 +367,17 @@ function ask(options, { for: need, signal, embed = options.embed }, shown, isFor
     }
   };
   const place = embed ?? document;
-  const mine = (page.last.get(place) ?? Promise.resolve()).then(solving);
+  const mine = Promise.resolve(page.last.get(place)).then(solving);
   page.last.set(place, mine.catch(() => {}));
   return until(mine, signal);
 }
 
 // 5. Send
 
-const SHOW = new Set([
-  "ticket_missing",
-  "ticket_rejected",
-  "ticket_expired",
-  "ticket_reused",
-  "risk_denied",
-  "disaster_ticket",
-  // The pair was not in the part of the body that is read; it is sent in the headers.
-  "body_too_large",
-]);
+// With body_too_large, the pair was not in the part of the body that is read; it is sent in the
+// headers.
+const SHOW =
+  /^(ticket_(missing|rejected|expired|reused)|risk_denied|disaster_ticket|body_too_large)$/;
 
 /**
  * What the captcha is needed for ("POST /login"), where the server asks for it.
@@ -401,7 +388,7 @@ async function neededFor({ method, url }, response) {
   // What redirected has done its work already; to send again would be to do it twice.
   if (response.redirected && !/^(GET|HEAD)$/.test(method)) return;
   const code = await codeOf(response);
-  if (SHOW.has(code)) return `${method} ${new URL(response.url || url).pathname}`;
+  if (SHOW.test(code)) return `${method} ${new URL(response.url || url).pathname}`;
 }
 
 /**
@@ -420,24 +407,22 @@ async function codeOf(response) {
 }
 
 /**
- * Sends a request as `fetch` does, even if that leads to captcha.fetch again.
- * @param {Request} request
+ * Sends as `fetch` does, even if that leads to captcha.fetch again.
+ * @param {RequestInfo | URL} input
+ * @param {RequestInit} [init]
  */
-function send(request) {
-  page.sent.add(request);
-  return fetch(request);
+function send(input, init) {
+  page.sent.add(/** @type {object} */ (init ?? input));
+  return fetch(input, init);
 }
 
 /** @implements {Declared} */
 export class TCaptcha {
-  /** What each need's followers wait for: its failure, if any. @type {Map<string, Promise<unknown>>} */
+  /** What each need's followers wait for: its answer or failure. @type {Map<string, Promise<unknown>>} */
   #leaders = new Map();
 
   /** The pair, not sent yet, of each need's challenge. @type {Map<string, Promise<Solved>>} */
   #unsent = new Map();
-
-  /** The requests whose challenge the user closed, until their next input. @type {Set<string>} */
-  #closed = new Set();
 
   /** @param {Options} [options] */
   constructor(options = {}) {
@@ -459,13 +444,10 @@ export class TCaptcha {
    * @returns {Promise<Response>}
    */
   fetch = async (input, init) => {
-    const isSent = [input, init].some((part) => page.sent.has(/** @type {any} */ (part)));
-    if (isSent) return page.fetch(input, init);
+    // @ts-expect-error  Either may be a text or nothing, which is not in the set.
+    if (page.sent.has(input) || page.sent.has(init)) return page.fetch(input, init);
     // A stream can be sent once, and keeping it for another time would be to buffer it.
-    if (init?.body instanceof ReadableStream) {
-      page.sent.add(init);
-      return fetch(input, init);
-    }
+    if (init?.body instanceof ReadableStream) return send(input, init);
     // Holds the body as it is now; the caller may change a FormData while the user solves.
     const request = new Request(input, init);
     const response = await send(request.clone());
@@ -481,9 +463,8 @@ export class TCaptcha {
    * @param {Response} refusal
    */
   async #pass(need, request, refusal) {
-    const name = `${request.method} ${request.url}`;
     // A library retries, without any input of the user in between.
-    if (this.#closed.has(name)) return refusal;
+    if (page.closed.has(need)) return refusal;
     try {
       for (let tried = false; this.#leaders.has(need); ) {
         const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
@@ -495,22 +476,14 @@ export class TCaptcha {
         if (!(await neededFor(request, refusal))) return refusal;
       }
       const sent = this.#lead(need, request);
-      const end = sent.then(() => {}, (error) => error);
+      const end = sent.catch((error) => error);
       this.#leaders.set(need, end.finally(() => this.#leaders.delete(need)));
       return await sent;
     } catch (error) {
       // The user's choice is no failure: the server's answer stands.
       if (!isClosed(error)) throw error;
-      if (isClosedByUser(error)) this.#close(name);
+      if (isClosedByUser(error)) page.closed.add(need);
       return refusal;
-    }
-  }
-
-  /** @param {string} name */
-  #close(name) {
-    this.#closed.add(name);
-    for (const type of ["pointerdown", "keydown", "click"]) {
-      addEventListener(type, () => this.#closed.clear(), { capture: true, once: true });
     }
   }
 
@@ -539,7 +512,7 @@ export class TCaptcha {
     let isShown = false;
     signal.addEventListener("abort", () => {
       // That of AbortSignal.timeout(), axios or ofetch; any other abort is a cancellation.
-      const isDeadline = /time(d ?)?out/i.test(`${signal.reason}`);
+      const isDeadline = /time(d ?)?out/i.test(signal.reason);
       if (!isShown || !isDeadline) control.abort(signal.reason);
     });
     const asked = { for: need, signal: control.signal };
@@ -588,11 +561,16 @@ const attribute = (element, name) => element ? member(element, "getAttribute")(n
 
 /**
  * @param {HTMLFormElement} form
- * @param {HTMLElement | null} submitter
+ * @returns {HTMLInputElement[]}
+ */
+const inputsOf = (form) => [...member(form, "elements")];
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {any} submitter
  */
 function methodOf(form, submitter) {
-  const method = attribute(submitter, "formmethod") ?? attribute(form, "method");
-  return method?.toLowerCase() ?? "get";
+  return submitter?.formMethod || member(form, "method");
 }
 
 /**
@@ -605,32 +583,32 @@ function methodOf(form, submitter) {
 function formNeed(form, submitter, button) {
   const names = [button, form].map((element) => attribute(element, "data-tcaptcha"));
   // JSX makes "true" of an attribute without a value.
-  const name = names.find((text) => /^[A-Z]+ \//i.test(text ?? ""));
+  const name = names.find((text) => /^[A-Z]+ \//i.test(/** @type {any} */ (text)));
   if (name || methodOf(form, submitter) !== "post") return name;
-  const action = attribute(submitter, "formaction") || attribute(form, "action");
-  let { pathname } = location;
+  /** @type {URL | Location} */
+  let url = location;
   try {
-    const url = new URL(action || location.href, document.baseURI);
-    // React's own are "javascript:…", and its function sends the form.
-    if (url.host) ({ pathname } = url);
+    const action = attribute(submitter, "formaction") || member(form, "action");
+    url = new URL(action, document.baseURI);
   } catch {
     // The browser sends nothing there, but a script may send the form.
   }
-  return `POST ${pathname}`;
+  // React's own are "javascript:…", and its function sends the form.
+  return `POST ${(url.host ? url : location).pathname}`;
 }
 
 /**
- * A polite live region. It stays: one that comes together with its text is not read out.
+ * A live region. It stays: one that comes together with its text is not read out.
  * @param {Element} host
  */
 function statusOf(host) {
-  const present = member(host, "querySelector")("[data-tcaptcha-status]");
-  if (present) return present;
-  const status = document.createElement("span");
-  status.setAttribute("data-tcaptcha-status", "");
-  status.setAttribute("role", "status");
-  status.setAttribute("aria-live", "polite");
-  member(host, "append")(status);
+  let status = member(host, "querySelector")("[data-tcaptcha-status]");
+  if (!status) {
+    status = document.createElement("span");
+    status.setAttribute("data-tcaptcha-status", "");
+    status.setAttribute("role", "status");
+    member(host, "append")(status);
+  }
   return status;
 }
 
@@ -653,8 +631,7 @@ function tell(host, submitter, state, text = messages[state]) {
  * @param {string} value
  */
 function fill(form, name, value) {
-  /** @type {HTMLInputElement[]} */
-  const inputs = Array.from(member(form, "elements"));
+  const inputs = inputsOf(form);
   let field = inputs.find((input) => input.name === name && input.type === "hidden");
   if (!field) {
     field = document.createElement("input");
@@ -673,8 +650,7 @@ function fill(form, name, value) {
  */
 function likeness(form, fields) {
   const names = ["id", "name", "action", "method", "data-tcaptcha"];
-  /** @type {HTMLInputElement[]} */
-  const inputs = Array.from(member(form, "elements"));
+  const inputs = inputsOf(form);
   const pair = new Set(Object.values(fields));
   // Hidden values tell two forms of a list apart: never send another one.
   const own = inputs.filter(({ name }) => name && !pair.has(name));
@@ -709,9 +685,10 @@ function current(form, root, fields) {
 function submitterOf(form, submitter) {
   const isFit = submitter?.form === form && !submitter.matches(":disabled");
   if (!submitter || isFit) return submitter;
-  const copy = /** @type {HTMLElement} */ (submitter.cloneNode());
+  const copy = /** @type {HTMLButtonElement} */ (submitter.cloneNode());
   copy.hidden = true;
-  for (const name of ["form", "disabled"]) copy.removeAttribute(name);
+  copy.disabled = false;
+  copy.removeAttribute("form");
   member(form, "append")(copy);
   return copy;
 }
@@ -818,8 +795,9 @@ if (globalThis.document && !page.listening) {
   // In the capture phase, before the form's own listeners; and so for forms that come later.
   listen(document);
   // One of these precedes a submission, and does leave the shadow root.
-  for (const type of ["click", "keydown", "focusin"]) {
+  for (const type of ["pointerdown", "keydown", "click", "focusin"]) {
     const find = (/** @type {Event} */ event) => {
+      if (type !== "focusin") page.closed.clear();
       for (const node of event.composedPath()) if (node instanceof ShadowRoot) listen(node);
     };
     document.addEventListener(type, find, true);
@@ -832,13 +810,8 @@ if (globalThis.document && !page.listening) {
    */
   class Button extends HTMLElement {
     #button = document.createElement("button");
-    #slot = document.createElement("slot");
+    #slot = this.attachShadow({ mode: "closed" }).appendChild(document.createElement("slot"));
     #watching = new MutationObserver(() => this.#draw());
-
-    constructor() {
-      super();
-      this.attachShadow({ mode: "closed" }).append(this.#slot);
-    }
 
     get disabled() {
       // React 18 writes "false".
@@ -847,16 +820,12 @@ if (globalThis.document && !page.listening) {
 
     // Angular sets the property.
     set disabled(value) {
-      this.toggleAttribute("disabled", Boolean(value));
+      this.toggleAttribute("disabled", !!value);
     }
 
     connectedCallback() {
       listen(this.getRootNode());
       this.#draw();
-    }
-
-    disconnectedCallback() {
-      this.#watching.disconnect();
     }
 
     #draw() {
@@ -878,7 +847,7 @@ if (globalThis.document && !page.listening) {
     /** @param {Element | null} status */
     #fill(status) {
       const button = this.#button;
-      const nodes = Array.from(this.childNodes);
+      const nodes = [...this.childNodes];
       const label = nodes.filter((node) => node !== button && node !== status);
       button.replaceChildren(...label.map((node) => node.cloneNode(true)));
       button.slot = "tcaptcha";
