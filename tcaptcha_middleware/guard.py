@@ -254,7 +254,9 @@ class Guard(Settings):
         """What is known of each rule's verifier: rule name to up, suspect or down."""
         return {rule.name: rule.health.state for rule in self._rules}
 
-    def public_settings(self, for_: str = "", root_path: str = "") -> dict[str, Any]:
+    def public_settings(
+        self, for_: str = "", root_path: str = "", language: str | None = None
+    ) -> dict[str, Any]:
         """Return the settings of `tcaptcha.js`, for pages that you serve. No secrets.
 
         Call it for each page, because an `aidEncrypted` may be good for one use.
@@ -263,11 +265,12 @@ class Guard(Settings):
             for_: The request that will need the ticket, such as `"POST /login"`; selects the
                 rule. Empty for the guard's own verifier.
             root_path: Where the application is mounted.
+            language: The page's language, such as `"zh-TW"`; None for that of `Page`.
 
         Raises:
             ConfigurationError: If no browser can show that rule's captcha.
         """
-        return self._browser.settings(for_, root_path)
+        return self._browser.settings(for_, root_path, language)
 
     def covers(self, app: object) -> list[Finding]:
         """Compare the rules with the routes of an application, for use in your tests.

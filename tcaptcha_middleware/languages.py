@@ -1,10 +1,11 @@
-"""What visitors read in refusals, in English, Simplified and Traditional Chinese.
+"""What visitors read in refusals and forms, in English, Simplified and Traditional Chinese.
 
-English is in `Reason`. A `responder` replaces all of it.
+The English of refusals is in `Reason`. A `responder` replaces all of it.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -18,19 +19,48 @@ if TYPE_CHECKING:
 
 Language = Literal["en", "zh-cn", "zh-tw"]
 
+# RFC 5646; with the underscore of gettext and ICU, too.
+_TAG = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*")
+_LONGEST_TAG = 35  # RFC 5646, section 4.4.1
+
+# What `userLanguage` of Tencent's script may be, beside Chinese with a region.
+# https://cloud.tencent.com/document/product/1110/36841
+_TENCENT = {
+    *("ar", "de", "en", "es", "fr", "he", "hi", "id", "it", "ja"),
+    *("ko", "lo", "ms", "my", "pl", "pt", "ru", "th", "tr", "vi"),
+}
+
 # Regions that write Traditional Chinese, if a tag does not name the script (RFC 5646).
 _TRADITIONAL = {"hant", "tw", "hk", "mo"}
 
 _LONG = 256  # how many characters of an `Accept-Language` are read
 
 
+def is_language_tag(tag: object) -> bool:
+    """Return whether a value is a language tag, such as `"zh-TW"` or `"zh_TW"`."""
+    return isinstance(tag, str) and len(tag) <= _LONGEST_TAG and bool(_TAG.fullmatch(tag))
+
+
+def _subtags(tag: str) -> list[str]:
+    return tag.strip().lower().replace("_", "-").split("-")
+
+
 def language_of(tag: str) -> Language | None:
     """Return the language for a tag such as `"zh-TW"`; None if there are no words in it."""
-    primary, *subtags = tag.strip().lower().split("-")
+    primary, *subtags = _subtags(tag)
     if primary == "zh":
         is_traditional = "hans" not in subtags and not _TRADITIONAL.isdisjoint(subtags)
         return "zh-tw" if is_traditional else "zh-cn"
     return "en" if primary == "en" else None
+
+
+def tencent_language(tag: str) -> str:
+    """Return a tag in Tencent's spelling; one that Tencent does not document as it is."""
+    primary, *subtags = _subtags(tag)
+    if primary == "zh":
+        is_hong_kong = language_of(tag) == "zh-tw" and not {"hk", "mo"}.isdisjoint(subtags)
+        return "zh-hk" if is_hong_kong else str(language_of(tag))
+    return primary if primary in _TENCENT else "-".join([primary, *subtags])
 
 
 def preferred_language(request: RequestInfo) -> Language:
@@ -123,3 +153,28 @@ BACK: dict[Language, tuple[str, str]] = {
     "zh-tw": ("請返回上一頁，您填寫的內容仍在瀏覽器中。", "返回"),
 }
 """For a refused form: a sentence, and the label of the button."""
+
+MESSAGES: dict[Language, dict[str, str]] = {
+    "en": {
+        "loading": "The captcha is loading.",
+        "busy": "Please solve the captcha.",
+        "solved": "The captcha is solved.",
+        "closed": "The captcha was closed. Please try again.",
+        "failed": "The captcha could not be loaded. Please try again.",
+    },
+    "zh-cn": {
+        "loading": "正在加载验证码…",
+        "busy": "请完成验证。",
+        "solved": "验证通过。",
+        "closed": "验证已关闭，请重试。",
+        "failed": "验证码加载失败，请重试。",
+    },
+    "zh-tw": {
+        "loading": "正在載入驗證碼…",
+        "busy": "請完成驗證。",
+        "solved": "驗證通過。",
+        "closed": "驗證已關閉，請再試一次。",
+        "failed": "驗證碼載入失敗，請再試一次。",
+    },
+}
+"""What a form says in each state. `tcaptcha.js` has the first and the last one in English."""

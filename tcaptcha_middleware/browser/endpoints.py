@@ -24,6 +24,13 @@ from tcaptcha_middleware.browser.page import (
 )
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.flow import requirement
+from tcaptcha_middleware.languages import (
+    MESSAGES,
+    is_language_tag,
+    language_of,
+    preferred_language,
+    tencent_language,
+)
 from tcaptcha_middleware.matching.patterns import METHODS
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.responses import PlainResponse, problem
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.browser.cors import Cors
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.extraction.sources import Source
+    from tcaptcha_middleware.languages import Language
     from tcaptcha_middleware.models import CaptchaInfo, Reason, RequestInfo
     from tcaptcha_middleware.rules import CompiledRule, MatchedRule
     from tcaptcha_middleware.types import Verifier
@@ -116,21 +124,27 @@ class BrowserEndpoints:
     def _serve_settings(self, request: RequestInfo) -> Flow[PlainResponse]:
         if request.method not in _METHODS:
             return _wrong_method()
-        query = request.query.decode("utf-8", "replace")
-        for_ = next((value for name, value in parse_qsl(query) if name == "for"), "")
+        # The first counts, if there are several of a name.
+        query = dict(reversed(parse_qsl(request.query.decode("utf-8", "replace"))))
+        for_ = query.get("for", "")
+        # The option of the script, the page's settings, the page's `lang`.
+        tags = query.get("language"), self._page.language, query.get("lang")
+        language = next((tag for tag in tags if is_language_tag(tag)), None)
         cors = self._cors.headers(request)
         try:
-            settings = self.settings(for_, request.root_path)
+            settings = self.settings(
+                for_, request.root_path, language, preferred_language(request)
+            )
         except ConfigurationError:
             return problem(404, "No browser can show the captcha of this rule.", *cors)
         required, fail_open = True, False
         if rule := self._rule(for_, request.root_path):
             method, _, target = for_.partition(" ")
-            path, _, query = target.partition("?")
+            path, _, target_query = target.partition("?")
             path, mount = unquote(path), request.root_path.rstrip("/")
             if not request.path.startswith(f"{mount}/"):
                 path = path.removeprefix(mount)  # as in a WSGI application
-            judged = replace(request, method=method, path=path, query=query.encode())
+            judged = replace(request, method=method, path=path, query=target_query.encode())
             required, fail_open = yield from requirement(rule, judged)
         settings |= {"required": required, "fail_open": fail_open}
         headers = [
@@ -148,7 +162,13 @@ class BrowserEndpoints:
             return self._match(method, path, b"", root_path)
         return None
 
-    def settings(self, for_: str, root_path: str) -> dict[str, Any]:
+    def settings(
+        self,
+        for_: str,
+        root_path: str,
+        language: str | None = None,
+        preferred: Language = "en",
+    ) -> dict[str, Any]:
         """Return the settings for `tcaptcha.js`; see `Guard.public_settings`."""
         rule = self._rule(for_, root_path)
         shown = self._own if rule is None else self._by_rule[rule.name]
@@ -159,7 +179,12 @@ class BrowserEndpoints:
                 "set captcha=CaptchaInfo(app_id, script=…)"
             )
         captcha, settings = shown
-        return settings | fresh_settings(captcha, self._page)
+        tag = language or self._page.language
+        lang = language_of(tag or "") or preferred
+        texts: dict[str, Any] = {"messages": {"lang": lang, **MESSAGES[lang]}}
+        if tag is not None:
+            texts["language"] = tencent_language(tag)
+        return settings | texts | fresh_settings(captcha, self._page)
 
     def challenge(
         self, rule: MatchedRule, request: RequestInfo, reason: Reason

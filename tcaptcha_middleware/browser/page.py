@@ -7,12 +7,12 @@ and reports what it blocked.
 
 from __future__ import annotations
 
-import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.extraction.sources import Form, Header
+from tcaptcha_middleware.languages import is_language_tag
 from tcaptcha_middleware.matching.paths import is_plain
 from tcaptcha_middleware.tencent.aid_encrypted import MAX_TTL, fresh, require_cryptography
 from tcaptcha_middleware.tencent.sites import SITES, origin_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Policy = dict[str, tuple[str, ...]]
 
-# As in `navigator.language`, which Tencent's `userLanguage` follows.
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 _CHALLENGE = (
     "https://turing.captcha.gtimg.com",
     "https://global.turing.captcha.gtimg.com",
@@ -44,7 +42,8 @@ class Page:
 
     Args:
         path: The path below which they are served, as the application itself sees it.
-        language: The captcha's language, such as `"zh-cn"`; None for the page's language.
+        language: The language of the captcha and its texts, such as `"zh-TW"`; None for the
+            page's or else the visitor's language.
         aid: `"cbc"` sends `aidEncrypted` with the settings, for captchas whose console demands
             it. Needs the extra `aid`.
         aid_ttl: How long such a value is valid, in seconds.
@@ -68,7 +67,7 @@ class Page:
                 f"page is {path!r}: write a plain path without a slash at its end, such as "
                 '"/tcaptcha"'
             )
-        if self.language is not None and not _LANGUAGE.fullmatch(str(self.language)):
+        if self.language is not None and not is_language_tag(self.language):
             raise ConfigurationError(
                 f'language is {self.language!r}: write it as "zh-cn" or "en"'
             )
@@ -127,14 +126,13 @@ def static_settings(
             f"aid needs the AppSecretKey of {captcha.app_id}: set app_secret_key in the "
             "verifier's CaptchaInfo, as TencentVerifier does"
         )
-    settings = {
+    return {
         "appId": str(captcha.app_id),
         "site": captcha.site,
         "script": captcha.script,
         "headers": _names(sources, Header),
         "fields": _names(sources, Form),
     }
-    return settings if page.language is None else settings | {"language": page.language}
 
 
 def _names(sources: Sequence[Source], kind: type[Header | Form]) -> dict[str, str] | None:

@@ -9,7 +9,10 @@ export interface Settings {
   headers?: Pair | null;
   /** The names of the form fields that carry the pair; `ticket` and `randstr` by default. */
   fields?: Pair | null;
+  /** In Tencent's spelling, such as `zh-hk`. */
   language?: string;
+  /** What forms tell this visitor, and the language that it is in. */
+  messages?: Texts & { lang: string };
   /** Good for one challenge, so that settings which hold it have to be fetched each time. */
   aidEncrypted?: string;
   /** Whether this visitor's request needs a pair; true by default. Forms obey it. */
@@ -33,7 +36,7 @@ export interface Options {
   embed?: Element;
   /** As the page's `prefers-color-scheme` by default. */
   darkMode?: boolean | "force";
-  /** As in the settings, else as the page's `lang`, by default. */
+  /** Sent with the request for the settings; as the page's `lang` by default. */
   language?: string;
   /** Of the page's CSP; that of the page's first script with one by default. */
   nonce?: string;
@@ -73,8 +76,11 @@ export class TCaptcha {
   readonly fetch: (input: RequestInfo | URL, init?: RequestInit) => Promise<Response>;
 }
 
-/** What forms and buttons tell their users; may be translated. */
-export const messages: Record<"busy" | "solved" | "closed" | "failed", string>;
+/** A text for each state of forms and buttons. */
+export type Texts = Partial<Record<"loading" | "busy" | "solved" | "closed" | "failed", string>>;
+
+/** Your own texts, instead of those of the settings. */
+export const messages: Texts;
 
 /** The one that forms and buttons use. */
 declare const captcha: TCaptcha;

@@ -1,7 +1,7 @@
 // The captcha in the browser: settings -> script -> challenge -> ticket -> send.
 // No dependencies and no build step; tcaptcha.d.ts declares what may be imported.
 
-/** @import { Asked, Code, Options, Pair, Settings } from "./tcaptcha.js" */
+/** @import { Asked, Code, Options, Pair, Settings, Texts } from "./tcaptcha.js" */
 /** @import { CaptchaError as Failure, TCaptcha as Declared } from "./tcaptcha.js" */
 /** @typedef {{ destroy(): void, show(): void }} Widget */
 /** @typedef {new (...options: any[]) => Widget} Tencent */
@@ -15,7 +15,8 @@
  * @type {{
  *   scripts: Map<string, Promise<Tencent>>,
  *   last: WeakMap<object, Promise<unknown>>,
- *   messages: typeof import("./tcaptcha.js").messages,
+ *   messages: Texts,
+ *   texts: Texts & { lang?: string },
  *   fetch: typeof fetch,
  *   sent: WeakSet<object>,
  *   closed: Set<string>,
@@ -33,13 +34,15 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   fetch: globalThis.fetch?.bind(globalThis),
   /** What captcha.fetch has sent, and does not handle again. */
   sent: new WeakSet(),
-  /** The needs whose challenge the user closed, until their next input. */
+  /** The addresses whose challenge the user closed, until their next input. */
   closed: new Set(),
-  messages: {
-    busy: "Please solve the captcha.",
-    solved: "The captcha is solved.",
-    closed: "The captcha was closed. Please try again.",
+  /** The application's own texts. */
+  messages: {},
+  /** The server's, in the visitor's language; these are for as long as there are none. */
+  texts: {
     failed: "The captcha could not be loaded. Please try again.",
+    loading: "The captcha is loading.",
+    lang: "en",
   },
 });
 
@@ -85,28 +88,31 @@ const here = import.meta.url;
  * @param {string} [need]
  * @returns {Promise<FullSettings>}
  */
-async function read({ settings = new URL("settings.json", here), timeout = 15_000 }, need) {
+async function read(options, need) {
+  const { settings = new URL("settings.json", here), timeout = 15_000, language } = options;
   let received = /** @type {Settings} */ (settings);
   if (typeof settings === "string" || settings instanceof URL) {
     const url = new URL(settings, document.baseURI);
     if (need) url.searchParams.set("for", need);
+    url.searchParams.set(language ? "language" : "lang", language || document.documentElement.lang);
     try {
       // Never from a cache: aidEncrypted is good for one challenge.
-      const signal = AbortSignal.timeout(timeout);
-      const answer = await send(new Request(url, { cache: "no-store", signal }));
+      const answer = await send(
+        new Request(url, { cache: "no-store", signal: AbortSignal.timeout(timeout) }),
+      );
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
       received = await answer.json();
       // The script's address may be relative to that of the settings.
       received.script &&= new URL(received.script, url).href;
     } catch (cause) {
       const code = /** @type {Error} */ (cause).name === "TimeoutError" ? "timeout" : "settings";
-      const message = `${url} could not be loaded`;
-      throw new CaptchaError(code, message, { cause });
+      throw new CaptchaError(code, `${url} could not be loaded`, { cause });
     }
   }
   if (!received?.appId || !received.script) {
-    throw new CaptchaError("settings", "The captcha's settings lack appId or script");
+    throw new CaptchaError("settings", "The settings lack appId or script");
   }
+  page.texts = received.messages ?? page.texts;
   return {
     ...received,
     // null where the rule reads none of the kind: then the server refuses what is sent.
@@ -174,7 +180,8 @@ async function insert(src, { nonce, timeout = 15_000 }) {
  * @param {Element} [embed]
  */
 function optionsOf(settings, options, embed) {
-  const language = options.language ?? settings.language ?? document.documentElement.lang;
+  // The server knows how Tencent spells the option.
+  const language = settings.language ?? options.language ?? document.documentElement.lang;
   /** @type {Record<string, unknown>} */
   const all = {
     userLanguage: language.toLowerCase() || undefined,
@@ -213,7 +220,7 @@ const HIDDEN = 15_000;
 const REMOVED = 1500;
 
 /** What can be solved has one of these; what says that it is loading has none. */
-const USABLE = "iframe, canvas, button, input, [tabindex], [role=dialog]";
+const USABLE = "iframe,canvas,button,input,[tabindex],[role=dialog]";
 
 /** @param {Element} element */
 function isVisible(element) {
@@ -263,7 +270,7 @@ function watch(before, places, gone, embed, shown) {
     unseen = usable ? 0 : unseen + STEP;
     const isRemoved = places.some((place) => !place.isConnected);
     if (isRemoved || unseen > (box?.isConnected === false ? REMOVED : HIDDEN)) {
-      const text = box ? "The captcha was removed from the page" : "The captcha did not show";
+      const text = box ? "The captcha left the page" : "The captcha did not show";
       gone(new CaptchaError("closed", text, { cause: "page" }));
     }
   };
@@ -346,18 +353,21 @@ const isClosedByUser = (error) => isClosed(error) && !error.cause;
  * Solves one challenge, after those that were asked for before: two never show at once.
  * @param {Options} options
  * @param {Asked} asked
- * @param {() => void} [shown] Called once there is something to solve.
+ * @param {(state: "loading" | "busy") => void} [report] Called once the settings are there, and
+ *   once there is something to solve.
  * @param {boolean} [isForm] Whether a pair is left out where the server does not need one.
  * @returns {Promise<any>} `Solved`, or `Ready` for a form.
  */
-function ask(options, { for: need, signal, embed = options.embed }, shown, isForm) {
+function ask(options, { for: need, signal, embed = options.embed }, report, isForm) {
   const solving = async () => {
     signal?.throwIfAborted();
     // Not before its turn: aidEncrypted ages while others solve.
     const settings = await until(read(options, need), signal);
     if (isForm && settings.required === false) return { settings };
+    report?.("loading");
     try {
       const Tencent = await until(load(settings.script, options).catch(fail), signal);
+      const shown = () => report?.("busy");
       const pair = await challenge(Tencent, settings, options, embed, signal, shown);
       return { settings, pair };
     } catch (error) {
@@ -464,7 +474,7 @@ export class TCaptcha {
    */
   async #pass(need, request, refusal) {
     // A library retries, without any input of the user in between.
-    if (page.closed.has(need)) return refusal;
+    if (page.closed.has(request.url)) return refusal;
     try {
       for (let tried = false; this.#leaders.has(need); ) {
         const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
@@ -482,7 +492,7 @@ export class TCaptcha {
     } catch (error) {
       // The user's choice is no failure: the server's answer stands.
       if (!isClosed(error)) throw error;
-      if (isClosedByUser(error)) page.closed.add(need);
+      if (isClosedByUser(error)) page.closed.add(request.url);
       return refusal;
     }
   }
@@ -516,7 +526,7 @@ export class TCaptcha {
       if (!isShown || !isDeadline) control.abort(signal.reason);
     });
     const asked = { for: need, signal: control.signal };
-    const solving = ask(this.options, asked, () => (isShown = true));
+    const solving = ask(this.options, asked, (state) => (isShown = state === "busy"));
     const forget = () => this.#unsent.get(need) === solving && this.#unsent.delete(need);
     this.#unsent.set(need, solving);
     // A ticket is good for five minutes.
@@ -537,6 +547,9 @@ const GET_FORM = 'A captcha needs method="post", or data-tcaptcha="POST /path"';
 
 /** Those with a challenge open. @type {WeakSet<Element>} */
 const busy = new WeakSet();
+
+/** Those that a visitor has touched. @type {WeakSet<Element>} */
+const prepared = new WeakSet();
 
 /** The one that is being sent with its ticket just now. @type {Element | undefined} */
 let sending;
@@ -579,6 +592,7 @@ function methodOf(form, submitter) {
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
  * @param {Element | null} [button]
+ * @returns {any} A text, if any.
  */
 function formNeed(form, submitter, button) {
   const names = [button, form].map((element) => attribute(element, "data-tcaptcha"));
@@ -615,14 +629,41 @@ function statusOf(host) {
 /**
  * @param {Element} host
  * @param {Element | null} submitter
- * @param {keyof messages} state
+ * @param {keyof Texts} state
  * @param {string} [text]
  */
-function tell(host, submitter, state, text = messages[state]) {
+function tell(host, submitter, state, text) {
   member(host, "setAttribute")("data-tcaptcha-state", state);
   // Not on the form: what is busy is not read out, and the live region is in it.
-  submitter?.setAttribute("aria-busy", String(state === "busy"));
-  statusOf(host).textContent = text;
+  submitter?.setAttribute("aria-busy", `${state === "loading" || state === "busy"}`);
+  const status = statusOf(host);
+  // Later, since a live region has to be there before its text.
+  setTimeout(() => {
+    const own = messages[state];
+    status.lang = (own ? document.documentElement : page.texts).lang;
+    status.textContent = text ?? own ?? page.texts[state] ?? "";
+  }, 100);
+}
+
+/**
+ * Prepares for a submission when a visitor first touches a form or button: the texts and
+ * Tencent's script are there sooner, and the live region before its first text.
+ * @param {HTMLFormElement} host Or a button.
+ */
+function prepare(host) {
+  if (prepared.has(host)) return;
+  prepared.add(host);
+  statusOf(host);
+  const need = formNeed(member(host, "closest")("form"), null, host);
+  if (!need) return;
+  const { options } = captcha;
+  read(options, need)
+    .then(
+      /** @returns {any} */
+      ({ required, script }) => required === false || load(script, options),
+    )
+    // A submission tries again, and reports what failed.
+    .catch(() => {});
 }
 
 /**
@@ -671,7 +712,7 @@ function current(form, root, fields) {
   const forms = /** @type {HTMLFormElement[]} */ (all(root, "form"));
   const same = forms.filter((other) => likeness(other, fields) === likes);
   if (same.length !== 1) {
-    throw new CaptchaError("closed", "The form was removed from the page", { cause: "page" });
+    throw new CaptchaError("closed", "The form left the page", { cause: "page" });
   }
   return same[0];
 }
@@ -758,22 +799,22 @@ async function submitted(event) {
   };
   if (need && !emit("tcaptcha-start", { for: need })) return;
   busy.add(form);
-  // Not yet the message: there is nothing to solve.
-  tell(host(), submitter, "busy", "");
+  /** @param {keyof Texts} state @param {string} [text] */
+  const report = (state, text) => tell(host(), submitter, state, text);
+  report("loading");
   try {
     if (!need) throw new CaptchaError("settings", GET_FORM);
     const [embed] = member(form, "querySelectorAll")("[data-tcaptcha-embed]");
-    const shown = () => tell(host(), submitter, "busy");
     /** @type {Ready} */
-    const { settings, pair } = await ask(captcha.options, { for: need, embed }, shown, true);
-    tell(host(), submitter, "solved", pair ? undefined : "");
+    const { settings, pair } = await ask(captcha.options, { for: need, embed }, report, true);
+    report("solved", pair ? undefined : "");
     if (!pair || emit("tcaptcha-solved", pair)) {
       submit(current(form, root, settings.fields), submitter, settings.fields, pair);
     }
   } catch (error) {
     const closed = isClosed(error);
     if (!closed) console.error(error);
-    tell(host(), submitter, closed ? "closed" : "failed");
+    report(closed ? "closed" : "failed");
     emit("tcaptcha-error", error);
   } finally {
     busy.delete(form);
@@ -798,7 +839,12 @@ if (globalThis.document && !page.listening) {
   for (const type of ["pointerdown", "keydown", "click", "focusin"]) {
     const find = (/** @type {Event} */ event) => {
       if (type !== "focusin") page.closed.clear();
-      for (const node of event.composedPath()) if (node instanceof ShadowRoot) listen(node);
+      for (const node of event.composedPath()) {
+        if (node instanceof ShadowRoot) listen(node);
+        if (!(node instanceof Element)) continue;
+        const isHost = member(node, "matches")("form[data-tcaptcha], tcaptcha-button");
+        if (isHost) prepare(/** @type {HTMLFormElement} */ (node));
+      }
     };
     document.addEventListener(type, find, true);
   }
@@ -830,25 +876,25 @@ if (globalThis.document && !page.listening) {
 
     #draw() {
       this.#watching.disconnect();
-      const status = this.querySelector("[data-tcaptcha-status]");
       // A copy of this element, such as Turbo keeps, has a copy of its button.
       for (const copy of all(this, "button[slot=tcaptcha]")) {
         if (copy !== this.#button) copy.remove();
       }
       const isOwn = this.querySelector("button:not([slot=tcaptcha])");
       this.#slot.name = isOwn ? "" : "tcaptcha";
-      if (status) status.slot = this.#slot.name;
       if (isOwn) this.#button.remove();
-      else this.#fill(status);
+      else this.#fill(statusOf(this));
+      for (const status of all(this, "[data-tcaptcha-status]")) {
+        status.slot = this.#slot.name;
+      }
       const every = { attributes: true, characterData: true, childList: true, subtree: true };
       this.#watching.observe(this, every);
     }
 
-    /** @param {Element | null} status */
+    /** @param {Element} status */
     #fill(status) {
       const button = this.#button;
-      const nodes = [...this.childNodes];
-      const label = nodes.filter((node) => node !== button && node !== status);
+      const label = [...this.childNodes].filter((node) => node !== button && node !== status);
       button.replaceChildren(...label.map((node) => node.cloneNode(true)));
       button.slot = "tcaptcha";
       for (const { name } of [...this.attributes, ...button.attributes]) {

@@ -17,6 +17,7 @@ from served import serving
 
 from tcaptcha_middleware import Guard, Page, Rule, TCaptchaMiddleware, TencentVerifier
 from tcaptcha_middleware.browser import module_path
+from tcaptcha_middleware.languages import MESSAGES
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
@@ -59,6 +60,42 @@ def test_the_settings_are_served_if_every_path_is_protected(adapter, root):
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in answer.headers
+
+
+# The query, `Page.language`, `Accept-Language`; the captcha's language, and that of the texts.
+LANGUAGES = {
+    "nothing": ("", None, "", None, "en"),
+    "the visitor's": ("", None, "zh-TW", None, "zh-tw"),
+    "the page's": ("lang=zh-CN", None, "en", "zh-cn", "zh-cn"),
+    "in Tencent's spelling": ("lang=ZH-hant-HK", None, "en", "zh-hk", "zh-tw"),
+    "Macau": ("lang=zh-MO", None, "en", "zh-hk", "zh-tw"),
+    "Simplified Chinese in Hong Kong": ("lang=zh-Hans-HK", None, "en", "zh-cn", "zh-cn"),
+    "with an underscore": ("lang=zh_tw", None, "en", "zh-tw", "zh-tw"),
+    "without texts": ("lang=pt-BR", None, "zh", "pt", "zh-cn"),
+    "that Tencent does not document": ("lang=sr-Latn-RS", None, "", "sr-latn-rs", "en"),
+    "the settings' before the page's": ("lang=zh", "zh_TW", "en", "zh-tw", "zh-tw"),
+    "an option before both": ("language=en-GB&lang=zh", "zh-TW", "zh", "en", "en"),
+    "the first of several": ("lang=ja&lang=zh", None, "en", "ja", "en"),
+    "one that is not valid": ("lang=%3Cb%3E", None, "zh", None, "zh-cn"),
+    "one that is too long": ("lang=zh-" + "a" * 40, None, "en", None, "en"),
+}
+
+
+@every_adapter
+@pytest.mark.parametrize(
+    ("query", "own", "accepted", "spoken"),
+    [(query, own, accepted, spoken) for query, own, accepted, *spoken in LANGUAGES.values()],
+    ids=LANGUAGES,
+)
+def test_settings_have_the_texts_and_the_captcha_in_the_pages_language(
+    adapter, query, own, accepted, spoken
+):
+    gate = guard(page=Page(language=own))
+    answer = adapter(gate, get(f"{SETTINGS}?{query}", ("Accept-Language", accepted)))
+    settings = json.loads(answer.body)
+    tencent, texts = spoken
+    assert settings.get("language") == tencent
+    assert settings["messages"] == {"lang": texts, **MESSAGES[texts]}
 
 
 TAGS = {

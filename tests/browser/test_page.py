@@ -19,6 +19,7 @@ from tcaptcha_middleware import (
     in_thread,
     sources,
 )
+from tcaptcha_middleware.languages import MESSAGES
 from tcaptcha_middleware.tencent.actions import MINI_PROGRAM
 from tcaptcha_middleware.tencent.credentials import Captcha
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
@@ -58,6 +59,7 @@ BAD = {
     "not a string": ({"path": 1}, "write a plain path"),
     "a language with a blank": ({"language": "zh cn"}, 'write it as "zh-cn"'),
     "a language with markup": ({"language": '"><b'}, 'write it as "zh-cn"'),
+    "a language that is too long": ({"language": "zh-" + "a" * 40}, 'write it as "zh-cn"'),
     "a language that is no text": ({"language": 1}, 'write it as "zh-cn"'),
     "another aid": ({"aid": "ecb"}, 'use "cbc", or None'),
     "aid as a switch": ({"aid": True}, 'use "cbc", or None'),
@@ -75,7 +77,7 @@ def test_invalid_settings_are_refused(settings, fix):
 def test_the_longest_additional_data_that_tencent_allows_is_allowed():
     page = Page("/a/b", language="zh-Hans-CN", aid="cbc", aid_ttl=86_400)
     told = Guard(["/a"], tencent(), page=page).public_settings()
-    assert (told["language"], len(told["aidEncrypted"])) == ("zh-Hans-CN", 64)
+    assert (told["language"], len(told["aidEncrypted"])) == ("zh-cn", 64)
 
 
 @pytest.mark.parametrize("page", [True, 1, object(), Page])
@@ -136,12 +138,15 @@ def test_the_default_public_settings():
         "script": SCRIPT,
         "headers": {"ticket": "X-Captcha-Ticket", "randstr": "X-Captcha-Randstr"},
         "fields": {"ticket": "ticket", "randstr": "randstr"},
+        "messages": {"lang": "en", **MESSAGES["en"]},
     }
 
 
 def test_public_settings_include_the_language_if_one_is_set():
     guard = Guard(["/a"], tencent(), page=Page(language="en"))
     assert guard.public_settings()["language"] == "en"
+    settings = guard.public_settings(language="zh_HK")
+    assert (settings["language"], settings["messages"]["lang"]) == ("zh-hk", "zh-tw")
 
 
 SOURCES = {

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 import tcaptcha_middleware
 from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware
+from tcaptcha_middleware.languages import MESSAGES, tencent_language
 from tcaptcha_middleware.testing import FakeVerifier
 from tcaptcha_middleware.testing.emulator._http import serving
 
@@ -95,6 +96,9 @@ class Site:
     async def _settings(self, request: Any) -> Response:
         self.asked.append(request.query_params.get("for"))
         settings = dict(self.settings)
+        if tag := request.query_params.get("language"):
+            settings["language"] = tencent_language(tag)
+        settings.setdefault("messages", {"lang": "en", **MESSAGES["en"]})
         if settings.get("aidEncrypted") == "fresh":
             settings["aidEncrypted"] = f"fresh {len(self.asked)}"
         status = settings.pop("status", 200)
