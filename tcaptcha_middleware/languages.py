@@ -154,6 +154,13 @@ BACK: dict[Language, tuple[str, str]] = {
 }
 """For a refused form: a sentence, and the label of the button."""
 
+RELOAD: dict[Language, str] = {
+    "en": "Show the captcha",
+    "zh-cn": "显示验证码",
+    "zh-tw": "顯示驗證碼",
+}
+"""The label of the link that loads a page in full."""
+
 MESSAGES: dict[Language, dict[str, str]] = {
     "en": {
         "loading": "The captcha is loading.",

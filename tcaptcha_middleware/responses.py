@@ -15,15 +15,24 @@ from functools import lru_cache
 from hashlib import sha256
 from html import escape
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from tcaptcha_middleware.languages import BACK, DETAILS, TITLES, preferred_language, weighted
+from tcaptcha_middleware.languages import (
+    BACK,
+    DETAILS,
+    RELOAD,
+    TITLES,
+    preferred_language,
+    weighted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tcaptcha_middleware.languages import Language
     from tcaptcha_middleware.models import Reason, RequestInfo
+
+    _Offer = Literal["back", "reload"] | None
 
 CODE_HEADER = "Tcaptcha-Code"
 """The header with the code of a refusal, for scripts, also if a `responder` makes the body."""
@@ -32,7 +41,8 @@ RETRY_AFTER = 2
 """How long a client should wait after a 503 by default, in seconds."""
 
 HTML = "text/html"
-_PROBLEM, _TEXT = "application/problem+json", "text/plain"
+TEXT = "text/plain"
+_PROBLEM = "application/problem+json"
 _LONG = 1024  # how many characters of an `Accept` are read; browsers send less than 200
 _STATUSES = range(200, 600)
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -43,7 +53,7 @@ _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _OFFERS = {
     _PROBLEM: (_PROBLEM, "application/json", "application/*", "*/*"),
     HTML: (HTML, "text/*", "*/*"),
-    _TEXT: (_TEXT, "text/*", "*/*"),
+    TEXT: (TEXT, "text/*", "*/*"),
 }
 
 
@@ -104,7 +114,12 @@ def framed(answer: PlainResponse, method: str) -> tuple[list[tuple[str, str]], b
 
 
 def respond(
-    reason: Reason, request: RequestInfo, retry_after: int = RETRY_AFTER
+    reason: Reason,
+    request: RequestInfo,
+    retry_after: int = RETRY_AFTER,
+    *,
+    media_type: str | None = None,
+    offers_reload: bool = False,
 ) -> PlainResponse:
     """Return the default denial response.
 
@@ -112,10 +127,13 @@ def respond(
         reason: Why the request was refused.
         request: Its `Accept` and `Accept-Language` choose the media type and the language.
         retry_after: How long a client should wait after a 503, in seconds.
+        media_type: The media type, instead of the preferred one.
+        offers_reload: Whether an HTML page has a link that loads it in full; for Turbo.
     """
     is_form = request.method.upper() not in ("GET", "HEAD")
     language = preferred_language(request)
-    return _render(reason, preferred(request), language, retry_after, is_form=is_form)
+    offer: _Offer = "reload" if offers_reload else "back" if is_form else None
+    return _render(reason, media_type or preferred(request), language, retry_after, offer)
 
 
 def problem(status: int, detail: str, *headers: tuple[str, str]) -> PlainResponse:
@@ -133,24 +151,29 @@ def preferred(request: RequestInfo) -> str:
 
 @lru_cache(maxsize=512)
 def _render(
-    reason: Reason, media_type: str, language: Language, retry_after: int, *, is_form: bool
+    reason: Reason, media_type: str, language: Language, retry_after: int, offer: _Offer
 ) -> PlainResponse:
     title, detail = TITLES[language][reason.status], DETAILS[language][reason]
-    policy = "default-src 'none'; frame-ancestors 'none'"
+    # Without frame-ancestors, so that a frame shows why it has no content.
+    policy = "default-src 'none'"
     if media_type == _PROBLEM:
         body = json.dumps(_document(reason.status, detail) | {"code": reason.value})
     elif media_type == HTML:
-        back = ""
-        if is_form:
+        head = offered = ""
+        if offer == "reload":
+            head = '<meta name="turbo-visit-control" content="reload">'
+            link = f'<a href="" data-turbo="false">{escape(RELOAD[language])}</a>'
+            offered = f"<p>{link}</p>"
+        elif offer == "back":
             sentence, label = map(escape, BACK[language])
-            back = f"<p>{sentence}</p><button>{label}</button><script>{_GO_BACK}</script>"
+            offered = f"<p>{sentence}</p><button>{label}</button><script>{_GO_BACK}</script>"
             policy += f"; script-src '{_GO_BACK_HASH}'"
         body = (
             f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
             '<meta name="color-scheme" content="light dark">'
-            f"<title>{escape(title)}</title><main><h1>{escape(title)}</h1>"
-            f"<p>{escape(detail)}</p>{back}<p><small>{escape(reason.value)}</small></p></main>"
+            f"{head}<title>{escape(title)}</title><main><h1>{escape(title)}</h1>"
+            f"<p>{escape(detail)}</p>{offered}<p><small>{escape(reason.value)}</small></p></main>"
         )
     else:
         body = f"{title}: {detail} ({reason.value})\n"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from tcaptcha_middleware.browser import MODULE
+from tcaptcha_middleware.browser.navigation import is_navigation
 from tcaptcha_middleware.browser.page import policy_of
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
@@ -24,7 +25,7 @@ from tcaptcha_middleware.extraction.sources import HeadSource
 from tcaptcha_middleware.languages import language_of, preferred_language
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.responses import HTML, PlainResponse, preferred
+from tcaptcha_middleware.responses import PlainResponse
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import Page
@@ -42,6 +43,8 @@ _WORDS = {
         "closed": "The captcha was closed. Press the button to open it again.",
         "cookies": "Allow cookies for this site, then press the button.",
         "failed": "The captcha could not be loaded. Press the button to try again.",
+        "framed": "This page asks for a captcha, which it cannot show in a frame.",
+        "open": "Open it in a tab of its own",
     },
     "zh-cn": {
         "title": "请完成验证",
@@ -54,6 +57,8 @@ _WORDS = {
         "closed": "验证已关闭。请点击按钮重新验证。",
         "cookies": "请允许本网站使用 Cookie，然后点击按钮。",
         "failed": "验证码加载失败。请点击按钮重试。",
+        "framed": "此页面需要完成验证，但无法在框架中显示验证码。",
+        "open": "在新标签页中打开",
     },
     "zh-tw": {
         "title": "請完成驗證",
@@ -66,6 +71,8 @@ _WORDS = {
         "closed": "驗證已關閉。請點擊按鈕重新驗證。",
         "cookies": "請允許本網站使用 Cookie，然後點擊按鈕。",
         "failed": "驗證碼載入失敗。請點擊按鈕重試。",
+        "framed": "此頁面需要完成驗證，但無法在框架中顯示驗證碼。",
+        "open": "在新分頁中開啟",
     },
 }
 # A missing, old or used ticket is not the visitor's failure: the cookies outlive their use.
@@ -73,8 +80,8 @@ _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
 _TICKET, _RANDSTR = "tcaptcha_ticket", "tcaptcha_randstr"
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
 _HOST = "__Host-"
-_IN_PAGE = ("title", "button", "noscript")
-_SAID = ("working", "solved", "closed", "cookies", "failed")
+_IN_PAGE = ("title", "button", "noscript", "open")
+_SAID = ("working", "solved", "closed", "cookies", "failed", "framed")
 
 
 class Challenge:
@@ -99,12 +106,14 @@ class Challenge:
             reason: Why the request was refused.
             captcha: The captcha that is shown.
         """
-        language = self._page.language or preferred_language(request)
-        words = _WORDS[language_of(language) or "en"]
+        language = language_of(self._page.language or "") or preferred_language(request)
+        words = _WORDS[language]
         mount = "".join(f"/{part}" for part in segments(request.root_path))
         data = {
             "module": quote(f"{mount}{self._page.path}/{MODULE}"),
             "cookies": [_TICKET, _RANDSTR],
+            # The captcha has many more languages than this page.
+            "language": self._page.language,
             "say": {name: words[name] for name in _SAID},
         }
         nonce = secrets.token_urlsafe(16)
@@ -125,16 +134,6 @@ class Challenge:
             ("Content-Security-Policy", policy_of(captcha, nonce)),
         ]
         return PlainResponse(reason.status, headers, body.encode())
-
-
-def is_navigation(request: RequestInfo) -> bool:
-    """Return whether a browser opens a page, and not a script, a picture or a frame.
-
-    https://www.w3.org/TR/fetch-metadata/#sec-fetch-dest-header
-    """
-    # Older browsers, and pages without https, do not send this header.
-    place = request.header("Sec-Fetch-Dest")
-    return request.kind == "http" and place in ([], ["document"]) and preferred(request) == HTML
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from tcaptcha_middleware.browser import MODULE, module_path
-from tcaptcha_middleware.browser.challenge import Challenge, is_navigation
+from tcaptcha_middleware.browser.challenge import Challenge
+from tcaptcha_middleware.browser.navigation import full_load, is_navigation
 from tcaptcha_middleware.browser.page import (
     Page,
     fresh_settings,
@@ -189,7 +190,7 @@ class BrowserEndpoints:
     def challenge(
         self, rule: MatchedRule, request: RequestInfo, reason: Reason
     ) -> PlainResponse | None:
-        """Return the page that shows the challenge, or None if it is not wanted.
+        """Return the page that shows the challenge, or what loads it; None if neither helps.
 
         Args:
             rule: The rule that refused the request.
@@ -197,13 +198,17 @@ class BrowserEndpoints:
             reason: Why it was refused.
         """
         shown = self._by_rule[rule.name]
-        if not shown or reason.status != HTTPStatus.FORBIDDEN or not is_navigation(request):
+        if not shown or reason.status != HTTPStatus.FORBIDDEN:
             return None
+        is_page = is_navigation(request, with_frames=True)
         if self._challenge is None:
-            log.no_page(rule)
+            if is_page:
+                log.no_page(rule)
             return None
         if request.method.upper() != "GET":
             return None
+        if not is_page:
+            return full_load(request, reason)
         return self._challenge.answer(request, reason, shown[0])
 
 

@@ -43,7 +43,7 @@ class Page:
     Args:
         path: The path below which they are served, as the application itself sees it.
         language: The language of the captcha and its texts, such as `"zh-TW"`; None for the
-            page's or else the visitor's language.
+            page's language, or the visitor's.
         aid: `"cbc"` sends `aidEncrypted` with the settings, for captchas whose console demands
             it. Needs the extra `aid`.
         aid_ttl: How long such a value is valid, in seconds.
@@ -192,6 +192,7 @@ def policy_of(captcha: CaptchaInfo, nonce: str) -> str:
     sources = sources_of(captcha)
     own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
     allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
-    nothing = ("default-src", "base-uri", "form-action", "frame-ancestors")
+    # Without frame-ancestors: in a frame, the page says so, and shows no captcha.
+    nothing = ("default-src", "base-uri", "form-action")
     every = dict.fromkeys(nothing, ("'none'",)) | allowed
     return "; ".join(f"{name} {' '.join(values)}" for name, values in every.items())

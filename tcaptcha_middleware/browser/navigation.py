@@ -1,0 +1,66 @@
+"""How a browser opens a page: itself, in a frame, or by a library that fetches pages.
+
+A library shows what it has fetched within the current page, and the challenge cannot run there.
+Its refusal makes the library load the page in full, which then shows the challenge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tcaptcha_middleware.responses import HTML, TEXT, preferred, respond
+
+if TYPE_CHECKING:
+    from tcaptcha_middleware.models import Reason, RequestInfo
+    from tcaptcha_middleware.responses import PlainResponse
+
+PAGE, FRAMES = "document", ("iframe", "frame")
+
+# What Turbo 7 and 8 and Turbolinks accept for a link. No browser accepts exactly this.
+_TURBO = "text/html, application/xhtml+xml"
+
+
+def is_navigation(request: RequestInfo, *, with_frames: bool = False) -> bool:
+    """Return whether a browser opens a page, and not a script or a picture.
+
+    https://www.w3.org/TR/fetch-metadata/#sec-fetch-dest-header
+
+    Args:
+        request: The request.
+        with_frames: Whether a page that is opened in a frame counts.
+    """
+    # Older browsers, and pages without https, do not send this header.
+    place = "".join(request.header("Sec-Fetch-Dest")) or PAGE
+    is_page = place == PAGE or (with_frames and place in FRAMES)
+    return request.kind == "http" and is_page and preferred(request) == HTML
+
+
+def full_load(request: RequestInfo, reason: Reason) -> PlainResponse | None:
+    """Return the refusal that makes a library load a page in full; None for other requests.
+
+    Unpoly offers no answer that does so: it needs a listener in the page.
+
+    Args:
+        request: The refused request.
+        reason: Why it was refused.
+    """
+    if request.header("HX-Boosted") == ["true"]:
+        # https://htmx.org/headers/hx-redirect/
+        refusal = respond(reason, request)
+        return replace(refusal, headers=(*refusal.headers, ("HX-Redirect", _target(request))))
+    if request.header("Accept") != [_TURBO]:
+        return None
+    if request.header("Turbo-Frame"):
+        return respond(reason, request, offers_reload=True)
+    # Turbo renders HTML, with any status, and loads a page in full if it gets anything else.
+    return respond(reason, request, media_type=TEXT)
+
+
+def _target(request: RequestInfo) -> str:
+    """Return the target of a request, as a path that cannot lead to another host."""
+    mount = request.root_path.rstrip("/")
+    path = request.path if request.path.startswith(f"{mount}/") else mount + request.path
+    target = "/" + quote(path.lstrip("/"), errors="replace")
+    return f"{target}?{quote(request.query, safe='%=&+/:,;@')}" if request.query else target
