@@ -148,9 +148,18 @@ DETAILS: dict[Language, dict[Reason, str]] = {
 """What the client should do about each refusal, in one sentence."""
 
 BACK: dict[Language, tuple[str, str]] = {
-    "en": ("Go back: your browser still has what you typed.", "Go back"),
-    "zh-cn": ("请返回上一页，您填写的内容仍在浏览器中。", "返回"),
-    "zh-tw": ("請返回上一頁，您填寫的內容仍在瀏覽器中。", "返回"),
+    "en": (
+        "Go back: your browser still has what you typed. If you saw no captcha, allow scripts.",
+        "Go back",
+    ),
+    "zh-cn": (
+        "请返回上一页，您填写的内容仍在浏览器中。如果没有看到验证码，请允许运行脚本。",
+        "返回",
+    ),
+    "zh-tw": (
+        "請返回上一頁，您填寫的內容仍在瀏覽器中。如果沒有看到驗證碼，請允許執行指令碼。",
+        "返回",
+    ),
 }
 """For a refused form: a sentence, and the label of the button."""
 
@@ -167,21 +176,22 @@ MESSAGES: dict[Language, dict[str, str]] = {
         "busy": "Please solve the captcha.",
         "solved": "The captcha is solved.",
         "closed": "The captcha was closed. Please try again.",
-        "failed": "The captcha could not be loaded. Please try again.",
+        "failed": "The captcha could not be loaded. Please try again. "
+        "If you use a content blocker, turn it off for this page.",
     },
     "zh-cn": {
         "loading": "正在加载验证码…",
         "busy": "请完成验证。",
         "solved": "验证通过。",
         "closed": "验证已关闭，请重试。",
-        "failed": "验证码加载失败，请重试。",
+        "failed": "验证码加载失败，请重试。如果使用了内容拦截插件，请对此页面停用。",
     },
     "zh-tw": {
         "loading": "正在載入驗證碼…",
         "busy": "請完成驗證。",
         "solved": "驗證通過。",
         "closed": "驗證已關閉，請再試一次。",
-        "failed": "驗證碼載入失敗，請再試一次。",
+        "failed": "驗證碼載入失敗，請再試一次。如果使用了內容阻擋程式，請對此頁面停用。",
     },
 }
-"""What a form says in each state. `tcaptcha.js` has the first and the last one in English."""
+"""What a form says in each state. `tcaptcha.js` has its own for the first and the last."""

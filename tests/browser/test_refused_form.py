@@ -43,3 +43,13 @@ def test_the_way_back_from_a_refused_form_keeps_what_was_typed(browser, locale, 
         assert page.get_by_label("Name").input_value() == "Ada"
         assert [text for text in blocked if "Content Security Policy" in text] == []
         context.close()
+
+
+def test_without_scripts_the_refused_form_says_what_it_needs(browser):
+    app = Starlette(routes=[Route("/", home)])
+    app.add_middleware(TCaptchaMiddleware, guard=Guard(["POST /login"], FakeVerifier()))
+    with serving(app) as origin, browser.new_context(java_script_enabled=False) as visitor:
+        page = visitor.new_page()
+        page.goto(origin)
+        page.get_by_role("button", name="Send").click()
+        page.get_by_text("If you saw no captcha, allow scripts.").wait_for()
