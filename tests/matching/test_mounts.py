@@ -10,6 +10,7 @@ from adapters import Exchange, environ_of, scope_of
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.test import override_settings
 from fastapi import FastAPI
 from flask import Flask
 from quart import Quart
@@ -36,8 +37,9 @@ urlpatterns = []
 
 
 @pytest.fixture
-def forced_script_name(monkeypatch):
-    monkeypatch.setattr(settings, "FORCE_SCRIPT_NAME", "/api/", raising=False)
+def forced_script_name():
+    with override_settings(FORCE_SCRIPT_NAME="/api/", ROOT_URLCONF=__name__):
+        yield
 
 
 def guard(*rules, **more):

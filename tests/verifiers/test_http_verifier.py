@@ -501,8 +501,11 @@ def test_close_and_aclose_are_independent(tencent):  # noqa: F811
     assert len(tencent.connections) == 2
 
 
-def test_event_loops_at_the_same_time_share_nothing(tencent):  # noqa: F811
+def test_event_loops_at_the_same_time_share_no_connection(tencent):  # noqa: F811
     verifier = TencentVerifier(**tencent.arguments())
+    # So the second loop begins while the first one's connection is not idle.
+    tencent.script({"latency": 0.5})
+    tencent.script({"latency": 0.5})
     together = threading.Barrier(2, timeout=10)
 
     async def main():
