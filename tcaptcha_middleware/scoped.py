@@ -6,12 +6,12 @@ A socket of one loop does not work in another, and one that a fork shares mixes 
 from __future__ import annotations
 
 import os
-from math import inf
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
+from tcaptcha_middleware.waiting import running_loop
+
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 T = TypeVar("T")
@@ -72,78 +72,6 @@ class PerLoop(Generic[T]):
                 self._kept.pop(other, None)
         kept = self._kept[loop] = self._make()
         return kept
-
-
-def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the running event loop of asyncio, or None on trio."""
-    # Imported late, because the WSGI adapter works without event loops.
-    import asyncio
-
-    try:
-        # Not the running loop: that exists under trio as a guest of asyncio, too.
-        task = asyncio.current_task()
-    except RuntimeError:
-        return None
-    return None if task is None else task.get_loop()
-
-
-def running_loop() -> Any:
-    """Return the running event loop of asyncio, or trio's token for its own."""
-    loop = asyncio_loop()
-    if loop is not None:
-        return loop
-    from anyio.lowlevel import current_token
-
-    token = current_token()
-    # Older releases of anyio do not wrap it.
-    return getattr(token, "native_token", token)
-
-
-class Wakeup:
-    """An event that a task of the running loop waits for, and any thread can set."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio_loop()
-        if self._loop is not None:
-            self._is_set: asyncio.Future[bool] = self._loop.create_future()
-        else:
-            import anyio
-
-            self._event, self._token = anyio.Event(), running_loop()
-
-    def set(self) -> None:
-        """Set the event.
-
-        Raises:
-            RuntimeError: If the loop has ended.
-        """
-        if self._loop is None:
-            self._token.run_sync_soon(self._event.set)
-        elif asyncio_loop() is self._loop:
-            self.resolve()
-        else:
-            self._loop.call_soon_threadsafe(self.resolve)
-
-    def resolve(self, value: bool = True) -> None:  # noqa: FBT002  for callbacks
-        """Set the event from a callback of the loop of asyncio; False means a timeout."""
-        if not self._is_set.done():
-            self._is_set.set_result(value)
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait until the event is set; return False after so many seconds."""
-        if self._loop is None:
-            import anyio
-
-            with anyio.move_on_after(seconds):
-                await self._event.wait()
-            return self._event.is_set()
-        if seconds == inf:
-            return await self._is_set
-        timer = self._loop.call_later(seconds, self.resolve, False)  # noqa: FBT003
-        try:
-            return await self._is_set
-        finally:
-            timer.cancel()
 
 
 class PerProcess(Generic[T]):

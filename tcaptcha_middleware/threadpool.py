@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
-from math import inf
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from tcaptcha_middleware.errors import ThrottledError
-from tcaptcha_middleware.scoped import PerProcess, Wakeup
+from tcaptcha_middleware.scoped import PerProcess
+from tcaptcha_middleware.waiting import is_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,23 +158,6 @@ def start_daemon(work: Callable[[], None], name: str) -> None:
     except RuntimeError:
         message = "no thread can be started: raise the limit of processes (ulimit -u)"
         raise ThrottledError(message, answered=False, sent=False) from None
-
-
-async def is_done(future: Future[Any], seconds: float = inf) -> bool:
-    """Wait until a call in another thread has ended, on asyncio and trio.
-
-    Args:
-        future: The call.
-        seconds: How long to wait.
-    """
-    wakeup = Wakeup()
-
-    def resume(_: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            wakeup.set()
-
-    future.add_done_callback(resume)
-    return await wakeup.wait(seconds)
 
 
 async def result_of(future: Future[T]) -> T:

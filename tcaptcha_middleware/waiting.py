@@ -1,4 +1,4 @@
-"""Run steps that wait, written once for sync and async.
+"""Wait for sockets, threads and events, with one set of steps for sync and async.
 
 Steps are generators that never block. They yield what they wait for, and receive True once it
 is there, or False if it did not come within the time they set.
@@ -13,15 +13,106 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tcaptcha_middleware.scoped import Wakeup, asyncio_loop
-from tcaptcha_middleware.threadpool import is_done
-
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from concurrent.futures import Future
     from socket import socket
 
 FOREVER = float("inf")  # no limit but the deadline of the whole
+
+
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the running event loop of asyncio, or None on trio."""
+    # Imported late, because the WSGI adapter works without event loops.
+    import asyncio
+
+    try:
+        # Not the running loop: that exists under trio as a guest of asyncio, too.
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None
+    return None if task is None else task.get_loop()
+
+
+def running_loop() -> Any:
+    """Return the running event loop of asyncio, or trio's token for its own."""
+    loop = asyncio_loop()
+    if loop is not None:
+        return loop
+    from anyio.lowlevel import current_token
+
+    token = current_token()
+    # Older releases of anyio do not wrap it.
+    return getattr(token, "native_token", token)
+
+
+class Wakeup:
+    """An event that a task of the running loop waits for, and any thread can set.
+
+    Attributes:
+        loop: The loop, if it is of asyncio.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio_loop()
+        if self.loop is not None:
+            self._is_set: asyncio.Future[bool] = self.loop.create_future()
+        else:
+            import anyio
+
+            self._event, self._token = anyio.Event(), running_loop()
+
+    def set(self) -> None:
+        """Set the event.
+
+        Raises:
+            RuntimeError: If the loop has ended.
+        """
+        if self.loop is None:
+            self._token.run_sync_soon(self._event.set)
+        elif asyncio_loop() is self.loop:
+            self.resolve()
+        else:
+            self.loop.call_soon_threadsafe(self.resolve)
+
+    def resolve(self, value: bool = True) -> None:  # noqa: FBT002  for callbacks
+        """Set the event from a callback of the loop of asyncio; False means a timeout."""
+        if not self._is_set.done():
+            self._is_set.set_result(value)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until the event is set; return False after so many seconds."""
+        if self.loop is None:
+            import anyio
+
+            with anyio.move_on_after(seconds):
+                await self._event.wait()
+            return self._event.is_set()
+        if seconds == FOREVER:
+            return await self._is_set
+        timer = self.loop.call_later(seconds, self.resolve, False)  # noqa: FBT003
+        try:
+            return await self._is_set
+        finally:
+            timer.cancel()
+
+
+async def is_done(future: Future[Any], seconds: float = FOREVER) -> bool:
+    """Wait until a call in another thread has ended, on asyncio and trio.
+
+    Args:
+        future: The call.
+        seconds: How long to wait.
+    """
+    wakeup = Wakeup()
+
+    def resume(_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            wakeup.set()
+
+    future.add_done_callback(resume)
+    return await wakeup.wait(seconds)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +137,8 @@ class Ready:
 
     async def pause(self, seconds: float) -> bool:
         """Wait in the event loop."""
-        loop, wakeup = asyncio_loop(), Wakeup()
+        wakeup = Wakeup()
+        loop = wakeup.loop
         if loop is None or len(self.sockets) > 1:
             return await self._pause_anyhow(seconds)
         file = self.sockets[0].fileno()

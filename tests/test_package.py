@@ -21,10 +21,10 @@ ROOT = Path(__file__).parent.parent
 
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
-    {"errors", "findings", "models", "scoped"},
-    {"languages"},
+    {"errors", "findings", "models", "waiting"},
+    {"languages", "scoped"},
     {"matching", "operations", "responses", "threadpool", "types", "validation"},
-    {"client_ip", "health", "replay", "tencent", "waiting"},
+    {"client_ip", "health", "replay", "tencent"},
     {"_http"},
     {"effects", "wsgi_body"},
     {"extraction", "verifiers"},

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from tcaptcha_middleware.scoped import Wakeup, renew_after_fork
+from tcaptcha_middleware.scoped import renew_after_fork
+from tcaptcha_middleware.waiting import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,9 +36,9 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware._http.client import SILENCE, ConnectionPool
 from tcaptcha_middleware._http.connection import Connection, Progress
-from tcaptcha_middleware.scoped import PerLoop, PerProcess, Wakeup
+from tcaptcha_middleware.scoped import PerLoop, PerProcess
 from tcaptcha_middleware.verifiers.tencent import default_context
-from tcaptcha_middleware.waiting import arun
+from tcaptcha_middleware.waiting import Wakeup, arun
 from tcaptcha_middleware.waiting import run as run_steps
 
 TICKET = Submission("tr03ticket", "@r", "203.0.113.7")
