@@ -186,6 +186,7 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
         if health.is_down:
             return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint)
         if not (yield WaitForSlot(health.slots, _SLOT_WAIT)):
+            log.overloaded(rule, health.slots.limit)
             return _unavailable(rule, Reason.OVERLOADED, fingerprint)
     try:
         # During an outage nothing is claimed or sent.

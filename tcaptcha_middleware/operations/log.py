@@ -207,6 +207,12 @@ def no_verdict(rule: Origin, error: VerifierError) -> None:
     )
 
 
+def overloaded(rule: Origin, limit: int) -> None:
+    """Report a request for which no verification slot was free in time."""
+    message = "%s: refused: all %d verification slots were busy"
+    rule.rate_limit.log(logging.WARNING, message, rule.name, limit, kind=(rule.name, "slots"))
+
+
 def replay_store_failed(rule: Origin, error: Exception, *, proceed: bool) -> None:
     """Report that a ticket could not be claimed, and what follows."""
     then = "the vendor alone refuses reuse" if proceed else "the request is refused"
