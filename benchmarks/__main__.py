@@ -29,10 +29,12 @@ _PACKAGES = (
     "httpx",
     "httpx-aiohttp",
     "httpx2",
+    "redis",
     "starlette",
     "starlette-csrf",
     "tencentcloud-sdk-python-captcha",
     "tencentcloud-sdk-python-common",
+    "trio",
     "uvicorn",
 )
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -31,6 +33,9 @@ _LIFETIME = 60
 
 def rows() -> Iterator[Row]:
     """Measure all."""
+    if shutil.which("redis-server") is None:
+        print("skipped: replay: redis-server is not installed", file=sys.stderr)
+        return
     with _redis() as url:
         yield _row(f"claim in Redis, {_IN_FLIGHT} in flight", _async_takes(url))
         yield _row(f"claim in Redis, sync, {_IN_FLIGHT} threads", _sync_takes(url))

@@ -16,7 +16,6 @@ import time
 import traceback
 from contextlib import ExitStack
 from importlib.metadata import version
-from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
@@ -125,9 +124,6 @@ def _check(asked: argparse.Namespace) -> int:
     from tcaptcha_middleware.integrations.routes.command import report
 
     as_json = asked.format == "json"
-    # Paths may have letters that a terminal or a log of ASCII cannot show.
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         text, warnings, status = report(
             asked.app, factory=asked.factory, as_json=as_json, strict=asked.strict
@@ -139,7 +135,9 @@ def _check(asked: argparse.Namespace) -> int:
         # Python's own status for it is 1, which says that the check was made.
         traceback.print_exc()
         return 2
-    print(text)
+    # Paths may have letters that a terminal or a log of ASCII cannot show.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
     for warning in warnings:
         print(f"tcaptcha: {warning}", file=sys.stderr)
     return status

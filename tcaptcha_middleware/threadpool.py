@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_THREADS = 256
-"""Limit of threads for each pool; as many as a guard has verifications under way by default."""
+"""Limit of threads for each pool; above a guard's slots: abandoned calls hold theirs."""
 
 
 class BoundedThreadPool:

@@ -24,7 +24,7 @@ _HEAD = re.compile(
     rb"(?P<fields>(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:" + _TEXT + rb"\r\n)*+)\r\n"
 )
 _FRAMING = re.compile(
-    rb"^(content-length|transfer-encoding|connection):[\t ]*+([^\r\n]*?)[\t ]*+\r$",
+    rb"^(content-length|transfer-encoding|connection):([^\r\n]*+)\r$",
     re.IGNORECASE | re.MULTILINE,
 )
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -145,7 +145,8 @@ class ResponseReader:
 def _framing(status: int, fields: bytes, *, is_old: bool) -> tuple[int | None, bool]:
     """Return the length of the body, None for chunks, and if the connection ends after it."""
     length, is_chunked, closes = -1, False, is_old
-    for name, value in _FRAMING.findall(fields):
+    for name, padded in _FRAMING.findall(fields):
+        value = padded.strip(b"\t ")
         match name.lower():
             case b"connection":
                 options = value.lower().split(b",")

@@ -69,7 +69,10 @@ class CallWriter:
 
     def __init__(self, captcha: Captcha, action: Action, host: str) -> None:
         holes = parameters(captcha, Submission("%", "%", "%"), action)
-        self._body, *self._parts = json.dumps(holes, separators=(",", ":")).split('"%"')
+        # The ticket's values come first; "%" may also be one of the captcha's.
+        count = sum(name in holes for name in ("Ticket", "UserIp", "Randstr"))
+        text = json.dumps(holes, separators=(",", ":"))
+        self._body, *self._parts = text.split('"%"', count)
         self.constant_headers: dict[str, str] = {
             "Content-Type": CONTENT_TYPE,
             "Host": host,

@@ -68,8 +68,9 @@ class TencentVerifier:
             API key belong to. Selects the API's address and the client script together.
         endpoint: Another origin for the API, such as `"http://127.0.0.1:9000"`. Plain http is
             allowed to this machine only.
-        script: Another client script for pages: a whole URL, or the name of another one of
-            the site's, such as `"TCaptcha.js"`.
+        script: Another client script for pages: a whole URL, the name of another one of the
+            site's, such as `"TCaptcha.js"`, or a path relative to the page's settings, such as
+            `"../emulator/TJCaptcha.js"`.
         timeout: Seconds for a whole verification, with connecting. Tencent gives up after 5.
         token: The token of a temporary API key.
         client: An `httpx.Client` to use instead, for `verify`. The user closes it, and its

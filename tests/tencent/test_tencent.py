@@ -117,6 +117,12 @@ def test_the_mini_program_call_is_exactly_these_bytes():
     )
 
 
+@pytest.mark.parametrize("action", [WEB, MINI_PROGRAM])
+def test_a_secret_that_is_a_percent_sign_is_sent(action):
+    document = json.loads(call(Captcha(1, "%"), Submission("%", "%", "%"), action))
+    assert document == parameters(Captcha(1, "%"), Submission("%", "%", "%"), action)
+
+
 def test_another_action_is_sent_and_signed():
     sent = headers(KEY, host="h", body=b"{}", timestamp=NOON, action=MINI_PROGRAM)
     assert sent["X-TC-Action"] == "DescribeCaptchaMiniResult"
