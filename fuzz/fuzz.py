@@ -165,7 +165,10 @@ def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
     extractor = Extractor(
         [source], body_limit=65536, body_timeout=10.0, needs_randstr=True, rule=rule
     )
-    kind, request = body_kind(content_type) or "", RequestInfo("http", "POST", "/")
+    kind, request = (
+        body_kind(content_type.partition(";")[0]) or "",
+        RequestInfo("http", "POST", "/"),
+    )
     try:
         parser = extractor.parser(kind, content_type, request)
         any(parser.feed(piece) for piece in pieces)

@@ -290,11 +290,10 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         TimeoutError: If it times out.
     """
     try:
-        asyncio.get_running_loop()
+        # Not the running loop: that exists under trio as a guest of asyncio, too.
+        runs_asyncio = asyncio.current_task() is not None
     except RuntimeError:
         runs_asyncio = False
-    else:
-        runs_asyncio = True
     if not runs_asyncio:
         with anyio.fail_after(seconds):
             return await work

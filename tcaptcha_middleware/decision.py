@@ -52,7 +52,7 @@ def require_captcha(request: Any, rule: str | None = None, *, strict: bool = Fal
     decisions = _decisions(request)
     for decision in decisions:
         passed = decision.verdict is not None and decision.verdict.passed
-        counts = passed if strict else decision.unchecked not in _NOT_PASSED
+        counts = decision.unchecked not in _NOT_PASSED and (passed or not strict)
         if counts and rule in (None, decision.rule):
             return decision
     error = CaptchaRequired(_problem(decisions, rule))

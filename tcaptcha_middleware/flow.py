@@ -299,17 +299,20 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
     """Release a claim, at once or after a later claim; return whether it is done."""
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
     began = gate.clock()
+    # A claim that stays expires by itself; until then the visitor has to solve again.
+    until = min(until, began + rule.captcha.lifetime + _CLOCK_SKEW)
     if gate.replay_monitor.may_ask(began):
         try:
             yield Release(gate.replay_store, key, token, timeout)
+        except GeneratorExit:  # the request was cancelled; the claim may be another visitor's
+            gate.unreleased.append((key, token, until))
+            raise
         except Exception as error:
             _note_store_failure(gate, began)
             log.release_failed(rule, error)
         else:
             return True
-    # A claim that stays expires by itself; until then the visitor has to solve again.
-    expires = began + rule.captcha.lifetime + _CLOCK_SKEW
-    gate.unreleased.append((key, token, min(until, expires)))
+    gate.unreleased.append((key, token, until))
     return False
 
 

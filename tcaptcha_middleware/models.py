@@ -211,11 +211,11 @@ class RequestInfo:
             # looked up.
             last_values = self._last_values = dict(self.headers)
         wanted = raw_name(name)
-        value = last_values.get(wanted)
-        if value is None:
+        last = last_values.get(wanted)
+        if last is None:
             return []
         if len(last_values) == len(self.headers):  # no name is repeated
-            return [value.decode("latin-1")]
+            return [last.decode("latin-1")]
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 
     @property

@@ -135,20 +135,20 @@ class Ready:
         """Wait in the event loop."""
         loop = asyncio_loop()
         if loop is None or len(self.sockets) > 1:
-            return await self._pause_anyhow(seconds)
+            return await self._pause_with_anyio(seconds)
         wakeup = Wakeup()
         file = self.sockets[0].fileno()
         add = loop.add_writer if self.writing else loop.add_reader
         try:
             add(file, wakeup.resolve)  # anyio's wait with a deadline takes half as long again
         except NotImplementedError:  # the default loop of Windows
-            return await self._pause_anyhow(seconds)
+            return await self._pause_with_anyio(seconds)
         try:
             return await wakeup.wait(seconds)
         finally:
             (loop.remove_writer if self.writing else loop.remove_reader)(file)
 
-    async def _pause_anyhow(self, seconds: float) -> bool:
+    async def _pause_with_anyio(self, seconds: float) -> bool:
         import anyio
 
         async def first(each: socket) -> None:

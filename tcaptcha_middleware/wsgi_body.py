@@ -72,6 +72,7 @@ class Body:
             for name in _CONNECTIONS:
                 if isinstance(environ.get(name), socket.socket):
                     self._connection = environ[name]
+                    break
         text = environ.get("CONTENT_LENGTH") or ""
         # Without a length a server may block at the body's end, unless it declares otherwise:
         # https://gist.github.com/mitsuhiko/5721547

@@ -138,10 +138,11 @@ def wsgi_calls(exchanges):
 
 
 # The verifier's and the application's included, and the server's `receive`.
-@pytest.mark.skipif(sys.version_info[:2] != (3, 13), reason="each Python counts differently")
 @pytest.mark.parametrize("calls", [asgi_calls, wsgi_calls])
 @pytest.mark.parametrize(("place", "most"), [("headers", 40), ("json", 64)])
 def test_a_protected_request_makes_few_python_calls(calls, place, most):
+    if sys.version_info < (3, 12):
+        most += 6  # comprehensions are calls
     # Without the one of the test itself.
     assert calls(protected(place)) - 1 <= most
 

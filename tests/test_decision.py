@@ -313,6 +313,8 @@ DECISIONS = {
     "not asked": (Allow("a", unchecked=Unchecked.NOT_ASKED), True, False),
     "malicious": (Allow("a", Verdict(1, evil_level=100)), True, False),
     "preflight": (Allow("a", unchecked=Unchecked.PREFLIGHT), False, False),
+    "deferred": (Allow("a", Verdict(15), Unchecked.DEFERRED), False, False),
+    "deferred for its risk": (Allow("a", PASSED, Unchecked.DEFERRED), False, False),
     "none": (None, False, False),
     "made up": ("Allow", False, False),
 }
@@ -327,7 +329,7 @@ def holds(holder, rule=None, **settings):
 
 @pytest.mark.parametrize("key", ["tcaptcha", "tcaptcha.decision"])
 @pytest.mark.parametrize(("stored", "counts", "strict"), DECISIONS.values(), ids=DECISIONS)
-def test_every_allow_except_a_preflight_counts_and_with_strict_only_a_verdict(
+def test_an_allow_counts_unless_it_is_a_preflight_or_deferred_and_with_strict_only_a_verdict(
     key, stored, counts, strict
 ):
     holder = {key: stored}

@@ -476,6 +476,17 @@ def test_late_releases_end_if_another_thread_has_made_them():
     assert kinds(effects) == [Claim, Verify, Release]
 
 
+def test_a_release_that_is_cancelled_is_made_later():
+    rule = rule_of(guard_of())
+    rule.gate.unreleased.append(("key", "token", inf))
+    flow = decide(rule, RequestInfo("http", "POST", "/login", headers=PAIR, peer="::1"))
+    effect = next(flow)
+    while not isinstance(effect, Release):
+        effect = flow.send(RESULTS[type(effect)])
+    flow.close()
+    assert [claim[:2] for claim in rule.gate.unreleased] == [("key", "token")]
+
+
 def test_late_releases_take_neither_time_nor_a_slot_from_the_verification():
     rule = rule_of(guard_of())
     rule.gate.unreleased.append(("key", "token", inf))

@@ -9,6 +9,7 @@ from concurrent.futures import Future as ThreadFuture
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 from adapters import Exchange, scope_of
 
 from tcaptcha_middleware import Guard, Rule, TCaptchaMiddleware, Verdict, get_decision
@@ -179,6 +180,19 @@ def test_a_call_that_ends_in_time_returns(work, backend):
 def test_a_call_that_fails_in_time_raises(work, backend):
     with pytest.raises(ValueError, match="done"):
         anyio.run(lambda: within(3600, work()), backend=backend)
+
+
+def test_under_trio_as_a_guest_of_asyncio_a_call_may_wait():
+    async def main():
+        loop, outcome = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        trio.lowlevel.start_guest_run(
+            lambda: within(3600, after_some_waits()),
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=outcome.set_result,
+        )
+        return (await outcome).unwrap()
+
+    assert asyncio.run(main()) == "done"
 
 
 def test_a_future_works_like_a_coroutine():

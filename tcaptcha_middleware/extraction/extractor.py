@@ -151,7 +151,8 @@ class Extractor:
             RequestBodyError: If the body cannot be read.
         """
         content_type = next(iter(request.header("Content-Type")), "")
-        kind = body_kind(content_type[:_LONGEST_TYPE])
+        # Without parameters, because each form of a browser has another boundary.
+        kind = body_kind(content_type.partition(";")[0][:_LONGEST_TYPE])
         # A websocket handshake comes without a body, even if its headers declare one.
         if kind is None or request.kind != "http" or not self._readers[kind]:
             if content_type and self._reads_bodies:
@@ -224,7 +225,7 @@ class Extractor:
     ) -> Pair | Reason:
         for found in parts:
             seen = found if seen is NOTHING else seen.combined(found)
-        if [found for found in parts if None not in found]:
+        if [found for found in parts if None not in found]:  # complete, without a call for each
             return seen.pair()
         return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
 

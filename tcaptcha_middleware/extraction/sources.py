@@ -274,9 +274,9 @@ def _named(fields: FormFields, ticket: str, randstr: str) -> PartialPair:
 
 
 @lru_cache(maxsize=128)
-def body_kind(content_type: str) -> str | None:
-    """Return which kind of body a `Content-Type` names, or None if no source reads it."""
-    media_type = content_type.partition(";")[0].strip().lower()
+def body_kind(media_type: str) -> str | None:
+    """Return which kind of body a media type names, or None if no source reads it."""
+    media_type = media_type.strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
         return "json"
     return _FORMS.get(media_type)

@@ -73,7 +73,7 @@ class Pipeline:
         self._shares = not isinstance(client, CLUSTERS)
         self._lock = threading.Lock()
         self._is_busy = False
-        self._line: list[Waiting] = []
+        self._queue: list[Waiting] = []
 
     def execute(self, *command: Any) -> Any:
         """Send a command, maybe together with others, and return its answer.
@@ -86,7 +86,7 @@ class Pipeline:
         waiting = Waiting(command)
         with self._lock:
             if self._is_busy:
-                self._line.append(waiting)
+                self._queue.append(waiting)
             else:
                 self._is_busy = True
                 waiting.batch = [waiting]
@@ -135,21 +135,21 @@ class Pipeline:
         """Wake those whose commands were sent, and let the next thread send."""
         with self._lock:
             if not waiting.batch:
-                with suppress(ValueError):  # it was sent, and is not in the line
-                    self._line.remove(waiting)
+                with suppress(ValueError):  # it was sent, and is not in the queue
+                    self._queue.remove(waiting)
                 return
             answered = waiting.batch[1:]
             if _is_timeout(waiting.answer):
                 # They have waited as long as Redis may take, and were not sent.
-                for other in self._line:
+                for other in self._queue:
                     other.answer = waiting.answer
-                answered += self._line
-                self._line = []
-            line, self._line = self._line, []
-            self._is_busy = bool(line)
-            if line:
-                line[0].batch = line
-                answered.append(line[0])
+                answered += self._queue
+                self._queue = []
+            queue, self._queue = self._queue, []
+            self._is_busy = bool(queue)
+            if queue:
+                queue[0].batch = queue
+                answered.append(queue[0])
         for other in answered:
             other.turn.release()
 
@@ -171,7 +171,7 @@ class AsyncPipeline:
         self._client = client
         self._shares = not isinstance(client, CLUSTERS)
         self._is_busy = False
-        self._line: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._queue: list[tuple[Command, asyncio.Future[Any]]] = []
         # The event loop does not keep a task alive.
         self._sending: asyncio.Task[None] | None = None
 
@@ -180,8 +180,9 @@ class AsyncPipeline:
         if not self._shares:
             return await self.execute_alone(*command)
         answer = asyncio.get_running_loop().create_future()
-        self._line.append((command, answer))
-        if not self._is_busy:
+        self._queue.append((command, answer))
+        # A task that is cancelled before it has begun is done, and has sent nothing.
+        if not self._is_busy and (self._sending is None or self._sending.done()):
             self._is_busy = True
             await self._send()
         return _result(await answer)
@@ -199,7 +200,7 @@ class AsyncPipeline:
         await self._client.aclose()
 
     async def _send(self) -> None:
-        batch, self._line = self._line, []
+        batch, self._queue = self._queue, []
         answers: list[Any] = [ReplayStoreError(_INTERRUPTED)] * len(batch)
         try:
             if len(batch) == 1:
@@ -215,16 +216,15 @@ class AsyncPipeline:
             await self._drop_stale(error)
         finally:
             if _is_timeout(answers[0]):  # see `Pipeline._leave`
-                batch += self._line
-                answers += answers[:1] * len(self._line)
-                self._line = []
+                batch += self._queue
+                answers += answers[:1] * len(self._queue)
+                self._queue = []
             for (_, answer), value in zip(batch, answers, strict=True):
                 if not answer.done():  # its request was cancelled
                     answer.set_result(value)
-            self._line = [waiting for waiting in self._line if not waiting[1].done()]
-            self._is_busy = bool(self._line)
-            if self._is_busy:
-                self._sending = asyncio.create_task(self._send())
+            self._queue = [waiting for waiting in self._queue if not waiting[1].done()]
+            self._is_busy = False
+            self._sending = asyncio.create_task(self._send()) if self._queue else None
 
     async def _drop_stale(self, *answers: Any) -> None:
         is_cluster = isinstance(self._client, CLUSTERS)

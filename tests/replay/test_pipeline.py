@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -231,6 +232,22 @@ def test_a_claim_that_is_cancelled_after_it_was_sent_takes_no_answer_from_others
     assert scripted(script) == [True, False, True]
 
 
+def test_claims_whose_sender_is_cancelled_before_it_begins_are_sent_with_the_next():
+    async def script(redis):
+        for key in "ab":
+            await redis.claim(key)
+        redis.transmissions[0].set_result(None)
+        while redis.pipeline._sending is None:  # noqa: ASYNC110  each turn of the loop counts
+            await asyncio.sleep(0)
+        redis.pipeline._sending.cancel()
+        await settled()
+        await redis.claim("c")
+        await redis.answer()
+        return await asyncio.wait_for(redis.outcomes(), 10)
+
+    assert scripted(script) == [True] * 3
+
+
 def test_an_error_of_one_command_fails_its_own_claim_only():
     async def script(redis):
         for key in ("a", "bad", "b"):
@@ -340,8 +357,9 @@ class Held:
             for number, key in enumerate(keys):
                 futures.append(threads.submit(self.outcome, key, f"token {number}"))
                 assert self.reached.wait(10)
-                while len(self.pipeline._line) < number:
-                    pass
+                deadline = time.monotonic() + 10
+                while len(self.pipeline._queue) < number:
+                    assert time.monotonic() < deadline
             self.release.set()
             return [future.result(10) for future in futures]
 
@@ -398,7 +416,7 @@ def test_claims_in_the_pipeline_of_an_interrupted_sender_fail():
     assert redis.pipeline.execute("SET", "d", "d")
 
 
-def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_line(monkeypatch):
+def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_queue(monkeypatch):
     class Interrupted(pipeline.Waiting):
         def __init__(self, command):
             super().__init__(command)
