@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import tracemalloc
@@ -73,11 +74,13 @@ def calls_of(serve, events=("call", "c_call")):
             calls.append(event)
 
     serve()
+    gc.disable()  # other libraries have callbacks for it
     sys.setprofile(note)
     try:
         serve()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return len(calls)
 
 
