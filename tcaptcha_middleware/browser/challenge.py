@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from tcaptcha_middleware.browser import MODULE
-from tcaptcha_middleware.browser.navigation import is_navigation
+from tcaptcha_middleware.browser.navigation import VARY, is_navigation
 from tcaptcha_middleware.browser.page import policy_of
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
@@ -129,7 +129,8 @@ class Challenge:
         headers = [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Cache-Control", "no-store"),
-            ("Vary", "Accept, Accept-Language, Sec-Fetch-Dest"),
+            ("Vary", "Accept, Accept-Language"),
+            VARY,
             ("X-Content-Type-Options", "nosniff"),
             ("Content-Security-Policy", policy_of(captcha, nonce)),
         ]

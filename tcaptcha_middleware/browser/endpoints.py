@@ -207,9 +207,10 @@ class BrowserEndpoints:
             return None
         if request.method.upper() != "GET":
             return None
-        if not is_page:
-            return full_load(request, reason)
-        return self._challenge.answer(request, reason, shown[0])
+        # First: without `Sec-Fetch-Dest`, a library's request looks like that of a browser.
+        if refusal := full_load(request, reason):
+            return refusal
+        return self._challenge.answer(request, reason, shown[0]) if is_page else None
 
 
 def _wrong_method() -> PlainResponse:

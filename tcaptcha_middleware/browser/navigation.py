@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PAGE, FRAMES = "document", ("iframe", "frame")
 
+# Beside `Accept` and `Accept-Language`, these choose between the challenge and a refusal.
+VARY = ("Vary", "HX-Boosted, Sec-Fetch-Dest, Turbo-Frame")
+
 # What Turbo 7 and 8 and Turbolinks accept for a link. No browser accepts exactly this.
 _TURBO = "text/html, application/xhtml+xml"
 
@@ -46,21 +49,25 @@ def full_load(request: RequestInfo, reason: Reason) -> PlainResponse | None:
         request: The refused request.
         reason: Why it was refused.
     """
+    headers = [VARY]
     if request.header("HX-Boosted") == ["true"]:
-        # https://htmx.org/headers/hx-redirect/
         refusal = respond(reason, request)
-        return replace(refusal, headers=(*refusal.headers, ("HX-Redirect", _target(request))))
-    if request.header("Accept") != [_TURBO]:
+        # https://htmx.org/headers/hx-redirect/
+        headers.append(("HX-Redirect", _target(request)))
+    elif request.header("Accept") != [_TURBO]:
         return None
-    if request.header("Turbo-Frame"):
-        return respond(reason, request, offers_reload=True)
-    # Turbo renders HTML, with any status, and loads a page in full if it gets anything else.
-    return respond(reason, request, media_type=TEXT)
+    elif request.header("Turbo-Frame"):
+        refusal = respond(reason, request, offers_reload=True)
+    else:
+        # Turbo renders HTML with any status, and loads a page in full if it gets another type.
+        refusal = respond(reason, request, media_type=TEXT)
+    return replace(refusal, headers=(*refusal.headers, *headers))
 
 
 def _target(request: RequestInfo) -> str:
     """Return the target of a request, as a path that cannot lead to another host."""
     mount = request.root_path.rstrip("/")
-    path = request.path if request.path.startswith(f"{mount}/") else mount + request.path
+    is_below = f"{request.path}/".startswith(f"{mount}/")
+    path = request.path if is_below else mount + request.path
     target = "/" + quote(path.lstrip("/"), errors="replace")
     return f"{target}?{quote(request.query, safe='%=&+/:,;@')}" if request.query else target

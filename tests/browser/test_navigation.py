@@ -13,6 +13,8 @@ from tcaptcha_middleware.browser.navigation import full_load
 from tcaptcha_middleware.testing import FakeVerifier
 
 every_adapter = pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+# Pages without https, and Safari before 16.4, do not send the header.
+with_and_without_dest = pytest.mark.parametrize("sends_dest", [True, False])
 # As Turbo 8.0, htmx 2.0 and 4.0 and Unpoly 3.14 send them.
 TURBO = (
     ("Accept", "text/html, application/xhtml+xml"),
@@ -27,21 +29,25 @@ def guard():
     return Guard(["/secret/**"], FakeVerifier(), page="/tcaptcha")
 
 
-def follow(headers, target="/secret/x", method="GET"):
-    return Exchange(method, target, headers)
+def follow(headers, target="/secret/x", method="GET", *, sends_dest=True):
+    sent = [pair for pair in headers if sends_dest or pair[0] != "Sec-Fetch-Dest"]
+    return Exchange(method, target, tuple(sent))
 
 
+@with_and_without_dest
 @every_adapter
-def test_turbo_loads_a_page_in_full_because_the_answer_is_not_html(adapter):
-    answer = adapter(guard(), follow(TURBO))
+def test_turbo_loads_a_page_in_full_because_the_answer_is_not_html(adapter, sends_dest):
+    answer = adapter(guard(), follow(TURBO, sends_dest=sends_dest))
     assert answer.status == 403
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["tcaptcha-code"] == "ticket_missing"
 
 
+@with_and_without_dest
 @every_adapter
-def test_a_turbo_frame_shows_a_page_whose_link_loads_it_in_full(adapter):
-    answer = adapter(guard(), follow((*TURBO, ("Turbo-Frame", "messages"))))
+def test_a_turbo_frame_shows_a_page_whose_link_loads_it_in_full(adapter, sends_dest):
+    headers = (*TURBO, ("Turbo-Frame", "messages"))
+    answer = adapter(guard(), follow(headers, sends_dest=sends_dest))
     assert answer.status == 403
     assert b'<meta name="turbo-visit-control" content="reload">' in answer.body
     assert b'<a href="" data-turbo="false">Show the captcha</a>' in answer.body
@@ -54,20 +60,25 @@ TARGETS = {
 }
 
 
+@with_and_without_dest
 @every_adapter
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
 @pytest.mark.parametrize(("target", "location"), TARGETS.items())
-def test_a_boosted_link_of_htmx_loads_its_page_in_full(adapter, accept, target, location):
+def test_a_boosted_link_of_htmx_loads_its_page_in_full(
+    adapter, accept, target, location, sends_dest
+):
     headers = (("Accept", accept), *HTMX, ("HX-Boosted", "true"))
-    answer = adapter(guard(), follow(headers, target))
+    answer = adapter(guard(), follow(headers, target, sends_dest=sends_dest))
     assert (answer.status, answer.headers["hx-redirect"]) == (403, location)
 
 
 @every_adapter
-def test_the_page_of_a_mounted_application_is_below_its_mount(adapter):
+@pytest.mark.parametrize("target", ["/secret/x", "/mounted", "/", ""])
+def test_the_page_of_a_mounted_application_is_below_its_mount(adapter, target):
     headers = (("Accept", "text/html"), *HTMX, ("HX-Boosted", "true"))
-    answer = adapter(guard(), follow(headers), "/mount")
-    assert answer.headers["hx-redirect"] == "/mount/secret/x"
+    gate = Guard(["/**"], FakeVerifier(), page="/tcaptcha")
+    answer = adapter(gate, follow(headers, target), "/mount")
+    assert answer.headers["hx-redirect"] == f"/mount{target}"
 
 
 @given(path=st.text(), query=st.binary(), mount=st.sampled_from(["", "/", "//evil.example"]))
@@ -102,3 +113,19 @@ def test_any_other_request_of_a_script_gets_the_plain_refusal(adapter, exchange)
 def test_a_page_that_cannot_show_the_challenge_is_not_loaded_in_full(adapter):
     gate = Guard(["/secret/**"], FakeVerifier())
     assert adapter(gate, follow(TURBO)).headers["content-type"].startswith("text/html")
+
+
+CHOSEN = {
+    "Turbo Drive": TURBO,
+    "a Turbo Frame": (*TURBO, ("Turbo-Frame", "messages")),
+    "htmx": (("Accept", "*/*"), *HTMX, ("HX-Boosted", "true")),
+    "a browser": (("Accept", "text/html,*/*;q=0.8"), ("Sec-Fetch-Dest", "document")),
+}
+
+
+@every_adapter
+@pytest.mark.parametrize("headers", CHOSEN.values(), ids=CHOSEN)
+def test_what_a_cache_may_keep_varies_with_the_headers_that_choose_it(adapter, headers):
+    # The last of two: the first has the headers of content negotiation.
+    answer = adapter(guard(), follow(headers))
+    assert answer.headers["vary"] == "HX-Boosted, Sec-Fetch-Dest, Turbo-Frame"
