@@ -58,7 +58,10 @@ _OFFERS = {
 
 
 # The only script of a refusal, allowed by its hash.
-_GO_BACK = "document.querySelector('button').onclick = () => history.back()"
+_GO_BACK = (
+    "const button = document.querySelector('button'); button.hidden = false; "
+    "button.onclick = () => history.back()"
+)
 _GO_BACK_HASH = f"sha256-{b64encode(sha256(_GO_BACK.encode()).digest()).decode()}"
 
 # RFC 9110, sections 5.6.2 and 5.5; what a browser may be sent, and no second line.
@@ -166,7 +169,9 @@ def _render(
             offered = f"<p>{link}</p>"
         elif offer == "back":
             sentence, label = map(escape, BACK[language])
-            offered = f"<p>{sentence}</p><button>{label}</button><script>{_GO_BACK}</script>"
+            # Without scripts the button could do nothing.
+            button = f"<button hidden>{label}</button>"
+            offered = f"<p>{sentence}</p>{button}<script>{_GO_BACK}</script>"
             policy += f"; script-src '{_GO_BACK_HASH}'"
         body = (
             f'<!doctype html><html lang="{language}"><meta charset="utf-8">'

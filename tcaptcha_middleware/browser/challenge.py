@@ -37,7 +37,8 @@ _WORDS = {
         "first": "Solve a short captcha to see this page.",
         "again": "The last captcha did not let you in. Solve another one to see this page.",
         "button": "I am human",
-        "noscript": "This page needs JavaScript. Turn it on and load the page again.",
+        "blocked": "This page needs JavaScript. Turn it on, or allow scripts, "
+        "and load the page again.",
         "working": "Opening the captcha…",
         "solved": "Solved. The page, or its download, is on its way.",
         "closed": "The captcha was closed. Press the button to open it again.",
@@ -51,7 +52,7 @@ _WORDS = {
         "first": "完成验证后即可访问此页面。",
         "again": "上一次验证未通过，请重新验证后访问此页面。",
         "button": "开始验证",
-        "noscript": "此页面需要 JavaScript。请启用后重新加载页面。",
+        "blocked": "此页面需要 JavaScript。请启用或允许运行脚本，然后重新加载页面。",
         "working": "正在打开验证码…",
         "solved": "验证通过，正在打开页面或下载文件。",
         "closed": "验证已关闭。请点击按钮重新验证。",
@@ -65,7 +66,7 @@ _WORDS = {
         "first": "完成驗證後即可瀏覽此頁面。",
         "again": "上一次驗證未通過，請重新驗證後瀏覽此頁面。",
         "button": "開始驗證",
-        "noscript": "此頁面需要 JavaScript。請啟用後重新載入頁面。",
+        "blocked": "此頁面需要 JavaScript。請啟用或允許執行指令碼，然後重新載入頁面。",
         "working": "正在開啟驗證碼…",
         "solved": "驗證通過，正在開啟頁面或下載檔案。",
         "closed": "驗證已關閉。請點擊按鈕重新驗證。",
@@ -80,7 +81,7 @@ _FAILED = (Reason.TICKET_REJECTED, Reason.RISK_DENIED, Reason.DISASTER_TICKET)
 _TICKET, _RANDSTR = "tcaptcha_ticket", "tcaptcha_randstr"
 # https://www.rfc-editor.org/rfc/rfc6265bis#section-4.1.3.2
 _HOST = "__Host-"
-_IN_PAGE = ("title", "button", "noscript", "open")
+_IN_PAGE = ("title", "button", "blocked", "open")
 _SAID = ("working", "solved", "closed", "cookies", "failed", "framed")
 
 

@@ -130,7 +130,7 @@ async function read(options, need) {
 function load(src, options) {
   const loading = page.scripts.get(src) ?? insert(src, options);
   page.scripts.set(src, loading);
-  // The next call may have more luck.
+  // So the next call loads the script again.
   loading.catch(() => page.scripts.delete(src));
   return loading;
 }
@@ -640,7 +640,7 @@ function tell(host, submitter, state, text) {
   // Later, since a live region has to be there before its text.
   setTimeout(() => {
     const own = messages[state];
-    status.lang = (own ? document.documentElement : page.texts).lang;
+    status.lang = (own ? document.documentElement : page.texts).lang ?? "";
     status.textContent = text ?? own ?? page.texts[state] ?? "";
   }, 100);
 }
@@ -654,13 +654,14 @@ function prepare(host) {
   if (prepared.has(host)) return;
   prepared.add(host);
   statusOf(host);
-  const need = formNeed(member(host, "closest")("form"), null, host);
+  // A button may be outside its form.
+  const form = member(host, "querySelector")("button")?.form ?? member(host, "closest")("form");
+  const need = form && formNeed(form, null, host);
   if (!need) return;
-  const { options } = captcha;
-  read(options, need)
+  read(captcha.options, need)
     .then(
       /** @returns {any} */
-      ({ required, script }) => required === false || load(script, options),
+      (settings) => settings.required === false || load(settings.script, captcha.options),
     )
     // A submission tries again, and reports what failed.
     .catch(() => {});

@@ -120,6 +120,28 @@ def test_enter_in_a_field_presses_the_button(visit, site):
     assert site.handled[0]["form"]["go"] == "1"
 
 
+@pytest.mark.parametrize(
+    "button",
+    [
+        '<tcaptcha-button form="f">Go</tcaptcha-button>',
+        '<tcaptcha-button><button form="f">Go</button></tcaptcha-button>',
+        '<form action="/"><tcaptcha-button form="f">Go</tcaptcha-button></form>',
+    ],
+)
+def test_a_button_outside_its_form_is_prepared_for_that_form(visit, site, button):
+    page = visit(f'<form id="f" action="/login" method="post"></form>{button}')
+    page.get_by_role("button", name="Go").focus()
+    page.wait_for_function("() => window.tencent?.loads === 1")
+    assert site.asked == ["POST /login"]
+
+
+def test_a_button_without_a_form_breaks_nothing(visit, site):
+    page = visit("<tcaptcha-button>Go</tcaptcha-button>")
+    page.get_by_role("button", name="Go").click()
+    page.locator("tcaptcha-button [role=status]").wait_for(state="attached")
+    assert site.asked == []
+
+
 # -- Shadow roots ------
 
 

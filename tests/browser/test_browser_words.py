@@ -136,6 +136,17 @@ def test_a_form_whose_settings_cannot_be_loaded_says_so_in_english(page, context
     assert status.get_attribute("lang") == "en"
 
 
+def test_texts_whose_language_is_unknown_are_not_labelled_as_one(page, context, forms):
+    open_page(page, forms)
+    page.evaluate("""async () => {
+        const { default: captcha } = await import('/tcaptcha/tcaptcha.js');
+        const settings = await (await fetch('/tcaptcha/settings.json')).json();
+        captcha.options.settings = { ...settings, messages: { busy: 'Löse es.' } } }""")
+    page.get_by_role("button", name="Send").click()
+    status_of(page).get_by_text("Löse es.").wait_for()
+    assert status_of(page).get_attribute("lang") == ""
+
+
 TOUCHES = {
     "the focus": lambda page: page.get_by_label("Name").focus(),
     "a pointer": lambda page: page.get_by_label("Name").dispatch_event("pointerdown"),

@@ -367,6 +367,18 @@ def test_the_module_is_below_the_mount_on_the_same_host(adapter, root, module):
     assert len(Scripts(answer.body).scripts) == 1
 
 
+BLOCKED = {"en": "allow scripts", "zh-CN": "允许运行脚本", "zh-TW": "允許執行指令碼"}
+
+
+@every_adapter
+@pytest.mark.parametrize(("language", "words"), BLOCKED.items())
+def test_until_its_script_runs_the_page_says_that_scripts_are_blocked(adapter, language, words):
+    text = adapter(guard(), opened(("Accept-Language", language))).body.decode()
+    assert words in re.search(r'<p id="status"[^>]*>(.*?)</p>', text)[1]
+    # A browser that blocks this script only does not show <noscript>.
+    assert "<noscript" not in text
+
+
 LANGUAGES = [
     ("zh-CN,zh;q=0.9,en;q=0.8", None, "zh-cn", "请完成验证"),
     ("zh-TW", None, "zh-tw", "請完成驗證"),

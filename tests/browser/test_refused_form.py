@@ -53,3 +53,4 @@ def test_without_scripts_the_refused_form_says_what_it_needs(browser):
         page.goto(origin)
         page.get_by_role("button", name="Send").click()
         page.get_by_text("If you saw no captcha, allow scripts.").wait_for()
+        assert page.get_by_role("button").count() == 0
