@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from tcaptcha_middleware.models import Reason
 
@@ -36,7 +36,7 @@ _TRADITIONAL = {"hant", "tw", "hk", "mo"}
 _LONG = 256  # how many characters of an `Accept-Language` are read
 
 
-def is_language_tag(tag: object) -> bool:
+def is_language_tag(tag: object) -> TypeGuard[str]:
     """Return whether a value is a language tag, such as `"zh-TW"` or `"zh_TW"`."""
     return isinstance(tag, str) and len(tag) <= _LONGEST_TAG and bool(_TAG.fullmatch(tag))
 
@@ -55,7 +55,10 @@ def language_of(tag: str) -> Language | None:
 
 
 def tencent_language(tag: str) -> str:
-    """Return a tag in Tencent's spelling; one that Tencent does not document as it is."""
+    """Return a tag in Tencent's spelling.
+
+    A tag that Tencent does not document is returned in lower case with hyphens.
+    """
     primary, *subtags = _subtags(tag)
     if primary == "zh":
         is_hong_kong = language_of(tag) == "zh-tw" and not {"hk", "mo"}.isdisjoint(subtags)

@@ -128,13 +128,14 @@ class BrowserEndpoints:
         # The first counts, if there are several of a name.
         query = dict(reversed(parse_qsl(request.query.decode("utf-8", "replace"))))
         for_ = query.get("for", "")
-        # The option of the script, the page's settings, the page's `lang`.
-        tags = query.get("language"), self._page.language, query.get("lang")
-        language = next((tag for tag in tags if is_language_tag(tag)), None)
         cors = self._cors.headers(request)
         try:
             settings = self.settings(
-                for_, request.root_path, language, preferred_language(request)
+                for_,
+                request.root_path,
+                query.get("language"),
+                query.get("lang"),
+                preferred_language(request),
             )
         except ConfigurationError:
             return problem(404, "No browser can show the captcha of this rule.", *cors)
@@ -168,9 +169,21 @@ class BrowserEndpoints:
         for_: str,
         root_path: str,
         language: str | None = None,
+        page_lang: str | None = None,
         preferred: Language = "en",
     ) -> dict[str, Any]:
-        """Return the settings for `tcaptcha.js`; see `Guard.public_settings`."""
+        """Return the settings for `tcaptcha.js`; see `Guard.public_settings`.
+
+        Args:
+            for_: The request that will need the ticket.
+            root_path: The application's mount.
+            language: A language tag that takes precedence over that of `Page`.
+            page_lang: The `lang` of the HTML page.
+            preferred: The visitor's language, if none of these has texts.
+
+        Raises:
+            ConfigurationError: If no browser can show that rule's captcha.
+        """
         rule = self._rule(for_, root_path)
         shown = self._own if rule is None else self._by_rule[rule.name]
         if shown is None:
@@ -180,11 +193,12 @@ class BrowserEndpoints:
                 "set captcha=CaptchaInfo(app_id, script=…)"
             )
         captcha, settings = shown
-        tag = language or self._page.language
-        lang = language_of(tag or "") or preferred
+        options = language, self._page.language, page_lang
+        tags = [tag for tag in options if is_language_tag(tag)]
+        lang: Language = next(filter(None, map(language_of, tags)), preferred)
         texts: dict[str, Any] = {"messages": {"lang": lang, **MESSAGES[lang]}}
-        if tag is not None:
-            texts["language"] = tencent_language(tag)
+        if tags:
+            texts["language"] = tencent_language(tags[0])
         return settings | texts | fresh_settings(captcha, self._page)
 
     def challenge(

@@ -36,7 +36,7 @@ export interface Options {
   embed?: Element;
   /** As the page's `prefers-color-scheme` by default. */
   darkMode?: boolean | "force";
-  /** Sent with the request for the settings; as the page's `lang` by default. */
+  /** By default that of `Page(language=…)`, or the page's `lang`. */
   language?: string;
   /** Of the page's CSP; that of the page's first script with one by default. */
   nonce?: string;

@@ -76,6 +76,9 @@ LANGUAGES = {
     "the settings' before the page's": ("lang=zh", "zh_TW", "en", "zh-tw", "zh-tw"),
     "an option before both": ("language=en-GB&lang=zh", "zh-TW", "zh", "en", "en"),
     "the first of several": ("lang=ja&lang=zh", None, "en", "ja", "en"),
+    "an option without texts": ("language=ja&lang=zh-TW", None, "en", "ja", "zh-tw"),
+    "the settings' without texts": ("language=ja&lang=zh", "pt", "en", "ja", "zh-cn"),
+    "an option that is not valid": ("language=%3Cb%3E", "zh-TW", "en", "zh-tw", "zh-tw"),
     "one that is not valid": ("lang=%3Cb%3E", None, "zh", None, "zh-cn"),
     "one that is too long": ("lang=zh-" + "a" * 40, None, "en", None, "en"),
 }

@@ -149,6 +149,12 @@ def test_public_settings_include_the_language_if_one_is_set():
     assert (settings["language"], settings["messages"]["lang"]) == ("zh-hk", "zh-tw")
 
 
+def test_texts_of_public_settings_are_in_the_first_language_that_has_them():
+    guard = Guard(["/a"], tencent(), page=Page(language="zh-TW"))
+    settings = guard.public_settings(language="ja")
+    assert (settings["language"], settings["messages"]["lang"]) == ("ja", "zh-tw")
+
+
 SOURCES = {
     "headers of other names": ([sources.Header("T", "R")], ["T", "R"], None),
     "fields of other names": ([sources.Form("t", "r")], None, ["t", "r"]),
