@@ -13,7 +13,7 @@ from tcaptcha_middleware.integrations.django.deferral import deferred_reason, de
 from tcaptcha_middleware.integrations.marks import Mark, attach
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS
 from tcaptcha_middleware.models import Unchecked
-from tcaptcha_middleware.responses import CODE_HEADER, RETRY_AFTER
+from tcaptcha_middleware.responses import CODE_HEADER
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Reason
@@ -25,23 +25,26 @@ class CaptchaRefused(APIException):  # type: ignore[misc]
     Args:
         reason: Why it was refused; its status and code are those of the exception.
         detail: What the client should do about it.
+        retry_after: How long it should wait after a 503, in seconds.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, retry_after: int) -> None:
         super().__init__(detail, reason.value)
         self.status_code: int = reason.status
         if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            self.wait: int = RETRY_AFTER  # for the header `Retry-After`
+            self.wait: int = retry_after  # for the header `Retry-After`
 
 
 class HasCaptcha(BasePermission):  # type: ignore[misc]
     """Require a solved captcha for every method of a view but `GET` and `HEAD`.
 
     `CaptchaMiddleware` adds a rule for each path of a view that has it in `permission_classes`,
-    and verifies; this class refuses, with the project's own exception handler. A permission
-    that a view's `get_permissions` adds has no rule, so the view answers 500.
+    and verifies; this class refuses, with the project's own exception handler. If the view has
+    a `get_permissions` or `check_permissions` of its own, `CaptchaMiddleware` refuses. A
+    permission that only `get_permissions` adds has no rule, so the view answers 500.
 
-    It raises, so it has to be the last part of `IsAdminUser | HasCaptcha`.
+    It raises, so it has to be the last part of `IsAdminUser | HasCaptcha`, which is open to
+    everyone for `GET` and `HEAD`.
     """
 
     def has_permission(self, request: Any, view: Any) -> bool:
@@ -57,10 +60,14 @@ class HasCaptcha(BasePermission):  # type: ignore[misc]
         if decision is not None and decision.unchecked is Unchecked.PREFLIGHT:
             # The framework asks for other methods, too, while it answers one.
             return bool(request.method == "OPTIONS")
+        sent = request._request  # noqa: SLF001  as the client has sent it
+        if decision is None and sent.method in SAFE_METHODS:
+            return False  # a renderer asks if its page shows a form
         reason = deferred_reason(request)
         if reason is not None:
             view.headers[CODE_HEADER] = reason.value
-            raise CaptchaRefused(reason, detail_of(reason, request))
+            *_, refuse = sent.tcaptcha_deferred
+            raise CaptchaRefused(reason, detail_of(reason, request), refuse.retry_after)
         return True
 
 

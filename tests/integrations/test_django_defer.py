@@ -18,13 +18,15 @@ from tcaptcha_middleware import (
     CaptchaRequired,
     ConfigurationError,
     Guard,
+    OutageError,
     PlainResponse,
     Rule,
     Unchecked,
     get_decision,
     require_captcha,
 )
-from tcaptcha_middleware.integrations.django import captcha_required
+from tcaptcha_middleware.health.health import Health
+from tcaptcha_middleware.integrations.django import CaptchaMiddleware, captcha_required
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.integrations.django.forms import CaptchaFormMixin
 from tcaptcha_middleware.testing import FakeVerifier
@@ -66,6 +68,14 @@ class Form(CaptchaFormMixin, forms.Form):
     def clean(self):
         """Call no other `clean`, as forms may."""
         ran.append("clean")
+
+
+class LikeDjangosLogin(forms.Form):
+    """Takes a request, as AuthenticationForm does."""
+
+    def __init__(self, request=None, *args, **kwargs):
+        self.request = request
+        super().__init__(*args, **kwargs)
 
 
 @captcha_required(mode="defer")
@@ -221,6 +231,20 @@ def test_a_view_that_another_middleware_chooses_is_refused_before_it_runs(behind
     assert (answer.status_code, ran) == (403, [])
 
 
+def test_a_subclass_of_the_middleware_with_a_method_for_views_is_an_error():
+    class Counting(CaptchaMiddleware):
+        def process_view(self, request, view, args, kwargs):
+            """Count the views."""
+
+    with (
+        project(URLS, CONFIG),
+        pytest.raises(
+            ImproperlyConfigured, match=r"Counting\.process_view would never be called"
+        ),
+    ):
+        Counting(unmarked)
+
+
 def test_another_view_is_refused_also_if_a_function_hides_the_middleware():
     with project(URLS, CONFIG, MIDDLEWARE=["django_inside.in_function"]):
         assert without_a_ticket("/users/me").status_code == 403
@@ -255,6 +279,21 @@ def test_what_was_deferred_is_refused_by_the_responder():
     assert (answer.status_code, answer.headers["Tcaptcha-Code"]) == (418, "ticket_missing")
 
 
+def test_what_was_deferred_is_refused_with_all_that_the_gate_knows(monkeypatch):
+    monkeypatch.setattr(Health, "retry_after", 7)
+    refused, events = [], []
+
+    def responder(_, refuse):
+        refused.append(refuse)
+        return PlainResponse(refuse.reason.status)
+
+    config = {"VERIFIER": FakeVerifier(OutageError("down")), "ON_EVENT": events.append}
+    with project(URLS, config | {"RESPONDER": responder}):
+        assert post("/users/me").status_code == 503
+    assert refused[0].retry_after == 7
+    assert refused[0].fingerprint == events[-1].decision.fingerprint != ""
+
+
 def test_a_view_that_enforces_does_not_run_if_one_that_defers_calls_it():
     @captcha_required(mode="defer")
     def view(request):
@@ -279,9 +318,40 @@ def test_a_rule_that_is_not_of_a_marked_view_cannot_defer(settings):
 
 
 def test_a_rule_of_the_settings_cannot_defer():
-    config = CONFIG | {"RULES": [Rule("POST /users/me", mode="defer")]}
+    config = CONFIG | {"RULES": [Rule("POST /other", mode="defer")]}
     with project(URLS, config), pytest.raises(ImproperlyConfigured, match="for marked views"):
         current_guard()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["POST /form", "/form/", "GET,POST /Form", "POST /users/me", "POST /users/{id}"],
+)
+def test_a_rule_of_the_settings_that_a_view_that_defers_would_switch_off_is_an_error(text):
+    message = r'is in RULES, but a view refuses requests for "UNSAFE /(form|users/{number})" by'
+    with (
+        project(URLS, CONFIG | {"RULES": [text]}),
+        pytest.raises(ImproperlyConfigured, match=message),
+    ):
+        current_guard()
+
+
+def test_a_rule_below_the_path_of_a_view_that_defers_is_an_error():
+    config = CONFIG | {"RULES": ["POST /files/a/b"]}
+    with (
+        project([path("files/<path:name>", deferring)], config),
+        pytest.raises(ImproperlyConfigured, match=r'for "UNSAFE /files/\*\*" by itself'),
+    ):
+        current_guard()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["GET /form", "POST /form/x", "POST /form/**", "POST /**", "POST /{any}", "PUT /handlers"],
+)
+def test_a_rule_for_more_than_a_view_that_defers_may_be_listed(text):
+    with project(URLS, CONFIG | {"RULES": [text]}):
+        assert current_guard().rules[-1].text == text
 
 
 def test_without_the_gate_a_view_that_defers_does_not_run():
@@ -354,12 +424,7 @@ def test_a_form_in_a_view_that_enforces_needs_no_more():
 
 
 def test_the_mixin_fits_a_form_that_takes_a_request_as_the_login_of_django_does():
-    class AuthenticationForm(forms.Form):
-        def __init__(self, request=None, *args, **kwargs):
-            self.request = request
-            super().__init__(*args, **kwargs)
-
-    class LoginForm(CaptchaFormMixin, AuthenticationForm):
+    class LoginForm(CaptchaFormMixin, LikeDjangosLogin):
         def clean(self):
             ran.append("clean")
 
@@ -376,6 +441,26 @@ def test_the_mixin_fits_a_form_that_takes_a_request_as_the_login_of_django_does(
         assert ran == []
         post("/login", {"username": "ada", "password": "secret"})
     assert seen == [(False, True), (True, True)]
+
+
+def test_the_mixin_behind_the_class_of_the_form_is_an_error():
+    message = "Swapped would check no captcha: write CaptchaFormMixin before the form's class"
+    with pytest.raises(ConfigurationError, match=message):
+
+        class Swapped(LikeDjangosLogin, CaptchaFormMixin):
+            pass
+
+
+def test_mixins_may_be_based_on_the_one_for_the_captcha():
+    class Mixin(CaptchaFormMixin):
+        pass
+
+    class Right(Mixin, forms.Form):
+        pass
+
+    assert Right(request=None).is_bound is False
+    with pytest.raises(ConfigurationError, match="Wrong would check no captcha"):
+        type("Wrong", (forms.Form, Mixin), {})
 
 
 def test_check_knows_the_rule_of_a_view_that_defers():

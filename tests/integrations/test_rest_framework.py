@@ -9,14 +9,18 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.urls import path
 from django_inside import project
 from rest_framework.decorators import action, api_view, permission_classes
-from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser
+from rest_framework.generics import CreateAPIView
+from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
+from rest_framework.renderers import BrowsableAPIRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
+from rest_framework.serializers import CharField, Serializer
 from rest_framework.test import APIClient
 from rest_framework.views import APIView, exception_handler
 from rest_framework.viewsets import ViewSet
 
 from tcaptcha_middleware import CaptchaRequired, OutageError, get_decision
+from tcaptcha_middleware.health.health import Health
 from tcaptcha_middleware.integrations.django.checks import check_settings
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.integrations.rest_framework import CaptchaRefused, HasCaptcha
@@ -76,6 +80,19 @@ class Users(ViewSet):
     @action(detail=False, methods=["post"], permission_classes=[HasCaptcha])
     def register(self, request):
         return run(request)
+
+
+class Reports(Comments):
+    permission_classes = (Staff | HasCaptcha,)
+
+
+class IsReadOnly(BasePermission):
+    def has_permission(self, request, view):
+        return request.method in SAFE_METHODS
+
+
+class Salaries(Comments):
+    permission_classes = (Staff | (~IsReadOnly & HasCaptcha),)
 
 
 class Dynamic(Comments):
@@ -164,17 +181,99 @@ def test_a_refusal_goes_through_the_handler_of_the_project():
     assert issubclass(CaptchaRefused, rest_framework.exceptions.APIException)
 
 
-def test_an_outage_is_answered_503_with_a_time_to_retry():
+def test_an_outage_is_answered_503_with_a_time_to_retry(monkeypatch):
+    monkeypatch.setattr(Health, "retry_after", 7)
     with api({"VERIFIER": FakeVerifier(OutageError("down"))}):
         answer = APIClient().post("/comments", headers=HEADERS)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
     assert answer.headers["Tcaptcha-Code"] == "verifier_unavailable"
 
 
 def test_a_permission_before_it_decides_if_a_captcha_is_needed():
     with api():
         assert APIClient().post("/orders", headers={"X-Staff": "yes"}).status_code == 200
-    assert IsAdminUser | HasCaptcha  # as in the documentation
+
+
+@pytest.mark.parametrize(("view", "read"), [(Reports, 200), (Salaries, 403)])
+def test_a_captcha_instead_of_a_permission_is_needed_for_unsafe_methods(view, read):
+    staff = {"X-Staff": "yes"}
+    with project([path("a", view.as_view())], CONFIG, REST_FRAMEWORK=REST):
+        assert APIClient().get("/a", headers=staff).status_code == 200
+        assert APIClient().get("/a").status_code == read
+        ran.clear()
+        assert APIClient().post("/a").status_code == 403
+        assert ran == []
+        assert APIClient().post("/a", headers=staff).status_code == 200
+        assert APIClient().post("/a", headers=HEADERS).status_code == 200
+
+
+class SomeAreOpen(Comments):
+    def get_permissions(self):
+        return [AllowAny()]
+
+
+class ChecksNothing(Comments):
+    def check_permissions(self, request):
+        pass
+
+
+@pytest.mark.parametrize("view", [SomeAreOpen, ChecksNothing])
+@pytest.mark.parametrize("rules", [[], ["POST /c"], ["POST /**"]])
+def test_a_view_that_may_ask_for_other_permissions_is_refused_by_the_gate(view, rules):
+    with project([path("c", view.as_view())], CONFIG | {"RULES": rules}, REST_FRAMEWORK=REST):
+        answer = APIClient().post("/c")
+        assert (answer.status_code, ran) == (403, [])
+        assert answer.json()["code"] == "ticket_missing"
+        assert APIClient().post("/c", headers=HEADERS).json() == {"rule": "UNSAFE /c"}
+
+
+def test_a_view_that_adds_permissions_to_those_it_lists_passes_after_the_gate():
+    class Adds(Comments):
+        def get_permissions(self):
+            return [*super().get_permissions(), AllowAny()]
+
+    with project([path("c", Adds.as_view())], CONFIG, REST_FRAMEWORK=REST):
+        assert APIClient().post("/c").json()["code"] == "ticket_missing"
+        assert APIClient().post("/c", headers=HEADERS).status_code == 200
+
+
+def test_permissions_that_are_not_a_list_have_no_rule_and_do_not_stop_the_start():
+    class ByRequest(Comments):
+        @property
+        def permission_classes(self):
+            return [AllowAny] if self.request.method == "GET" else [HasCaptcha]
+
+    class NoList(Comments):
+        permission_classes = HasCaptcha
+
+    urls = [path("by-request", ByRequest.as_view()), path("no-list", NoList.as_view())]
+    with project(urls, CONFIG | {"RULES": ["POST /other"]}, REST_FRAMEWORK=REST):
+        assert [rule.text for rule in current_guard().rules] == ["POST /other"]
+        assert APIClient().get("/by-request").status_code == 200
+        with pytest.raises(CaptchaRequired):
+            APIClient().post("/by-request")
+
+
+class Text(Serializer):
+    text = CharField()
+
+
+class Notes(CreateAPIView):
+    permission_classes = (HasCaptcha,)
+    renderer_classes = (BrowsableAPIRenderer,)
+    serializer_class = Text
+
+    def get(self, request):
+        return run(request)
+
+
+def test_the_page_of_a_view_is_shown_without_its_form():
+    templates = {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
+    more = {"INSTALLED_APPS": ["rest_framework"], "TEMPLATES": [templates], "STATIC_URL": "/s/"}
+    with project([path("notes", Notes.as_view())], CONFIG, REST_FRAMEWORK=REST, **more):
+        answer = APIClient().get("/notes", headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    assert b'method="POST"' not in answer.content
 
 
 def test_a_permission_that_the_gate_does_not_know_of_fails_closed():

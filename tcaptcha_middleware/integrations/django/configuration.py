@@ -19,11 +19,13 @@ from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.guard import Guard
 from tcaptcha_middleware.integrations.django.urlconf import PROJECT, marked_views
 from tcaptcha_middleware.integrations.routes.reading import read
+from tcaptcha_middleware.matching.paths import fold
 from tcaptcha_middleware.matching.patterns import parse
-from tcaptcha_middleware.rules import Rule, as_rule
+from tcaptcha_middleware.rules import DeferringRule, Rule, as_rule
 from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.matching.patterns import Pattern
     from tcaptcha_middleware.validation import CallStyle
 
 _EXAMPLE = 'TCAPTCHA = {"RULES": ["POST /login"]}'
@@ -89,16 +91,45 @@ def _guard(config: Mapping[str, Any]) -> Guard:
         return guard
     config = {"RULES": [], "VERIFIER": _VERIFIER, **config}
     validate_list("RULES", config["RULES"])
-    listed = [as_rule(rule) for rule in config["RULES"]]
+    config["RULES"] = _rules([as_rule(rule) for rule in config["RULES"]])
+    return Guard(**{_NAMES[key]: _object(key, value) for key, value in config.items()})
+
+
+def _rules(listed: list[Rule]) -> list[Rule]:
+    """Return the rules of marked views, and then those that are listed.
+
+    Raises:
+        ConfigurationError: If a view would refuse by itself what a listed rule is for.
+    """
     patterns = {parse(rule.text) for rule in listed}
-    marked: dict[object, Rule] = {}
+    marked: dict[Pattern, Rule] = {}
     for _, rule in marked_views(read(PROJECT)):
         # A rule in both places has the settings of RULES, and an error if the mark has some.
         # Of two URLs with the same path, Django uses the first.
         if parse(rule.text) not in patterns or rule != Rule(rule.text):
             marked.setdefault(parse(rule.text), rule)
-    config["RULES"] = [*marked.values(), *listed]
-    return Guard(**{_NAMES[key]: _object(key, value) for key, value in config.items()})
+    for own, rule in marked.items():
+        for pattern in patterns if isinstance(rule, DeferringRule) else ():
+            if _overrides(own, pattern):
+                raise ConfigurationError(
+                    f'"{pattern}" is in RULES, but a view refuses requests for "{rule.text}" '
+                    'by itself (mode="defer" or HasCaptcha): name only other methods in RULES, '
+                    "or let the gate refuse"
+                )
+    return [*marked.values(), *listed]
+
+
+def _overrides(earlier: Pattern, later: Pattern) -> bool:
+    """Return whether a rule judges all paths of a later one, and one of its methods."""
+    if earlier.below:
+        fits = len(later.path) >= len(earlier.path)
+    else:
+        fits = len(later.path) == len(earlier.path) and not later.below
+    same = (
+        part is None or (other is not None and fold(part) == fold(other))
+        for part, other in zip(earlier.path, later.path, strict=False)
+    )
+    return fits and all(same) and bool(earlier.known_methods & later.known_methods)
 
 
 def _object(key: str, value: object) -> Any:

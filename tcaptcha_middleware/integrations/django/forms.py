@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.forms.forms import BaseForm
 from django.forms.utils import ErrorDict
 
+from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.django.deferral import deferred_reason, detail_of
 
 
@@ -21,7 +23,20 @@ class CaptchaFormMixin:
         args: Those of the form.
         request: The request whose data the form gets.
         kwargs: Those of the form.
+
+    Raises:
+        ConfigurationError: If a subclass has the mixin behind the form's class.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Validate the order of the bases: behind the form's class, nothing is checked."""
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if BaseForm in order and order.index(BaseForm) < order.index(CaptchaFormMixin):
+            raise ConfigurationError(
+                f"{cls.__name__} would check no captcha: write CaptchaFormMixin before the "
+                f"form's class, as in class {cls.__name__}(CaptchaFormMixin, …)"
+            )
 
     def __init__(self, *args: Any, request: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -18,6 +18,7 @@ from asgiref.sync import (
     sync_to_async,
 )
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.urls import Resolver404, resolve
 from django.utils.cache import patch_vary_headers
@@ -64,13 +65,19 @@ class CaptchaMiddleware:
 
     Raises:
         ImproperlyConfigured: If `TCAPTCHA` is missing or not valid, or a verifier, the replay
-            store or a `when` is sync and has to be async, or the reverse.
+            store or a `when` is sync and has to be async, or the reverse; or if a subclass has
+            a `process_view`.
     """
 
     sync_capable = True
     async_capable = True
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        if hasattr(type(self), "process_view"):
+            raise ImproperlyConfigured(
+                f"{type(self).__name__}.process_view would never be called: write it in "
+                "another middleware, behind this one"
+            )
         self.get_response = get_response
         self._is_async: bool = iscoroutinefunction(get_response)
         if self._is_async:
@@ -139,7 +146,14 @@ def _gate(guard: Guard, request: Any, body: RequestBody) -> Flow[Any]:
     if isinstance(decision, Allow):
         guard.record(decision, route, target, holder, key)
         if decision.unchecked is Unchecked.DEFERRED and decision.refused is not None:
-            refuse = Refuse(decision.refused, decision.rule, decision.verdict)
+            # Only one rule defers, never an ambiguous target.
+            refuse = Refuse(
+                decision.refused,
+                decision.rule,
+                decision.verdict,
+                decision.fingerprint,
+                route.health.retry_after,  # type: ignore[union-attr]
+            )
             request.tcaptcha_deferred = guard, route, info, refuse
             # At once if it can be known, and again in front of the view that is called: a
             # middleware may change the path, or call this one without its `process_view`.

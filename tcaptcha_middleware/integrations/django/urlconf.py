@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.core.handlers.wsgi import WSGIHandler
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.integrations.marks import mark_of
+from tcaptcha_middleware.integrations.marks import Mark, mark_of
 from tcaptcha_middleware.integrations.rule_texts import rule_texts
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.rules import Rule
+
+# Of a view that may ask for other permissions than it lists, so it may not refuse by itself.
+_ENFORCED = Mark(methods=["UNSAFE"])
 
 
 class _Project(WSGIHandler):  # type: ignore[misc]
@@ -61,7 +64,12 @@ def marks_of(view: object) -> Iterator[tuple[str, Mark]]:
     permissions: Any = getattr(view, "initkwargs", {}).get("permission_classes")
     if permissions is None:
         permissions = getattr(kind, "permission_classes", ())
-    own = mark_of(view) or next(filter(None, map(_mark_of_permission, permissions)), None)
+    if not isinstance(permissions, (list, tuple)):
+        permissions = ()  # a property, whose value depends on the request
+    asked = next(filter(None, map(_mark_of_permission, permissions)), None)
+    if asked is not None and not _asks_what_it_lists(kind):
+        asked = _ENFORCED
+    own = mark_of(view) or asked
     if own is not None:
         yield "UNSAFE", own
         return
@@ -70,6 +78,15 @@ def marks_of(view: object) -> Iterator[tuple[str, Mark]]:
         mark = mark_of(getattr(kind, name, None))
         if mark is not None:
             yield method.upper(), mark
+
+
+def _asks_what_it_lists(kind: object) -> bool:
+    """Return whether a class of Django REST framework asks all permissions that it lists."""
+    framework = import_module("rest_framework.views").APIView
+    return all(
+        getattr(kind, name, None) is getattr(framework, name)
+        for name in ("get_permissions", "check_permissions")
+    )
 
 
 def _mark_of_permission(permission: object) -> Mark | None:
