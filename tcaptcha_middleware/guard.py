@@ -29,11 +29,12 @@ from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import validate_plain_function, validate_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, MutableMapping, Sequence
 
     from tcaptcha_middleware.browser.endpoints import Endpoint
     from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.findings import Finding
+    from tcaptcha_middleware.health.health import Health
     from tcaptcha_middleware.health.monitor import State
     from tcaptcha_middleware.matching.matcher import Target
     from tcaptcha_middleware.models import Refuse, RequestInfo
@@ -290,29 +291,15 @@ class Guard(Settings):
 
     def close(self) -> None:
         """Close what verifiers and replay store opened; they reconnect on next use."""
-        self._end_probes()
-        for resource in self._closable("close"):
-            try:
-                resource.close()
-            except Exception as error:
-                log.cannot_close(resource, error)
+        close_all(*self._opened())
 
     async def aclose(self) -> None:
         """Async version of `close`."""
-        self._end_probes()
-        for resource in self._closable("aclose"):
-            try:
-                await resource.aclose()
-            except Exception as error:
-                log.cannot_close(resource, error)
+        await aclose_all(*self._opened())
 
-    def _end_probes(self) -> None:
-        for rule in self._rules:
-            rule.health.close()
-
-    def _closable(self, name: str) -> list[Any]:
+    def _opened(self) -> tuple[list[Any], list[Health]]:
         resources = [self.replay_store, *(rule.verifier for rule in self._rules)]
-        return list({id(value): value for value in resources if hasattr(value, name)}.values())
+        return resources, [rule.health for rule in self._rules]
 
     def __eq__(self, other: object) -> bool:
         """Compare by identity: guards with the same settings may have different rules."""
@@ -325,6 +312,35 @@ class Guard(Settings):
     def __deepcopy__(self, memo: object) -> Self:
         """Return the guard itself: it is immutable, and its state must stay shared."""
         return self
+
+
+def close_all(resources: Iterable[Any], healths: Iterable[Health]) -> None:
+    """Close verifiers and replay stores, and end the probes of their services.
+
+    Args:
+        resources: What is closed once, if it has a `close`. An exception is logged.
+        healths: The healths of the verifiers.
+    """
+    for resource in _closable("close", resources, healths):
+        try:
+            resource.close()
+        except Exception as error:
+            log.cannot_close(resource, error)
+
+
+async def aclose_all(resources: Iterable[Any], healths: Iterable[Health]) -> None:
+    """Async version of `close_all`, for what has an `aclose`."""
+    for resource in _closable("aclose", resources, healths):
+        try:
+            await resource.aclose()
+        except Exception as error:
+            log.cannot_close(resource, error)
+
+
+def _closable(name: str, resources: Iterable[Any], healths: Iterable[Health]) -> list[Any]:
+    for health in healths:
+        health.close()
+    return list({id(value): value for value in resources if hasattr(value, name)}.values())
 
 
 def _is_allowed(earlier: object, rule: MatchedRule, target: Target) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from tcaptcha_middleware.decision import get_decision
-from tcaptcha_middleware.guard import Guard
+from tcaptcha_middleware.guard import Guard, aclose_all, close_all
 from tcaptcha_middleware.integrations.marks import mark_of_route, marked_rules
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.models import Unchecked
@@ -135,17 +135,20 @@ class MarkedGuard:
 
         Args:
             verifier: Verifies every ticket.
+
+        Raises:
+            ConfigurationError: If the settings cannot work with this verifier.
         """
-        before = self._current, self._healths, self._verifiers
         with self._lock:
-            self._healths, self._verifiers, self._verifier = {}, {}, verifier
-            self._use(self._with(self._current.derived, ()))
+            before = self._healths, self._verifiers, self._verifier, self._current
         try:
+            with self._lock:
+                self._healths, self._verifiers, self._verifier = {}, {}, verifier
+                self._use(self._with(self._current.derived, ()))
             yield
         finally:
             with self._lock:
-                current, self._healths, self._verifiers = before
-                self._verifier = None
+                self._healths, self._verifiers, self._verifier, current = before
                 self._use(current)
                 self._counted = -1  # routes may have been added
 
@@ -159,21 +162,18 @@ class MarkedGuard:
 
     def close(self) -> None:
         """Close the current guard; see `Guard.close`."""
-        for guard in (self.guard, *self._retired()):
-            guard.close()
+        self.guard.close()
+        close_all(*self._retired())
 
     async def aclose(self) -> None:
         """Async version of `close`; no route is read, which could fail."""
-        for guard in (self.guard, *self._retired()):
-            await guard.aclose()
+        await self.guard.aclose()
+        await aclose_all(*self._retired())
 
-    def _retired(self) -> Iterator[Guard]:
-        """Yield a guard for each verifier that only removed routes had, to close it."""
-        for key in self._verifiers.keys() - {id(r.verifier) for r in _compiled(self.guard)}:
-            store = MemoryReplayStore(single_process=True)
-            guard = Guard([_NOTHING], self._verifiers[key], replay_store=store)
-            object.__setattr__(_compiled(guard)[0], "health", self._healths[key])
-            yield guard
+    def _retired(self) -> tuple[list[Verifier], list[Health]]:
+        """Return the verifiers that only removed routes had, and their healths."""
+        keys = self._verifiers.keys() - {id(rule.verifier) for rule in _compiled(self.guard)}
+        return [self._verifiers[key] for key in keys], [self._healths[key] for key in keys]
 
     def covers(self, app: object) -> list[Finding]:
         """Compare the rules with the routes of an application; see `Guard.covers`."""

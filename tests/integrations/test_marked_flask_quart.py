@@ -400,6 +400,45 @@ def test_a_view_that_is_added_while_the_verifier_is_replaced_uses_the_other_one(
     assert InFlask.send(app, "POST", "/a", pair())[0] == 503
 
 
+def test_after_an_inner_override_the_outer_one_lasts_also_for_new_views():
+    app, real = flask.Flask("app"), FakeVerifier(OutageError("the real service was called"))
+    captcha = TCaptcha(app, real)
+    app.post("/a")(captcha.required(lambda: "hello"))
+    guard, outer, inner = app.extensions["tcaptcha"], FakeVerifier(), FakeVerifier()
+    with override(guard, outer):
+        with override(guard, inner):
+            assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
+        app._got_first_request = False
+        app.post("/b", endpoint="b")(captcha.required(lambda: "hello"))
+        assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
+        assert InFlask.send(app, "POST", "/b", pair()) == (200, "hello")
+    assert (len(inner.tickets), len(outer.tickets), len(real.tickets)) == (1, 2, 0)
+    assert InFlask.send(app, "POST", "/b", pair())[0] == 503
+
+
+def test_a_verifier_that_the_settings_cannot_work_with_replaces_nothing():
+    app, real = flask.Flask("app"), FakeVerifier()
+    captcha = TCaptcha(app, real)
+    guard = app.extensions["tcaptcha"]
+    with pytest.raises(ConfigurationError), override(guard, object()):
+        pass
+    app.post("/a")(captcha.required(lambda: "hello"))
+    assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
+
+
+def test_the_probes_for_a_verifier_end_with_the_application_if_its_route_was_removed():
+    app, own = flask.Flask("app"), FakeVerifier()
+    captcha = TCaptcha(app, FakeVerifier())
+    app.add_url_rule("/a", "a", captcha.required(verifier=own)(lambda: ""), methods=["POST"])
+    guard, closed = app.extensions["tcaptcha"], []
+    guard.match("POST", "/a").health.close = lambda: closed.append(own)
+    app.view_functions["a"] = captcha.required(lambda: "")
+    app.view_functions["b"] = lambda: ""
+    assert guard.match("POST", "/a").verifier is not own
+    guard.close()
+    assert closed == [own]
+
+
 def test_what_a_replaced_verifier_has_learned_does_not_stay():
     app, fake = flask.Flask("app"), FakeVerifier()
     captcha = TCaptcha(app, FakeVerifier())
