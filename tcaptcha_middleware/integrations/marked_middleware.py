@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anyio import to_thread
@@ -13,7 +13,7 @@ from tcaptcha_middleware.asgi import TCaptchaMiddleware
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.errors import CaptchaRequired
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
-from tcaptcha_middleware.integrations.marks import Mark, attach, unlocked
+from tcaptcha_middleware.integrations.marks import Mark, attach, unlocked, wrapped
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.wsgi import TCaptchaWSGIMiddleware
 
@@ -180,26 +180,13 @@ class Required:
     def _locked(self, own: Mark, handler: Any) -> Any:
         """Return a marked function that calls a handler only if the gate let it through."""
 
-        def unlock(*arguments: Any) -> None:
+        def unlock(*arguments: Any, **_: Any) -> None:
             holder = self._holder_of(*arguments)
             method = holder.get("method") or holder.get("REQUEST_METHOD") or "GET"
             if own.pattern.names(method.strip().upper()):
                 require_marked(holder, own, handler)
 
-        if inspect.iscoroutinefunction(handler):
-
-            @wraps(handler)
-            async def call(*arguments: Any, **named: Any) -> Any:
-                unlock(*arguments)
-                return await handler(*arguments, **named)
-
-        else:
-
-            @wraps(handler)
-            def call(*arguments: Any, **named: Any) -> Any:
-                unlock(*arguments)
-                return handler(*arguments, **named)
-
+        call = wrapped(handler, unlock, is_async=inspect.iscoroutinefunction(handler))
         attach(own, call)
         with suppress(TypeError):  # an instance of a class with slots
             unlocked[id(handler)] = handler

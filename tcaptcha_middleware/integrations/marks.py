@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -87,6 +87,31 @@ def attach(mark: Mark, handler: Any) -> None:
         setattr(handler, _ATTRIBUTE, mark)
     except AttributeError as error:
         raise ConfigurationError(f"{handler!r} cannot keep a mark: mark a function") from error
+
+
+def wrapped(handler: Any, before: Callable[..., Any], *, is_async: bool) -> Any:
+    """Return a function that calls a handler, unless another function has an answer.
+
+    Args:
+        handler: A function.
+        before: Called first, with the same arguments; returns the answer, or None.
+        is_async: Whether the handler has to be awaited.
+    """
+    if is_async:
+
+        @wraps(handler)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            answer = before(*arguments, **named)
+            return await handler(*arguments, **named) if answer is None else answer
+
+    else:
+
+        @wraps(handler)
+        def call(*arguments: Any, **named: Any) -> Any:
+            answer = before(*arguments, **named)
+            return handler(*arguments, **named) if answer is None else answer
+
+    return call
 
 
 def mark_of(endpoint: object) -> Mark | None:

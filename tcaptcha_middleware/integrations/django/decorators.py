@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -10,7 +10,7 @@ from django.http import HttpResponse
 
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.integrations.django.deferral import require_decision
-from tcaptcha_middleware.integrations.marks import Mark, attach
+from tcaptcha_middleware.integrations.marks import Mark, attach, wrapped
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS
 from tcaptcha_middleware.models import Unchecked
 
@@ -41,25 +41,12 @@ _DEFAULT = Mark(methods=["UNSAFE"])
 
 
 def _locked(own: Mark, view: Any) -> Any:
-    if iscoroutinefunction(view):
-
-        @wraps(view)
-        async def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = _lock(own, request)
-            return await view(request, *args, **kwargs) if response is None else response
-
-    else:
-
-        @wraps(view)
-        def locked(request: Any, *args: Any, **kwargs: Any) -> Any:
-            response = _lock(own, request)
-            return view(request, *args, **kwargs) if response is None else response
-
+    locked = wrapped(view, partial(_lock, own), is_async=iscoroutinefunction(view))
     attach(own, locked)
     return locked
 
 
-def _lock(own: Mark, request: Any) -> Any:
+def _lock(own: Mark, request: Any, *_: Any, **__: Any) -> Any:
     """Return the answer to a preflight, or None if the view may run."""
     if request.method in SAFE_METHODS:
         return None
