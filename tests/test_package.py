@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"errors", "findings", "models", "waiting"},
     {"languages", "scoped"},
-    {"matching", "operations", "responses", "threadpool", "types", "validation"},
+    {"threadpool"},
+    {"matching", "operations", "responses", "types", "validation"},
     {"client_ip", "health", "replay", "tencent"},
     {"_http"},
     {"effects", "wsgi_body"},

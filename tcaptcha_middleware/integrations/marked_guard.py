@@ -14,6 +14,7 @@ from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
+from tcaptcha_middleware.operations.startup import NOTHING_MARKED
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule, without_verifiers
 from tcaptcha_middleware.scoped import renew_after_fork
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.types import ReplayStore, Verifier
 
 # A guard needs a rule, and no client sends this.
-_NOTHING = Rule("CONNECT /", name="(no handler is marked)")
+_NOTHING = Rule("CONNECT /", name=NOTHING_MARKED)
 # What limits the requests that a rule lets through unchecked.
 _LIMITS = ("budget", "disaster_per_ip", "disaster_seen")
 _READ_PAUSE = 1.0  # between readings that requests cause, in seconds

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
-from threading import Thread
 from typing import Any
 
+from tcaptcha_middleware.errors import ThrottledError
 from tcaptcha_middleware.operations.log import logger
+from tcaptcha_middleware.threadpool import start_daemon
 
-# What a `MarkedGuard` has if no handler is marked, which it reports itself.
-_NO_RULE = ("CONNECT",)
+NOTHING_MARKED = "(no handler is marked)"
+"""The name of the rule that a `MarkedGuard` has then. It reports that itself."""
 
 
 def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
@@ -24,17 +26,19 @@ def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
         root: Where the server mounts the application.
     """
     # No thread can be started when the process ends, or beyond its limits.
-    with suppress(RuntimeError):
-        Thread(target=_report, args=(app, guard, root), daemon=True).start()
+    with suppress(ThrottledError):
+        start_daemon(partial(_report, app, guard, root), "tcaptcha-routes")
 
 
 def _report(app: object, guard: Any, root: str) -> None:
     try:
         # Imported by name, because it knows this package's middlewares.
         check = import_module("tcaptcha_middleware.integrations.routes.check")
-        root = check.mount_of(app, guard.mounted_at) or root
-        for finding in check.dead_rules(check.read(app), guard, root):
-            if finding.methods != _NO_RULE:
+        own_mount = check.mount_of(app, guard.mounted_at)
+        for finding in check.dead_rules(check.read(app), guard, own_mount or root):
+            # A server may have several mounts for one application, and `root` is only one.
+            may_be_elsewhere = not own_mount and not f"{finding.path}/".startswith(f"{root}/")
+            if finding.rule != NOTHING_MARKED and not may_be_elsewhere:
                 text = "the rule %r judges no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
     except Exception:

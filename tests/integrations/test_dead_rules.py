@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from contextlib import asynccontextmanager
-from threading import Thread
 
 import pytest
 from adapters import Exchange, call_wsgi, environ_of
@@ -43,20 +42,13 @@ def guard(rules=RULES):
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
+def warnings(caplog):
     """Return a function for the warnings so far, when all threads have ended."""
-    started = []
-
-    class Watched(Thread):
-        def start(self):
-            started.append(self)
-            super().start()
-
-    monkeypatch.setattr(startup, "Thread", Watched)
 
     def written():
-        for thread in started:
-            thread.join(10)
+        for thread in threading.enumerate():
+            if thread.name == "tcaptcha-routes":
+                thread.join(10)
         records = [r for r in caplog.records if r.name == "tcaptcha_middleware"]
         return [r.getMessage() for r in records if r.levelno >= logging.WARNING]
 
@@ -226,6 +218,31 @@ def test_a_rule_with_the_mount_that_the_server_reports_has_a_route(warnings):
     assert warnings() == []
 
 
+def test_a_rule_for_another_mount_of_the_application_is_not_reported(warnings):
+    app = Bottle()
+    app.post("/login")(endpoint)
+    rules = ["POST /a/login", "POST /b/login", "POST /ab/login", "POST /a/signin"]
+    ask(TCaptchaWSGIMiddleware(app, guard(rules)), SCRIPT_NAME="/a")
+    (text,) = warnings()
+    assert text.startswith("the rule 'POST /a/signin'")
+
+
+def test_a_rule_without_a_route_is_reported_whatever_the_mount_if_the_guard_knows_it(warnings):
+    app = Bottle()
+    app.post("/login")(endpoint)
+    known = Guard(RULES, FakeVerifier(), mounted_at="/shop")
+    ask(TCaptchaWSGIMiddleware(app, known), SCRIPT_NAME="/other")
+    assert len(warnings()) == 1
+
+
+def test_a_rule_for_a_method_that_no_route_answers_is_reported(warnings):
+    app = Bottle()
+    app.post("/login")(endpoint)
+    ask(TCaptchaWSGIMiddleware(app, guard(["POST /login", "CONNECT /login"])))
+    (text,) = warnings()
+    assert text.startswith("the rule 'CONNECT /login'")
+
+
 def test_the_urls_of_django_are_read(warnings):
     with override_settings(ROOT_URLCONF=(path("login", lambda _: HttpResponse()),)):
         ask(TCaptchaWSGIMiddleware(WSGIHandler(), guard(["POST /login", "POST /lgin"])))
@@ -283,14 +300,16 @@ def test_a_process_that_cannot_start_a_thread_serves_requests(warnings, monkeypa
     def start(_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(startup.Thread, "start", start)
+    monkeypatch.setattr(threading.Thread, "start", start)
     assert ask(bottle_app())[0] == 404
     assert warnings() == []
 
 
 def test_the_first_request_does_not_wait(warnings, monkeypatch):
-    ended = threading.Event()
-    monkeypatch.setattr(startup, "_report", lambda *_: ended.wait(10))
+    ended, waited = threading.Event(), []
+    monkeypatch.setattr(startup, "_report", lambda *_: waited.append(ended.wait(10)))
     assert ask(bottle_app())[0] == 404
+    assert waited == []
     ended.set()
     assert warnings() == []
+    assert waited == [True]
