@@ -135,7 +135,7 @@ class EnvironHeaders(Sequence[tuple[bytes, bytes]]):
     __slots__ = ("environ",)
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
-        self.environ = environ
+        self.environ: Mapping[str, Any] = environ
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over all headers."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from rest_framework.exceptions import APIException
-from rest_framework.permissions import BasePermission
-
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.integrations.django.deferral import deferred_reason, detail_of
 from tcaptcha_middleware.integrations.marks import Mark, attach
@@ -16,10 +13,17 @@ from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.responses import CODE_HEADER
 
 if TYPE_CHECKING:
+    # The framework has no types.
+    from builtins import Exception as APIException
+    from builtins import object as BasePermission  # noqa: N812
+
     from tcaptcha_middleware.models import Reason
+else:
+    from rest_framework.exceptions import APIException
+    from rest_framework.permissions import BasePermission
 
 
-class CaptchaRefused(APIException):  # type: ignore[misc]
+class CaptchaRefused(APIException):
     """The refusal of a captcha, for the exception handler of the project.
 
     Args:
@@ -35,7 +39,7 @@ class CaptchaRefused(APIException):  # type: ignore[misc]
             self.wait: int = retry_after  # for the header `Retry-After`
 
 
-class HasCaptcha(BasePermission):  # type: ignore[misc]
+class HasCaptcha(BasePermission):
     """Require a solved captcha for every method of a view but `GET` and `HEAD`.
 
     `CaptchaMiddleware` adds a rule for each path of a view that has it in `permission_classes`,

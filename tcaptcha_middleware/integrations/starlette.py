@@ -64,5 +64,5 @@ def _scope(connection: HTTPConnection) -> Mapping[str, Any]:
     return scope
 
 
-required = Required(_scope)
+required: Required = Required(_scope)
 """Marks an endpoint: a function of a request or websocket, or a class with `dispatch`."""

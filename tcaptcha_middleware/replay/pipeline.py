@@ -50,10 +50,10 @@ class Waiting:
     __slots__ = ("answer", "batch", "command", "turn")
 
     def __init__(self, command: Command) -> None:
-        self.command = command
+        self.command: Command = command
         # What remains if the thread that sends it is interrupted.
         self.answer: Any = ReplayStoreError(_INTERRUPTED)
-        self.turn = threading.Lock()
+        self.turn: threading.Lock = threading.Lock()
         self.turn.acquire()
         self.batch: list[Waiting] = []
 
