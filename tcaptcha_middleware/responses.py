@@ -157,7 +157,7 @@ def _render(
     reason: Reason, media_type: str, language: Language, retry_after: int, offer: _Offer
 ) -> PlainResponse:
     title, detail = TITLES[language][reason.status], DETAILS[language][reason]
-    # Without frame-ancestors, so that a frame shows why it has no content.
+    # Without frame-ancestors, so a frame shows the reason instead of an error.
     policy = "default-src 'none'"
     if media_type == _PROBLEM:
         body = json.dumps(_document(reason.status, detail) | {"code": reason.value})

@@ -13,7 +13,7 @@ from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.responses import CODE_HEADER
 
 if TYPE_CHECKING:
-    # The framework has no types.
+    # The framework is untyped.
     from builtins import Exception as APIException
     from builtins import object as BasePermission  # noqa: N812
 
@@ -45,7 +45,7 @@ class HasCaptcha(BasePermission):
     `CaptchaMiddleware` adds a rule for each path of a view that has it in `permission_classes`,
     and verifies; this class refuses, with the project's own exception handler. If the view has
     a `get_permissions` or `check_permissions` of its own, `CaptchaMiddleware` refuses. A
-    permission that only `get_permissions` adds has no rule, so the view answers 500.
+    permission that only `get_permissions` adds leads to no rule, so the view answers 500.
 
     It raises, so it has to be the last part of `IsAdminUser | HasCaptcha`, which is open to
     everyone for `GET` and `HEAD`.

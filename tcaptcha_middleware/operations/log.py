@@ -28,7 +28,7 @@ _PERIOD = 60.0
 _KINDS = 1000
 # A shorter text is not secret, and a client could have it removed from every word.
 _SECRET_LENGTH = 4
-# Of a header that the client chooses.
+# How many characters of a header are logged; the client chooses it.
 _LONG = 100
 
 

@@ -149,7 +149,7 @@ def _object(key: str, value: object) -> Any:
             "an object, or a function that makes it"
         ) from error
     except ValueError:
-        pass  # some types of C have no signature
+        pass  # some types of C lack a signature
     return value()
 
 

@@ -177,7 +177,7 @@ def _refusal(guard: Guard, rule: MatchedRule, info: RequestInfo, refuse: Refuse)
 
 
 def _view_of(request: Any) -> Any:
-    """Return the view that Django would call now; None if there is none."""
+    """Return the view that Django would call now, or None."""
     try:
         return resolve(request.path_info, getattr(request, "urlconf", None)).func
     except Resolver404:

@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
     """The variable part of a template.
 
     Attributes:
-        name: Its name; empty for what has none.
+        name: Its name; empty if it is unnamed.
         regex: What the router accepts for it.
     """
 

@@ -18,7 +18,7 @@ from tcaptcha_middleware.integrations.django.configuration import current_guard
 
 register: Any = template.Library()
 
-# Not `<form-wizard>`; names of elements have no case.
+# Not `<form-wizard>`; the names of elements ignore case.
 _FORM = re.compile(r"<form(?=[\s/>])", re.IGNORECASE)
 
 
