@@ -80,9 +80,7 @@ class TCaptchaMiddleware:
         self.guard = guard
         self._mount = mount_of(app, guard.mounted_at)
         self._preflight_headers = _raw(guard.preflight_headers)
-        # Mangum, the adapter for AWS Lambda, shuts the application down after each invocation;
-        # the next one finds the connections open. A function is frozen, and never shut down.
-        self._closes = "AWS_LAMBDA_FUNCTION_NAME" not in os.environ
+        self._closes = closes_on_shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -322,3 +320,10 @@ def _rest(steps: Generator[Any, Any, T], waits_for: object) -> Generator[Any, An
     except StopIteration as done:
         answer: T = done.value
         return answer
+
+
+def closes_on_shutdown() -> bool:
+    """Return whether a guard is closed when its application is shut down."""
+    # Mangum, the adapter for AWS Lambda, shuts the application down after each invocation; the
+    # next one finds the connections open. A function is frozen, and never shut down.
+    return "AWS_LAMBDA_FUNCTION_NAME" not in os.environ

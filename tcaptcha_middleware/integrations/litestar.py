@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from litestar.middleware import DefineMiddleware
 from litestar.plugins.base import InitPlugin, ReceiveRoutePlugin
 
-from tcaptcha_middleware.asgi import TCaptchaMiddleware
+from tcaptcha_middleware.asgi import TCaptchaMiddleware, closes_on_shutdown
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.openapi import describe
 from tcaptcha_middleware.operations.startup import report_dead_rules
@@ -52,8 +51,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
         if app_config.openapi_config is not None:
             app_config.openapi_config = _describing(app_config.openapi_config, self.guard)
         app_config.on_startup.append(self._report_dead_rules)
-        # Mangum shuts the application down after each invocation; see TCaptchaMiddleware.
-        if "AWS_LAMBDA_FUNCTION_NAME" not in os.environ:
+        if closes_on_shutdown():
             app_config.on_shutdown.append(self.guard.aclose)
         return app_config
 
