@@ -71,6 +71,7 @@ PLACES = {
     "litestar_app": [in_form, before_an_upload],
     "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
+    "quart_marked_app": [in_form, before_an_upload],
     "starlette_app": [in_form, before_an_upload],
     "wsgi_app": [in_form, in_query],
 }
