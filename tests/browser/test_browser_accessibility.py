@@ -208,19 +208,22 @@ def test_the_report_is_accessible(page):
 # -- With the keyboard only ------
 
 
+def press(page, *keys):
+    for key in keys:
+        page.keyboard.press(key)
+
+
 @only(application)
 def test_a_form_and_its_challenge_work_with_the_keyboard_only(page):
     page.goto("/form")
-    for key in ("Tab", "A", "Tab", "Enter"):
-        page.keyboard.press(key)
+    press(page, "Tab", "A", "Tab", "Enter")
     dialog(page).wait_for()
     page.keyboard.press("Escape")
     page.get_by_text("closed").wait_for()
     assert page.evaluate("document.activeElement.textContent") == "Log in"
     page.keyboard.press("Enter")
     dialog(page).wait_for()
-    for key in ("Tab", "Enter"):
-        page.keyboard.press(key)
+    press(page, "Tab", "Enter")
     page.get_by_text("Done.").wait_for()
 
 
@@ -233,17 +236,14 @@ def test_the_challenge_page_works_with_the_keyboard_only(page):
     # The button has the focus.
     page.keyboard.press("Enter")
     dialog(page).wait_for()
-    for key in ("Tab", "Enter"):
-        page.keyboard.press(key)
+    press(page, "Tab", "Enter")
     page.get_by_text("Done.").wait_for()
 
 
 @only(application)
 def test_the_page_of_a_refusal_works_with_the_keyboard_only(page):
     page.goto("/without")
-    for key in ("Tab", "Enter"):
-        page.keyboard.press(key)
+    press(page, "Tab", "Enter")
     page.get_by_text("ticket_missing").wait_for()
-    for key in ("Tab", "Enter"):
-        page.keyboard.press(key)
+    press(page, "Tab", "Enter")
     page.get_by_role("button", name="Log in").wait_for()

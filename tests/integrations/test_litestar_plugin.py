@@ -14,7 +14,7 @@ from litestar.config.cors import CORSConfig
 from litestar.openapi.config import OpenAPIConfig
 from litestar.testing import TestClient
 from openapi_spec_validator import validate
-from target_forms import WEAKER_RULES, Form, forms, pairs
+from target_forms import CORPUS, HANDSHAKES, PROTECTED, Form, forms, pairs
 
 from tcaptcha_middleware import ConfigurationError, Guard, get_decision
 from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
@@ -261,19 +261,6 @@ def test_no_form_of_the_target_gets_around_the_plugin():
 
 
 MODULES = {"uvicorn with h11": "gated_asgi"}
-PROTECTED = {
-    "login": Form(b"POST", b"/login"),
-    "page": Form(b"GET", b"/page"),
-    "admin": Form(b"GET", b"/admin/secret"),
-    "mounted": Form(b"POST", b"/mount/login"),
-    "code": Form(b"POST", b"/users/1/code"),
-    "every": Form(b"PUT", b"/every"),
-}
-CORPUS = [
-    *(form for plain in PROTECTED.values() for form in forms(*plain[:2])[::3]),
-    *(form for plain in PROTECTED.values() for form in pairs(*plain[:2], 30)),
-    *WEAKER_RULES,
-]
 
 
 @pytest.mark.outside
@@ -292,6 +279,6 @@ class TestOnAServer:
     def test_a_websocket_needs_a_ticket(self, site):
         handshake = Form(b"GET", b"/socket", headers=())
         assert site.shake(handshake, "plugin") == 403
-        assert site.shake_all(forms(b"GET", b"/socket")[::3], "plugin") == []
+        assert site.shake_all(HANDSHAKES, "plugin") == []
         ticketed = handshake._replace(headers=pair())
         assert site.shake(ticketed, "plugin") == 101

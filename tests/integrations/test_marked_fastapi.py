@@ -231,13 +231,14 @@ def test_check_finds_the_rules_of_marked_handlers():
     }
 
 
+class Closing(FakeVerifier):
+    closed = 0
+
+    async def aclose(self):
+        self.closed += 1
+
+
 def test_the_guard_is_closed_with_the_application():
-    class Closing(FakeVerifier):
-        closed = 0
-
-        async def aclose(self):
-            self.closed += 1
-
     app, verifier = FastAPI(), Closing()
     protect(app, verifier)
     with client_of(app):
@@ -247,12 +248,6 @@ def test_the_guard_is_closed_with_the_application():
 
 
 def test_the_guard_is_closed_even_if_a_route_cannot_be_expressed():
-    class Closing(FakeVerifier):
-        closed = 0
-
-        async def aclose(self):
-            self.closed += 1
-
     app, verifier = FastAPI(), Closing()
     protect(app, verifier)
     with client_of(app):
