@@ -288,7 +288,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         TimeoutError: If it times out.
     """
     try:
-        # Not the running loop: that exists under trio as a guest of asyncio, too.
+        # As `asyncio_loop`, without a call for each effect: under trio as a guest of asyncio
+        # there is a running loop, too.
         runs_asyncio = asyncio.current_task() is not None
     except RuntimeError:
         runs_asyncio = False

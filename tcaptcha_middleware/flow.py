@@ -97,6 +97,7 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
                 Unchecked.DEFERRED if enforced else Unchecked.OBSERVED,
                 refused=decision.reason,
                 fingerprint=decision.fingerprint,
+                deferred=decision if enforced else None,
             )
     if gate.on_event is not None:
         try:
@@ -265,6 +266,9 @@ def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reaso
         # Checked after the claim, because a store may find out while it is called.
         if not rule.captcha.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
             raise ReplayStoreError("the store may have lost claims")
+    except GeneratorExit:  # the request was cancelled, and the claim may have been made
+        gate.unreleased.append((key, token, began + lifetime))
+        raise
     except Exception as error:
         is_slow = _note_store_failure(gate, began) or isinstance(error, TimeoutError)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
@@ -304,7 +308,7 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
     if gate.replay_monitor.may_ask(began):
         try:
             yield Release(gate.replay_store, key, token, timeout)
-        except GeneratorExit:  # the request was cancelled; the claim may be another visitor's
+        except GeneratorExit:  # the request was cancelled; a later one releases the claim
             gate.unreleased.append((key, token, until))
             raise
         except Exception as error:

@@ -387,6 +387,7 @@ class Allow:
         unchecked: Why it goes on without a passed verdict; None if there is one.
         refused: Why it would have been refused, if the rule only observes; why its view has to
             refuse it, if `unchecked` is `DEFERRED`.
+        deferred: The refusal that its view has to answer, if `unchecked` is `DEFERRED`.
         fingerprint: A short hash of the ticket; `""` without a ticket.
         target: The rule, method and path that it is for, so a second instance of the same guard
             on one stack does not verify again.
@@ -398,6 +399,7 @@ class Allow:
     unchecked: Unchecked | None = None
     refused: Reason | None = None
     fingerprint: str = ""
+    deferred: Refuse | None = field(default=None, repr=False, compare=False)
     target: tuple[object, str, str] | None = field(default=None, repr=False, compare=False)
     outer: Allow | None = field(default=None, repr=False, compare=False)
 

@@ -476,6 +476,15 @@ def test_late_releases_end_if_another_thread_has_made_them():
     assert kinds(effects) == [Claim, Verify, Release]
 
 
+def test_a_claim_that_is_cancelled_is_released_later():
+    rule = rule_of(guard_of())
+    flow = decide(rule, RequestInfo("http", "POST", "/login", headers=PAIR, peer="::1"))
+    claim = next(flow)
+    assert isinstance(claim, Claim)
+    flow.close()
+    assert [late[:2] for late in rule.gate.unreleased] == [(claim.key, claim.token)]
+
+
 def test_a_release_that_is_cancelled_is_made_later():
     rule = rule_of(guard_of())
     rule.gate.unreleased.append(("key", "token", inf))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 PAGE, FRAMES = "document", ("iframe", "frame")
 
-# Beside `Accept` and `Accept-Language`, these choose between the challenge and a refusal.
+# Beside `Accept` and `Accept-Language`, these choose between the challenge and a refusal. Only
+# answers to pages have it; none of them may be stored.
 VARY = ("Vary", "HX-Boosted, Sec-Fetch-Dest, Turbo-Frame")
 
 # What Turbo 7 and 8 and Turbolinks accept for a link. No browser accepts exactly this.

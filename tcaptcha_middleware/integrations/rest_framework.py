@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.decision import get_decision
-from tcaptcha_middleware.integrations.django.deferral import deferred_reason, detail_of
+from tcaptcha_middleware.integrations.django.deferral import deferred_refusal, detail_of
 from tcaptcha_middleware.integrations.marks import Mark, attach
 from tcaptcha_middleware.matching.patterns import SAFE_METHODS
 from tcaptcha_middleware.models import Unchecked
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builtins import Exception as APIException
     from builtins import object as BasePermission  # noqa: N812
 
-    from tcaptcha_middleware.models import Reason
+    from tcaptcha_middleware.models import Refuse
 else:
     from rest_framework.exceptions import APIException
     from rest_framework.permissions import BasePermission
@@ -27,16 +27,15 @@ class CaptchaRefused(APIException):
     """The refusal of a captcha, for the exception handler of the project.
 
     Args:
-        reason: Why it was refused; its status and code are those of the exception.
+        refuse: What the gate decided; the status and code of its reason are the exception's.
         detail: What the client should do about it.
-        retry_after: How long it should wait after a 503, in seconds.
     """
 
-    def __init__(self, reason: Reason, detail: str, retry_after: int) -> None:
-        super().__init__(detail, reason.value)
-        self.status_code: int = reason.status
-        if reason.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            self.wait: int = retry_after  # for the header `Retry-After`
+    def __init__(self, refuse: Refuse, detail: str) -> None:
+        super().__init__(detail, refuse.reason.value)
+        self.status_code: int = refuse.reason.status
+        if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.wait: int = refuse.retry_after  # for the header `Retry-After`
 
 
 class HasCaptcha(BasePermission):
@@ -67,11 +66,10 @@ class HasCaptcha(BasePermission):
         sent = request._request  # noqa: SLF001  as the client has sent it
         if decision is None and sent.method in SAFE_METHODS:
             return False  # a renderer asks if its page shows a form
-        reason = deferred_reason(request)
-        if reason is not None:
-            view.headers[CODE_HEADER] = reason.value
-            *_, refuse = sent.tcaptcha_deferred
-            raise CaptchaRefused(reason, detail_of(reason, request), refuse.retry_after)
+        refuse = deferred_refusal(request)
+        if refuse is not None:
+            view.headers[CODE_HEADER] = refuse.reason.value
+            raise CaptchaRefused(refuse, detail_of(refuse.reason, request))
         return True
 
 

@@ -208,8 +208,8 @@ def no_verdict(rule: Origin, error: VerifierError) -> None:
 
 
 def overloaded(rule: Origin, limit: int) -> None:
-    """Report a request for which no verification slot was free in time."""
-    message = "%s: refused: all %d verification slots were busy"
+    """Report a request that got no verification slot in time."""
+    message = "%s: all %d verification slots were busy for too long"
     rule.rate_limit.log(logging.WARNING, message, rule.name, limit, kind=(rule.name, "slots"))
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.matching.paths import fold
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.threadpool import start_daemon
 
@@ -37,7 +38,8 @@ def _report(app: object, guard: Any, root: str) -> None:
         own_mount = check.mount_of(app, guard.mounted_at)
         for finding in check.dead_rules(check.read(app), guard, own_mount or root):
             # A server may have several mounts for one application, and `root` is only one.
-            may_be_elsewhere = not own_mount and not f"{finding.path}/".startswith(f"{root}/")
+            is_below = fold(f"{finding.path}/").startswith(fold(f"{root}/"))
+            may_be_elsewhere = not own_mount and not is_below
             if finding.rule != NOTHING_MARKED and not may_be_elsewhere:
                 text = "the rule %r judges no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)

@@ -218,6 +218,13 @@ def test_a_rule_with_the_mount_that_the_server_reports_has_a_route(warnings):
     assert warnings() == []
 
 
+def test_a_dead_rule_below_the_mount_is_reported_whatever_its_case(warnings):
+    app = Bottle()
+    app.post("/login")(endpoint)
+    ask(TCaptchaWSGIMiddleware(app, guard(["POST /shop/signin"])), SCRIPT_NAME="/Shop")
+    assert len(warnings()) == 1
+
+
 def test_a_rule_for_another_mount_of_the_application_is_not_reported(warnings):
     app = Bottle()
     app.post("/login")(endpoint)

@@ -157,6 +157,11 @@ def test_each_url_of_a_marked_view_has_a_rule():
     assert rules[3] == Rule("UNSAFE /settings", name="strict", percent=100)
 
 
+def test_a_url_may_have_parameters_of_any_name():
+    with project([path("<own>/<view>/<handler>/<before>", function)], CONFIG):
+        assert Client().post("/a/b/c/d", headers=HEADERS).status_code == 200
+
+
 def test_rules_of_marked_views_come_before_the_listed_ones():
     with project(URLS[:1], CONFIG | {"RULES": ["POST /a", Rule("/**", mode="observe")]}):
         rules = [rule.text for rule in current_guard().rules]

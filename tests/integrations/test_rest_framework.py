@@ -86,13 +86,13 @@ class Reports(Comments):
     permission_classes = (Staff | HasCaptcha,)
 
 
-class IsReadOnly(BasePermission):
+class IsWriting(BasePermission):
     def has_permission(self, request, view):
-        return request.method in SAFE_METHODS
+        return request.method not in SAFE_METHODS
 
 
 class Salaries(Comments):
-    permission_classes = (Staff | (~IsReadOnly & HasCaptcha),)
+    permission_classes = (Staff | (IsWriting & HasCaptcha),)
 
 
 class Dynamic(Comments):
@@ -122,6 +122,16 @@ def api(config=CONFIG, **more):
 def test_each_view_with_the_permission_has_a_rule():
     with api():
         assert [rule.text for rule in current_guard().rules] == RULES
+
+
+class InASet(Comments):
+    permission_classes = frozenset({HasCaptcha})
+
+
+def test_permissions_may_be_any_collection():
+    with project([path("a", InASet.as_view())], CONFIG, REST_FRAMEWORK=REST):
+        assert APIClient().post("/a").status_code == 403
+        assert APIClient().post("/a", headers=HEADERS).status_code == 200
 
 
 def test_check_shows_the_views_with_the_permission_as_covered():
@@ -205,6 +215,18 @@ def test_a_captcha_instead_of_a_permission_is_needed_for_unsafe_methods(view, re
         assert ran == []
         assert APIClient().post("/a", headers=staff).status_code == 200
         assert APIClient().post("/a", headers=HEADERS).status_code == 200
+
+
+class Report(Salaries):
+    def put(self, request):
+        self.check_object_permissions(request, object())
+        return run(request)
+
+
+def test_a_captcha_instead_of_a_permission_counts_for_objects_too():
+    with project([path("a", Report.as_view())], CONFIG, REST_FRAMEWORK=REST):
+        assert APIClient().put("/a").status_code == 403
+        assert APIClient().put("/a", headers=HEADERS).status_code == 200
 
 
 class SomeAreOpen(Comments):

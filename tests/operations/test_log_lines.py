@@ -208,4 +208,4 @@ def test_requests_that_find_no_slot_write_one_line(runner, monkeypatch, caplog):
     guard = Guard(["POST /login"], FakeVerifier(), max_checks=1)
     assert guard.match("POST", "/login").health.slots.enter()
     assert {runner(guard, ticket(number)).code for number in range(3)} == {"overloaded"}
-    assert caplog.messages == ["POST /login: refused: all 1 verification slots were busy"]
+    assert caplog.messages == ["POST /login: all 1 verification slots were busy for too long"]

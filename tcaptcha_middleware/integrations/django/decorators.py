@@ -46,7 +46,7 @@ def _locked(own: Mark, view: Any) -> Any:
     return locked
 
 
-def _lock(own: Mark, request: Any, *_: Any, **__: Any) -> Any:
+def _lock(own: Mark, /, request: Any, *_: Any, **__: Any) -> Any:
     """Return the answer to a preflight, or None if the view may run."""
     if request.method in SAFE_METHODS:
         return None

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.decision import get_decision, require_captcha
 from tcaptcha_middleware.languages import DETAILS, language_of, preferred_language
-from tcaptcha_middleware.models import EnvironHeaders, RequestInfo, Unchecked
+from tcaptcha_middleware.models import EnvironHeaders, RequestInfo
 
 if TYPE_CHECKING:
-    from tcaptcha_middleware.models import Allow, Reason
+    from tcaptcha_middleware.models import Allow, Reason, Refuse
 
 
 def require_decision(request: Any, *, may_defer: bool = True) -> Allow:
@@ -23,19 +23,18 @@ def require_decision(request: Any, *, may_defer: bool = True) -> Allow:
         CaptchaRequired: If there is no such decision.
     """
     decision = get_decision(request)
-    if may_defer and decision is not None and decision.unchecked is Unchecked.DEFERRED:
+    if may_defer and decision is not None and decision.deferred is not None:
         return decision
     return require_captcha(request)
 
 
-def deferred_reason(request: Any) -> Reason | None:
-    """Return why the view has to refuse a request; None if the captcha passed.
+def deferred_refusal(request: Any) -> Refuse | None:
+    """Return the refusal that the view has to answer; None if the captcha passed.
 
     Raises:
         CaptchaRequired: If the gate decided nothing.
     """
-    decision = require_decision(request)
-    return decision.refused if decision.unchecked is Unchecked.DEFERRED else None
+    return require_decision(request).deferred
 
 
 def detail_of(reason: Reason, request: Any) -> str:

@@ -9,7 +9,7 @@ from django.forms.forms import BaseForm
 from django.forms.utils import ErrorDict
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.integrations.django.deferral import deferred_reason, detail_of
+from tcaptcha_middleware.integrations.django.deferral import deferred_refusal, detail_of
 
 
 class CaptchaFormMixin:
@@ -52,10 +52,11 @@ class CaptchaFormMixin:
             CaptchaRequired: If the form has data, and the gate decided nothing about it.
         """
         form: Any = self
-        reason = deferred_reason(self.request) if form.is_bound else None
-        if reason is None:
+        refuse = deferred_refusal(self.request) if form.is_bound else None
+        if refuse is None:
             super().full_clean()  # type: ignore[misc]
             return
         form._errors = ErrorDict(renderer=form.renderer)  # noqa: SLF001
         form.cleaned_data = {}
-        form.add_error(None, ValidationError(detail_of(reason, self.request), reason.value))
+        detail = detail_of(refuse.reason, self.request)
+        form.add_error(None, ValidationError(detail, refuse.reason.value))

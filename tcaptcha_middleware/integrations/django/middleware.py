@@ -32,7 +32,7 @@ from tcaptcha_middleware.flow import decide
 from tcaptcha_middleware.integrations.django.body import RequestBody
 from tcaptcha_middleware.integrations.django.configuration import guard_for
 from tcaptcha_middleware.integrations.django.urlconf import marks_of
-from tcaptcha_middleware.models import Allow, EnvironHeaders, Refuse, RequestInfo, Unchecked
+from tcaptcha_middleware.models import Allow, EnvironHeaders, RequestInfo
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import is_async
 from tcaptcha_middleware.wsgi import ENVIRON_KEY
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from tcaptcha_middleware.effects import Effect, Flow
     from tcaptcha_middleware.guard import Guard
+    from tcaptcha_middleware.models import Refuse
     from tcaptcha_middleware.rules import MatchedRule
 
 # How long a view that a responder returns may take, in seconds.
@@ -145,16 +146,8 @@ def _gate(guard: Guard, request: Any, body: RequestBody) -> Flow[Any]:
     body.put_back()
     if isinstance(decision, Allow):
         guard.record(decision, route, target, holder, key)
-        if decision.unchecked is Unchecked.DEFERRED and decision.refused is not None:
-            # Only one rule defers, never an ambiguous target.
-            refuse = Refuse(
-                decision.refused,
-                decision.rule,
-                decision.verdict,
-                decision.fingerprint,
-                route.health.retry_after,  # type: ignore[union-attr]
-            )
-            request.tcaptcha_deferred = guard, route, info, refuse
+        if decision.deferred is not None:
+            request.tcaptcha_deferred = guard, route, info, decision.deferred
             # At once if it can be known, and again in front of the view that is called: a
             # middleware may change the path, or call this one without its `process_view`.
             flow = _undeferred(request, _view_of(request))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.rules import Rule
 
-# Of a view that may ask for other permissions than it lists, so it may not refuse by itself.
+# The mark of a view that may not check the permissions it lists; the gate refuses for it.
 _ENFORCED = Mark(methods=["UNSAFE"])
 
 
@@ -64,10 +64,10 @@ def marks_of(view: object) -> Iterator[tuple[str, Mark]]:
     permissions: Any = getattr(view, "initkwargs", {}).get("permission_classes")
     if permissions is None:
         permissions = getattr(kind, "permission_classes", ())
-    if not isinstance(permissions, (list, tuple)):
-        permissions = ()  # a property, whose value depends on the request
+    if isinstance(permissions, (property, type)):
+        permissions = ()  # its value depends on the request, or it is not a list
     asked = next(filter(None, map(_mark_of_permission, permissions)), None)
-    if asked is not None and not _asks_what_it_lists(kind):
+    if asked is not None and not _checks_listed_permissions(kind):
         asked = _ENFORCED
     own = mark_of(view) or asked
     if own is not None:
@@ -80,8 +80,8 @@ def marks_of(view: object) -> Iterator[tuple[str, Mark]]:
             yield method.upper(), mark
 
 
-def _asks_what_it_lists(kind: object) -> bool:
-    """Return whether a class of Django REST framework asks all permissions that it lists."""
+def _checks_listed_permissions(kind: object) -> bool:
+    """Return whether a class of Django REST framework checks all permissions it lists."""
     framework = import_module("rest_framework.views").APIView
     return all(
         getattr(kind, name, None) is getattr(framework, name)
