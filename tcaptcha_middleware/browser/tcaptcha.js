@@ -655,7 +655,7 @@ function prepare(host) {
   prepared.add(host);
   statusOf(host);
   // A button may be outside its form.
-  const form = member(host, "querySelector")("button")?.form ?? member(host, "closest")("form");
+  const form = member(host, "matches")("form") ? host : member(host, "querySelector")("button")?.form;
   const need = form && formNeed(form, null, host);
   if (!need) return;
   read(captcha.options, need)

@@ -135,6 +135,14 @@ def test_a_button_outside_its_form_is_prepared_for_that_form(visit, site, button
     assert site.asked == ["POST /login"]
 
 
+def test_a_form_is_prepared_for_itself_if_its_first_button_is_of_another_form(visit, site):
+    other = '<form id="out" action="/logout" method="post"></form>'
+    page = visit(other + FORM.replace("<input", '<button form="out">Out</button><input', 1))
+    page.get_by_role("button", name="Go").focus()
+    page.wait_for_function("() => window.tencent?.loads === 1")
+    assert site.asked == ["POST /login"]
+
+
 def test_a_button_without_a_form_breaks_nothing(visit, site):
     page = visit("<tcaptcha-button>Go</tcaptcha-button>")
     page.get_by_role("button", name="Go").click()
