@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent
 # Folders and root modules, from the lowest layer up; each imports from lower layers only.
 LAYERS = [
     {"errors", "findings", "models", "waiting"},
-    {"languages", "scoped"},
+    {"languages", "matching", "scoped"},
     {"threadpool"},
-    {"matching", "operations", "responses", "types", "validation"},
+    {"operations", "responses", "types", "validation"},
     {"client_ip", "health", "replay", "tencent"},
     {"_http"},
     {"effects", "wsgi_body"},
