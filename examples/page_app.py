@@ -24,6 +24,7 @@ HOME = """\
 <title>Log in</title>
 <script type="module" src="/tcaptcha/tcaptcha.js"></script>
 <form data-tcaptcha action="/login" method="post">
+  <noscript><p>This form has a captcha, which needs JavaScript.</p></noscript>
   <label>Name <input name="user" required></label>
   <button>Log in</button>
 </form>

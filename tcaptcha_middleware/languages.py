@@ -173,6 +173,14 @@ RELOAD: dict[Language, str] = {
 }
 """The label of the link that loads a page in full."""
 
+NOSCRIPT: dict[Language, str] = {
+    "en": "This form has a captcha, which needs JavaScript. "
+    "Please allow scripts, and load the page again.",
+    "zh-cn": "此表单的验证码需要 JavaScript。请允许运行脚本，然后重新加载页面。",
+    "zh-tw": "此表單的驗證碼需要 JavaScript。請允許執行指令碼，然後重新載入頁面。",
+}
+"""What a form says in a browser that runs no scripts."""
+
 MESSAGES: dict[Language, dict[str, str]] = {
     "en": {
         "loading": "The captcha is loading.",

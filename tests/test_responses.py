@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcaptcha_middleware import Reason, RequestInfo
-from tcaptcha_middleware.languages import BACK, DETAILS, TITLES
+from tcaptcha_middleware.languages import BACK, DETAILS, NOSCRIPT, TITLES
 from tcaptcha_middleware.responses import respond
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
@@ -152,7 +152,7 @@ def test_every_language_has_words_for_every_reason_and_status():
     for language in ("en", "zh-cn", "zh-tw"):
         assert DETAILS[language].keys() == set(Reason)
         assert TITLES[language].keys() == {reason.status for reason in Reason}
-    assert DETAILS.keys() == TITLES.keys() == BACK.keys()
+    assert DETAILS.keys() == TITLES.keys() == BACK.keys() == NOSCRIPT.keys()
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "get", "GET", "HEAD"])

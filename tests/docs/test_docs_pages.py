@@ -132,6 +132,11 @@ def anchors(text):
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def test_the_example_says_what_the_page_says_to_browsers_without_scripts():
+    (notice,) = [text for text in blocks("browser.md", "html") if "noscript" in text]
+    assert notice in (ROOT / "examples/page_app.py").read_text()
+
+
 # -- getting-started.md ------
 
 START = PAGES["getting-started.md"]

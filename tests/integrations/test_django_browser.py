@@ -7,6 +7,8 @@ import pytest
 from browser import browser, context, page
 from served import serving
 
+from tcaptcha_middleware.languages import NOSCRIPT
+
 pytestmark = pytest.mark.outside
 
 
@@ -48,3 +50,20 @@ def test_a_refused_form_shows_why_and_keeps_what_was_typed(page, origin):
     page.get_by_role("button", name="solve").click()
     page.wait_for_url(f"{origin}/done")
     page.get_by_text("ada").wait_for()
+
+
+def test_without_scripts_the_login_of_the_admin_says_what_is_needed(browser, origin):
+    with browser.new_context(java_script_enabled=False, locale="zh-TW") as context:
+        page = context.new_page()
+        page.goto(f"{origin}/admin/login/")
+        # Playwright finds no texts in this element.
+        notice = page.locator("noscript p[lang=zh-tw]")
+        assert notice.is_visible()
+        assert notice.inner_text() == NOSCRIPT["zh-tw"]
+
+
+def test_with_scripts_the_login_of_the_admin_does_not_say_it(page, origin):
+    page.goto(f"{origin}/admin/login/")
+    assert "Username" in page.locator("body").inner_text()
+    assert NOSCRIPT["en"] not in page.locator("body").inner_text()
+    assert NOSCRIPT["en"] in page.content()

@@ -19,6 +19,7 @@ from tcaptcha_middleware.integrations.django import captcha_required, checks
 from tcaptcha_middleware.integrations.django.configuration import current_guard
 from tcaptcha_middleware.integrations.routes import django as django_reader
 from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.languages import NOSCRIPT
 from tcaptcha_middleware.tencent.credentials import ACCOUNT
 from tcaptcha_middleware.testing import FakeVerifier, TencentEmulator
 
@@ -254,9 +255,26 @@ def test_without_a_page_the_tag_says_what_to_set():
         rendered("{% tcaptcha_script %}", config={"VERIFIER": FakeVerifier()})
 
 
+def noscript(language="en"):
+    return f'<noscript><p lang="{language}">{NOSCRIPT[language]}</p></noscript>'
+
+
 def test_a_form_of_another_app_gets_the_captcha():
     text = "{% tcaptcha_form %}{{ x }}<form id='a'></form><form></form>{% endtcaptcha_form %}"
-    assert rendered(text, x="<") == "&lt;<form data-tcaptcha id='a'></form><form></form>"
+    form = "<form data-tcaptcha id='a'></form><form></form>"
+    assert rendered(text, x="<") == f"&lt;{noscript()}{form}"
+
+
+@pytest.mark.parametrize(
+    ("page", "browser", "language"),
+    [(None, "", "en"), (None, "zh-TW", "zh-tw"), ("zh-hans", "en", "zh-cn"), ("de", "", "en")],
+)
+def test_above_the_form_a_sentence_for_browsers_without_scripts(page, browser, language):
+    request = RequestFactory().get("/", headers={"Accept-Language": browser})
+    if page:
+        request.LANGUAGE_CODE = page
+    text = "{% tcaptcha_form %}<form></form>{% endtcaptcha_form %}"
+    assert rendered(text, request) == f"{noscript(language)}<form data-tcaptcha></form>"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +290,8 @@ def test_a_form_of_another_app_gets_the_captcha():
     ],
 )
 def test_only_the_first_element_that_is_a_form_gets_the_captcha(form, expected):
-    assert rendered("{% tcaptcha_form %}" + form + "{% endtcaptcha_form %}") == expected
+    text = rendered("{% tcaptcha_form %}" + form + "{% endtcaptcha_form %}")
+    assert text.replace(noscript(), "") == expected
 
 
 # -- the admin ------

@@ -9,6 +9,7 @@ from tcaptcha_middleware.languages import DETAILS, language_of, preferred_langua
 from tcaptcha_middleware.models import EnvironHeaders, RequestInfo
 
 if TYPE_CHECKING:
+    from tcaptcha_middleware.languages import Language
     from tcaptcha_middleware.models import Allow, Reason, Refuse
 
 
@@ -39,8 +40,13 @@ def deferred_refusal(request: Any) -> Refuse | None:
 
 def detail_of(reason: Reason, request: Any) -> str:
     """Return what the visitor should do, in the language of Django's page or of the browser."""
+    return DETAILS[visitor_language(request)][reason]
+
+
+def visitor_language(request: Any) -> Language:
+    """Return the language of Django's page, or of the browser."""
     # `LocaleMiddleware` sets it; without one, the browser's languages decide.
     language = language_of(getattr(request, "LANGUAGE_CODE", ""))
     headers = EnvironHeaders(request.META)
     info = RequestInfo("http", request.method, request.path, headers=headers)
-    return DETAILS[language or preferred_language(info)][reason]
+    return language or preferred_language(info)

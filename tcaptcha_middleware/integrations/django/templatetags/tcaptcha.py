@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 from tcaptcha_middleware.browser import MODULE
 from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.integrations.django.deferral import visitor_language
+from tcaptcha_middleware.languages import NOSCRIPT
 
 register: Any = template.Library()
 
@@ -46,16 +48,20 @@ def tcaptcha_script(context: Any) -> Any:
     return format_html('<script type="module" src="{}"{}></script>', source, attribute)
 
 
-def tcaptcha_form(content: str) -> Any:
+def tcaptcha_form(context: Any, content: str) -> Any:
     """Return a part of a template, with the captcha in its first form.
 
-    It is for forms of other apps: in your own, write `<form data-tcaptcha …>`.
+    Before the form is a sentence for browsers that run no scripts, in the visitor's language.
 
     Args:
+        context: The template's context.
         content: The part between the tag and its end.
     """
-    return SafeString(_FORM.sub(r"\g<0> data-tcaptcha", content, count=1))
+    request = context.get("request")
+    language = "en" if request is None else visitor_language(request)
+    noscript = f'<noscript><p lang="{language}">{NOSCRIPT[language]}</p></noscript>'
+    return SafeString(_FORM.sub(rf"{noscript}\g<0> data-tcaptcha", content, count=1))
 
 
 register.simple_tag(tcaptcha_script, takes_context=True)
-register.simple_block_tag(tcaptcha_form)
+register.simple_block_tag(tcaptcha_form, takes_context=True)
