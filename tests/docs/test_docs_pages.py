@@ -192,6 +192,7 @@ def test_the_responders_lines_answer(emulator):
     app.wsgi_app = tc.TCaptchaWSGIMiddleware(app.wsgi_app, guard)
     answer = app.test_client().post("/login")
     assert (answer.status_code, answer.text) == (403, "Prove that you are human.")
+    assert answer.headers["Tcaptcha-Code"] == "ticket_missing"
     guard.close()
 
 
