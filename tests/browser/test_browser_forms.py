@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 from browser import browser, context, page
 from browser_pages import SOLVES, served, site, visit
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Route
 
+from tcaptcha_middleware import Guard, TCaptchaMiddleware, sources
 from tcaptcha_middleware.languages import MESSAGES
+from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.testing.emulator._http import serving
 
 pytestmark = pytest.mark.outside
 
@@ -92,6 +98,38 @@ def test_a_field_called_ticket_stays_beside_the_fields_of_the_page(visit, site):
     form = site.handled[0]["form"]
     assert (form["ticket"], form["captcha_ticket"][:4]) == ("T-1", "tr03")
     assert form.keys() == {"ticket", "captcha_ticket", "captcha_randstr"}
+
+
+def test_a_real_gate_reads_its_own_fields_beside_a_field_called_ticket(page):
+    received = []
+
+    async def home(request):
+        return HTMLResponse("""<!doctype html><title>Form</title>
+        <script type="module" src="/tcaptcha/tcaptcha.js"></script>
+        <form data-tcaptcha action="/orders" method="post">
+        <input type="hidden" name="ticket" value="T-1"><button>Go</button></form>""")
+
+    async def orders(request):
+        received.append(dict(await request.form()))
+        return PlainTextResponse("inside")
+
+    verifier = FakeVerifier()
+    fields = sources.Form("captcha_ticket", "captcha_randstr")
+    guard = Guard(["POST /orders"], verifier, sources=[fields], page="/tcaptcha")
+    app = Starlette(routes=[Route("/", home), Route("/orders", orders, methods=["POST"])])
+    with serving(TCaptchaMiddleware(app, guard)) as origin:
+        page.goto(origin)
+        page.wait_for_function("() => Boolean(customElements.get('tcaptcha-button'))")
+        submit(page)
+        page.get_by_role("dialog").get_by_text("solve").click()
+        page.get_by_text("inside").wait_for()
+    (form,) = received
+    (submission,) = verifier.tickets
+    assert form == {
+        "ticket": "T-1",
+        "captcha_ticket": submission.ticket,
+        "captcha_randstr": submission.randstr,
+    }
 
 
 NAMES = [
