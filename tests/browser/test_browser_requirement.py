@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from browser import TENCENT, browser, context, page
 from outages import bring
@@ -27,6 +29,14 @@ def off():
     return switch
 
 
+def fails(request):
+    raise LookupError(request)
+
+
+async def hangs(request):
+    await asyncio.Event().wait()
+
+
 # Settings of the guard, the state of the service, and whether the form is sent.
 MODES = {
     "enforced": ({}, "up", False),
@@ -35,6 +45,8 @@ MODES = {
     "not in the share": ({"percent": 0}, "up", True),
     "when is False": ({"when": lambda request: False}, "up", True),
     "when is True": ({"when": lambda request: True}, "up", False),
+    "when fails": ({"when": fails}, "up", False),
+    "when times out": ({"when": hangs, "check_timeout": 0.05}, "up", False),
     "an outage that lets requests pass": ({"on_unavailable": "allow"}, "down", True),
     "a suspicion": ({"on_unavailable": "allow"}, "suspect", False),
     "an outage that does not": ({"on_unavailable": "deny"}, "down", False),
