@@ -191,6 +191,7 @@ def policy_of(captcha: CaptchaInfo, nonce: str) -> str:
     """
     sources = sources_of(captcha)
     own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
+    own["img-src"] = ("'self'",)  # the site's icon, which Firefox loads for each page
     allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
     # Without frame-ancestors: in a frame, the page says so, and shows no captcha.
     nothing = ("default-src", "base-uri", "form-action")

@@ -315,7 +315,7 @@ def test_the_policy_allows_only_the_page_and_the_captcha_to_run(adapter):
         assert directives[name] == ["'none'"]
     assert directives["script-src"][0].startswith("'nonce-")
     assert all(re.fullmatch(r"https?://[a-z0-9.:-]+", s) for s in directives["script-src"][1:])
-    assert directives["connect-src"][0] == "'self'"
+    assert directives["connect-src"][0] == directives["img-src"][0] == "'self'"
     assert "http://127.0.0.1:9" in directives["script-src"]
 
 
