@@ -162,7 +162,7 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
     pair = rule.extractor.find_in_head(request)
     if isinstance(pair, PartialPair):  # incomplete
         pair = yield from rule.extractor.find_in_body(
-            request, pair, first_piece, may_disconnect=enforced
+            request, pair, first_piece, rule=rule, may_disconnect=enforced
         )
     if isinstance(pair, Reason):
         # During an outage a page cannot load the captcha, so it cannot send a ticket.

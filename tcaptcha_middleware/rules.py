@@ -162,12 +162,12 @@ class CompiledRule:
         settings: The guard's settings, replaced by the rule's where it has its own.
         health: The health of the verifier's service, shared by the rules that use it.
         gate: What all rules of the guard share.
+        extractor: Finds the pair in a request.
         budget: How many requests may fail open.
         disaster_per_ip: Addresses that were let through with a disaster ticket.
         disaster_seen: Disaster tickets that were let through.
         passes_preflight: If CORS preflights pass unchecked: not if the rule names a method.
         always_enforces: If a refusal applies to every visitor.
-        extractor: Finds the pair in a request.
     """
 
     name: str
@@ -177,22 +177,15 @@ class CompiledRule:
     settings: Settings = field(repr=False)
     health: Health = field(repr=False)
     gate: Gate = field(repr=False)
+    extractor: Extractor = field(repr=False)
     budget: Budget = field(init=False, repr=False)
     disaster_per_ip: MemoryReplayStore = field(init=False, repr=False)
     disaster_seen: MemoryReplayStore = field(init=False, repr=False)
     passes_preflight: bool = field(init=False, repr=False)
     always_enforces: bool = field(init=False, repr=False)
-    extractor: Extractor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Compute once what every request needs."""
-        extractor = Extractor(
-            self.settings.sources,
-            body_limit=self.settings.body_limit,
-            body_timeout=self.settings.body_timeout,
-            needs_randstr=self.captcha.has_randstr,
-            rule=self,
-        )
         # Only if they are used: 10,000 rules would have 20,000.
         accepts_disaster = self.settings.disaster_tickets == "allow"
         for name in ("disaster_per_ip", "disaster_seen"):
@@ -202,7 +195,6 @@ class CompiledRule:
         enforces = self.settings.mode != "observe" and self.settings.percent == _EVERYONE
         object.__setattr__(self, "always_enforces", enforces)
         object.__setattr__(self, "passes_preflight", self.pattern.passes_preflights)
-        object.__setattr__(self, "extractor", extractor)
 
     @property
     def rate_limit(self) -> log.RateLimit:
@@ -309,16 +301,22 @@ def compile_rules(
     shared = guard
     if last_sources:
         shared = replace(guard, sources=(*guard.sources, *last_sources))
-    healths: dict[int, Health] = {}
-    names: dict[int, list[str]] = {}
+    services: dict[int, tuple[CaptchaInfo, Health, list[str]]] = {}
+    extractors: dict[tuple[int, bool], Extractor] = {}  # by settings, and need for a randstr
     compiled: list[CompiledRule] = []
     patterns: set[Pattern] = set()
     for rule in map(as_rule, rules):
         pattern, name = parse(rule.text), rule.name or rule.text
         own = verifier if rule.verifier is None else rule.verifier
         with _naming(name):
-            validate_verifier(own)
-            captcha = captcha_of(own)
+            if id(own) not in services:
+                validate_verifier(own)
+                affected: list[str] = []
+                report = partial(_report_health, gate, affected)
+                health = Health(own, gate.max_checks, clock=gate.clock, on_change=report)
+                services[id(own)] = captcha_of(own), health, affected
+            captcha, health, affected = services[id(own)]
+            affected.append(name)
             settings = replace(shared, **rule.settings) if rule.settings else shared
             if "sources" in rule.settings:
                 settings = replace(settings, sources=(*settings.sources, *last_sources))
@@ -331,15 +329,16 @@ def compile_rules(
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)
-            affected = names.setdefault(id(own), [])
-            affected.append(name)
-            if id(own) not in healths:
-                report = partial(_report_health, gate, affected)
-                healths[id(own)] = Health(
-                    own, gate.max_checks, clock=gate.clock, on_change=report
+            read = id(settings), captcha.has_randstr
+            if read not in extractors:
+                extractors[read] = Extractor(
+                    settings.sources,
+                    body_limit=settings.body_limit,
+                    body_timeout=settings.body_timeout,
+                    needs_randstr=captcha.has_randstr,
                 )
             compiled_rule = CompiledRule(
-                name, pattern, own, captcha, settings, healths[id(own)], gate
+                name, pattern, own, captcha, settings, health, gate, extractors[read]
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)

@@ -53,7 +53,7 @@ _LONGEST_TYPE = 256
 
 
 class Extractor:
-    """Finds the pair in the sources of a rule; both values come from the same source.
+    """Finds the pair in the sources of rules; both values come from the same source.
 
     The first source of the head that has a pair is the last that is read. All sources that
     read the body's kind are read, and have to agree.
@@ -64,7 +64,6 @@ class Extractor:
         body_timeout: How long a client may take to send that much, in seconds.
         needs_randstr: Whether a ticket is valid only with its randstr; if not, its randstr is
             `""`, whatever was sent.
-        rule: The rule, for the log.
     """
 
     def __init__(
@@ -74,9 +73,8 @@ class Extractor:
         body_limit: int,
         body_timeout: float,
         needs_randstr: bool,
-        rule: log.Origin,
     ) -> None:
-        self._sources, self._rule = sources, rule
+        self._sources = sources
         self._heads = [source for source in sources if isinstance(source, HeadSource)]
         self._other_heads = self._heads[1:]
         bodies = [source for source in sources if isinstance(source, BodySource)]
@@ -133,6 +131,7 @@ class Extractor:
         seen: PartialPair = NOTHING,
         first_piece: tuple[bytes, bool] | None = None,
         *,
+        rule: log.Origin,
         may_disconnect: bool,
     ) -> Flow[Pair | Reason]:
         """Return the pair, or the reason to refuse the request.
@@ -141,6 +140,7 @@ class Extractor:
             request: The request's head.
             seen: What `find_in_head` returned.
             first_piece: The body's first piece, and whether more follows, if it was read.
+            rule: The rule, for the log.
             may_disconnect: Whether a client that is too slow may be disconnected; see
                 `ReadBody`.
 
@@ -156,8 +156,8 @@ class Extractor:
         # A websocket handshake comes without a body, even if its headers declare one.
         if kind is None or request.kind != "http" or not self._readers[kind]:
             if content_type and self._reads_bodies:
-                log.unread_body(self._rule, content_type)
-            return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
+                log.unread_body(rule, content_type)
+            return self._no_pair(rule, Reason.TICKET_MISSING, seen, content_type)
         parser = self.parser(kind, content_type, request)
         room, deadline = self._limit, time.monotonic() + self._timeout
         for _ in range(self._pieces):
@@ -174,11 +174,16 @@ class Extractor:
             enough = parser.feed(piece[:room])
             room -= len(piece)
             if enough or (room >= 0 and not more):
-                found = self.find_in(kind, parser, request)
-                return self._judged(found, seen, content_type)
+                parts = self.find_in(kind, parser, request)
+                for found in parts:
+                    seen = found if seen is NOTHING else seen.combined(found)
+                # Complete, without a call for each.
+                if [found for found in parts if None not in found]:
+                    return seen.pair()
+                return self._no_pair(rule, Reason.TICKET_MISSING, seen, content_type)
             if room < 0:
                 break
-        return self._no_pair(Reason.BODY_TOO_LARGE, seen, content_type)
+        return self._no_pair(rule, Reason.BODY_TOO_LARGE, seen, content_type)
 
     def parser(self, kind: str, content_type: str, request: RequestInfo) -> BodyParser:
         """Return a parser for a body of this kind.
@@ -220,20 +225,13 @@ class Extractor:
     def _needed(self, found: PartialPair) -> PartialPair:
         return found if self._needs_randstr else PartialPair(found.ticket, "")
 
-    def _judged(
-        self, parts: list[PartialPair], seen: PartialPair, content_type: str
-    ) -> Pair | Reason:
-        for found in parts:
-            seen = found if seen is NOTHING else seen.combined(found)
-        if [found for found in parts if None not in found]:  # complete, without a call for each
-            return seen.pair()
-        return self._no_pair(Reason.TICKET_MISSING, seen, content_type)
-
-    def _no_pair(self, reason: Reason, seen: PartialPair, content_type: str) -> Reason:
+    def _no_pair(
+        self, rule: log.Origin, reason: Reason, seen: PartialPair, content_type: str
+    ) -> Reason:
         # Values of two sources are not a pair.
         if reason is Reason.TICKET_MISSING and Invalid.AMBIGUOUS in seen:
             reason = Reason.TICKET_AMBIGUOUS
-        log.no_pair(self._rule, reason, self._sources, seen, content_type)
+        log.no_pair(rule, reason, self._sources, seen, content_type)
         return reason
 
 

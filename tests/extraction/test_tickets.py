@@ -48,13 +48,15 @@ def part(name: str, value: str, more: str = "") -> bytes:
 END = b"--B--\r\n"
 
 
+RULE = SimpleNamespace(name="POST /login", rate_limit=RateLimit())
+
+
 def extractor_of(sources, *, body_limit=65536, needs_randstr=True):
     return Extractor(
         Settings(sources=sources).sources,
         body_limit=body_limit,
         body_timeout=10.0,
         needs_randstr=needs_randstr,
-        rule=SimpleNamespace(name="POST /login", rate_limit=RateLimit()),
     )
 
 
@@ -305,7 +307,7 @@ def steps_of(given_sources, given_request):
     """Return how many pieces of an endless body are read, and the reason that follows."""
     extractor = extractor_of(given_sources, body_limit=10)
     seen = extractor.find_in_head(given_request)
-    flow, steps = extractor.find_in_body(given_request, seen, may_disconnect=True), 0
+    flow, steps = extractor.find_in_body(given_request, seen, rule=RULE, may_disconnect=True), 0
     try:
         next(flow)
         while True:
@@ -480,7 +482,9 @@ def test_a_randstr_that_is_not_needed_changes_nothing(sources, randstrs):
         if not isinstance(seen, PartialPair):
             return seen
         with pytest.raises(StopIteration) as stop:
-            next(extraction.find_in_body(request(*headers), seen, may_disconnect=True))
+            next(
+                extraction.find_in_body(request(*headers), seen, rule=RULE, may_disconnect=True)
+            )
         return stop.value.value
 
     assert outcome("t") == outcome("", "t", "t") == ("t", "")
