@@ -87,16 +87,20 @@ class TCaptchaMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
-        target = (
-            scope.get("method", "GET"),
-            scope["path"],
-            scope.get("raw_path") or b"",
-            scope.get("root_path") or "",
-            self._mount,
-        )
-        if target[0] == "OPTIONS" and self._preflight_headers:
+        guard, method, path = self.guard, scope.get("method", "GET"), scope["path"]
+        if method == "OPTIONS" and self._preflight_headers:
             send = _adding(self._preflight_headers, send)
-        route = self.guard.route(target, scope, SCOPE_KEY)
+        # What `route` would return for most requests, without a call.
+        if (
+            method in guard.unmatched_methods
+            and SCOPE_KEY not in scope
+            and not path.endswith(guard.page_paths)
+        ):
+            await self.app(scope, receive, send)
+            return
+        raw_path, root_path = scope.get("raw_path") or b"", scope.get("root_path") or ""
+        target = method, path, raw_path, root_path, self._mount
+        route = guard.route(target, scope, SCOPE_KEY)
         if route is None:
             await self.app(scope, receive, send)
             return
@@ -106,7 +110,7 @@ class TCaptchaMiddleware:
             return
         decision = await run(decide(route, request), body, perform)
         if isinstance(decision, Allow):
-            self.guard.record(decision, route, target, scope, SCOPE_KEY)
+            guard.record(decision, route, target, scope, SCOPE_KEY)
             await self.app(scope, body.replay if body.kept else receive, send)
         elif not body.disconnected:
             await self._refuse(decision, route, request, body, send)

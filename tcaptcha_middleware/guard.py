@@ -84,6 +84,7 @@ class Guard(Settings):
 
     Attributes:
         unmatched_methods: The methods that no rule names.
+        page_paths: The paths that the guard answers itself, below the application's mount.
         preflight_headers: Headers to add to every response to an `OPTIONS` request.
 
     Raises:
@@ -103,6 +104,7 @@ class Guard(Settings):
     cors: Sequence[str] = ()
     page: Page | str | None = None
     unmatched_methods: frozenset[str] = field(init=False, repr=False)
+    page_paths: tuple[str, ...] = field(init=False, repr=False)
     preflight_headers: Sequence[tuple[str, str]] = field(init=False, repr=False)
     _rules: tuple[CompiledRule, ...] = field(init=False, repr=False)
     _matches: MatchCache[MatchedRule | None] = field(init=False, repr=False)
@@ -151,6 +153,7 @@ class Guard(Settings):
             sources=settings.sources,
             page=page,
             unmatched_methods=matcher.unmatched_methods,
+            page_paths=browser.paths,
             preflight_headers=cors.preflight_headers(
                 source for rule in rules for source in rule.settings.sources
             ),
@@ -182,16 +185,15 @@ class Guard(Settings):
         earlier = holder.get(key)
         if earlier is not None and not isinstance(earlier, Allow):
             del holder[key]
-        method, path, _, root_path, mount = target
+        _, path, _, root_path, mount = target
         # A websocket has no page.
-        if path.endswith(self._browser.paths) and holder.get("type") != "websocket":
+        if path.endswith(self.page_paths) and holder.get("type") != "websocket":
             page = self._browser.find(path, mount or root_path)
             if page is not None:
                 return page
-        if method not in self.unmatched_methods:
-            rule = self._matches[target]
-            if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
-                return rule
+        rule = self._matches[target]
+        if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
+            return rule
         return None
 
     def match(

@@ -78,10 +78,18 @@ class TCaptchaWSGIMiddleware:
             # Not on construction, when Flask has no routes yet.
             self.rules_reported = True
             report_dead_rules(self.app, self.guard, root_path)
-        target = environ["REQUEST_METHOD"], path, raw_path, root_path, self._mount
-        if target[0] == "OPTIONS" and self.guard.preflight_headers:
-            start_response = _adding(self.guard.preflight_headers, start_response)
-        route = self.guard.route(target, environ, ENVIRON_KEY)
+        guard, method = self.guard, environ["REQUEST_METHOD"]
+        if method == "OPTIONS" and guard.preflight_headers:
+            start_response = _adding(guard.preflight_headers, start_response)
+        # What `route` would return for most requests, without a call.
+        if (
+            method in guard.unmatched_methods
+            and ENVIRON_KEY not in environ
+            and not path.endswith(guard.page_paths)
+        ):
+            return self.app(environ, start_response)
+        target = method, path, raw_path, root_path, self._mount
+        route = guard.route(target, environ, ENVIRON_KEY)
         if route is None:
             return self.app(environ, start_response)
         request, body = _request(environ, own_path, self._mount), Body(environ)
@@ -91,7 +99,7 @@ class TCaptchaWSGIMiddleware:
         if body.kept:
             body.replay(environ)
         if isinstance(decision, Allow):
-            self.guard.record(decision, route, target, environ, ENVIRON_KEY)
+            guard.record(decision, route, target, environ, ENVIRON_KEY)
             return self.app(environ, start_response)
         return self._refuse(decision, route, request, body, start_response)
 
