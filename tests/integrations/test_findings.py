@@ -88,8 +88,7 @@ def test_each_route_has_a_status(rules, route, status, detail):
         *("/login", "/user-login", "/userLogin", "/signIn", "/log_in", "/sign-up", "/register"),
         *("/password/reset", "/otp", "/sms", "/sendSms", "/sms-codes", "/verifyCode", "/token"),
         *("/invite", "/invitations", "/posts/{id}/comments", "/orders", "/pay", "/payments"),
-        *("/checkout", "/denglu", "/zhuce", "/yanzhengma", "/duanxin", "/pinglun", "/dingdan"),
-        "/zhifu",
+        *("/checkout", "/sign_ups", "/log-in-with-code"),
     ],
 )
 def test_a_path_that_robots_abuse_is_open(path):
@@ -97,13 +96,39 @@ def test_a_path_that_robots_abuse_is_open(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/search", "/display", "/decode", "/disorder", "/users/{token}", "/logout"]
+    "path",
+    [
+        *("/denglu", "/zhuce", "/mima", "/yanzhengma", "/yzm", "/duanxin", "/yaoqing"),
+        *("/pinglun", "/liuyan", "/huifu", "/xiadan", "/dingdan", "/goumai", "/zhifu"),
+        *("/chongzhi", "/tixian", "/zhuanzhang", "/duihuan", "/tijiao", "/zhaohui"),
+        *("/yonghudenglu", "/zhifubao", "/yaoqingma", "/xiugaimima", "/mimadenglu", "/sendyzm"),
+        *("/userDenglu", "/dengLu", "/xiu-gai-mi-ma", "/Xiugai_MiMa", "/faSongYanZhengMa"),
+    ],
+)
+def test_a_path_in_pinyin_that_robots_abuse_is_open(path):
+    assert only(["POST /x"], f"POST {path}").status == "open"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/search", "/display", "/decode", "/disorder", "/users/{token}", "/logout"),
+        *("/zoomimage", "/customImage", "/pyzmq", "/semi-manual", "/wedding-dance"),
+        *("/shopping-lunch", "/mi-market", "/blog-info", "/catalogIndex"),
+        *("/designing", "/assigning", "/design-insights"),
+    ],
 )
 def test_other_paths_are_uncovered(path):
     assert only(["POST /x"], f"POST {path}").status == "uncovered"
 
 
-@pytest.mark.parametrize("path", ["/sms", "/otp", "/send/code", "/yanzhengma", "/duanxin"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/sms", "/otp", "/send/code", "/yanzhengma", "/duanxin"),
+        *("/getyzm", "/yanZhengMa", "/fa-duan-xin"),
+    ],
+)
 def test_what_sends_a_message_is_open_for_get_too(path):
     assert only(["POST /x"], f"GET {path}").status == "open"
     assert only(["POST /x"], f"GET {path}/orders").status == "open"

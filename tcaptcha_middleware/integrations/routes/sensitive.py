@@ -10,22 +10,32 @@ from tcaptcha_middleware.matching.patterns import SAFE_METHODS
 if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.routes.route import Route
 
-# The last row is pinyin: log in, register, verification code, SMS, comment, order, pay.
-_ANYWHERE = (
-    "log[-_]?in|log[-_]?on|sign[-_]?in|sign[-_]?up|register|registration|passw(?:or)?d"
-    "|check[-_]?out|payment"
-    "|denglu|zhuce|yanzhengma|duanxin|pinglun|dingdan|zhifu"
+# Written together they may be inside another word ("userlogin"), and separated ("log-in",
+# "logIn") only words of their own: "blog-info", "wedding-dance". "customimage" is no "mima".
+# The pinyin: log in, register, password, verification code, SMS, invite, comment, message,
+# reply, place an order, order, buy, pay, recharge (or reset), withdraw, transfer, redeem,
+# submit, recover.
+_PHRASES = (
+    "log in|log on|sign in(?!g)|sign up|check out"
+    "|deng lu|zhu ce|mi ma(?![a-z])|yan zheng ma|duan xin|yao qing|ping lun|liu yan|hui fu"
+    "|xia dan|ding dan|gou mai|zhi fu|chong zhi|ti xian|zhuan zhang|dui huan|ti jiao|zhao hui"
 )
+# "yzm" is a verification code, as in "getyzm".
+_ANYWHERE = "register|registration|passw(?:or)?d|payment|yzm(?![a-z])"
 # Too short to be looked for inside other words: "display", "decode", "disorder".
-_WORDS = (
-    "otp|(?:send|get)?sms|(?:sms|send|get|verify)?codes?|tokens?|invit\\w*|comments?"
-    "|orders?|pay"
-)
+_WORDS = "otp|(?:send|get)?sms|(?:sms|send|get|verify)?code|token|invit\\w*|comment|order|pay"
+
+
+def _pattern(phrases: str, anywhere: str, words: str) -> re.Pattern[str]:
+    together, separated = phrases.replace(" ", ""), phrases.replace(" ", "[-_]?")
+    return re.compile(f"{together}|{anywhere}|(?<![a-z])(?:{separated}|{words})s?(?![a-z])")
+
+
+_SENSITIVE = _pattern(_PHRASES, _ANYWHERE, _WORDS)
 # What a GET may send as well; for the others, GET shows a form or a list.
-_BY_GET = re.compile(
-    "(?<![a-z])(?:otp|(?:send|get)?sms|(?:sms|send|get)?codes?)(?![a-z])|yanzhengma|duanxin"
+_BY_GET = _pattern(
+    "yan zheng ma|duan xin", "yzm(?![a-z])", "otp|(?:send|get)?sms|(?:sms|send|get)?code"
 )
-_SENSITIVE = re.compile(f"{_ANYWHERE}|(?<![a-z])(?:{_WORDS})(?![a-z])")
 
 
 def is_sensitive(route: Route) -> bool:
