@@ -210,17 +210,6 @@ CANNOT = {
         "has no routes",
     ),
     "no settings": (DJANGO, "mysite.wsgi:application", "settings are not configured"),
-    "broken toml": ({"pyproject.toml": "["}, "main:app", "is not valid TOML"),
-    "broken accept": (
-        {"pyproject.toml": "[tool.tcaptcha]\naccept = 'POST /token'"},
-        "main:app",
-        "write a list of what the table shows",
-    ),
-    "accept of numbers": (
-        {"pyproject.toml": "[tool.tcaptcha]\naccept = [1]"},
-        "main:app",
-        "accept is [1]",
-    ),
 }
 
 
@@ -231,6 +220,56 @@ def test_what_cannot_be_checked_has_its_own_status_and_a_message(project, why):
     assert (process.returncode, process.stdout) == (2, "")
     (error,) = [line for line in process.stderr.splitlines() if line.startswith("tcaptcha: ")]
     assert message in error
+
+
+BROKEN = {
+    "[": "is not valid TOML: ",
+    b"accept = '\xff'": "is not valid TOML: 'utf-8' codec",
+    "tool = 'x'": "tool.tcaptcha is 'x': write a table, [tool.tcaptcha]",
+    "[tool]\ntcaptcha = ['POST /token']": "is ['POST /token']: write a table, [tool.tcaptcha]",
+    "[[tool.tcaptcha]]\naccept = []": "is [{'accept': []}]: write a table, [tool.tcaptcha]",
+    "[tool.tcaptcha]\nacept = []": "[tool.tcaptcha] has 'acept': its only key is accept",
+    **{
+        f"[tool.tcaptcha]\naccept = {toml}": f"accept is {value}: write a list of what"
+        for toml, value in {
+            "'POST /token'": "'POST /token'",
+            "1": "1",
+            "true": "True",
+            "[1]": "[1]",
+            "{path = '/token'}": "{'path': '/token'}",
+            "[['POST /token']]": "[['POST /token']]",
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=repr)
+def test_a_broken_pyproject_is_an_error_with_the_file_the_value_and_the_fix(
+    tmp_path, monkeypatch, capsys, content
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "pyproject.toml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["check", "main:app"]) == 2
+    output, error = capsys.readouterr()
+    assert (output, error.count("\n")) == ("", 1)
+    assert error.startswith(f"tcaptcha: {file}")
+    assert BROKEN[content] in error
+
+
+def test_a_pyproject_that_cannot_be_read_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "pyproject.toml"
+    file.mkdir()
+    assert main(["check", "main:app"]) == 2
+    assert capsys.readouterr().err == f"tcaptcha: {file} cannot be read: Is a directory\n"
+
+
+@pytest.mark.parametrize("content", ["", "tool = {}", "[tool.ruff]", "[tool.tcaptcha]"])
+def test_a_pyproject_without_accept_accepts_nothing(project, content):
+    process = project({"shop.py": FLASK, "pyproject.toml": content}, "shop:create_app()")
+    assert process.stdout.endswith("Nothing needs attention.\n")
+    assert "accept" not in process.stderr
 
 
 def test_an_unexpected_error_is_not_taken_for_a_finding(project):
@@ -262,6 +301,3 @@ def test_the_command_returns_its_status(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "checked_in_process")
     error = capsys.readouterr().err
     assert "accept has 'POST /old'" in error
-    for text in ("[", "[tool.tcaptcha]\naccept = [1]"):
-        (tmp_path / "pyproject.toml").write_text(text)
-        assert main(["check", target]) == 2

@@ -94,13 +94,24 @@ def _accepted(file: Path) -> set[str]:
     if not file.exists():
         return set()
     try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+        tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-    accepted = settings.get("tcaptcha", {}).get("accept", [])
+    settings = tool.get("tcaptcha", {}) if isinstance(tool, dict) else tool
+    if not isinstance(settings, dict):
+        raise ConfigurationError(
+            f"{file}: tool.tcaptcha is {settings!r}: write a table, [tool.tcaptcha]"
+        )
+    if unknown := sorted(settings.keys() - {"accept"}):
+        raise ConfigurationError(
+            f"{file}: [tool.tcaptcha] has {unknown[0]!r}: its only key is accept"
+        )
+    accepted = settings.get("accept", [])
     if not isinstance(accepted, list) or not all(isinstance(text, str) for text in accepted):
         raise ConfigurationError(
-            f"accept is {accepted!r}: write a list of what the table shows, such as "
+            f"{file}: accept is {accepted!r}: write a list of what the table shows, such as "
             'accept = ["POST /token"]'
         )
     return set(accepted)
