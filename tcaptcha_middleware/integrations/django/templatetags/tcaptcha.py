@@ -38,7 +38,7 @@ def tcaptcha_script(context: Any) -> Any:
         message = 'tcaptcha_script needs a page: add "PAGE": "/tcaptcha" to TCAPTCHA'
         raise ImproperlyConfigured(message)
     source = quote(f"{get_script_prefix().rstrip('/')}{page.path}/{MODULE}")
-    request = context.get("request")
+    request = _request(context)
     # Of Django 6's context processor, of django-csp, and of Django 6's middleware alone. It is
     # made at its first use, and false until then.
     names = ("csp_nonce", "_csp_nonce")
@@ -57,10 +57,15 @@ def tcaptcha_form(context: Any, content: str) -> Any:
         context: The template's context.
         content: The part between the tag and its end.
     """
-    request = context.get("request")
+    request = _request(context)
     language = "en" if request is None else visitor_language(request)
     noscript = f'<noscript><p lang="{language}">{NOSCRIPT[language]}</p></noscript>'
     return SafeString(_FORM.sub(rf"{noscript}\g<0> data-tcaptcha", content, count=1))
+
+
+def _request(context: Any) -> Any:
+    # Without Django's context processor, only the context itself has it.
+    return context.get("request", getattr(context, "request", None))
 
 
 register.simple_tag(tcaptcha_script, takes_context=True)
