@@ -193,6 +193,23 @@ def test_the_wsgi_adapter_imports_no_event_loop():
     assert not {"anyio", "asyncio", "httpx", "json.tool"} & modules
 
 
+FRAMEWORKS = ["bottle", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart"]
+FRAMEWORKS += ["rest_framework", "starlette"]
+# What a framework itself imports.
+BELOW = {"fastapi": "starlette", "quart": "flask", "rest_framework": "django"}
+OWN: dict[str, list[str]] = {}
+for module in MODULES:
+    if module.startswith("integrations"):
+        names = {*FRAMEWORKS} & {*module.split(".")}
+        OWN.setdefault("".join(names), []).append(f"{PACKAGE.name}.{module}")
+
+
+@pytest.mark.parametrize("framework", OWN)
+def test_an_integration_imports_no_other_framework(framework):
+    modules = loaded_by(f"import {', '.join(OWN[framework])}")
+    assert modules & {*FRAMEWORKS} <= {framework, BELOW.get(framework)}
+
+
 BUILT = (
     "from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier; "
     "verifier = TencentVerifier(1, 'captchaSecret', 'AKID' + 'a' * 32, 'keySecret'); "
