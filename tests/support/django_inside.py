@@ -27,6 +27,7 @@ from django.middleware.locale import LocaleMiddleware
 from django.test import override_settings
 from django.test.utils import override_script_prefix
 from django.urls import re_path
+from django.utils import translation
 
 from tcaptcha_middleware import Guard, get_decision
 from tcaptcha_middleware.integrations.django import CaptchaMiddleware
@@ -160,6 +161,7 @@ def project(
     limit = {"DATA_UPLOAD_MAX_MEMORY_SIZE": None}
     with override_settings(**settings | limit | more), override_script_prefix(mount):
         yield
+    translation.deactivate()  # Django keeps the language of a thread's last request, too
 
 
 def through_django(kind: str, guard: Guard, exchange: Exchange) -> Outcome:
