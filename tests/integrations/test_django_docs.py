@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 from pathlib import Path
 
-import pytest
 from django.http import HttpResponse
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.urls import path
 from django_inside import project
 
@@ -116,43 +114,3 @@ def test_every_check_is_listed():
 
 def test_every_block_of_the_page_is_python():
     assert [ast.parse(text) for text in BLOCKS]
-
-
-# -- the ORM in hooks ------
-
-
-@pytest.fixture
-def database(monkeypatch, tmp_path):
-    """Let Django use an SQLite database, whichever settings came first."""
-    from django.db import connections
-
-    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "db"}
-    monkeypatch.setitem(
-        connections.settings, "default", connections["default"].settings_dict | sqlite
-    )
-    del connections["default"]
-    yield
-    connections["default"].close()
-    del connections["default"]
-
-
-@pytest.mark.parametrize("client", [Client, AsyncClient])
-def test_a_plain_when_may_use_the_database(client, database):
-    from django.db import connection
-
-    def is_required(request):
-        with connection.cursor() as cursor:
-            cursor.execute("select 1")
-            found = cursor.fetchone()
-        connection.close()
-        return found == (1,)
-
-    config = {"RULES": ["POST /login"], "WHEN": is_required, "VERIFIER": FakeVerifier()}
-
-    async def send():
-        return await AsyncClient().post("/login")
-
-    with project(URLS, config):
-        current_guard()
-        response = Client().post("/login") if client is Client else asyncio.run(send())
-    assert (response.status_code, response.json()["code"]) == (403, "ticket_missing")
