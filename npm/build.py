@@ -1,7 +1,7 @@
 """Write the npm package to a folder, from the files of the Python package.
 
 Use: ``python npm/build.py [FOLDER]``; the folder is ``npm/dist`` by default. Then
-``npm pack FOLDER`` or ``npm publish FOLDER``.
+``npm pack ./FOLDER`` or ``npm publish ./FOLDER``.
 """
 
 from __future__ import annotations

@@ -116,39 +116,39 @@ TITLES: dict[Language, dict[int, str]] = {
 DETAILS: dict[Language, dict[Reason, str]] = {
     "en": {reason: reason.detail for reason in Reason},
     "zh-cn": {
-        Reason.TICKET_MISSING: "请完成验证，并提交 ticket 和 randstr。",
+        Reason.TICKET_MISSING: "请完成验证，然后重新提交。",
         Reason.TICKET_REJECTED: "验证未通过，请重新验证。",
         Reason.TICKET_EXPIRED: "验证已过期，请重新验证。",
         Reason.TICKET_REUSED: "该验证已被使用，请重新验证。",
         Reason.RISK_DENIED: "验证未通过，请重新验证。",
         Reason.DISASTER_TICKET: "验证码未能加载，请重新验证。",
-        Reason.TICKET_MALFORMED: "ticket 或 randstr 格式不正确。",
-        Reason.TICKET_AMBIGUOUS: "请只提交一个 ticket 和一个 randstr。",
+        Reason.TICKET_MALFORMED: "验证信息格式不正确，请重新验证。",
+        Reason.TICKET_AMBIGUOUS: "验证信息重复，请重新验证后再提交。",
         Reason.TARGET_AMBIGUOUS: "请求地址可能有多种含义，请使用常规写法。",
         Reason.REQUEST_MALFORMED: "无法读取请求内容。",
-        Reason.BODY_TOO_LARGE: "请在请求头中，或在内容的前部提交 ticket。",
+        Reason.BODY_TOO_LARGE: "验证信息之前的内容过大，请减少内容，或先提交验证信息。",
         Reason.VERIFIER_UNAVAILABLE: "验证服务暂不可用，请稍后重试。",
         Reason.OVERLOADED: "验证请求过多，请稍后重试。",
         Reason.MISCONFIGURED: "验证服务配置有误。",
     },
     "zh-tw": {
-        Reason.TICKET_MISSING: "請完成驗證，並提交 ticket 和 randstr。",
+        Reason.TICKET_MISSING: "請完成驗證，然後重新提交。",
         Reason.TICKET_REJECTED: "驗證未通過，請重新驗證。",
         Reason.TICKET_EXPIRED: "驗證已過期，請重新驗證。",
         Reason.TICKET_REUSED: "此驗證已被使用，請重新驗證。",
         Reason.RISK_DENIED: "驗證未通過，請重新驗證。",
         Reason.DISASTER_TICKET: "驗證碼無法載入，請重新驗證。",
-        Reason.TICKET_MALFORMED: "ticket 或 randstr 格式不正確。",
-        Reason.TICKET_AMBIGUOUS: "請只提交一個 ticket 和一個 randstr。",
+        Reason.TICKET_MALFORMED: "驗證資訊格式不正確，請重新驗證。",
+        Reason.TICKET_AMBIGUOUS: "驗證資訊重複，請重新驗證後再提交。",
         Reason.TARGET_AMBIGUOUS: "請求網址可能有多種含義，請使用一般寫法。",
         Reason.REQUEST_MALFORMED: "無法讀取請求內容。",
-        Reason.BODY_TOO_LARGE: "請在請求標頭中，或在內容的前部提交 ticket。",
+        Reason.BODY_TOO_LARGE: "驗證資訊之前的內容過大，請減少內容，或先提交驗證資訊。",
         Reason.VERIFIER_UNAVAILABLE: "驗證服務暫時無法使用，請稍後再試。",
         Reason.OVERLOADED: "驗證請求過多，請稍後再試。",
         Reason.MISCONFIGURED: "驗證服務設定有誤。",
     },
 }
-"""What the client should do about each refusal, in one sentence."""
+"""What to do about each refusal; visitors read it too, so it names no field or header."""
 
 BACK: dict[Language, tuple[str, str]] = {
     "en": (

@@ -72,14 +72,22 @@ class Reason(StrEnum):
     status: int
     detail: str
 
-    TICKET_MISSING = "ticket_missing", 403, "Solve the captcha and send its ticket and randstr."
+    TICKET_MISSING = "ticket_missing", 403, "Solve the captcha, and send this again."
     TICKET_REJECTED = "ticket_rejected", 403, "The captcha did not pass. Solve it again."
     TICKET_EXPIRED = "ticket_expired", 403, "The captcha is too old. Solve it again."
     TICKET_REUSED = "ticket_reused", 403, "This captcha was used before. Solve it again."
     RISK_DENIED = "risk_denied", 403, "The captcha did not pass. Solve it again."
     DISASTER_TICKET = "disaster_ticket", 403, "The captcha did not load. Solve it again."
-    TICKET_MALFORMED = "ticket_malformed", 400, "This is not a captcha ticket and randstr."
-    TICKET_AMBIGUOUS = "ticket_ambiguous", 400, "Send one ticket and one randstr, once each."
+    TICKET_MALFORMED = (
+        "ticket_malformed",
+        400,
+        "This is not what a captcha returns. Solve it again.",
+    )
+    TICKET_AMBIGUOUS = (
+        "ticket_ambiguous",
+        400,
+        "The captcha was sent several times. Solve it once, and send this again.",
+    )
     TARGET_AMBIGUOUS = (
         "target_ambiguous",
         400,
@@ -89,7 +97,7 @@ class Reason(StrEnum):
     BODY_TOO_LARGE = (
         "body_too_large",
         413,
-        "Send the captcha ticket in the headers, or earlier in the body.",
+        "Too much was sent before the captcha. Send less, or the captcha first.",
     )
     VERIFIER_UNAVAILABLE = "verifier_unavailable", 503, "The captcha check is down. Try again."
     OVERLOADED = "overloaded", 503, "Too many captcha checks at once. Try again."

@@ -125,7 +125,8 @@ def test_an_incomplete_account_is_refused_by_name(capsys):
     assert main(["demo"], {"TCAPTCHA_APP_ID": "190000001"}) == 2
     assert (
         "set the environment variables TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY, "
-        "TCAPTCHA_APP_SECRET_KEY, or unset TCAPTCHA_APP_ID to try it without an account"
+        "TCAPTCHA_APP_SECRET_KEY (without an account: tcaptcha emulator -- COMMAND); for the "
+        "demo without an account, unset TCAPTCHA_APP_ID"
     ) in capsys.readouterr().err
 
 

@@ -353,5 +353,5 @@ def foreign_endpoint(origin: str) -> None:
 @cache  # once in each process
 def ignored_proxy(variable: str) -> None:
     """Report why calls may fail although the environment has a proxy."""
-    message = "Tencent is out of reach; %s is set, and ignored: pass proxy= to the verifier"
+    message = "Tencent did not answer; %s is set, and ignored: pass proxy= to the verifier"
     logger.warning(message, variable)

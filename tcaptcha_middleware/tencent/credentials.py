@@ -126,8 +126,8 @@ class Captcha:
         app_secret_key: AppSecretKey; never printed.
 
     Raises:
-        ConfigurationError: If the id is not a number, or a value is blank, a placeholder, or
-            one of the API key's pair.
+        ConfigurationError: If the id is not a whole number above 0, or a value is blank, a
+            placeholder, or one of the API key's pair.
     """
 
     app_id: int
@@ -172,13 +172,16 @@ def _app_id(value: object) -> int:
         )
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise ConfigurationError(
-            "app_id is not a number: it is the CaptchaAppId of the captcha console, such as "
-            "199999164"
+            "app_id is not a whole number above 0: it is the CaptchaAppId of the captcha "
+            "console, such as 199999164"
         )
     return int(text)
 
 
 def _require_text(name: str, value: object) -> None:
+    if value is None:
+        advice = ", or credentials=" if name in _API_KEY else ""
+        raise ConfigurationError(f"{name} is missing: pass {name}={advice}")
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name} is blank: set it, because it lacks a default")
     if _QUOTED.fullmatch(value):
@@ -252,7 +255,10 @@ def settings_in(environ: Mapping[str, str], arguments: Mapping[str, Any]) -> dic
         name for name in ACCOUNT if VARIABLES[name] in _NEEDED - replaced - values.keys()
     ]
     if missing:
-        raise ConfigurationError(f"set the environment variables {', '.join(missing)}")
+        names = f"variable{'s'[: len(missing) - 1]} {', '.join(missing)}"
+        raise ConfigurationError(
+            f"set the environment {names} (without an account: tcaptcha emulator -- COMMAND)"
+        )
     return values
 
 

@@ -33,7 +33,7 @@ def provider(
             be valid.
     """
     if credentials is None:
-        return Credentials(plain(secret_id) or "", plain(secret_key) or "", plain(token))
+        return Credentials(plain(secret_id), plain(secret_key), plain(token))
     if secret_id or secret_key or token:
         raise ConfigurationError("set secret_id and secret_key, or credentials, not both")
     names = "get_credential_info", "get_credential"

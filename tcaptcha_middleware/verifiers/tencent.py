@@ -17,7 +17,6 @@ from tcaptcha_middleware._http.client import HttpClient
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     MisconfiguredError,
-    OutageError,
 )
 from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.operations import log
@@ -284,7 +283,7 @@ class TencentVerifier:
 
     def _failure(self, error: Exception) -> VerifierError:
         failure = without_secrets(error)
-        if isinstance(failure, OutageError) and self._is_direct:
+        if not failure.answered and self._is_direct:
             for variable in _PROXY_VARIABLES:
                 if os.environ.get(variable):
                     log.ignored_proxy(variable)

@@ -234,7 +234,7 @@ def test_the_limits_match_the_package():
     timeout = inspect.signature(tc.TencentVerifier).parameters["timeout"].default
     assert f"`timeout`, {timeout:.0f} seconds by default" in PAGES["verifiers.md"]
     assert f"At {CAPACITY:,}\nclaims the store fails" in PAGES["replay-stores.md"]
-    assert f"never more than {CEILING}" in PAGES["settings.md"]
+    assert f"a number above {CEILING} counts as {CEILING}" in PAGES["settings.md"]
 
 
 def test_the_custom_verifier_is_usable_in_a_thread():

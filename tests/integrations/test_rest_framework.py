@@ -157,7 +157,7 @@ def test_a_view_with_the_permission_runs_only_with_a_ticket(target):
         refused = APIClient().post(target, format="json")
         assert (refused.status_code, ran) == (403, [])
         assert refused.headers["Tcaptcha-Code"] == "ticket_missing"
-        words = "Solve the captcha and send its ticket and randstr."
+        words = "Solve the captcha, and send this again."
         assert refused.json() == {"detail": words}
         assert APIClient().post(target, format="json", headers=HEADERS).status_code == 200
         assert ran == ["POST"]
@@ -187,7 +187,7 @@ def test_a_refusal_goes_through_the_handler_of_the_project():
     with api(EXCEPTION_HANDLER=handler):
         answer = APIClient().post("/comments")
     assert seen == [(CaptchaRefused, "ticket_missing", 403)]
-    assert answer.json() == {"errors": ["Solve the captcha and send its ticket and randstr."]}
+    assert answer.json() == {"errors": ["Solve the captcha, and send this again."]}
     assert issubclass(CaptchaRefused, rest_framework.exceptions.APIException)
 
 

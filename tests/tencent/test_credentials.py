@@ -85,13 +85,25 @@ SWAPPED = {
     ),
     "secret_key for app_id": (
         lambda: Captcha.of(SECRETS["secret_key"], SECRETS["app_secret_key"]),
-        "app_id is not a number",
+        "app_id is not a whole number above 0",
     ),
     "app_secret_key for app_id": (
         lambda: Captcha.of(SECRETS["app_secret_key"], SECRETS["app_id"]),
-        "app_id is not a number",
+        "app_id is not a whole number above 0",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("secret_id", "pass secret_id=, or credentials="),
+        ("secret_key", "pass secret_key=, or credentials="),
+        ("app_secret_key", "pass app_secret_key="),
+    ],
+)
+def test_a_missing_value_is_refused_with_its_argument(name, fix):
+    assert refusal(**{name: None}) == f"{name} is missing: {fix}"
 
 
 def test_the_same_secret_for_both_settings_is_refused():
@@ -111,7 +123,6 @@ BLANK = {
     "a blank": " ",
     "a line break": "\n",
     "an ideographic blank": "\u3000",
-    "None": None,
     "a number": 198765432,
     "bytes": b"AKIDz8krbsJ5yKBZQpn74WFk",
 }
@@ -123,7 +134,7 @@ def test_a_blank_secret_is_refused_by_name(name, value):
     assert refusal(**{name: value}).startswith(f"{name} is blank")
 
 
-@pytest.mark.parametrize("value", ["", " ", None], ids=repr)
+@pytest.mark.parametrize("value", ["", " "], ids=repr)
 def test_a_blank_secret_id_is_refused_by_name(value):
     assert refusal(secret_id=value).startswith("secret_id is blank")
 
@@ -231,8 +242,8 @@ NO_NUMBER = {
 
 @pytest.mark.parametrize("value", NO_NUMBER.values(), ids=NO_NUMBER)
 def test_an_app_id_that_is_not_a_number_is_refused(value):
-    assert refusal(app_id=value).startswith("app_id is not a number")
-    with pytest.raises(ConfigurationError, match="app_id is not a number"):
+    assert refusal(app_id=value).startswith("app_id is not a whole number above 0")
+    with pytest.raises(ConfigurationError, match="app_id is not a whole number above 0"):
         Captcha(value, SECRETS["app_secret_key"])
 
 

@@ -100,7 +100,8 @@ def test_from_env_names_the_variable_that_is_not_set(name, without):
     environ = {k: v for k, v in ENVIRON.items() if k != name}
     with pytest.raises(ConfigurationError) as caught:
         TencentVerifier.from_env(environ if without is None else environ | {name: without})
-    assert str(caught.value) == f"set the environment variables {name}"
+    advice = "(without an account: tcaptcha emulator -- COMMAND)"
+    assert str(caught.value) == f"set the environment variable {name} {advice}"
 
 
 def test_from_env_names_every_variable_that_is_not_set():

@@ -226,8 +226,16 @@ def test_an_ignored_proxy_is_mentioned_once_when_calls_fail(name, monkeypatch, c
     fail()
     [record] = [record for record in caplog.records if "proxy" in record.message]
     assert record.message == (
-        f"Tencent is out of reach; {name} is set, and ignored: pass proxy= to the verifier"
+        f"Tencent did not answer; {name} is set, and ignored: pass proxy= to the verifier"
     )
+
+
+def test_an_ignored_proxy_is_mentioned_if_no_name_can_be_resolved(monkeypatch, caplog):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    verifier = TencentVerifier(**ARGUMENTS, endpoint="https://no-such-host.invalid")
+    with pytest.raises(VerifierError):
+        verifier.verify(TICKET)
+    assert "HTTPS_PROXY is set, and ignored" in caplog.text
 
 
 def test_without_a_proxy_in_the_environment_none_is_mentioned(caplog):
