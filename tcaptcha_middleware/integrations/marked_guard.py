@@ -104,6 +104,11 @@ class MarkedGuard:
         """Whether `refresh` is due."""
         return len(self._routes) != self._counted
 
+    @property
+    def mounted_at(self) -> str:
+        """The argument of `Guard`, for which no route has to be read."""
+        return self.guard.mounted_at
+
     def refresh(self) -> None:
         """Read the routes, and make a new guard if other handlers are marked.
 

@@ -395,6 +395,14 @@ def test_an_application_without_marks_passes_everything_and_is_logged(caplog):
     assert "is marked: nothing needs a captcha" in caplog.text
 
 
+def test_an_application_that_is_protected_after_its_routes_is_logged_too(caplog):
+    app = FastAPI(openapi_url=None)
+    app.post("/login")(lambda: "in")
+    protect(app, FakeVerifier())
+    client_of(app).post("/login")
+    assert "is marked: nothing needs a captcha" in caplog.text
+
+
 # -- the second lock ------
 
 

@@ -541,14 +541,38 @@ def test_a_mount_that_is_not_a_path_is_an_error(root_path):
         install(FastAPI(), guard_of(), root_path)
 
 
-def test_the_guard_of_marked_handlers_is_described():
+def protected():
     app = FastAPI()
-    guard = protect(app, FakeVerifier())
+    guard = protect(app, FakeVerifier(), ["POST /listed"], page="/tcaptcha")
 
     @app.post("/login")
     def login(captcha: Solved) -> str:
         raise AssertionError
 
+    app.post("/listed")(lambda: "")
+    app.get("/free")(lambda: "")
+    return app, guard
+
+
+def test_a_protected_application_of_fastapi_describes_marked_and_listed_handlers():
+    app, _ = protected()
+    served = TestClient(app).get("/openapi.json").json()
+    validate(served)
+    paths = served["paths"]
+    assert paths["/login"]["post"]["x-tcaptcha"]["rule"] == "POST /login"
+    assert paths["/listed"]["post"]["x-tcaptcha"]["rule"] == "POST /listed"
+    assert "x-tcaptcha" not in paths["/free"]["get"]
+
+
+def test_the_document_of_a_protected_application_may_be_installed_again():
+    app, guard = protected()
+    once = TestClient(app).get("/openapi.json").content
     install(app, guard)
-    validate(app.openapi())
-    assert app.openapi()["paths"]["/login"]["post"]["x-tcaptcha"]["rule"] == "POST /login"
+    assert TestClient(app).get("/openapi.json").content == once
+
+
+def test_a_document_that_replaces_fastapis_is_described_by_installing_again():
+    app, guard = protected()
+    app.openapi = document
+    install(app, guard)
+    assert "x-tcaptcha" in app.openapi()["paths"]["/login"]["post"]
