@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from copy import deepcopy
 from enum import Enum
@@ -576,3 +577,67 @@ def test_a_document_that_replaces_fastapis_is_described_by_installing_again():
     app.openapi = document
     install(app, guard)
     assert "x-tcaptcha" in app.openapi()["paths"]["/login"]["post"]
+
+
+# -- Applications without a guard ------
+
+# Each is run in a process of its own; the second one has protected another application before.
+SERVED = {
+    "fastapi": """
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+def make():
+    app = FastAPI()
+    app.post("/login")(lambda user: user)
+    return app
+
+def protected():
+    from tcaptcha_middleware.integrations.fastapi import protect
+    app = make()
+    protect(app, FakeVerifier(), ["POST /login"])
+    return app
+
+url = "/openapi.json"
+""",
+    "litestar": """
+from litestar import Litestar, post
+from litestar.testing import TestClient
+
+@post("/login")
+async def login(user: str) -> str:
+    return user
+
+def make():
+    return Litestar([login])
+
+def protected():
+    from tcaptcha_middleware import Guard
+    from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
+    plugin = TCaptchaPlugin(Guard(["POST /login"], FakeVerifier()))
+    return Litestar([login], plugins=[plugin])
+
+url = "/schema/openapi.json"
+""",
+}
+ANOTHER_IS_PROTECTED = """
+from tcaptcha_middleware.testing import FakeVerifier
+
+assert "x-tcaptcha" in TestClient(protected()).get(url).text
+"""
+PRINT = """
+import sys
+
+sys.stdout.buffer.write(TestClient(make()).get(url).content)
+"""
+
+
+@pytest.mark.parametrize("framework", SERVED)
+def test_the_document_of_an_unguarded_application_has_the_same_bytes(framework):
+    def served(*lines):
+        command = [sys.executable, "-c", "".join(lines)]
+        return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+
+    alone = served(SERVED[framework], PRINT)
+    assert b'"/login"' in alone
+    assert served(SERVED[framework], ANOTHER_IS_PROTECTED, PRINT) == alone
