@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tcaptcha_middleware.client_ip import TrustedProxies, peer_address
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
 from tcaptcha_middleware.integrations.marked_middleware import Required
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Unpack
 
     from tcaptcha_middleware.integrations.marked_guard import GuardSettings
     from tcaptcha_middleware.rules import Rule
+    from tcaptcha_middleware.settings import Settings
     from tcaptcha_middleware.types import Verifier
 
 _NAME = "tcaptcha"  # in `app.extensions`
@@ -36,6 +40,8 @@ class Extension(ABC):
     Raises:
         ConfigurationError: If a setting is not valid, or the verifier is missing.
     """
+
+    _hooks: tuple[str, ...]  # the settings that are called in the context
 
     def __init__(
         self,
@@ -74,13 +80,26 @@ class Extension(ABC):
             rules = app.config.get("TCAPTCHA_RULES", ())
         arguments = {"page": app.config.get("TCAPTCHA_PAGE"), **self._settings}
         arguments |= {"verifier": verifier, "rules": rules}
-        guard = MarkedGuard(app, arguments, _Routes(app))
+        guard = MarkedGuard(app, arguments, _Routes(app), partial(self._with_context, app))
         self._put_in_front(app, guard)
         app.extensions[_NAME] = guard
 
     @abstractmethod
     def _put_in_front(self, app: Any, guard: MarkedGuard) -> None:
         """Put the framework's middleware around an application."""
+
+    def _with_context(self, app: Any, settings: Settings) -> Settings:
+        hooks = {name: getattr(settings, name) for name in self._hooks}
+        own: dict[str, Any] = {
+            name: self._in_context(app, hook)
+            for name, hook in hooks.items()
+            if hook not in (None, peer_address) and not isinstance(hook, TrustedProxies)
+        }
+        return replace(settings, **own) if own else settings
+
+    @abstractmethod
+    def _in_context(self, app: Any, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that calls a hook in a context of an application."""
 
     @abstractmethod
     def _holder(self) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.models import Allow
     from tcaptcha_middleware.operations import Event
+    from tcaptcha_middleware.settings import Settings
     from tcaptcha_middleware.types import ReplayStore, Verifier
 
 # A guard needs a rule, and no client sends this.
@@ -72,6 +73,8 @@ class MarkedGuard:
         app: The application whose routes are read.
         arguments: The arguments of `Guard`; its `rules` are those for unmarked handlers.
         routes: What grows with each route; its length is compared for each request.
+        adapted: Returns the settings that are used instead of a rule's; equal ones for equal
+            ones.
 
     Attributes:
         guard: The guard for a request that begins now, if `refresh` is not due.
@@ -80,12 +83,19 @@ class MarkedGuard:
         ConfigurationError: If an argument is not valid.
     """
 
-    def __init__(self, app: object, arguments: Mapping[str, Any], routes: Sized) -> None:
+    def __init__(
+        self,
+        app: object,
+        arguments: Mapping[str, Any],
+        routes: Sized,
+        adapted: Callable[[Settings], Settings] = lambda settings: settings,
+    ) -> None:
         validate_list("rules", arguments["rules"])
         shared: dict[str, Any] = {"replay_store": MemoryReplayStore(), "switch": Switch()}
         self._app = app
         self._arguments = shared | dict(arguments)
         self._routes = routes
+        self._adapted = adapted
         self._verifier: Verifier | None = None  # instead of all others, in tests
         self._healths: dict[int, Health] = {}
         self._verifiers: dict[int, Verifier] = {}
@@ -228,6 +238,7 @@ class MarkedGuard:
             health = self._healths.setdefault(id(rule.verifier), rule.health)
             health._on_change = rule.health._on_change  # noqa: SLF001
             object.__setattr__(rule, "health", health)
+            object.__setattr__(rule, "settings", self._adapted(rule.settings))
             if earlier:
                 object.__setattr__(rule, "gate", earlier[0].gate)
             for same in (old for old in earlier if _is_same(old, rule)):
