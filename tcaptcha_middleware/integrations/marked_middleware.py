@@ -110,7 +110,10 @@ def require_marked(holder: Mapping[str, Any], mark: Mark, endpoint: object) -> A
     """
     guard, judged = holder.get(_KEY), get_decision(holder)
     if not isinstance(guard, MarkedGuard):
-        problem = "the gate is not in front of it: call protect() or init_app()"
+        problem = (
+            "the gate is not in front of it: call protect() or init_app(); give an application "
+            "of Litestar TCaptchaPlugin(verifier=…), and a route on construction"
+        )
     elif (allowed := guard.allowed(holder, mark)) is not None:
         return allowed
     elif judged is None:

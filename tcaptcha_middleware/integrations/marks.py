@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 unlocked: WeakValueDictionary[int, Any] = WeakValueDictionary()
 """The handlers, by their id, for which a decorator has returned a marked function."""
 
+OPTION = "tcaptcha"
+"""The key of a mark in the options of a handler of Litestar."""
+
 _ATTRIBUTE = "_tcaptcha_mark"  # `functools.wraps` copies it to the function outside
 
 
@@ -123,12 +126,29 @@ def mark_of(endpoint: object) -> Mark | None:
     return found
 
 
+def mark_in_options(handler: object) -> Mark | None:
+    """Return the mark in the options of a handler of Litestar, or None.
+
+    Raises:
+        ConfigurationError: If no plugin has read the option.
+    """
+    option = getattr(handler, "opt", {}).get(OPTION, False)
+    if option is False:
+        return None
+    if not isinstance(option, Mark):
+        raise ConfigurationError(
+            f"nothing reads the mark in opt of {handler}: give its application "
+            "plugins=[TCaptchaPlugin(verifier=…)]"
+        )
+    return option
+
+
 def mark_of_route(route: Route) -> Mark | None:
     """Return the mark of a route's handler or of what FastAPI calls before it, or None.
 
     Raises:
-        ConfigurationError: If there are marks with different settings, or the handler was
-            marked after the router got it.
+        ConfigurationError: If there are marks with different settings, the handler was marked
+            after the router got it, or its application does not read marks.
     """
     if unlocked.get(id(route.endpoint)) is not None:
         raise ConfigurationError(
@@ -137,7 +157,8 @@ def mark_of_route(route: Route) -> Mark | None:
         )
     tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
     handlers = [route.endpoint] if tree is None else _calls(tree)
-    marks = [own for own in map(mark_of, handlers) if own is not None]
+    found = [*map(mark_of, handlers), mark_in_options(route.definition)]
+    marks = [own for own in found if own is not None]
     if any(own.rule != marks[0].rule for own in marks):
         raise ConfigurationError(
             f"{route.endpoint!r} has marks with different settings: leave one, also of those "

@@ -19,7 +19,6 @@ from tcaptcha_middleware import CaptchaRequired, ConfigurationError, OutageError
 from tcaptcha_middleware.integrations import marked_guard
 from tcaptcha_middleware.integrations.flask import TCaptcha
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
-from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier, override
 
@@ -100,30 +99,6 @@ def test_a_marked_view_runs_only_with_a_ticket(framework, app):
     assert posted(framework, app, "/search") == (200, "found")
 
 
-def test_a_view_may_have_settings_and_methods_of_its_own(framework, app):
-    captcha = framework.extension(app, FakeVerifier())
-
-    @app.route("/form", methods=["GET", "POST"])
-    @captcha.required(methods=["POST"])
-    def form():
-        return "form"
-
-    @app.post("/observed")
-    @captcha.required(mode="observe")
-    def observed():
-        return "in"
-
-    @app.post("/other")
-    @captcha.required(verifier=FakeVerifier(8))
-    def other():
-        return "in"
-
-    assert framework.send(app, "GET", "/form") == (200, "form")
-    assert posted(framework, app, "/form") == (403, "form")
-    assert posted(framework, app, "/observed") == (200, "in")
-    assert posted(framework, app, "/other") == (403, 403)
-
-
 def test_views_of_a_blueprint_are_gated_in_every_application(framework):
     captcha = framework.extension(verifier=FakeVerifier())
     blueprint = framework.module.Blueprint("users", "users", url_prefix="/users")
@@ -184,43 +159,9 @@ def test_the_guard_of_an_application_is_in_its_extensions(framework, app):
     assert app.extensions["tcaptcha"].public_settings("POST /search")
 
 
-def test_check_finds_the_rules_of_marked_views(framework, app):
-    captcha = framework.extension(app, FakeVerifier())
-    app.add_url_rule("/login", "login", captcha.required(lambda: "in"), methods=["POST"])
-    app.add_url_rule("/signup", "signup", lambda: "open", methods=["POST"])
-    assert {str(f): f.status for f in check(app)} == {
-        "POST /login": "covered",
-        "POST /signup": "open",
-    }
-
-
-def test_a_marked_view_without_the_gate_does_not_run(framework, app, caplog):
-    ran = []
-    app.add_url_rule(
-        "/login", "login", framework.extension().required(ran.append), methods=["POST"]
-    )
-    assert posted(framework, app, "/login") == (500, 500)
-    assert ran == []
-    assert "needs a captcha: the gate is not in front of it" in caplog.text
-
-
 def test_there_has_to_be_a_verifier(framework, app):
     with pytest.raises(ConfigurationError, match="TCaptcha needs a verifier: pass one"):
         framework.extension(app)
-
-
-def test_init_app_is_called_once_for_an_application(framework, app):
-    captcha = framework.extension(app, FakeVerifier())
-    with pytest.raises(ConfigurationError, match="init_app was called twice for"):
-        captcha.init_app(app)
-
-
-def test_a_wrong_setting_is_an_error_at_once(framework, app):
-    captcha = framework.extension(verifier=FakeVerifier(), percent=101)
-    with pytest.raises(ConfigurationError, match="percent is 101"):
-        captcha.init_app(app)
-    with pytest.raises(ConfigurationError, match="percent is 101"):
-        captcha.required(percent=101)(lambda: "in")
 
 
 def test_a_decorator_above_that_of_the_route_is_an_error(framework, app):
@@ -368,36 +309,6 @@ def test_the_verifier_of_a_mark_is_closed_if_its_route_was_removed(is_async):
 
 
 # -- tests of an application ------
-
-
-def test_override_replaces_the_verifiers_of_a_marked_application():
-    app, real = flask.Flask("app"), FakeVerifier(OutageError("the real service was called"))
-    captcha = TCaptcha(app, real, ["POST /listed"])
-    app.post("/a")(captcha.required(lambda: "hello"))
-    own = captcha.required(verifier=real, max_score=50)(lambda: "hello")
-    app.add_url_rule("/b", "b", own, methods=["POST"])
-    guard, fake = app.extensions["tcaptcha"], FakeVerifier()
-    assert InFlask.send(app, "POST", "/b", pair())[0] == 503
-    with override(guard, fake):
-        assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
-        assert InFlask.send(app, "POST", "/b", pair()) == (200, "hello")
-        assert InFlask.send(app, "POST", "/listed", pair())[0] == 404
-        assert InFlask.send(app, "POST", "/b")[0] == 403
-        assert guard.match("POST", "/b").settings.max_score == 50
-    assert len(fake.tickets) == 3
-    assert InFlask.send(app, "POST", "/a", pair())[0] == 503
-    assert InFlask.send(app, "POST", "/b", pair())[0] == 503
-    assert len(fake.tickets) == 3
-
-
-def test_a_view_that_is_added_while_the_verifier_is_replaced_uses_the_other_one():
-    app, real = flask.Flask("app"), FakeVerifier(OutageError("the real service was called"))
-    captcha, fake = TCaptcha(app, real), FakeVerifier()
-    guard = app.extensions["tcaptcha"]
-    with override(guard, fake):
-        app.post("/a")(captcha.required(lambda: "hello"))
-        assert InFlask.send(app, "POST", "/a", pair()) == (200, "hello")
-    assert InFlask.send(app, "POST", "/a", pair())[0] == 503
 
 
 def test_after_an_inner_override_the_outer_one_lasts_also_for_new_views():

@@ -15,10 +15,10 @@ MODULES = {
     "gunicorn": "marked_wsgi",
     "waitress": "marked_wsgi",
 }
-PAIRS = [(s, f) for s in [*MODULES][:3] for f in ("fastapi", "quart", "starlette")]
+PAIRS = [(s, f) for s in [*MODULES][:3] for f in ("fastapi", "litestar", "quart", "starlette")]
 PAIRS += [(s, "flask") for s in [*MODULES][3:]]
 every_pair = pytest.mark.parametrize(("server", "framework"), PAIRS)
-every_socket = pytest.mark.parametrize(("server", "framework"), PAIRS[:6])
+every_socket = pytest.mark.parametrize(("server", "framework"), PAIRS[:8])
 
 # Forms of /login that may be read as a path whose rule only observes.
 BESIDE_WEAK = [

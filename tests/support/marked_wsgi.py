@@ -24,6 +24,13 @@ VARIANTS = {"": (SETTINGS, True), "ungated": (SETTINGS, False), "unmarked": ({},
 
 
 def flask_app(captcha, settings, routes):
+    app = flask.Flask("marked")
+    app.url_map.strict_slashes = False
+    add_views(app, captcha, settings, routes)
+    return app
+
+
+def add_views(app, captcha, settings, routes):
     def view(name):
         def handler(**_):
             request = flask.request
@@ -31,20 +38,20 @@ def flask_app(captcha, settings, routes):
 
         return captcha.required(**settings[name])(handler) if name in settings else handler
 
-    app = flask.Flask("marked")
-    app.url_map.strict_slashes = False
     for name, path, methods in routes:
         app.add_url_rule(path.format("<x>"), name, view(name), methods=methods)
-    return app
 
 
-def flask_mounts(settings, *, gated):
+def flask_mounts(settings, *, gated, begin=lambda _: None):
     captcha = TCaptcha(verifier=FakeVerifier())
-    app = flask_app(captcha, settings, [*WEAK, *ROUTES])
+    app = flask_app(captcha, settings, WEAK)
     mounts = {"/mount": flask_app(captcha, settings, MOUNTED)}
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, mounts)
     if gated:
         captcha.init_app(app)
+    begin(app)
+    app._got_first_request = False  # after which Flask itself adds no view
+    add_views(app, captcha, settings, ROUTES)
     return app
 
 

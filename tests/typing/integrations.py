@@ -6,15 +6,17 @@ from typing import Annotated, Any, assert_type
 
 from fastapi import Depends, FastAPI
 from flask import Flask
+from litestar import Litestar, post
 from quart import Quart
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from tcaptcha_middleware import Allow, Rule, Switch
+from tcaptcha_middleware import Allow, Guard, Rule, Switch
 from tcaptcha_middleware.integrations import openapi
 from tcaptcha_middleware.integrations.fastapi import Solved, protect, solved
 from tcaptcha_middleware.integrations.flask import TCaptcha
+from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
 from tcaptcha_middleware.integrations.starlette import protect as protect_starlette
 from tcaptcha_middleware.integrations.starlette import required
@@ -87,3 +89,16 @@ quart_captcha = QuartTCaptcha(quart, FakeVerifier(), ["POST /a"])
 @quart_captcha.required
 async def socket() -> None:
     return None
+
+
+@post("/login", opt={"tcaptcha": {"mode": "observe"}})
+async def litestar_login() -> str:
+    return "in"
+
+
+plugin = TCaptchaPlugin(verifier=FakeVerifier(), rules=["POST /a"], page="/tcaptcha")
+litestar = Litestar([litestar_login], plugins=[plugin])
+plugin.guard.public_settings("POST /a")
+with override(plugin.guard, FakeVerifier()):
+    pass
+TCaptchaPlugin(Guard(["POST /a"], FakeVerifier()))

@@ -27,16 +27,23 @@ def read(app: Any) -> Iterator[Route | Mounted]:
     for route in app.routes:
         path = PathTemplate.parse(route.path, _VARIABLE, _parameter)
         if route.scope_type == "http":
-            for handler in route.route_handlers:
-                # Litestar adds a handler for OPTIONS to each route.
-                if not handler.fn.__module__.startswith("litestar.routes"):
-                    yield Route(frozenset(handler.http_methods), path, handler.fn)
-        elif route.scope_type == "websocket":
-            yield Route(None, path, route.route_handler.fn, websocket=True)
-        elif route.route_handler.is_mount:
-            yield Mounted(PathTemplate((route.path.rstrip("/"),)), route.route_handler.fn)
+            for handler in own_handlers(route):
+                methods = frozenset(handler.http_methods)
+                yield Route(methods, path, handler.fn, definition=handler)
+            continue
+        (handler,) = own_handlers(route)
+        if route.scope_type == "websocket":
+            yield Route(None, path, handler.fn, websocket=True, definition=handler)
+        elif handler.is_mount:
+            yield Mounted(PathTemplate((route.path.rstrip("/"),)), handler.fn)
         else:
-            yield Route(None, path, route.route_handler.fn)
+            yield Route(None, path, handler.fn, definition=handler)
+
+
+def own_handlers(route: Any) -> list[Any]:
+    """Return the handlers of a route without the one for OPTIONS that Litestar adds to each."""
+    handlers = getattr(route, "route_handlers", None) or [route.route_handler]
+    return [each for each in handlers if not each.fn.__module__.startswith("litestar.routes")]
 
 
 def _parameter(match: re.Match[str]) -> Parameter:
