@@ -34,7 +34,7 @@ def override(guard: Guard | Overridable, verifier: Verifier) -> Iterator[None]:
 
     Args:
         guard: The guard of the application, from which nothing has to be changed; for marked
-            handlers what `protect` returned, or `app.extensions["tcaptcha"]`.
+            handlers what `protect` returned, `app.extensions["tcaptcha"]` or `plugin.guard`.
         verifier: Such as a `FakeVerifier`. An ASGI application needs `averify`, a WSGI
             application `verify`.
 

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 from urllib.parse import urlencode, urlsplit
 
 import fastapi
@@ -50,9 +51,11 @@ def block(page, marker):
 
 
 def run(text, **names):
-    names["__name__"] = "main"
-    exec(compile(text, "docs", "exec"), names)
-    return names
+    module = ModuleType("main")
+    vars(module).update(names)
+    with patch.dict(sys.modules, {"main": module}):  # where Litestar looks for annotations
+        exec(compile(text, "docs", "exec"), vars(module))
+    return vars(module)
 
 
 def env_of(settings, endpoint):

@@ -44,6 +44,7 @@ PLACES = {
     "flask_app": [in_form, before_an_upload],
     "flask_marked_app": [in_form, before_an_upload],
     "litestar_app": [in_form, before_an_upload],
+    "litestar_marked_app": [in_form, before_an_upload],
     "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
     "quart_marked_app": [in_form, before_an_upload],

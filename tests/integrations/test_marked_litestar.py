@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import count
+from pathlib import Path
+from types import ModuleType
 
 import litestar
 import pytest
@@ -13,7 +16,7 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 from openapi_spec_validator import validate
 
-from tcaptcha_middleware import ConfigurationError, Guard, Rule, get_decision
+from tcaptcha_middleware import ConfigurationError, Guard, Rule, TencentVerifier, get_decision
 from tcaptcha_middleware.integrations.fastapi import protect
 from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 from tcaptcha_middleware.integrations.marks import marked_rules
@@ -335,3 +338,21 @@ def test_the_verifier_has_to_be_async_and_settings_are_validated_at_once():
         TCaptchaPlugin(verifier=Sync())
     with pytest.raises(ConfigurationError, match="percent is 101"):
         TCaptchaPlugin(verifier=FakeVerifier(), rules=[Rule("/", percent=101)])
+
+
+# -- the documentation ------
+
+PAGE = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
+
+
+def test_the_documented_application_needs_tickets_where_it_says(monkeypatch):
+    monkeypatch.setattr(TencentVerifier, "from_env", FakeVerifier)
+    (code,) = re.findall(
+        r"^## Litestar$.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
+    )
+    module = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", module)  # where Litestar looks for annotations
+    exec(code, vars(module))
+    assert posted(module.app, "/login") == (403, '{"code":1}')
+    assert posted(module.app, "/comments") == (403, "Thanks.")
+    assert TestClient(module.app).get("/comments").text == "No comments."
