@@ -24,7 +24,7 @@ from tcaptcha_middleware.rules import (
     exemptions,
     require_style,
 )
-from tcaptcha_middleware.settings import Settings
+from tcaptcha_middleware.settings import RuleSettings, Settings
 from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import validate_plain_function, validate_verifier
 
@@ -44,6 +44,20 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.validation import CallStyle
 
     Route = MatchedRule | Endpoint | None
+
+
+class GuardSettings(RuleSettings, total=False):
+    """The arguments of `Guard` after its verifier, for type checkers."""
+
+    exempt: Sequence[str]
+    mounted_at: str
+    replay_store: ReplayStore
+    on_replay_store_error: Literal["verify", "deny"]
+    max_checks: int
+    on_event: Callable[[Event], object] | None
+    switch: Switch
+    cors: Sequence[str]
+    page: Page | str | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Unpack
 
-    from tcaptcha_middleware.integrations.marked_guard import GuardSettings
+    from tcaptcha_middleware.guard import GuardSettings
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import Settings
     from tcaptcha_middleware.types import Verifier

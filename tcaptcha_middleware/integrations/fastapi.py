@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from tcaptcha_middleware.integrations.marked_guard import GuardSettings, MarkedGuard
+    from tcaptcha_middleware.guard import GuardSettings
+    from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from litestar.openapi.spec import OpenAPI
 
     from tcaptcha_middleware.asgi import Receive, Scope, Send
-    from tcaptcha_middleware.integrations.marked_guard import GuardSettings
+    from tcaptcha_middleware.guard import GuardSettings
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.types import Verifier
 

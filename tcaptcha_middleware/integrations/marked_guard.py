@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.guard import Guard, aclose_all, close_all
@@ -18,42 +18,25 @@ from tcaptcha_middleware.operations.startup import NOTHING_MARKED
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule, without_verifiers
 from tcaptcha_middleware.scoped import renew_after_fork
-from tcaptcha_middleware.settings import RuleSettings
 from tcaptcha_middleware.strictness import suffices
 from tcaptcha_middleware.validation import validate_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+    from collections.abc import Callable, Iterator, Mapping, Sized
 
-    from tcaptcha_middleware.browser.page import Page
     from tcaptcha_middleware.findings import Finding
     from tcaptcha_middleware.health.health import Health
     from tcaptcha_middleware.integrations.marks import Mark
     from tcaptcha_middleware.integrations.routes.route import Route
     from tcaptcha_middleware.models import Allow
-    from tcaptcha_middleware.operations import Event
     from tcaptcha_middleware.settings import Settings
-    from tcaptcha_middleware.types import ReplayStore, Verifier
+    from tcaptcha_middleware.types import Verifier
 
 # A guard needs a rule, and no client sends this.
 _NOTHING = Rule("CONNECT /", name=NOTHING_MARKED)
 # What limits the requests that a rule lets through unchecked.
 _LIMITS = ("budget", "disaster_per_ip", "disaster_seen")
 _READ_PAUSE = 1.0  # between readings that requests cause, in seconds
-
-
-class GuardSettings(RuleSettings, total=False):
-    """The arguments of `Guard` after the verifier, for type checkers."""
-
-    exempt: Sequence[str]
-    mounted_at: str
-    replay_store: ReplayStore
-    on_replay_store_error: Literal["verify", "deny"]
-    max_checks: int
-    on_event: Callable[[Event], object] | None
-    switch: Switch
-    cors: Sequence[str]
-    page: Page | str | None
 
 
 class _Current(NamedTuple):

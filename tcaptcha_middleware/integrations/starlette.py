@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import HTTPConnection
 
-    from tcaptcha_middleware.integrations.marked_guard import GuardSettings
+    from tcaptcha_middleware.guard import GuardSettings
     from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.types import Verifier
 

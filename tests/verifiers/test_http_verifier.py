@@ -273,8 +273,8 @@ BAD = {
     "a timeout in quotes": ({"timeout": "5"}, "timeout is '5'"),
     "no timeout": ({"timeout": None}, "timeout is None"),
     "a timeout that is true": ({"timeout": True}, "timeout is True"),
-    "no secret_id": ({"secret_id": None}, "secret_id is blank"),
-    "no secret_key": ({"secret_key": None}, "secret_key is blank"),
+    "no secret_id": ({"secret_id": None}, "secret_id is missing"),
+    "no secret_key": ({"secret_key": None}, "secret_key is missing"),
     "an API key and credentials": ({"credentials": Key()}, "not both"),
     "a token and credentials": (
         {"secret_id": None, "secret_key": None, "token": "t", "credentials": Key()},
