@@ -11,6 +11,7 @@ from tcaptcha_middleware.client_ip import TrustedProxies, peer_address
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
 from tcaptcha_middleware.integrations.marked_middleware import Required
+from tcaptcha_middleware.tencent.credentials import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.types import Verifier
 
 _NAME = "tcaptcha"  # in `app.extensions`
+_KEYS = ("TCAPTCHA_VERIFIER", "TCAPTCHA_RULES", "TCAPTCHA_PAGE")
 
 
 class Extension(ABC):
@@ -63,11 +65,18 @@ class Extension(ABC):
         Views and blueprints may be added later.
 
         Raises:
-            ConfigurationError: If a setting is not valid, the verifier is missing, or the
-                application has such a gate.
+            ConfigurationError: If a setting is not valid, the verifier is missing, nothing
+                reads a key `TCAPTCHA_…` of the configuration, or the application has such a
+                gate.
         """
         if _NAME in app.extensions:
             raise ConfigurationError(f"init_app was called twice for {app!r}: call it once")
+        for key in app.config:
+            if key.startswith("TCAPTCHA_") and key not in (*_KEYS, *VARIABLES):
+                raise ConfigurationError(
+                    f"nothing reads app.config[{key!r}]: the keys are {', '.join(_KEYS)}; pass "
+                    "other settings to TCaptcha(…)"
+                )
         verifier, rules = self._verifier, self._rules
         if verifier is None:
             verifier = app.config.get("TCAPTCHA_VERIFIER")

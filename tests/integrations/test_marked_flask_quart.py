@@ -154,6 +154,22 @@ def test_arguments_come_before_the_configuration(framework, app):
     assert framework.send(app, "GET", "/captcha/tcaptcha.js")[0] == 200
 
 
+@pytest.mark.parametrize("key", ["TCAPTCHA_RULE", "TCAPTCHA_CORS"])
+def test_a_key_of_the_configuration_that_nothing_reads_is_refused(framework, app, key):
+    app.config |= {key: ["POST /search"], "TCAPTCHA_VERIFIER": FakeVerifier()}
+    with pytest.raises(ConfigurationError) as caught:
+        framework.extension(app)
+    assert str(caught.value) == (
+        f"nothing reads app.config['{key}']: the keys are TCAPTCHA_VERIFIER, TCAPTCHA_RULES, "
+        "TCAPTCHA_PAGE; pass other settings to TCaptcha(…)"
+    )
+
+
+def test_the_configuration_may_have_the_variables_of_the_environment(framework, app):
+    app.config |= {"TCAPTCHA_APP_ID": "190000000", "TCAPTCHA_APP_SECRET_KEY": "secret"}
+    framework.extension(app, FakeVerifier(), ["POST /search"])
+
+
 def test_the_guard_of_an_application_is_in_its_extensions(framework, app):
     framework.extension(app, FakeVerifier(), ["POST /search"])
     assert app.extensions["tcaptcha"].public_settings("POST /search")
