@@ -386,7 +386,10 @@ def test_uvicorn_serves_the_emulator_without_warnings(tmp_path):
 def test_a_port_in_use_raises():
     with (
         TencentEmulator().serve() as origin,
-        pytest.raises(OSError, match=f"cannot listen on {origin.removeprefix('http://')}: "),
+        pytest.raises(
+            OSError,
+            match=rf"cannot listen on {origin.removeprefix('http://')} \(.*\): choose another",
+        ),
         TencentEmulator().serve(port=int(origin.rpartition(":")[2])),
     ):
         raise AssertionError
@@ -395,13 +398,13 @@ def test_a_port_in_use_raises():
 def test_only_one_of_two_servers_can_bind_a_port():
     with _listening("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with pytest.raises(OSError, match="in use"), _listening("127.0.0.1", port):
+        with pytest.raises(OSError, match=r"in use\)"), _listening("127.0.0.1", port):
             raise AssertionError
 
 
 def test_an_address_of_another_machine_raises():
     with (
-        pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "),
+        pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0 \([^)]*\)$"),
         TencentEmulator().serve("192.0.2.1"),
     ):
         raise AssertionError

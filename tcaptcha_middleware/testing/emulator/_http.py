@@ -5,6 +5,7 @@ Contains nothing about captchas.
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -174,7 +175,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             # Here and not in the thread: two sockets may bind one port, only one may listen.
             listener.listen(_BACKLOG)
         except OSError as error:
-            raise OSError(
-                error.errno, f"cannot listen on {host}:{port}: {error.strerror}"
-            ) from error
+            fix = ": choose another port" if error.errno == errno.EADDRINUSE else ""
+            message = f"cannot listen on {host}:{port} ({error.strerror}){fix}"
+            raise OSError(error.errno, message) from error
         yield listener
