@@ -59,7 +59,7 @@ def write_recipe(folder, name, title, number, entry):
 
 def write_documented_forms(folder):
     """Write the two forms of browser.md, with what keeps the module out of the bundle."""
-    (_, tag), (_, script) = blocks(BROWSER, "Two lines", "html", "js")
+    (_, tag), _, (_, script) = blocks(BROWSER, "Two lines", "html", "js")
     (_, ignored), (_, config) = blocks(LIBRARIES, "Vite without the package", "html", "js")
     plain = ignored.replace("vite-ignore ", "")
     assert plain in tag
