@@ -53,7 +53,13 @@ class _InContext:
     hook: Callable[..., Any]
 
     def __call__(self, info: RequestInfo, *more: Any) -> Any:
-        context = self.app.request_context(info.raw)
+        # Before it shows the captcha, a page asks about a request that it will send.
+        asked = {
+            "REQUEST_METHOD": info.method,
+            "PATH_INFO": info.path.encode().decode("latin-1"),
+            "QUERY_STRING": info.query.decode("latin-1"),
+        }
+        context = self.app.request_context({**info.raw, **asked})
         # The view needs the body, so reading it raises here.
         context.request.shallow = True
         with context:

@@ -134,10 +134,15 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
                     "for each"
                 )
             self.app = app
-            self._received.append(route)
         if self in reading or not reading:
             for handler in handlers:
                 self._mark(handler)
+        # Litestar's own handler for OPTIONS inherits the options of a router.
+        for handler in getattr(route, "route_handlers", ()):
+            if handler not in handlers:
+                handler.opt.pop(OPTION, None)
+        if self in reading:
+            self._received.append(route)  # read from now on, also by other threads
         if self.guard not in getattr(app.asgi_router, "guards", ()):
             app.asgi_router = _GatedRouter(app.asgi_router, self.guard)
 
@@ -193,7 +198,8 @@ class _GatedRouter:
         try:
             await self._gate(scope, receive, send)
         except ConfigurationError as error:
-            # Of a handler that was added later. Litestar logs it only with `debug=True`.
+            # About a handler that was added later. It is raised in front of Litestar's router,
+            # so Litestar does not log it.
             logger.error("%s", error)
             raise
 
@@ -214,7 +220,7 @@ class _SecondLock(TCaptchaMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler: Any = scope["route_handler"]
         mark = mark_in_options(handler)
-        if mark is not None and mark.pattern.names(scope.get("method", "GET")):
+        if mark is not None and mark.concerns(scope):
             require_marked(scope, mark, handler.fn)
         if self.guard not in scope.get(_PASSED, ()):
             raise ConfigurationError(

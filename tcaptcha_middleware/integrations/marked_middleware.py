@@ -185,8 +185,7 @@ class Required:
 
         def unlock(*arguments: Any, **_: Any) -> None:
             holder = self._holder_of(*arguments)
-            method = holder.get("method") or holder.get("REQUEST_METHOD") or "GET"
-            if own.pattern.names(method.strip().upper()):
+            if own.concerns(holder):
                 require_marked(holder, own, handler)
 
         call = wrapped(handler, unlock, is_async=inspect.iscoroutinefunction(handler))

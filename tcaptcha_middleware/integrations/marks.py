@@ -73,6 +73,15 @@ class Mark:
         """Whether the handler answers what the gate would refuse."""
         return self.settings.get("mode") == "defer"
 
+    def concerns(self, holder: Mapping[str, Any]) -> bool:
+        """Return whether a request needs a ticket, in any spelling of its method.
+
+        Args:
+            holder: Its ASGI scope or WSGI environ.
+        """
+        method = holder.get("method") or holder.get("REQUEST_METHOD") or "GET"
+        return self.pattern.names(method.strip().upper())
+
     def rule_for(self, text: str) -> Rule:
         """Return the rule of a handler with this mark."""
         return (DeferringRule if self.defers else Rule)(text, **self.settings)
@@ -137,8 +146,8 @@ def mark_in_options(handler: object) -> Mark | None:
         return None
     if not isinstance(option, Mark):
         raise ConfigurationError(
-            f"nothing reads the mark in opt of {handler}: give its application "
-            "plugins=[TCaptchaPlugin(verifier=…)]"
+            f"nothing reads the mark in opt of {handler}, or it was rejected: give its "
+            "application plugins=[TCaptchaPlugin(verifier=…)]"
         )
     return option
 

@@ -54,7 +54,9 @@ class _InContext:
     hook: Callable[..., Any]
 
     async def __call__(self, info: RequestInfo) -> Any:
-        async with self._context(info.raw):
+        # Before it shows the captcha, a page asks about a request that it will send.
+        asked = {"method": info.method, "path": info.path, "query_string": info.query}
+        async with self._context({**info.raw, **asked}):
             result = self.hook(info)
             return await result if inspect.isawaitable(result) else result
 

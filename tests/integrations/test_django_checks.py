@@ -277,6 +277,12 @@ def test_above_the_form_a_sentence_for_browsers_without_scripts(page, browser, l
     assert rendered(text, request) == f"{noscript(language)}<form data-tcaptcha></form>"
 
 
+def test_a_variable_of_the_template_may_be_called_request():
+    text = "{% tcaptcha_form %}<form></form>{% endtcaptcha_form %}{% tcaptcha_script %}"
+    expected = f"{noscript()}<form data-tcaptcha></form>{SCRIPT}"
+    assert rendered(text, request="a request for leave", config=CONFIG) == expected
+
+
 @pytest.mark.parametrize(
     ("form", "expected"),
     [

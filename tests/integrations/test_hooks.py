@@ -167,6 +167,24 @@ def test_a_request_without_hooks_causes_no_context(monkeypatch, settings):
     assert len(environs) == 1  # Flask's own
 
 
+def test_a_page_asks_a_hook_of_flask_about_the_request_that_it_will_send():
+    app = flask_app()
+    seen = []
+
+    def when(_):
+        seen.append((flask.request.method, flask.request.endpoint, flask.request.query_string))
+        return False
+
+    captcha = TCaptcha(app, FakeVerifier(), page="/tcaptcha")
+    app.post("/登录", endpoint="login")(captcha.required(when=when)(echo))
+    client = app.test_client()
+    target = "POST /%E7%99%BB%E5%BD%95?fast=1"
+    settings = client.get("/tcaptcha/settings.json", query_string={"for": target}).get_json()
+    assert settings["required"] is False
+    assert client.post("/登录?fast=1").status_code == 200
+    assert seen == [("POST", "login", b"fast=1")] * 2
+
+
 def test_an_async_when_is_still_an_error_in_flask():
     async def is_needed(_):
         raise AssertionError
@@ -226,6 +244,28 @@ def test_when_has_the_session_of_quart(when):
         return guest.status_code, member.status_code, await member.get_data()
 
     assert asyncio.run(converse()) == (403, 200, b"body")
+
+
+def test_a_page_asks_a_hook_of_quart_about_the_request_that_it_will_send():
+    app = quart_app()
+    seen = []
+
+    def when(_):
+        seen.append((quart.request.method, quart.request.endpoint, quart.request.query_string))
+        return False
+
+    captcha = QuartTCaptcha(app, FakeVerifier(), page="/tcaptcha")
+    app.post("/登录", endpoint="login")(captcha.required(when=when)(quart_echo))
+
+    async def converse():
+        client = app.test_client()
+        asked = {"for": "POST /%E7%99%BB%E5%BD%95?fast=1"}
+        page = await client.get("/tcaptcha/settings.json", query_string=asked)
+        return await page.get_json(), (await client.post("/登录?fast=1")).status_code
+
+    settings, status = asyncio.run(converse())
+    assert (settings["required"], status) == (False, 200)
+    assert seen == [("POST", "login", b"fast=1")] * 2
 
 
 def test_a_hook_of_quart_that_reads_the_body_fails_at_once_and_leaves_it(caplog):

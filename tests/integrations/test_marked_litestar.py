@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import litestar
 import pytest
+from adapters import Exchange, call_asgi, messages_of, scope_of
 from fastapi import FastAPI
 from litestar import Litestar, asgi, get, post, websocket
 from litestar.exceptions import WebSocketDisconnect
@@ -92,6 +95,33 @@ def test_a_router_and_a_controller_mark_their_handlers():
     assert posted(app, "/users/logout") == (200, "out")
     assert posted(app, "/admin/login") == (403, "POST /admin/login")
     assert posted(app, "/login") == (200, "no rule")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"opt": MARKED}, {"route_handlers": [unmarked], "path": "/"}], ids=str
+)
+def test_litestars_own_answer_to_options_needs_no_ticket(settings):
+    if "path" in settings:
+        app = app_of(litestar.Router(**settings, opt=MARKED))
+    else:
+        app = app_of(unmarked, **settings)
+    assert posted(app, "/login") == (403, "POST /login")
+    assert TestClient(app, raise_server_exceptions=False).options("/login").is_success
+
+
+@pytest.mark.parametrize("method", ["POST", "post", "POST "])
+def test_the_lock_of_a_handler_holds_for_each_spelling_of_its_method(method):
+    ran = []
+
+    @asgi("/raw", copy_scope=True, opt={"tcaptcha": {"methods": ["POST"]}})
+    async def raw(scope: Any, receive: Any, send: Any) -> None:
+        ran.append(scope["method"])
+
+    app = app_of(raw, plugin=TCaptchaPlugin(verifier=FakeVerifier(), exempt=["/raw"]))
+    exchange = Exchange(method, "/raw")
+    with suppress(ConfigurationError):
+        call_asgi(app, scope_of(exchange), messages_of(exchange))
+    assert ran == []
 
 
 def test_the_options_of_an_application_mark_every_handler():
@@ -177,7 +207,9 @@ def without_a_plugin():
     return Litestar([handler()], openapi_config=None, logging_config=None)
 
 
-UNREAD = r"nothing reads the mark in opt of .*unmarked: give its application plugins=\["
+UNREAD = (
+    r"nothing reads the mark in opt of .*unmarked, or it was rejected: give its application "
+)
 
 
 def test_a_marked_handler_in_a_mounted_application_without_a_plugin_is_an_error(caplog):

@@ -64,8 +64,10 @@ def tcaptcha_form(context: Any, content: str) -> Any:
 
 
 def _request(context: Any) -> Any:
-    # Without Django's context processor, only the context itself has it.
-    return context.get("request", getattr(context, "request", None))
+    # The context itself may have it, also without Django's context processor; and a variable of
+    # that name may be something else.
+    found = getattr(context, "request", None), context.get("request")
+    return next((value for value in found if hasattr(value, "META")), None)
 
 
 register.simple_tag(tcaptcha_script, takes_context=True)
