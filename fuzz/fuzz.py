@@ -17,7 +17,6 @@ from ipaddress import ip_address
 from itertools import repeat
 from math import inf
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
@@ -36,7 +35,6 @@ with atheris.instrument_imports(include=["tcaptcha_middleware", "python_multipar
     from tcaptcha_middleware.extraction.sources import body_kind
     from tcaptcha_middleware.matching.matcher import Matcher
     from tcaptcha_middleware.matching.patterns import parse
-    from tcaptcha_middleware.operations.log import RateLimit
     from tcaptcha_middleware.tencent.actions import WEB
     from tcaptcha_middleware.tencent.api import read_answer
 
@@ -161,10 +159,7 @@ def _pieces(body: bytes, cuts: bytes) -> list[bytes]:
 
 
 def _read(source: BodySource, content_type: str, pieces: list[bytes]) -> object:
-    rule = SimpleNamespace(name="fuzz", rate_limit=RateLimit())
-    extractor = Extractor(
-        [source], body_limit=65536, body_timeout=10.0, needs_randstr=True, rule=rule
-    )
+    extractor = Extractor([source], body_limit=65536, body_timeout=10.0, needs_randstr=True)
     kind, request = (
         body_kind(content_type.partition(";")[0]) or "",
         RequestInfo("http", "POST", "/"),

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--host",
             default="127.0.0.1",
-            help="the address to listen on; %(default)s by default",
+            help="the address to listen on; 127.0.0.1 by default",
         )
         command.add_argument("--port", type=_port, help=f"{port} by default")
         command.set_defaults(start=start)
@@ -159,7 +159,7 @@ def _demo(asked: argparse.Namespace, environ: Mapping[str, str], running: ExitSt
         try:
             app = site(TencentVerifier.from_env(environ))
         except ConfigurationError as error:
-            fix = f"{error}; for the demo without an account, unset {', '.join(account)}"
+            fix = f"{error}; for the demo, unset {', '.join(account)}"
             raise ConfigurationError(fix) from error
         judge = environ.get("TCAPTCHA_ENDPOINT") or "Tencent"
     else:

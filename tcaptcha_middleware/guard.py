@@ -199,12 +199,14 @@ class Guard(Settings):
         earlier = holder.get(key)
         if earlier is not None and not isinstance(earlier, Allow):
             del holder[key]
-        _, path, _, root_path, mount = target
+        method, path, _, root_path, mount = target
         # A websocket has no page.
         if path.endswith(self.page_paths) and holder.get("type") != "websocket":
             page = self._browser.find(path, mount or root_path)
             if page is not None:
                 return page
+        if method in self.unmatched_methods:
+            return None
         rule = self._matches[target]
         if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
             return rule

@@ -329,16 +329,16 @@ def compile_rules(
             if pattern in patterns:
                 raise ConfigurationError("listed twice: the second rule could never apply")
             patterns.add(pattern)
-            read = id(settings), captcha.has_randstr
-            if read not in extractors:
-                extractors[read] = Extractor(
+            key = id(settings), captcha.has_randstr
+            if key not in extractors:
+                extractors[key] = Extractor(
                     settings.sources,
                     body_limit=settings.body_limit,
                     body_timeout=settings.body_timeout,
                     needs_randstr=captcha.has_randstr,
                 )
             compiled_rule = CompiledRule(
-                name, pattern, own, captcha, settings, health, gate, extractors[read]
+                name, pattern, own, captcha, settings, health, gate, extractors[key]
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)

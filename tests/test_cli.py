@@ -126,7 +126,7 @@ def test_an_incomplete_account_is_refused_by_name(capsys):
     assert (
         "set the environment variables TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY, "
         "TCAPTCHA_APP_SECRET_KEY (without an account: tcaptcha emulator -- COMMAND); for the "
-        "demo without an account, unset TCAPTCHA_APP_ID"
+        "demo, unset TCAPTCHA_APP_ID"
     ) in capsys.readouterr().err
 
 
@@ -289,7 +289,7 @@ def test_a_command_that_does_not_exist_is_reported(capsys):
     assert "uvicorm is not a command" in capsys.readouterr().err
 
 
-SIGNAL = "import os, signal, time; os.kill(os.getppid(), signal.{}); time.sleep(0.5); exit(5)"
+SIGNAL = "import os, signal, time; os.kill(os.getppid(), signal.{}); time.sleep({}); exit(5)"
 # A terminal sends Ctrl-C to the command, too; it must not get it twice.
 FORWARDED = {
     "SIGTERM": ("SIGTERM", False, 128 + signal.SIGTERM),
@@ -306,7 +306,12 @@ def test_a_signal_reaches_the_command_once(monkeypatch, name, at_a_terminal, sta
     # A shell has commands in the background ignore Ctrl-C, which they would pass on.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert beside_the_emulator(sys.executable, "-c", SIGNAL.format(name)) == status
+        assert (
+            beside_the_emulator(
+                sys.executable, "-c", SIGNAL.format(name, 0.5 if status == 5 else 20)
+            )
+            == status
+        )
         assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)

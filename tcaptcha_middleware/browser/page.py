@@ -190,8 +190,11 @@ def policy_of(captcha: CaptchaInfo, nonce: str) -> str:
         nonce: Marks the page's own script; new for each answer.
     """
     sources = sources_of(captcha)
-    own = {"script-src": (f"'nonce-{nonce}'",), "connect-src": ("'self'",)}
-    own["img-src"] = ("'self'",)  # the site's icon, which Firefox loads for each page
+    own = {
+        "script-src": (f"'nonce-{nonce}'",),
+        "connect-src": ("'self'",),
+        "img-src": ("'self'",),  # the site's icon, which Firefox loads for each page
+    }
     allowed = {name: (*own.get(name, ()), *sources[name]) for name in sources}
     # Without frame-ancestors: in a frame, the page says so, and shows no captcha.
     nothing = ("default-src", "base-uri", "form-action")

@@ -255,9 +255,10 @@ def settings_in(environ: Mapping[str, str], arguments: Mapping[str, Any]) -> dic
         name for name in ACCOUNT if VARIABLES[name] in _NEEDED - replaced - values.keys()
     ]
     if missing:
-        names = f"variable{'s'[: len(missing) - 1]} {', '.join(missing)}"
+        noun = "variable" if len(missing) == 1 else "variables"
         raise ConfigurationError(
-            f"set the environment {names} (without an account: tcaptcha emulator -- COMMAND)"
+            f"set the environment {noun} {', '.join(missing)} "
+            "(without an account: tcaptcha emulator -- COMMAND)"
         )
     return values
 

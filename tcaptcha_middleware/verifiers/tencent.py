@@ -17,6 +17,7 @@ from tcaptcha_middleware._http.client import HttpClient
 from tcaptcha_middleware.errors import (
     ConfigurationError,
     MisconfiguredError,
+    OutageError,
 )
 from tcaptcha_middleware.models import CaptchaInfo
 from tcaptcha_middleware.operations import log
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from tcaptcha_middleware._http.connection import Progress
     from tcaptcha_middleware.errors import VerifierError
     from tcaptcha_middleware.models import Submission, Verdict
     from tcaptcha_middleware.tencent.actions import Action
@@ -140,10 +142,9 @@ class TencentVerifier:
             self._writer.constant_headers,
             self._origin,
             default_context if ssl_context is None else lambda: ssl_context,
-            network_error,
+            _error_without_proxy if proxy is None else network_error,
             None if proxy is None else parse_proxy(proxy),
         )
-        self._is_direct = proxy is None and not has_client
         self._client = HttpClient(*route)
         self._transport: Transport = self._client
         self._async_transport: Transport = self._transport
@@ -194,7 +195,7 @@ class TencentVerifier:
         try:
             return self._verify(ticket, self._timeout, self._transport)
         except Exception as error:
-            failure = self._failure(error)
+            failure = without_secrets(error)
         raise failure
 
     async def averify(self, ticket: Submission) -> Verdict:
@@ -202,7 +203,7 @@ class TencentVerifier:
         try:
             return await self._averify(ticket)
         except Exception as error:
-            failure = self._failure(error)
+            failure = without_secrets(error)
         raise failure
 
     @property
@@ -274,21 +275,23 @@ class TencentVerifier:
                 submission = probe_submission(self.captcha.app_id)
                 refusal(self._verify(submission, limit, transport), self.action.codes)
             except Exception as error:
-                failure = self._failure(error)
+                failure = without_secrets(error)
             else:
                 return
             finally:
                 self._probe_client.close()  # the next probe takes a new connection
             raise failure
 
-    def _failure(self, error: Exception) -> VerifierError:
-        failure = without_secrets(error)
-        if not failure.answered and self._is_direct:
-            for variable in _PROXY_VARIABLES:
-                if os.environ.get(variable):
-                    log.ignored_proxy(variable)
-                    break
-        return failure
+
+def _error_without_proxy(error: Exception, progress: Progress) -> VerifierError:
+    """Translate an error of a direct call, and report a proxy that it should perhaps use."""
+    failure = network_error(error, progress)
+    if isinstance(failure, OutageError) or progress.stage == "resolve":
+        for variable in _PROXY_VARIABLES:
+            if os.environ.get(variable):
+                log.ignored_proxy(variable)
+                break
+    return failure
 
 
 @cache

@@ -46,7 +46,7 @@ def processes_of(session):
     names = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, fields = file.read_text().rpartition(")")
+            name, _, fields = file.read_text(errors="replace").rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
             continue
         state, _, _, own_session = fields.split()[:4]

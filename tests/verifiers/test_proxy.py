@@ -238,6 +238,19 @@ def test_an_ignored_proxy_is_mentioned_if_no_name_can_be_resolved(monkeypatch, c
     assert "HTTPS_PROXY is set, and ignored" in caplog.text
 
 
+class NoKey:
+    def get_credential_info(self):
+        raise FileNotFoundError
+
+
+def test_an_ignored_proxy_is_not_mentioned_if_no_call_was_made(monkeypatch, caplog):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    verifier = TencentVerifier(190000000, "secret-of-captcha", credentials=NoKey())
+    with pytest.raises(VerifierError):
+        verifier.verify(TICKET)
+    assert "proxy=" not in caplog.text
+
+
 def test_without_a_proxy_in_the_environment_none_is_mentioned(caplog):
     fail()
     assert "proxy=" not in caplog.text
