@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.template import Context, engines
 from django.test import Client, RequestFactory, override_settings
 from django.urls import include, path
-from django_inside import project
+from django_inside import CAPTCHA, project
 
 from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
 from tcaptcha_middleware.integrations.django import captcha_required, checks
@@ -103,15 +103,39 @@ def test_the_urls_are_read_once_for_the_checks(monkeypatch):
     assert len(calls) == 1
 
 
+# -- the middleware ------
+
+
+@pytest.mark.parametrize("middleware", ["django_inside.SyncOnly", "no_such_module.Middleware"])
+def test_rules_without_the_middleware_are_an_error(middleware):
+    config = CONFIG | {"RULES": ["UNSAFE /login"]}
+    found = report([path("login", view)], config, MIDDLEWARE=[middleware])
+    assert found.keys() == {"tcaptcha.E002"}
+    assert found["tcaptcha.E002"] == (
+        "CaptchaMiddleware is not in MIDDLEWARE, so the rules of TCAPTCHA protect nothing, and "
+        f'marked views answer 500 | Add "{CAPTCHA}".'
+    )
+
+
+def test_a_guard_without_the_middleware_is_a_warning_because_it_may_be_around_django():
+    config = {"GUARD": Guard(["POST /login"], FakeVerifier())}
+    found = report([path("login", marked)], config, MIDDLEWARE=[])
+    assert found.keys() == {"tcaptcha.W003"}
+    assert 'add "tcaptcha.W003" to SILENCED_SYSTEM_CHECKS' in found["tcaptcha.W003"]
+
+
+def test_the_middleware_is_found_behind_one_that_cannot_be_imported():
+    config = CONFIG | {"RULES": ["UNSAFE /login"]}
+    middleware = ["no_such_module.Middleware", CAPTCHA]
+    assert report([path("login", view)], config, MIDDLEWARE=middleware) == {}
+
+
 # -- marked views ------
 
 
 def test_a_marked_view_without_the_middleware_is_an_error():
     found = report([path("login", marked)], CONFIG, MIDDLEWARE=["django_inside.SyncOnly"])
     assert found.keys() == {"tcaptcha.E002"}
-    assert found["tcaptcha.E002"].startswith(
-        "the view of /login needs a captcha, but CaptchaMiddleware is not in MIDDLEWARE"
-    )
 
 
 def test_a_subclass_of_the_middleware_counts():

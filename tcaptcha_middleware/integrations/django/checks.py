@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, get_script_prefix, reverse
@@ -25,6 +26,8 @@ from tcaptcha_middleware.tencent.sites import is_tencents
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_MIDDLEWARE = "tcaptcha_middleware.integrations.django.CaptchaMiddleware"
+
 
 def check_settings(**_: object) -> Iterator[Any]:
     """Yield what is wrong with `TCAPTCHA`, with marked views and with rules."""
@@ -37,19 +40,33 @@ def check_settings(**_: object) -> Iterator[Any]:
         hint = "Without an account: tcaptcha emulator -- python manage.py …"
         yield checks.Error(str(error), hint=hint if lacks_account else None, id="tcaptcha.E001")
         return
+    if not is_installed():
+        yield _not_installed()
     for route, rule in marked:
-        message = f"the view of {route.path} needs a captcha, but "
         method = rule.text.partition(" ")[0].replace("UNSAFE", "POST")
-        if not is_installed():
-            message += "CaptchaMiddleware is not in MIDDLEWARE"
-            hint = "Add it, with tcaptcha_middleware.integrations.django before its name."
-            yield checks.Error(message, hint=hint, id="tcaptcha.E002")
-        elif not all(guard.match(method, root + p, b"", root) for p in route.path.examples):
+        if not all(guard.match(method, root + p, b"", root) for p in route.path.examples):
+            message = f"the view of {route.path} needs a captcha, but no rule covers it"
             hint = f'Add "{rule.text}" to the rules of GUARD, or end its exemption.'
-            yield checks.Error(f"{message}no rule covers it", hint=hint, id="tcaptcha.E003")
+            yield checks.Error(message, hint=hint, id="tcaptcha.E003")
     for finding in dead_rules(routes, guard, root):
         message = f"the rule {finding.rule!r} matches no URL"
         yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
+
+
+def _not_installed() -> Any:
+    """Return the message about a project whose `MIDDLEWARE` lacks ours."""
+    if "GUARD" in settings.TCAPTCHA:
+        message = "CaptchaMiddleware is not in MIDDLEWARE, so Django does not use GUARD"
+        hint = (
+            f'Add "{_MIDDLEWARE}". If wsgi.py and asgi.py put this guard around the '
+            'application, add "tcaptcha.W003" to SILENCED_SYSTEM_CHECKS.'
+        )
+        return checks.Warning(message, hint=hint, id="tcaptcha.W003")
+    message = (
+        "CaptchaMiddleware is not in MIDDLEWARE, so the rules of TCAPTCHA protect nothing, and "
+        "marked views answer 500"
+    )
+    return checks.Error(message, hint=f'Add "{_MIDDLEWARE}".', id="tcaptcha.E002")
 
 
 def check_deployment(**_: object) -> Iterator[Any]:

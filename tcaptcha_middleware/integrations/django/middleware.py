@@ -9,6 +9,7 @@ https://docs.djangoproject.com/en/stable/topics/http/middleware/
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import (
@@ -52,8 +53,12 @@ _ANSWER = 60.0
 
 def is_installed() -> bool:
     """Return whether `CaptchaMiddleware` or a subclass is in the setting `MIDDLEWARE`."""
-    listed = map(import_string, settings.MIDDLEWARE)
-    return any(inspect.isclass(each) and issubclass(each, CaptchaMiddleware) for each in listed)
+    for name in settings.MIDDLEWARE:
+        with suppress(ImportError):  # which Django reports when it loads this middleware
+            middleware = import_string(name)
+            if inspect.isclass(middleware) and issubclass(middleware, CaptchaMiddleware):
+                return True
+    return False
 
 
 class CaptchaMiddleware:
