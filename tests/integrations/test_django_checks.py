@@ -225,6 +225,8 @@ def test_an_admin_login_without_a_rule_is_a_warning_in_production(rules, ids, mo
         urls = admin_urls()
     found = report(urls, config, deploy=True, apps=ADMIN, TEMPLATES=TEMPLATES, mount=mount)
     assert found.keys() - {"tcaptcha.W001"} == ids
+    for text in map(found.get, ids):
+        assert f'Add "UNSAFE {mount}admin/login/" to RULES' in text
 
 
 # -- templates ------

@@ -96,11 +96,21 @@ def test_a_whole_guard_is_an_object_a_dotted_path_or_a_factory(value):
 
 # -- what is wrong ------
 
-EXAMPLE = re.escape('write TCAPTCHA = {"RULES": ["POST /login"]}')
+EXAMPLE = re.escape('write TCAPTCHA = {"RULES": ["UNSAFE /login"]}')
 WRONG = {
     "nothing": (None, f"^the setting TCAPTCHA is missing: {EXAMPLE}$"),
     "a list": (["POST /login"], rf"TCAPTCHA is \['POST /login'\], not a dictionary: {EXAMPLE}"),
-    "no rules": ({"VERIFIER": FAKE}, "TCAPTCHA: rules is empty"),
+    "no rules": (
+        {"VERIFIER": FAKE},
+        (
+            "TCAPTCHA: no view is marked, and RULES is empty, so nothing is protected: mark a "
+            r'view with captcha_required, or add "RULES": \["UNSAFE /login"\]$'
+        ),
+    ),
+    "no list of rules": (
+        {"RULES": None, "VERIFIER": FAKE},
+        r'TCAPTCHA: RULES has to be a list, such as \["UNSAFE /login"\]',
+    ),
     "a text as rules": (
         {"RULES": "POST /login", "VERIFIER": FAKE},
         r"TCAPTCHA: RULES has to be a list: write \['POST /login'\]",
@@ -139,7 +149,7 @@ WRONG = {
     ),
     "a setting that is not valid": (
         {"RULES": ["POST /a"], "VERIFIER": FAKE, "BODY_LIMIT": 0},
-        "TCAPTCHA: body_limit is 0",
+        "TCAPTCHA: BODY_LIMIT is 0",
     ),
 }
 
@@ -221,7 +231,7 @@ def test_a_path_that_names_nothing_is_an_error(text):
 
 
 def test_a_callable_without_a_signature_is_called():
-    with pytest.raises(ImproperlyConfigured, match="verifier is dict"):
+    with pytest.raises(ImproperlyConfigured, match="VERIFIER is dict"):
         guard_of(VERIFIER=dict)
 
 

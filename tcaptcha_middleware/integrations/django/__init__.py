@@ -1,7 +1,7 @@
 """Captcha verification in Django: an app for `INSTALLED_APPS`, and its middleware.
 
 Add this package to `INSTALLED_APPS`, its `CaptchaMiddleware` to `MIDDLEWARE`, and the setting
-`TCAPTCHA = {"RULES": ["POST /login"]}`.
+`TCAPTCHA = {"RULES": ["UNSAFE /login"]}`.
 """
 
 from tcaptcha_middleware.integrations.django.decorators import captcha_required

@@ -92,5 +92,5 @@ def check_deployment(**_: object) -> Iterator[Any]:
     except NoReverseMatch:
         return
     if guard.match("POST", path, b"", get_script_prefix().rstrip("/")) is None:
-        hint = f'Add "POST {path}" to RULES, and show the captcha in its form.'
+        hint = f'Add "UNSAFE {path}" to RULES, and show the captcha in its form.'
         yield checks.Warning("no rule covers the admin's login", hint=hint, id="tcaptcha.W002")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.matching.patterns import Pattern
     from tcaptcha_middleware.validation import CallStyle
 
-_EXAMPLE = 'TCAPTCHA = {"RULES": ["POST /login"]}'
+# A function view answers every method.
+_EXAMPLE = 'TCAPTCHA = {"RULES": ["UNSAFE /login"]}'
 _VERIFIER = "tcaptcha_middleware.TencentVerifier.from_env"
 _NAMES = {field.name.upper(): field.name for field in fields(Guard) if field.init}
 # What a dotted path may name, because a settings file cannot import models. A class, or a
@@ -90,9 +91,20 @@ def _guard(config: Mapping[str, Any]) -> Guard:
             raise ConfigurationError(f"GUARD is {guard!r}: name a Guard, or what returns one")
         return guard
     config = {"RULES": [], "VERIFIER": _VERIFIER, **config}
-    validate_list("RULES", config["RULES"])
+    validate_list("RULES", config["RULES"], '["UNSAFE /login"]')
     config["RULES"] = _rules([as_rule(rule) for rule in config["RULES"]])
-    return Guard(**{_NAMES[key]: _object(key, value) for key, value in config.items()})
+    if not config["RULES"]:
+        raise ConfigurationError(
+            "no view is marked, and RULES is empty, so nothing is protected: mark a view with "
+            'captcha_required, or add "RULES": ["UNSAFE /login"]'
+        )
+    arguments = {_NAMES[key]: _object(key, value) for key, value in config.items()}
+    try:
+        return Guard(**arguments)
+    except ConfigurationError as error:
+        name, _, rest = str(error).partition(" ")
+        key = name.upper()
+        raise ConfigurationError(f"{key if key in _NAMES else name} {rest}") from error
 
 
 def _rules(listed: list[Rule]) -> list[Rule]:
