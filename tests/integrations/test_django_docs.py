@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 
 from django.http import HttpResponse
+from django.shortcuts import render
 from django.test import Client
 from django.urls import path
 from django_inside import project
 
+from tcaptcha_middleware import Guard
 from tcaptcha_middleware.integrations.django import checks
 from tcaptcha_middleware.integrations.django.configuration import current_guard
-from tcaptcha_middleware.testing import FakeVerifier
+from tcaptcha_middleware.testing import FakeVerifier, override
 
 PAGE = (Path(__file__).parents[2] / "docs/django.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -61,45 +63,52 @@ def test_the_marked_views_have_rules():
         assert Client().post("/a", headers=HEADERS).content == b"UNSAFE /a"
 
 
-def test_the_form_shows_its_error_and_the_permission_refuses():
-    sign_up, comments = run("class SignUpForm")["sign_up"], run("class Comments")["Comments"]
-    page = {"sign_up.html": "{{ form }}"}
-    loaders = [("django.template.loaders.locmem.Loader", page)]
+def templates_of(**files):
+    files = {f"{name}.html": text for name, text in files.items()}
+    loaders = [("django.template.loaders.locmem.Loader", files)]
     backend = "django.template.backends.django.DjangoTemplates"
-    templates = [{"BACKEND": backend, "OPTIONS": {"loaders": loaders}}]
-    urls = [path("signup", sign_up), path("comments", comments.as_view())]
+    libraries = {"tcaptcha": "tcaptcha_middleware.integrations.django.templatetags.tcaptcha"}
+    return [{"BACKEND": backend, "OPTIONS": {"loaders": loaders, "libraries": libraries}}]
+
+
+def test_the_form_shows_its_error_and_the_permission_refuses():
+    names, comments = run("class SignUpForm"), run("class Comments")["Comments"]
+    urls = [path("signup", names["sign_up"]), path("class", names["SignUpView"].as_view())]
+    urls.append(path("comments", comments.as_view()))
     rest = {"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": []}
-    more = {"TEMPLATES": templates, "REST_FRAMEWORK": rest}
+    more = {"TEMPLATES": templates_of(sign_up="{{ form }}"), "REST_FRAMEWORK": rest}
     with project(urls, {"VERIFIER": FakeVerifier()}, **more):
-        answer = Client().post("/signup", {"email": "ada@example.com"}).content.decode()
-        assert "ada@example.com" in answer
-        assert "Solve the captcha" in answer
-        answer = Client().post("/signup", {"email": "ada@example.com"}, headers=HEADERS)
-        assert answer.headers["Location"] == "/welcome"
+        for number, address in enumerate(("/signup", "/class")):
+            answer = Client().post(address, {"email": "ada@example.com"}).content.decode()
+            assert "ada@example.com" in answer
+            assert "Solve the captcha" in answer
+            pair = HEADERS | {"X-Captcha-Ticket": f"tr03{number}"}
+            answer = Client().post(address, {"email": "ada@example.com"}, headers=pair)
+            assert answer.headers["Location"] == "/welcome"
         assert Client().post("/comments").json()["detail"].startswith("Solve the captcha")
 
 
 def test_the_test_of_the_page_passes():
+    def login(request):
+        return render(request, "login.html")
+
     names = run("def test_a_login_needs_a_captcha")
-    with project(URLS, {"VERIFIER": FakeVerifier(), "RULES": ["POST /other"]}):
+    page = templates_of(login="{% load tcaptcha %}{% tcaptcha_script %}")
+    config = {"RULES": ["UNSAFE /login"], "PAGE": "/tcaptcha"}
+    # Without a verifier, as in an environment without an account.
+    with project([path("login", login)], config, TEMPLATES=page):
         names["test_a_login_needs_a_captcha"]()
+
+
+def test_a_guard_in_the_settings_can_have_another_verifier_in_tests():
+    guard = Guard(["UNSAFE /login"], FakeVerifier(15))
+    with project(URLS, {"GUARD": guard}), override(guard, FakeVerifier()):
+        assert Client().post("/login", headers=HEADERS).content == b"hello"
 
 
 def test_the_responder_renders_a_template():
     names = run("def responder")
-    templates = [
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "OPTIONS": {
-                "loaders": [
-                    (
-                        "django.template.loaders.locmem.Loader",
-                        {"refused.html": "no: {{ code }}"},
-                    )
-                ]
-            },
-        }
-    ]
+    templates = templates_of(refused="no: {{ code }}")
     config = {"RULES": ["POST /login"], "RESPONDER": names["responder"]}
     with project(URLS, config | {"VERIFIER": FakeVerifier()}, TEMPLATES=templates):
         response = Client().post("/login")

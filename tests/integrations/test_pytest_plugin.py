@@ -114,6 +114,41 @@ def test_flask_is_tested_with_fields_and_with_tickets_of_mini_programs(project):
     assert passed(project(text, main=FLASK)) == (1, 0)
 
 
+DJANGO = """
+import django
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("login", lambda request: HttpResponse("hello"))]
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=["tcaptcha_middleware.integrations.django.CaptchaMiddleware"],
+    ROOT_URLCONF="main",
+    TCAPTCHA={"RULES": ["UNSAFE /login"]},
+)
+django.setup()
+"""
+
+
+def test_django_is_tested_with_its_own_settings(project):
+    text = """
+        import main
+        from django.test import Client
+
+        def test_a_login(tcaptcha):
+            client = Client()
+            assert client.post("/login").json()["code"] == "ticket_missing"
+            assert client.post("/login", tcaptcha.fields()).content == b"hello"
+            tcaptcha.answer("expired")
+            answer = client.post("/login", headers=tcaptcha.headers())
+            assert answer.json()["code"] == "ticket_expired"
+            with tcaptcha.down():
+                assert client.post("/login", tcaptcha.fields()).status_code == 503
+    """
+    assert passed(project(text, main=DJANGO, in_process=False)) == (1, 0)
+
+
 def test_async_tests_work_on_asyncio_and_trio(project):
     text = """
         import httpx, pytest
