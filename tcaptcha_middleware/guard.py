@@ -300,7 +300,8 @@ class Guard(Settings):
             app: The application, with or without middlewares around it.
 
         Raises:
-            ConfigurationError: If the application has no routes, or none that can be read.
+            ConfigurationError: If the application has no routes, or none that can be read; or
+                no handler is marked, and there are no rules.
         """
         # Imported by name, and late, to avoid a cycle: it knows the middlewares.
         check = import_module("tcaptcha_middleware.integrations.routes.check").check

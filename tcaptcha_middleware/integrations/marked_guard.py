@@ -11,10 +11,10 @@ from tcaptcha_middleware.decision import get_decision
 from tcaptcha_middleware.guard import Guard, aclose_all, close_all
 from tcaptcha_middleware.integrations.marks import mark_of_route, marked_rules
 from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.integrations.routes.rule_set import NOTHING_MARKED
 from tcaptcha_middleware.models import Unchecked
 from tcaptcha_middleware.operations import Switch
 from tcaptcha_middleware.operations.log import logger
-from tcaptcha_middleware.operations.startup import NOTHING_MARKED
 from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.rules import AmbiguousTarget, CompiledRule, Rule, without_verifiers
 from tcaptcha_middleware.scoped import renew_after_fork
@@ -110,7 +110,8 @@ class MarkedGuard:
         """
         was_read = self._read()
         if was_read and not self._current.derived and not self._arguments["rules"]:
-            logger.warning("no handler of %r is marked: nothing needs a captcha", self._app)
+            text = "no handler of this %s is marked, and there are no rules: %s"
+            logger.warning(text, type(self._app).__name__, "nothing needs a captcha")
 
     def _read(self) -> bool:
         """Read the routes if they are not those that were read; return whether it did."""

@@ -50,7 +50,8 @@ def protect(
     """
     added: list[object] = [middleware.cls for middleware in app.user_middleware]
     if MarkedMiddleware in added:
-        raise ConfigurationError(f"protect was called twice for {app!r}: call it once")
+        kind = type(app).__name__
+        raise ConfigurationError(f"protect was called twice for this {kind}: call it once")
     arguments = {"verifier": verifier, "rules": rules, **settings}
     guard = MarkedGuard(app, arguments, app.routes)
     guard.guard.require("async")

@@ -12,9 +12,6 @@ from tcaptcha_middleware.matching.paths import fold
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.threadpool import start_daemon
 
-NOTHING_MARKED = "(no handler is marked)"
-"""The name of the rule that a `MarkedGuard` has then. It reports that itself."""
-
 
 def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
     """Log each rule of a guard that judges no route; later, and without an error.
@@ -40,7 +37,7 @@ def _report(app: object, guard: Any, root: str) -> None:
             # A server may have several mounts for one application, and `root` is only one.
             is_below = fold(f"{finding.path}/").startswith(fold(f"{root}/"))
             may_be_elsewhere = not own_mount and not is_below
-            if finding.rule != NOTHING_MARKED and not may_be_elsewhere:
+            if not may_be_elsewhere:
                 text = "the rule %r judges no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
     except Exception:

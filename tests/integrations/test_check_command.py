@@ -196,6 +196,15 @@ def test_opaque_routes_need_attention_if_strict(project):
     assert process.stdout.endswith("Needs attention: 1 opaque.\n")
 
 
+UNMARKED = """
+from fastapi import FastAPI
+from tcaptcha_middleware.integrations.fastapi import protect
+from tcaptcha_middleware.testing import FakeVerifier
+
+app = FastAPI()
+protect(app, FakeVerifier())
+app.post("/login")(lambda: "")
+"""
 CANNOT = {
     "no name": ({}, "main", 'write "module:app"'),
     "no module": ({}, "main:app", "ModuleNotFoundError: No module named 'main'"),
@@ -204,6 +213,11 @@ CANNOT = {
     "an end": ({"main.py": "import sys; sys.exit(0)"}, "main:app", "SystemExit: 0"),
     "a factory": ({"main.py": FLASK}, "main:create_app", "write a factory as"),
     "no guard": ({"main.py": FASTAPI + "app.user_middleware.clear()"}, "main:app", "no guard"),
+    "no mark": (
+        {"main.py": UNMARKED},
+        "main:app",
+        "Mark each handler that robots abuse, such as that of POST /login",
+    ),
     "no routes": (
         {"main.py": "from starlette.applications import Starlette as S; app = S()"},
         "main:app",

@@ -20,6 +20,8 @@ from tcaptcha_middleware import (
     TCaptchaWSGIMiddleware,
 )
 from tcaptcha_middleware.findings import Finding
+from tcaptcha_middleware.integrations import fastapi as fastapi_integration
+from tcaptcha_middleware.integrations import flask as flask_integration
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -290,6 +292,47 @@ def test_every_guard_around_an_application_counts():
 def test_what_cannot_be_checked_is_an_error_with_the_fix(app, message):
     with pytest.raises(ConfigurationError, match=message):
         check(app)
+
+
+def protected_fastapi(*paths, guard=None):
+    app = FastAPI(openapi_url=None)
+    if guard is not None:
+        app.add_middleware(TCaptchaMiddleware, guard=guard)
+    guard = fastapi_integration.protect(app, FakeVerifier())
+    for path in paths:
+        app.post(path)(page)
+    return app, guard
+
+
+def protected_flask(*paths):
+    app = Flask("app", static_folder=None)
+    flask_integration.TCaptcha(app, FakeVerifier())
+    for path in paths:
+        app.post(path)(page)
+    return app, app.extensions["tcaptcha"]
+
+
+@pytest.mark.parametrize("protected", [protected_fastapi, protected_flask])
+def test_an_application_without_marks_and_rules_is_an_error_with_handlers_to_mark(protected):
+    app, guard = protected("/search", "/login", "/pay", "/sms", "/orders")
+    message = (
+        "no handler is marked, and there are no rules: nothing needs a captcha. Mark each "
+        "handler that robots abuse, such as that of POST /login, POST /pay, POST /sms"
+    )
+    for findings in (lambda: guard.covers(app), lambda: check(app)):
+        with pytest.raises(ConfigurationError) as caught:
+            findings()
+        assert str(caught.value) == message
+    app, guard = protected("/search")
+    with pytest.raises(ConfigurationError, match=r"handler that robots abuse$"):
+        guard.covers(app)
+
+
+def test_beside_another_guard_no_mark_is_needed():
+    app, _ = protected_fastapi("/login", guard=guard_of())
+    assert [(finding.status, finding.rule) for finding in check(app)] == [
+        ("covered", "POST /login")
+    ]
 
 
 def test_a_finding_is_a_frozen_value():

@@ -155,7 +155,7 @@ def test_what_is_not_an_application_is_opaque():
 def test_a_reader_that_fails_is_reported():
     app = Flask("app")
     app.url_map = None
-    with pytest.raises(ConfigurationError, match="'app'> cannot be read: AttributeError"):
+    with pytest.raises(ConfigurationError, match="this Flask cannot be read: AttributeError"):
         list(read(app))
 
 

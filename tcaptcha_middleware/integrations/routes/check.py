@@ -39,7 +39,7 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
 
     Raises:
         ConfigurationError: If nothing can be checked: no guard, no routes, or none that can
-            be read.
+            be read; or no handler is marked, and there are no rules.
     """
     routes = list(read(app))
     guards = {id(gate.guard): gate.guard for route in routes for gate in route.gates}
@@ -54,6 +54,7 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
     for rule_set in rule_sets.values():
         found += [rule_set.dead(name, routes) for name in rule_set.unused()]
         found += rule_set.shadowed(routes)
+    _require_rules(found)
     return found
 
 
@@ -102,6 +103,16 @@ def _require_readable(app: object, routes: Sequence[Route], guards: Iterable[Gua
             f"there is no guard around this {kind}: name the object that your server runs, "
             "with TCaptchaMiddleware or TCaptchaWSGIMiddleware around it, or add Django's "
             "CaptchaMiddleware to MIDDLEWARE"
+        )
+
+
+def _require_rules(findings: Iterable[Finding]) -> None:
+    if not any(finding.rule for finding in findings):
+        likely = [str(finding) for finding in findings if finding.status == "open"][:_LISTED]
+        example = f", such as that of {', '.join(likely)}" if likely else ""
+        raise ConfigurationError(
+            "no handler is marked, and there are no rules: nothing needs a captcha. Mark each "
+            f"handler that robots abuse{example}"
         )
 
 

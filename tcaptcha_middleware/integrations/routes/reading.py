@@ -84,9 +84,8 @@ def _served(framework: object) -> list[Route | Mounted]:
     try:
         return list(module.read(framework))
     except Exception as error:
-        raise ConfigurationError(
-            f"the routes of {framework!r} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+        kind, text = type(framework).__name__, f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"the routes of this {kind} cannot be read: {text}") from error
 
 
 def _mounts(layer: object) -> Mapping[str, object]:

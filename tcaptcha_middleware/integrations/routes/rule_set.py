@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OTHER = "OTHER"
 """A method of no standard; what answers every method answers it, too."""
 
+NOTHING_MARKED = "(no handler is marked)"
+"""The name of the only rule of a `MarkedGuard` without marks and rules, which is no finding."""
+
 
 def answered_methods(route: Route) -> tuple[str, ...]:
     """Return the methods that requests for a route may have; a handshake's is GET."""
@@ -50,6 +53,7 @@ class RuleSet:
         self._root = root
         rules = map(as_rule, guard.rules)
         self._patterns = {rule.name or rule.text: parse(rule.text) for rule in rules}
+        self._patterns.pop(NOTHING_MARKED, None)
         self._exempt = Matcher(exemptions(guard.exempt))
         self._used: set[str] = set()
         self._paths: dict[tuple[str, str], dict[str, None]] = {}
