@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcaptcha_middleware.cli import main
+from tcaptcha_middleware.tencent.credentials import ACCOUNT
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/check.md").read_text()
@@ -208,8 +209,45 @@ app.post("/login")(lambda: "")
 CANNOT = {
     "no name": ({}, "main", 'write "module:app"'),
     "no module": ({}, "main:app", "ModuleNotFoundError: No module named 'main'"),
-    "no attribute": ({"main.py": ""}, "main:app", "has no attribute 'app'. See where with"),
-    "an error": ({"main.py": "1 / 0"}, "main:app", "ZeroDivisionError: division by zero"),
+    "no attribute": ({"main.py": ""}, "main:app", "has no attribute 'app'\n"),
+    "another attribute": (
+        {"main.py": re.sub(r"\bapp\b", "site", FASTAPI) + "from flask import request"},
+        "main:app",
+        "has no attribute 'app': write \"main:site\"\n",
+    ),
+    "the name of its factory": (
+        {
+            "main.py": FLASK
+            + "gate = TCaptchaWSGIMiddleware(None, Guard(['/'], FakeVerifier()))"
+        },
+        "main:app",
+        'has no attribute \'app\': write "main:create_app()" or "main:gate"\n',
+    ),
+    "a file": (
+        {"main.py": FASTAPI},
+        "main.py:app",
+        'has the name of a file: write "main:app"\n',
+    ),
+    "a file in a folder": (
+        DJANGO,
+        "./mysite/wsgi.py",
+        "'./mysite/wsgi.py' has the name of a file: write \"mysite.wsgi:app\"\n",
+    ),
+    "a factory that fails": (
+        {"main.py": "def create_app():\n    1 / 0"},
+        "main:create_app()",
+        'See where with: python -c "import main; main.create_app()"\n',
+    ),
+    "no account": (
+        {"main.py": "import tcaptcha_middleware as t\napp = t.TencentVerifier.from_env({})"},
+        "main:app",
+        "(without an account: tcaptcha emulator -- COMMAND)\n",
+    ),
+    "an error": (
+        {"main.py": "1 / 0"},
+        "main:app",
+        'by zero. See where with: python -c "import main"\n',
+    ),
     "an end": ({"main.py": "import sys; sys.exit(0)"}, "main:app", "SystemExit: 0"),
     "a factory": ({"main.py": FLASK}, "main:create_app", "write a factory as"),
     "no guard": ({"main.py": FASTAPI + "app.user_middleware.clear()"}, "main:app", "no guard"),
@@ -232,7 +270,8 @@ def test_what_cannot_be_checked_has_its_own_status_and_a_message(project, why):
     files, target, message = CANNOT[why]
     process = project(files, target)
     assert (process.returncode, process.stdout) == (2, "")
-    (error,) = [line for line in process.stderr.splitlines() if line.startswith("tcaptcha: ")]
+    lines = process.stderr.splitlines(keepends=True)
+    (error,) = [line for line in lines if line.startswith("tcaptcha: ")]
     assert message in error
 
 
@@ -301,7 +340,9 @@ def test_an_unexpected_error_is_not_taken_for_a_finding(project):
 def test_the_command_returns_its_status(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "checked_in_process.py").write_text(FLASK)
+    (tmp_path / "checked_in_process.py").write_text(
+        FLASK + "from tcaptcha_middleware import TencentVerifier"
+    )
     target = "checked_in_process:create_app"
     assert main(["check", f"{target}()"]) == 0
     (tmp_path / "pyproject.toml").write_text('[tool.tcaptcha]\naccept = ["POST /old"]')
@@ -309,7 +350,12 @@ def test_the_command_returns_its_status(tmp_path, monkeypatch, capsys):
     assert main(["check", target, "--factory", "--format", "json"]) == 0
     assert main(["check", target]) == 2
     assert main(["check", "checked_in_process"]) == 2
+    assert main(["check", "checked_in_process.py:x"]) == 2
     assert main(["check", "checked_in_process:x"]) == 2
+    assert main(["check", "no_such_module:x"]) == 2
+    for name in ACCOUNT:
+        monkeypatch.delenv(name, raising=False)
+    assert main(["check", "checked_in_process:TencentVerifier.from_env()"]) == 2
     monkeypatch.setattr("tcaptcha_middleware.integrations.routes.command.check", None)
     assert main(["check", f"{target}()"]) == 2
     monkeypatch.delitem(sys.modules, "checked_in_process")

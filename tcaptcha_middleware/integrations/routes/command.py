@@ -9,17 +9,21 @@ import tomllib
 from collections import Counter
 from contextlib import redirect_stdout
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.integrations.routes.reading import is_application
+from tcaptcha_middleware.tencent.credentials import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from tcaptcha_middleware.findings import Finding
 
+_FACTORIES = ("create_app", "make_app", "get_app", "build_app", "app_factory", "factory")
 _TARGET = re.compile(r"([\w.]+):([\w.]+)(\(\))?")
 
 
@@ -70,6 +74,12 @@ def report(target: str, *, factory: bool, as_json: bool, strict: bool) -> Report
 
 def _load(target: str, *, factory: bool) -> object:
     match = _TARGET.fullmatch(target)
+    file, _, attribute = target.partition(":")
+    if file.endswith(".py") and Path(file).is_file():
+        module = ".".join(Path(file).with_suffix("").parts)
+        raise ConfigurationError(
+            f'{target!r} has the name of a file: write "{module}:{attribute or "app"}"'
+        )
     if match is None:
         raise ConfigurationError(
             f'{target!r} is not the name of an application: write "module:app", or '
@@ -77,17 +87,36 @@ def _load(target: str, *, factory: bool) -> object:
         )
     module, names, call = match.groups()
     sys.path.insert(0, str(Path.cwd()))
+    statement = f"import {module}"
     try:
         value: Any = import_module(module)
+        statement = ""
         for name in names.split("."):
             value = getattr(value, name)
-        return value() if call or factory else value
+        if call or factory:
+            statement = f"import {module}; {module}.{names}()"
+            value = value()
     # A module that ends the process must not end this one with its status.
     except (Exception, SystemExit) as error:
-        raise ConfigurationError(
-            f"{target} cannot be loaded from {Path.cwd()}: {type(error).__name__}: {error}. "
-            f'See where with: python -c "import {module}"'
-        ) from error
+        advice = f'. See where with: python -c "{statement}"'
+        if not statement:
+            advice = _applications(module)
+        elif any(name in str(error) for name in ACCOUNT):
+            advice = ""  # the error has it
+        cause = f"{type(error).__name__}: {error}{advice}"
+        text = f"{target} cannot be loaded from {Path.cwd()}: {cause}"
+        raise ConfigurationError(text) from error
+    return value
+
+
+def _applications(module: str) -> str:
+    """Return what to write instead of a name that a module lacks, if that is known."""
+    names = [
+        f'"{module}:{name}()"' if isfunction(value) else f'"{module}:{name}"'
+        for name, value in vars(sys.modules[module]).items()
+        if is_application(value) or (isfunction(value) and name in _FACTORIES)
+    ]
+    return f": write {' or '.join(names)}" if names else ""
 
 
 def _accepted(file: Path) -> set[str]:

@@ -74,6 +74,11 @@ def read(
         yield Route(None, prefix + _BELOW, app, opaque=why, gates=gates)
 
 
+def is_application(value: object) -> bool:
+    """Return whether a value is an application of a framework, or has a gate around it."""
+    return issubclass(type(value), _MIDDLEWARES) or bool(_reader(value))
+
+
 def _reader(app: object) -> str:
     names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(app).__mro__)
     return next((_READERS[name] for name in names if name in _READERS), "")
