@@ -206,6 +206,23 @@ def test_a_rule_that_judges_no_route_is_dead(rule, text, detail):
     ]
 
 
+@pytest.mark.parametrize(
+    ("routes", "meant"),
+    [
+        (["POST /sign", "POST /signin"], "POST /signin"),
+        (
+            ["POST /signin", "POST /sing-in"],
+            "POST /sing-in",
+        ),  # less like it, and without a rule
+        (["POST /sign"], "POST /sign"),
+    ],
+)
+def test_a_dead_rule_probably_means_a_route_without_a_rule(routes, meant):
+    guard = guard_of(routes[0], "POST /sigin")
+    (dead,) = [f for f in guard.covers(app_of(*routes)) if f.status == "dead"]
+    assert dead.detail == f'did you mean "{meant}"?'
+
+
 def test_a_route_below_the_page_is_shadowed():
     app = app_of("POST /login", "GET /tcaptcha/settings.json", "GET /{rest:path}")
     findings = guard_of(page="/tcaptcha").covers(app)

@@ -115,15 +115,23 @@ class RuleSet:
         elif same:
             detail = f"{same[0].path} answers only {', '.join(written(answered))}"
         else:
-            paths = [
-                re.sub(r"/\{\w*:path\}$", "/**", str(route.path))  # as a rule text has it
-                for route in routes
-                if any(map(pattern.names, answered_methods(route)))
-            ]
-            close = get_close_matches(path, paths, n=1)
-            text = str(Finding("dead", methods, close[0] if close else ""))
+            named = [r for r in routes if any(map(pattern.names, answered_methods(r)))]
+            # A route that has a rule already is less likely to be meant.
+            close = _closest(path, [r for r in named if not self._judges(r)])
+            close = close or _closest(path, named)
+            text = str(Finding("dead", methods, close))
             detail = f'did you mean "{text}"?' if close else "no route is like it"
         return Finding("dead", methods, path, name, detail)
+
+    def _judges(self, route: Route) -> bool:
+        """Return whether a rule judges some request for a route."""
+        mounts = [gate.mount for gate in route.gates if gate.guard is self._guard]
+        return any(
+            self.match(method, path, mount)
+            for mount in mounts
+            for path in route.path.examples
+            for method in answered_methods(route)
+        )
 
     def shadowed(self, routes: Sequence[Route]) -> Iterator[Finding]:
         """Yield a finding for each page path that is the path of a route, too.
@@ -147,6 +155,12 @@ class RuleSet:
         for path, route in hidden.items():
             detail = f"the page answers, not the route {route.path}: change page="
             yield Finding("shadowed", ("GET",), path, detail=detail)
+
+
+def _closest(path: str, routes: Iterable[Route]) -> str:
+    """Return the route's path that is most like a rule's, as a rule text has it, or ""."""
+    paths = [re.sub(r"/\{\w*:path\}$", "/**", str(route.path)) for route in routes]
+    return next(iter(get_close_matches(path, paths, n=1)), "")
 
 
 def _examples(pattern: Pattern) -> Iterator[str]:
