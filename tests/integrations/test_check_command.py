@@ -180,6 +180,20 @@ def test_accepted_findings_need_no_attention(project):
     assert process.returncode == 0
     assert process.stdout.count("accepted") == 6
     assert process.stderr == "tcaptcha: accept has 'POST /old', which is not in the table\n"
+    assert re.search(r"^open .*  accepted$", process.stdout, re.MULTILINE)
+    assert process.stdout.count('  accepted; did you mean "POST /signin"?\n') == 1
+    assert process.stdout.count("  accepted; not PUT\n") == 1
+
+
+@pytest.mark.parametrize("name", ["/comments", "POST /comments", "GET,POST /comments"])
+def test_an_accepted_path_with_other_methods_is_named_with_those_of_the_table(project, name):
+    settings = f"[tool.tcaptcha]\naccept = ['{name}']"
+    process = project({"main.py": FASTAPI, "pyproject.toml": settings}, "main:app")
+    assert process.returncode == 1
+    assert process.stderr == (
+        f"tcaptcha: accept has '{name}', which is not in the table: "
+        'write "GET,POST,PUT /comments"\n'
+    )
 
 
 def test_what_is_not_accepted_still_needs_attention(project):

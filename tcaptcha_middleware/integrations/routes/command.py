@@ -68,7 +68,7 @@ def report(target: str, *, factory: bool, as_json: bool, strict: bool) -> Report
     else:
         text = f"{_table(findings, accepted)}\n\n{_summary(attention)}"
     stale = accepted - {str(finding) for finding in findings}
-    warnings = [f"accept has {name!r}, which is not in the table" for name in sorted(stale)]
+    warnings = [_stale(name, findings) for name in sorted(stale)]
     return Report(text, warnings, 1 if attention else 0)
 
 
@@ -146,6 +146,13 @@ def _accepted(file: Path) -> set[str]:
     return set(accepted)
 
 
+def _stale(name: str, findings: Iterable[Finding]) -> str:
+    path = name.rpartition(" ")[2]
+    same = dict.fromkeys(f'"{finding}"' for finding in findings if finding.path == path)
+    advice = f": write {' or '.join(same)}" if same else ""
+    return f"accept has {name!r}, which is not in the table{advice}"
+
+
 def _as_object(finding: Finding, accepted: Collection[str]) -> dict[str, object]:
     return {
         "methods": finding.methods,
@@ -161,7 +168,8 @@ def _table(findings: Iterable[Finding], accepted: Collection[str]) -> str:
     rows = [("STATUS", "METHODS", "PATH", "RULE", "DETAIL")]
     for finding in findings:
         methods = ",".join(finding.methods) or "every"
-        detail = "accepted" if str(finding) in accepted else finding.detail
+        is_accepted = str(finding) in accepted
+        detail = "; ".join(filter(None, ("accepted" * is_accepted, finding.detail)))
         rows.append((finding.status, methods, finding.path, finding.rule or "-", detail))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
