@@ -1,4 +1,4 @@
-"""Report rules that judge no route, once the application has all its routes."""
+"""Report rules that match no route, once the application has all its routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tcaptcha_middleware.threadpool import start_daemon
 
 
 def report_dead_rules(app: object, guard: Any, root: str = "") -> None:
-    """Log each rule of a guard that judges no route; later, and without an error.
+    """Log each rule of a guard that matches no route; later, and without an error.
 
     In a thread, because an application with thousands of routes takes seconds to read.
 
@@ -38,7 +38,7 @@ def _report(app: object, guard: Any, root: str) -> None:
             is_below = fold(f"{finding.path}/").startswith(fold(f"{root}/"))
             may_be_elsewhere = not own_mount and not is_below
             if not may_be_elsewhere:
-                text = "the rule %r judges no route of the application: %s"
+                text = "the rule %r matches no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
     except Exception:
         logger.debug("the routes of the application cannot be read", exc_info=True)

@@ -33,7 +33,7 @@ from tcaptcha_middleware.testing import FakeVerifier
 
 RULES = ["POST /login", "POST /signin"]
 WARNING = (
-    "the rule 'POST /signin' judges no route of the application: did you mean \"POST /login\"?"
+    "the rule 'POST /signin' matches no route of the application: did you mean \"POST /login\"?"
 )
 
 

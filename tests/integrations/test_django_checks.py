@@ -78,9 +78,9 @@ def test_settings_that_are_not_valid_are_an_error(config):
     assert "TCAPTCHA" in found["tcaptcha.E001"]
 
 
-def test_a_rule_that_matches_no_url_is_a_warning():
+def test_a_rule_that_matches_no_route_is_a_warning():
     found = report([path("login", view)], CONFIG | {"RULES": ["POST /login", "POST /signin"]})
-    message = "the rule 'POST /signin' matches no URL | did you mean \"POST /login\"?"
+    message = "the rule 'POST /signin' matches no route | did you mean \"POST /login\"?"
     assert found == {"tcaptcha.W001": message}
 
 

@@ -197,7 +197,7 @@ def test_a_path_without_an_example_is_opaque():
         ("POST /login/**", "POST /login/**", "an earlier rule judges all that it matches"),
     ],
 )
-def test_a_rule_that_judges_no_route_is_dead(rule, text, detail):
+def test_a_rule_that_matches_no_route_is_dead(rule, text, detail):
     guard = guard_of("POST /login", rule)
     findings = guard.covers(app_of("POST /login", "GET /files/{name:path}"))
     dead = [finding for finding in findings if finding.status == "dead"]

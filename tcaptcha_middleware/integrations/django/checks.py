@@ -49,7 +49,7 @@ def check_settings(**_: object) -> Iterator[Any]:
             hint = f'Add "{rule.text}" to the rules of GUARD, or end its exemption.'
             yield checks.Error(message, hint=hint, id="tcaptcha.E003")
     for finding in dead_rules(routes, guard, root):
-        message = f"the rule {finding.rule!r} matches no URL"
+        message = f"the rule {finding.rule!r} matches no route"
         yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
 
 

@@ -59,7 +59,7 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
 
 
 def dead_rules(routes: Iterable[Route], guard: Guard, root: str) -> list[Finding]:
-    """Return a finding for each rule that judges no route; none if no route can be read.
+    """Return a finding for each rule that matches no route; none if no route can be read.
 
     Args:
         routes: All routes of the application behind the guard.

@@ -99,7 +99,7 @@ class RuleSet:
         return self._paths[name, mount]
 
     def dead(self, name: str, routes: Sequence[Route]) -> Finding:
-        """Return the finding for a rule that judges no route.
+        """Return the finding for a rule that matches no route.
 
         Args:
             name: The rule's name.
