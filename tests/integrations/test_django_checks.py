@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
 import pytest
 from django.core.checks import run_checks
@@ -17,6 +19,7 @@ from django_inside import CAPTCHA, project
 from tcaptcha_middleware import Guard, Rule, TencentVerifier, in_thread
 from tcaptcha_middleware.integrations.django import captcha_required, checks
 from tcaptcha_middleware.integrations.django.configuration import current_guard
+from tcaptcha_middleware.integrations.routes import command
 from tcaptcha_middleware.integrations.routes import django as django_reader
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.languages import NOSCRIPT
@@ -378,3 +381,32 @@ def test_only_the_login_of_the_admin_needs_attention(admin):
     for target in ("/admin/password_change/", "/admin/auth/user/{id}/password/"):
         assert findings[target].status == "uncovered"
         assert findings[target].detail == "behind the login of the admin"
+
+
+@pytest.mark.parametrize("prefix", ["", "staff/admin/"])
+def test_the_pages_of_the_admin_have_one_row_of_the_table(prefix, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run(**options):
+        target = "django.core.wsgi:get_wsgi_application()"
+        return command.report(target, factory=False, strict=False, **options).text
+
+    with override_settings(INSTALLED_APPS=ADMIN):
+        (admin,) = admin_urls()
+    urls = [path("pay", view), path(prefix, (admin.url_patterns, "admin", "admin"))]
+    with project(urls, CONFIG | {"RULES": ["UNSAFE /pay"]}):
+        table, objects = run(as_json=False).splitlines(), json.loads(run(as_json=True))
+    below, number = f"/{prefix}".rstrip("/"), len(objects) - 2
+    assert number > 5
+    assert [re.split(r" {2,}", row) for row in table[1:-2]] == [
+        ["covered", "every", "/pay", "UNSAFE /pay"],
+        ["open", "every", f"{below}/login/", "-"],
+        [
+            "uncovered",
+            "every",
+            f"{below}/**",
+            "-",
+            f"{number} routes behind the login of the admin",
+        ],
+    ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     Answers = dict[tuple[str, str], list[str]]
 
+BEHIND_ADMIN = "behind the login of the admin"
 _LISTED = 3
 
 
@@ -148,7 +149,7 @@ def _judge(route: Route, answers: Answers) -> Finding:
     elif rule:
         status, detail = "partly", _what_is_missing(answers, missing)
     elif route.needs_login:
-        detail = "behind the login of the admin"
+        detail = BEHIND_ADMIN
     elif is_sensitive(route):
         status = "open"
     methods = ("WEBSOCKET",) if route.websocket else written(route.methods or ())

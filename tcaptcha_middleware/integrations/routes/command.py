@@ -11,15 +11,16 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from inspect import isfunction
 from pathlib import Path
+from posixpath import commonpath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcaptcha_middleware.errors import ConfigurationError
-from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.integrations.routes.check import BEHIND_ADMIN, check
 from tcaptcha_middleware.integrations.routes.reading import is_application
 from tcaptcha_middleware.tencent.credentials import ACCOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from tcaptcha_middleware.findings import Finding
 
@@ -164,13 +165,20 @@ def _as_object(finding: Finding, accepted: Collection[str]) -> dict[str, object]
     }
 
 
-def _table(findings: Iterable[Finding], accepted: Collection[str]) -> str:
+def _table(findings: Sequence[Finding], accepted: Collection[str]) -> str:
     rows = [("STATUS", "METHODS", "PATH", "RULE", "DETAIL")]
+    in_admin = [finding.path for finding in findings if finding.detail == BEHIND_ADMIN]
     for finding in findings:
+        if finding.detail == BEHIND_ADMIN:
+            continue
         methods = ",".join(finding.methods) or "every"
         is_accepted = str(finding) in accepted
         detail = "; ".join(filter(None, ("accepted" * is_accepted, finding.detail)))
         rows.append((finding.status, methods, finding.path, finding.rule or "-", detail))
+    if in_admin:  # in one row, because they would hide the project's own
+        below = commonpath(in_admin).rstrip("/")
+        detail = f"{len(in_admin)} routes {BEHIND_ADMIN}"
+        rows.append(("uncovered", "every", f"{below}/**", "-", detail))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
