@@ -20,7 +20,6 @@ from tcaptcha_middleware.integrations.routes.check import dead_rules
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.matching.paths import mount_of
 from tcaptcha_middleware.rules import as_rule
-from tcaptcha_middleware.tencent.credentials import ACCOUNT
 from tcaptcha_middleware.tencent.sites import is_tencents
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def check_settings(**_: object) -> Iterator[Any]:
         marked = list(marked_views(routes))
         root = mount_of(PROJECT, guard.mounted_at)
     except (ConfigurationError, ImproperlyConfigured) as error:
-        lacks_account = any(name in str(error) for name in ACCOUNT)
-        hint = "Without an account: tcaptcha emulator -- python manage.py …"
-        yield checks.Error(str(error), hint=hint if lacks_account else None, id="tcaptcha.E001")
+        yield checks.Error(str(error), id="tcaptcha.E001")
         return
     if not is_installed():
         yield _not_installed()
