@@ -24,6 +24,7 @@ from tcaptcha_middleware.integrations.marked_middleware import MarkedMiddleware,
 from tcaptcha_middleware.integrations.marks import OPTION, Mark, mark_in_options
 from tcaptcha_middleware.integrations.openapi import describe
 from tcaptcha_middleware.integrations.routes.litestar import own_handlers
+from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.operations.startup import report_dead_rules
 
@@ -116,6 +117,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
     def _check_rules(self, app: Litestar) -> None:
         if isinstance(self.guard, MarkedGuard):
             self.guard.refresh()  # raises if no rule can express a route
+        list(read(app))  # raises if a mounted application has marks that nothing reads
         report_dead_rules(app, self.guard)
 
     def receive_route(self, route: Any) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from logging import DEBUG, ERROR
 from typing import Any
 
-from tcaptcha_middleware.errors import ThrottledError
+from tcaptcha_middleware.errors import ConfigurationError, ThrottledError
 from tcaptcha_middleware.matching.paths import fold
 from tcaptcha_middleware.operations.log import logger
 from tcaptcha_middleware.threadpool import start_daemon
@@ -40,5 +41,8 @@ def _report(app: object, guard: Any, root: str) -> None:
             if not may_be_elsewhere:
                 text = "the rule %r matches no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
+    except ConfigurationError as error:
+        # With a cause it is no mistake of the application: a reader failed.
+        logger.log(DEBUG if error.__cause__ else ERROR, "%s", error)
     except Exception:
         logger.debug("the routes of the application cannot be read", exc_info=True)

@@ -19,15 +19,24 @@ from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
 from openapi_spec_validator import validate
 
-from tcaptcha_middleware import ConfigurationError, Guard, Rule, TencentVerifier, get_decision
+from tcaptcha_middleware import (
+    ConfigurationError,
+    Guard,
+    Rule,
+    TCaptchaMiddleware,
+    TencentVerifier,
+    get_decision,
+)
 from tcaptcha_middleware.integrations.fastapi import protect
 from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 from tcaptcha_middleware.integrations.marks import marked_rules
 from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.operations import startup
 from tcaptcha_middleware.testing import FakeVerifier
 
 NUMBERS = count()
 MARKED = {"tcaptcha": True}
+GUARD = Guard(["POST /other"], FakeVerifier())
 
 
 def pair():
@@ -227,6 +236,26 @@ def test_a_marked_handler_mounted_in_another_framework_without_a_plugin_is_an_er
         TestClient(app).post("/mount/login")
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda app: app_of(mounted_at("/mount", app), plugin=TCaptchaPlugin(GUARD)),
+        lambda app: TCaptchaMiddleware(app, GUARD),
+    ],
+    ids=["in another application", "in a middleware"],
+)
+def test_a_mark_that_nothing_reads_behind_a_guard_is_an_error_of_check(around):
+    with pytest.raises(ConfigurationError, match=UNREAD):
+        check(around(without_a_plugin()))
+
+
+def test_a_mounted_application_with_marks_that_nothing_reads_stops_the_start_up():
+    app = app_of(mounted_at("/mount", without_a_plugin()), plugin=TCaptchaPlugin(GUARD))
+    with pytest.raises(ExceptionGroup) as info, TestClient(app):
+        raise AssertionError
+    assert info.group_contains(ConfigurationError, match=UNREAD)
+
+
 def test_a_mount_cannot_be_marked():
     problem = r"Litestar.* has opt=.*: a mount cannot be marked: write False there"
     with pytest.raises(ConfigurationError, match=problem):
@@ -237,8 +266,16 @@ def test_a_mount_cannot_be_marked():
 
 
 def test_check_rejects_an_application_without_a_plugin():
-    with pytest.raises(ConfigurationError, match="there is no guard around this Litestar"):
+    with pytest.raises(ConfigurationError, match=UNREAD):
         check(without_a_plugin())
+
+
+def test_a_mark_that_nothing_reads_is_logged_at_start_up(caplog, monkeypatch):
+    monkeypatch.setattr(startup, "start_daemon", lambda run, _: run())
+    with TestClient(TCaptchaMiddleware(without_a_plugin(), GUARD)):
+        pass
+    (record,) = [record for record in caplog.records if re.search(UNREAD, record.message)]
+    assert record.levelname == "ERROR"
 
 
 def test_a_plugin_with_a_guard_rejects_marks():

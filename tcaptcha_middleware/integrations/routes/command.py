@@ -172,8 +172,8 @@ def _table(findings: Sequence[Finding], accepted: Collection[str]) -> str:
         if finding.detail == BEHIND_ADMIN:
             continue
         methods = ",".join(finding.methods) or "every"
-        is_accepted = str(finding) in accepted
-        detail = "; ".join(filter(None, ("accepted" * is_accepted, finding.detail)))
+        notes = ["accepted"] if str(finding) in accepted else []
+        detail = "; ".join([*notes, finding.detail] if finding.detail else notes)
         rows.append((finding.status, methods, finding.path, finding.rule or "-", detail))
     if in_admin:  # in one row, because they would hide the project's own
         below = commonpath(in_admin).rstrip("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from tcaptcha_middleware.integrations.marks import mark_in_options
 from tcaptcha_middleware.integrations.routes.route import (
     SEGMENT,
     Mounted,
@@ -23,15 +24,22 @@ _REGEXES = {"int": "-?[0-9]+", "path": ".+"}
 
 
 def read(app: Any) -> Iterator[Route | Mounted]:
-    """Yield what an application serves, in its order."""
+    """Yield what an application serves, in its order.
+
+    Raises:
+        ConfigurationError: If a handler has a mark that no plugin has read, so it would run
+            without a captcha.
+    """
     for route in app.routes:
         path = PathTemplate.parse(route.path, _VARIABLE, _parameter)
         if route.scope_type == "http":
             for handler in own_handlers(route):
+                mark_in_options(handler)
                 methods = frozenset(handler.http_methods)
                 yield Route(methods, path, handler.fn, definition=handler)
             continue
         (handler,) = own_handlers(route)
+        mark_in_options(handler)
         if route.scope_type == "websocket":
             yield Route(None, path, handler.fn, websocket=True, definition=handler)
         elif handler.is_mount:

@@ -88,6 +88,8 @@ def _served(framework: object) -> list[Route | Mounted]:
     module = import_module(f"tcaptcha_middleware.integrations.routes.{_reader(framework)}")
     try:
         return list(module.read(framework))
+    except ConfigurationError:
+        raise
     except Exception as error:
         kind, text = type(framework).__name__, f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"the routes of this {kind} cannot be read: {text}") from error
