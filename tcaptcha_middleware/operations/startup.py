@@ -41,8 +41,8 @@ def _report(app: object, guard: Any, root: str) -> None:
             if not may_be_elsewhere:
                 text = "the rule %r matches no route of the application: %s"
                 logger.warning(text, finding.rule, finding.detail)
-    except ConfigurationError as error:
+    except Exception as error:
         # With a cause it is no mistake of the application: a reader failed.
-        logger.log(DEBUG if error.__cause__ else ERROR, "%s", error)
-    except Exception:
-        logger.debug("the routes of the application cannot be read", exc_info=True)
+        is_mistake = isinstance(error, ConfigurationError) and error.__cause__ is None
+        text = "the routes of the application cannot be checked: %s"
+        logger.log(ERROR if is_mistake else DEBUG, text, error, exc_info=not is_mistake)
