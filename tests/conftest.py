@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tcaptcha_middleware import scoped
+from tcaptcha_middleware.health.health import Health
+
 # A machine under load exceeds any useful limit for one example.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True)
+def no_probe_outlives_its_test():
+    """End the probes of each test's guards, which would write log lines in later tests."""
+    yield
+    if any(thread.name == "tcaptcha health" for thread in threading.enumerate()):
+        for instance in tuple(scoped._forkable):
+            if isinstance(instance, Health):
+                instance.close()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -638,7 +638,7 @@ def blocks(language):
 
 
 def test_the_form_in_the_documentation_is_protected(visit, page, site):
-    visit(*blocks("html"), tencent=SOLVES)
+    visit(blocks("html")[0], tencent=SOLVES)
     with page.expect_navigation():
         page.get_by_role("button", name="Log in").click()
     assert site.handled[0]["form"].keys() == {"ticket", "randstr", "user"}
