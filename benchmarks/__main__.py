@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from measure import Budget, Figures, Row
 
-PARTS = ("middle", "calls", "replay", "waiting", "servers", "uploads", "startup")
+PARTS = (
+    "middle",
+    "calls",
+    "replay",
+    "waiting",
+    "servers",
+    "instructions",
+    "uploads",
+    "startup",
+)
 _PACKAGES = (
     "tcaptcha-middleware",
     "aiohttp",

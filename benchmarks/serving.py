@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_START = 15.0
+_START = 60.0
 _HERE = str(Path(__file__).parent)
 _COMMANDS = {
     "uvicorn": ("uvicorn", "--no-access-log", "--log-level", "critical"),
@@ -23,15 +23,20 @@ _COMMANDS = {
 
 
 @contextmanager
-def serving(server: str, app: str) -> Iterator[tuple[int, int]]:
+def serving(server: str, app: str, *observer: str) -> Iterator[tuple[int, int]]:
     """Serve `apps.<app>`; yields the port, and the id of the server's first process.
+
+    Args:
+        server: Its name.
+        app: The application.
+        observer: A command that runs the server, such as valgrind, which takes its time.
 
     Raises:
         RuntimeError: If the server does not start.
     """
     port = _free_port()
     name, *options = _COMMANDS[server]
-    command = [sys.executable, "-m", name, *options, f"--port={port}", f"apps:{app}"]
+    command = [*observer, sys.executable, "-m", name, *options, f"--port={port}", f"apps:{app}"]
     with subprocess.Popen(
         command, cwd=_HERE, env=os.environ | {"PYTHONPATH": _HERE}
     ) as process:
