@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import asynccontextmanager
-from itertools import count
 from pathlib import Path
 
 import flask
@@ -13,6 +12,7 @@ import pytest
 import quart
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from fresh_pairs import pair
 from quart.testing import WebsocketResponseError
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -28,20 +28,7 @@ from tcaptcha_middleware import (
 from tcaptcha_middleware.integrations.fastapi import protect
 from tcaptcha_middleware.integrations.flask import TCaptcha
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
-from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier
-
-NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def every_line_is_logged(monkeypatch):
-    monkeypatch.setattr(log, "_handlers", log.RateLimit())
-
-
-def pair():
-    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
-
 
 # -- Flask ------
 

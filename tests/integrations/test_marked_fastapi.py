@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from itertools import count
 from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Form, WebSocket  # noqa: TC002  FastAPI reads the annotations
 from fastapi.testclient import TestClient
+from fresh_pairs import pair
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.responses import PlainTextResponse
@@ -36,19 +36,7 @@ from tcaptcha_middleware.integrations.fastapi import (
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.integrations.starlette import protect as protect_starlette
 from tcaptcha_middleware.integrations.starlette import required
-from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier
-
-NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def every_line_is_logged(monkeypatch):
-    monkeypatch.setattr(log, "_handlers", log.RateLimit())
-
-
-def pair():
-    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
 
 
 def client_of(app):

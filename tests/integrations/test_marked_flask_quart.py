@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from itertools import count
 
 import flask
 import flask.views
 import pytest
 import quart
 import quart.views
+from fresh_pairs import pair
 from quart.testing import WebsocketResponseError
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -19,20 +19,7 @@ from tcaptcha_middleware import CaptchaRequired, ConfigurationError, OutageError
 from tcaptcha_middleware.integrations import marked_guard
 from tcaptcha_middleware.integrations.flask import TCaptcha
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
-from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier, override
-
-NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def every_line_is_logged(monkeypatch):
-    monkeypatch.setattr(log, "_handlers", log.RateLimit())
-
-
-def pair():
-    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
-
 
 # -- both frameworks ------
 

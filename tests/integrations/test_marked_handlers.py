@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
 
 import fastapi
 import flask
@@ -11,6 +10,7 @@ import litestar
 import pytest
 import quart
 from fastapi.testclient import TestClient
+from fresh_pairs import pair
 from starlette.applications import Starlette
 from starlette.requests import Request  # noqa: TC002  FastAPI reads the annotation
 from starlette.responses import PlainTextResponse
@@ -24,19 +24,7 @@ from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
 from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.integrations.starlette import protect as protect_starlette
 from tcaptcha_middleware.integrations.starlette import required
-from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier, override
-
-NUMBERS = count()
-
-
-@pytest.fixture(autouse=True)
-def every_line_is_logged(monkeypatch):
-    monkeypatch.setattr(log, "_handlers", log.RateLimit())
-
-
-def pair():
-    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
 
 
 def rule_of(request):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ import litestar
 import pytest
 from adapters import Exchange, call_asgi, messages_of, scope_of
 from fastapi import FastAPI
+from fresh_pairs import pair
 from litestar import Litestar, asgi, get, post, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.testing import TestClient
@@ -34,13 +34,8 @@ from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.operations import startup
 from tcaptcha_middleware.testing import FakeVerifier
 
-NUMBERS = count()
 MARKED = {"tcaptcha": True}
 GUARD = Guard(["POST /other"], FakeVerifier())
-
-
-def pair():
-    return {"X-Captcha-Ticket": f"tr03{next(NUMBERS)}", "X-Captcha-Randstr": "@r"}
 
 
 @post("/login", status_code=200, media_type="text/plain")
