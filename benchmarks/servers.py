@@ -34,7 +34,7 @@ _UNCOVERED = {
     "ours, a rule for every method": "gated_for_every_method",
     "ours, a rule of another method": "gated",
 }
-_COVERED = {
+COVERED = {
     "bare": "bare",
     "CORSMiddleware": "cors",
     "a check by hand": "by_hand",
@@ -53,7 +53,7 @@ def rows() -> Iterator[Row]:
         budget = Budget(1.02, 1, uncovered["bare"], "bare")
         ours = "ours, a rule of another method"
         yield Row(f"a request through {server}, uncovered", "us", uncovered, ours, budget)
-        covered = _measured(server, _COVERED, "/login", *_PAIR)
+        covered = _measured(server, COVERED, "/login", *_PAIR)
         base = covered.pop("bare")
         added = {name: figures.minus(base) for name, figures in covered.items()}
         budget = Budget(1.5, 1, added["CORSMiddleware"], "CORSMiddleware")
