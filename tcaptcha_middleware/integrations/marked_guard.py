@@ -110,8 +110,9 @@ class MarkedGuard:
         """
         was_read = self._read()
         if was_read and not self._current.derived and not self._arguments["rules"]:
-            text = "no handler of this %s is marked, and there are no rules: %s"
-            logger.warning(text, type(self._app).__name__, "nothing needs a captcha")
+            logger.warning(
+                "no handler is marked, and there are no rules: nothing needs a captcha"
+            )
 
     def _read(self) -> bool:
         """Read the routes if they are not those that were read; return whether it did."""

@@ -166,8 +166,8 @@ def mark_of_route(route: Route) -> Mark | None:
         )
     tree = getattr(route.definition, "dependant", None)  # codespell:ignore dependant
     handlers = [route.endpoint] if tree is None else _calls(tree)
-    found = [*map(mark_of, handlers), mark_in_options(route.definition)]
-    marks = [own for own in found if own is not None]
+    every = [*map(mark_of, handlers), mark_in_options(route.definition)]
+    marks = [own for own in every if own is not None]
     if any(own.rule != marks[0].rule for own in marks):
         raise ConfigurationError(
             f"{route.endpoint!r} has marks with different settings: leave one, also of those "

@@ -291,9 +291,7 @@ def test_a_marked_application_without_a_mark_has_one_warning(warnings):
     flask_integration.TCaptcha(app, FakeVerifier())
     ask(app)
     (text,) = warnings()
-    assert text == (
-        "no handler of this Flask is marked, and there are no rules: nothing needs a captcha"
-    )
+    assert text == ("no handler is marked, and there are no rules: nothing needs a captcha")
 
 
 def test_a_reader_that_fails_is_logged_for_developers_only(warnings, caplog):

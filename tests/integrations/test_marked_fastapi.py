@@ -337,7 +337,7 @@ def test_an_application_without_marks_passes_everything_and_is_logged(caplog):
     app.post("/login")(lambda: "in")
     with caplog.at_level(logging.WARNING, "tcaptcha_middleware"):
         assert posted(app, "/login") == (200, "in")
-    assert "no handler of this FastAPI is marked, and there are no rules" in caplog.text
+    assert "no handler is marked, and there are no rules" in caplog.text
 
 
 def test_an_application_that_is_protected_after_its_routes_is_logged_too(caplog):
@@ -345,7 +345,7 @@ def test_an_application_that_is_protected_after_its_routes_is_logged_too(caplog)
     app.post("/login")(lambda: "in")
     protect(app, FakeVerifier())
     client_of(app).post("/login")
-    assert "no handler of this FastAPI is marked, and there are no rules" in caplog.text
+    assert "no handler is marked, and there are no rules" in caplog.text
 
 
 # -- the second lock ------

@@ -273,7 +273,7 @@ def test_threads_that_wait_for_the_routes_do_not_warn_again(caplog, monkeypatch)
     guard.refresh()
     for thread in others:
         thread.join()
-    assert len([r for r in caplog.records if "no handler of" in r.getMessage()]) == 1
+    assert len([r for r in caplog.records if "no handler is marked" in r.getMessage()]) == 1
 
 
 def test_the_second_lock_names_what_may_be_wrong_if_no_rule_judged_the_request():

@@ -66,8 +66,8 @@ def tcaptcha_form(context: Any, content: str) -> Any:
 def _request(context: Any) -> Any:
     # The context itself may have it, also without Django's context processor; and a variable of
     # that name may be something else.
-    found = getattr(context, "request", None), context.get("request")
-    return next((value for value in found if hasattr(value, "META")), None)
+    requests = getattr(context, "request", None), context.get("request")
+    return next((request for request in requests if hasattr(request, "META")), None)
 
 
 register.simple_tag(tcaptcha_script, takes_context=True)
