@@ -210,6 +210,16 @@ def test_an_integration_imports_no_other_framework(framework):
     assert modules & {*FRAMEWORKS} <= {framework, BELOW.get(framework)}
 
 
+@pytest.mark.parametrize("file", sorted((PACKAGE / "integrations").rglob("*.py")), ids=str)
+def test_a_module_of_the_integrations_is_short(file):
+    assert len(file.read_text().splitlines()) <= 250
+
+
+def test_the_policy_knows_no_framework():
+    text = (PACKAGE / "flow.py").read_text().lower()
+    assert [name for name in FRAMEWORKS if name in text] == []
+
+
 BUILT = (
     "from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier; "
     "verifier = TencentVerifier(1, 'captchaSecret', 'AKID' + 'a' * 32, 'keySecret'); "

@@ -36,6 +36,13 @@ def origin(command, emulator, tmp_path):
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def test_the_examples_with_a_form_are_driven():
+    assert {command.split()[1].partition(":")[0] for command in WITH_FORM} == {
+        "django_settings_app",
+        "page_app",
+    }
+
+
 def solve(page):
     page.get_by_role("dialog").get_by_role("button", name="Solve").click()
 

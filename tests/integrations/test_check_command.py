@@ -183,6 +183,14 @@ def test_accepted_findings_need_no_attention(project):
     assert re.search(r"^open .*  accepted$", process.stdout, re.MULTILINE)
     assert process.stdout.count('  accepted; did you mean "POST /signin"?\n') == 1
     assert process.stdout.count("  accepted; not PUT\n") == 1
+    rows = json.loads(project(files, "main:app", "--format", "json").stdout)
+    assert sum(row["accepted"] for row in rows) == 6
+    assert {row["status"] for row in rows if row["accepted"]} == {
+        "dead",
+        "open",
+        "partly",
+        "shadowed",
+    }
 
 
 @pytest.mark.parametrize("name", ["/comments", "POST /comments", "GET,POST /comments"])

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 # Runs of pytest in this process forget the modules that they import, so all are loaded here.
@@ -16,7 +17,7 @@ import pytest
 import tcaptcha_middleware.integrations.pytest_plugin
 import tcaptcha_middleware.testing.emulated
 from tcaptcha_middleware import *  # noqa: F403
-from tcaptcha_middleware.tencent.credentials import VARIABLES
+from tcaptcha_middleware.tencent.credentials import ACCOUNT, VARIABLES
 
 pytest_plugins = ["pytester"]
 
@@ -368,16 +369,23 @@ def test_guards_that_are_not_closed_leave_no_connection_open(project):
 # -- The environment ------
 
 
-@pytest.mark.parametrize("endpoint", ["", "https://gateway.example", "http://[::1"])
-def test_a_real_account_is_refused_by_name(project, monkeypatch, endpoint):
-    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", REAL["TENCENTCLOUD_SECRET_ID"])
+@pytest.mark.parametrize(
+    ("name", "endpoint"),
+    [
+        *((name, "") for name in ACCOUNT),
+        ("TENCENTCLOUD_SECRET_ID", "https://gateway.example"),
+        ("TENCENTCLOUD_SECRET_ID", "http://[::1"),
+    ],
+)
+def test_a_real_account_is_refused_by_name(project, monkeypatch, name, endpoint):
+    monkeypatch.setenv(name, REAL[name])
     monkeypatch.setenv("TCAPTCHA_ENDPOINT", endpoint)
     result = project(TESTS)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in result.errlines if "ERROR" in line]
-    assert "real account of Tencent (TENCENTCLOUD_SECRET_ID)" in line
+    assert f"real account of Tencent ({name})" in line
     assert "tcaptcha_override = true" in line
-    assert REAL["TENCENTCLOUD_SECRET_ID"] not in str(result.stderr)
+    assert REAL[name] not in str(result.stderr)
 
 
 REPLACED = {
@@ -449,3 +457,5 @@ def test_our_own_tests_run_without_the_option(pytestconfig):
 def test_pytest_finds_the_plugin():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"tcaptcha": PLUGIN}
+    (installed,) = entry_points(group="pytest11", name="tcaptcha")
+    assert installed.value == PLUGIN

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, suppress
 from types import ModuleType
 
 import bottle
@@ -33,8 +34,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from tcaptcha_middleware import ConfigurationError, Guard
+from tcaptcha_middleware.integrations.routes.check import check
 from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.integrations.routes.rule_set import answered_methods, written
+from tcaptcha_middleware.testing import FakeVerifier
 
 CASES = {}
 
@@ -660,6 +664,26 @@ def bottle_late():
 
 SHAPES = ("plain", "prefix", "nested", "mount", "converter", "late", "websocket")
 NO_WEBSOCKETS = {"bottle", "django", "flask", "pyramid"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_check_calls_no_handler(name):
+    app, context = application(name)
+    called = []
+
+    def note(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename == __file__ and code.co_name != "note":
+            called.append(code.co_name)
+
+    # Of some applications no route can be read.
+    with context, suppress(ConfigurationError):
+        sys.setprofile(note)
+        try:
+            check(app, Guard(["/**"], FakeVerifier()))
+        finally:
+            sys.setprofile(None)
+    assert called == []
 
 
 def application(name):

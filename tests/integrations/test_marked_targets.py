@@ -1,4 +1,4 @@
-"""No form of the target reaches a marked handler that was added after a first request."""
+"""No form of the target reaches a marked view of Django, or a handler that was added late."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import marked_asgi
 import marked_wsgi
 import pytest
 from adapters import Exchange, environ_of, scope_of
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.urls import include, path, re_path
+from django_inside import project
 from gated_sites import pair
 from target_forms import CORPUS, HANDSHAKES, LOGIN, PROTECTED, Form
+
+from tcaptcha_middleware.integrations.django import captcha_required
+from tcaptcha_middleware.testing import FakeVerifier
 
 MAKE = {"flask": marked_wsgi.flask_mounts} | marked_asgi.MAKE
 HANDLERS = set(PROTECTED)
@@ -88,7 +96,7 @@ def answers(app, corpus, headers=lambda: (), **more):
     async def main():
         return [await asgi_answer(app, form, headers(), **more) for form in corpus]
 
-    if hasattr(app, "wsgi_app"):
+    if hasattr(app, "wsgi_app") or isinstance(app, WSGIHandler):
         return [wsgi_answer(app, form, headers()) for form in corpus]
     return asyncio.run(main())
 
@@ -142,3 +150,51 @@ def test_no_handshake_reaches_a_marked_websocket_that_was_added_later(late, fram
     assert accepted is True
     unmarked = shake(MAKE[framework]({}, gated=False), HANDSHAKES)
     assert [accepted for accepted, _ in unmarked].count(True) > 5
+
+
+# -- Django ------
+
+
+def urls(mark):
+    """Return URLs; safe methods need no captcha, so they name no handler."""
+
+    def view(name):
+        def answer(request, **_):
+            is_safe = request.method in ("GET", "HEAD")
+            return HttpResponse(headers={} if is_safe else {"X-Handler": name})
+
+        return mark(answer)
+
+    return [
+        re_path(r"^login/?$", view("login")),
+        path("mount/", include([path("login", view("mounted"))])),
+        path("users/<id>/code", view("code")),
+        path("sms/<phone>", view("sms")),
+        path("every", view("every")),
+    ]
+
+
+@pytest.fixture(params=[WSGIHandler, ASGIHandler])
+def handler(request):
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"MIDDLEWARE": []}], ids=["gated", "the second lock alone"]
+)
+def test_no_form_of_the_target_reaches_a_marked_view_of_django(handler, settings):
+    with project(urls(captcha_required), {"VERIFIER": FakeVerifier()}, **settings):
+        assert reached(handler(), CORPUS) == {}
+
+
+def test_a_pair_opens_every_marked_view_of_django(handler):
+    opened = ["login", "mounted", "code", "sms", "every"]
+    with project(urls(captcha_required), {"VERIFIER": FakeVerifier()}):
+        sent = answers(handler(), [PROTECTED[name] for name in opened], pair)
+    assert sent == [(200, name) for name in opened]
+
+
+def test_without_marks_many_forms_reach_the_views_of_django(handler):
+    config = {"VERIFIER": FakeVerifier(), "RULES": ["/other"]}
+    with project(urls(lambda view: view), config, MIDDLEWARE=[]):
+        assert len(reached(handler(), LOGIN)) > 5
