@@ -231,7 +231,8 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     # On Windows this finds the files that are not an .exe, such as npm.cmd.
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
-        print(f"tcaptcha: {command[0]} is not a command: check its name", file=sys.stderr)
+        advice = "check its name, or activate its virtual environment"
+        print(f"tcaptcha: {command[0]} is not a command: {advice}", file=sys.stderr)
         return _NOT_FOUND
     with subprocess.Popen([program, *command[1:]], env=environ) as process:  # noqa: S603  the user's
 

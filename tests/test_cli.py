@@ -286,7 +286,15 @@ def test_options_after_the_dashes_belong_to_the_command(capfd):
 
 def test_a_command_that_does_not_exist_is_reported(capsys):
     assert beside_the_emulator("uvicorm", "main:app") == 127
-    assert "uvicorm is not a command" in capsys.readouterr().err
+    advice = "check its name, or activate its virtual environment"
+    assert (
+        f"uvicorm is not a command: {advice}\n"
+        in capsys.readouterr().err.err
+        == (
+            "tcaptcha: uvicorm is not a command: check its name, or activate its virtual "
+            "environment\n"
+        )
+    )
 
 
 SIGNAL = "import os, signal, time; os.kill(os.getppid(), signal.{}); time.sleep({}); exit(5)"

@@ -15,6 +15,9 @@ from tcaptcha_middleware import (
     ConfigurationError,
     Guard,
     PlainResponse,
+    Reason,
+    Refuse,
+    RequestInfo,
     Rule,
     TCaptchaMiddleware,
     TCaptchaWSGIMiddleware,
@@ -79,6 +82,15 @@ def test_every_refusal_has_the_code_in_a_header(send, headers):
     answer = send(Guard(["POST /login"], FakeVerifier()), "POST", "/login", headers)
     assert answer.values("Tcaptcha-Code") == ["ticket_missing"]
     assert answer.status == 403
+
+
+@pytest.mark.parametrize("responder", [None, lambda request, refuse: PlainResponse(403)])
+@pytest.mark.parametrize("reason", Reason)
+def test_the_code_of_each_reason_is_added(reason, responder):
+    guard = Guard(["POST /login"], FakeVerifier(), responder=responder)
+    request = RequestInfo("http", "POST", "/login")
+    _, added = guard.answer(guard.match("POST", "/login"), request, Refuse(reason, "/login"))
+    assert [value for name, value in added if name == "Tcaptcha-Code"] == [reason.value]
 
 
 @every_adapter
