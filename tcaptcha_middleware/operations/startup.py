@@ -39,7 +39,7 @@ def _report(app: object, guard: Any, root: str) -> None:
             is_below = fold(f"{finding.path}/").startswith(fold(f"{root}/"))
             may_be_elsewhere = not own_mount and not is_below
             if not may_be_elsewhere:
-                text = "the rule %r matches no route of the application: %s"
+                text = "the rule %r protects nothing: %s"
                 logger.warning(text, finding.rule, finding.detail)
     except Exception as error:
         # With a cause it is no mistake of the application: a reader failed.

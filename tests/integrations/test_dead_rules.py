@@ -32,9 +32,7 @@ from tcaptcha_middleware.operations import startup
 from tcaptcha_middleware.testing import FakeVerifier
 
 RULES = ["POST /login", "POST /signin"]
-WARNING = (
-    "the rule 'POST /signin' matches no route of the application: did you mean \"POST /login\"?"
-)
+WARNING = "the rule 'POST /signin' protects nothing: did you mean \"POST /login\"?"
 
 
 def guard(rules=RULES):

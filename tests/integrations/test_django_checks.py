@@ -83,7 +83,7 @@ def test_settings_that_are_not_valid_are_an_error(config):
 
 def test_a_rule_that_matches_no_route_is_a_warning():
     found = report([path("login", view)], CONFIG | {"RULES": ["POST /login", "POST /signin"]})
-    message = "the rule 'POST /signin' matches no route | did you mean \"POST /login\"?"
+    message = "the rule 'POST /signin' protects nothing | did you mean \"POST /login\"?"
     assert found == {"tcaptcha.W001": message}
 
 

@@ -186,6 +186,15 @@ def test_a_path_without_an_example_is_opaque():
     assert (finding.status, finding.detail) == ("opaque", "no example of this path was found")
 
 
+def test_a_rule_for_a_subtree_that_an_earlier_one_judges_is_dead_for_that_reason():
+    app = FastAPI(openapi_url=None)
+    app.post("/api/{number:int}")(lambda number: number)
+    app.post("/api/only")(lambda: "only")
+    rules = ["UNSAFE /api/**", "POST /api/**", "POST /api/{x}"]
+    (*_, subtree, variable) = Guard(rules, FakeVerifier()).covers(app)
+    assert subtree.detail == variable.detail == "an earlier rule judges all that it matches"
+
+
 @pytest.mark.parametrize(
     ("rule", "text", "detail"),
     [

@@ -46,7 +46,7 @@ def check_settings(**_: object) -> Iterator[Any]:
             hint = f'Add "{rule.text}" to the rules of GUARD, or end its exemption.'
             yield checks.Error(message, hint=hint, id="tcaptcha.E003")
     for finding in dead_rules(routes, guard, root):
-        message = f"the rule {finding.rule!r} matches no route"
+        message = f"the rule {finding.rule!r} protects nothing"
         yield checks.Warning(message, hint=finding.detail, id="tcaptcha.W001")
 
 

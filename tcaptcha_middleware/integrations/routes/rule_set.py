@@ -57,6 +57,7 @@ class RuleSet:
         self._exempt = Matcher(exemptions(guard.exempt))
         self._used: set[str] = set()
         self._paths: dict[tuple[str, str], dict[str, None]] = {}
+        self._alone: dict[str, Matcher] = {}  # of one rule each
 
     def match(self, method: str, path: str, mount: str) -> list[str]:
         """Return the names of the rules that judge a request; several if it is ambiguous.
@@ -74,8 +75,11 @@ class RuleSet:
 
     def exempts(self, method: str, path: str, mount: str) -> bool:
         """Return whether a request without a rule is exempt; for the arguments see `match`."""
-        target = method, self._root + path, b"", self._root + mount, self._guard.mounted_at
-        return self._exempt.match(*target) is not None
+        return self._exempt.match(method, *self._target(path, mount)) is not None
+
+    def _target(self, path: str, mount: str) -> tuple[str, bytes, str, str]:
+        """Return the target of a request without its method, as a matcher takes it."""
+        return self._root + path, b"", self._root + mount, self._guard.mounted_at
 
     def unused(self) -> list[str]:
         """Return the names of the rules that have not judged any request so far."""
@@ -85,6 +89,17 @@ class RuleSet:
         """Return example paths of a rule that its guard would see as requests for a route."""
         mounts = [gate.mount for gate in route.gates if gate.guard is self._guard]
         candidates = [path for mount in mounts for path in self._requested(name, mount)]
+        # A rule such as "/api/**" has few examples of its own, and matches many of the route's.
+        if name not in self._alone:
+            self._alone[name] = Matcher([self._patterns[name]])
+        alone = self._alone[name]
+        candidates += [
+            path
+            for mount in mounts
+            for path in route.path.examples
+            for method in answered_methods(route)
+            if alone.match(method, *self._target(path, mount)) is not None
+        ]
         return list(filter(route.path.accepts, candidates))
 
     def _requested(self, name: str, mount: str) -> Iterable[str]:
