@@ -19,6 +19,7 @@ from target_forms import CORPUS, HANDSHAKES, PROTECTED, Form, forms, pairs
 from tcaptcha_middleware import ConfigurationError, Guard, get_decision
 from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 from tcaptcha_middleware.integrations.routes.check import check
+from tcaptcha_middleware.integrations.routes.reading import read
 from tcaptcha_middleware.testing import FakeVerifier
 
 PAIR = {"X-Captcha-Ticket": "t", "X-Captcha-Randstr": "r"}
@@ -78,6 +79,12 @@ def app_of(*guards, **settings):
 def client():
     with TestClient(app_of(guard_of())) as client:
         yield client
+
+
+def test_its_routes_are_read_in_one_order():
+    paths = [str(route.path) for route in read(Litestar([]))]
+    assert len(paths) > 2
+    assert paths == sorted(paths)
 
 
 def test_a_protected_handler_needs_a_ticket(client):

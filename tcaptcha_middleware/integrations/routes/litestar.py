@@ -24,13 +24,14 @@ _REGEXES = {"int": "-?[0-9]+", "path": ".+"}
 
 
 def read(app: Any) -> Iterator[Route | Mounted]:
-    """Yield what an application serves, in its order.
+    """Yield what an application serves, by path.
 
     Raises:
         ConfigurationError: If a handler has a mark that no plugin has read, so it would run
             without a captcha.
     """
-    for route in app.routes:
+    # Their order differs from run to run, and does not matter to Litestar.
+    for route in sorted(app.routes, key=lambda route: route.path):
         path = PathTemplate.parse(route.path, _VARIABLE, _parameter)
         if route.scope_type == "http":
             for handler in own_handlers(route):
