@@ -105,3 +105,26 @@ def test_during_an_outage_a_challenge_that_can_be_shown_is_shown(page, context):
         page.get_by_role("button", name="Send").click()
         page.get_by_role("dialog").get_by_text("solve").click()
         page.get_by_text("inside with tr03").wait_for()
+
+
+def test_during_an_outage_a_visitor_who_closes_the_challenge_sends_nothing(page, context):
+    bodies = []
+
+    async def home(request):
+        return HTMLResponse(FORM)
+
+    async def login(request):
+        bodies.append(dict(await request.form()))
+        return PlainTextResponse("inside")
+
+    guard = Guard(["POST /login"], FakeVerifier(), page="/tcaptcha", on_unavailable="allow")
+    bring(guard, "down")
+    app = Starlette(routes=[Route("/", home), Route("/login", login, methods=["POST"])])
+    app.add_middleware(TCaptchaMiddleware, guard=guard)
+    with serving(app) as origin:
+        page.goto(origin)
+        page.wait_for_function("() => Boolean(customElements.get('tcaptcha-button'))")
+        page.get_by_role("button", name="Send").click()
+        page.get_by_role("dialog").get_by_text("close").click()
+        page.locator("[data-tcaptcha-state=closed]").wait_for()
+        assert bodies == []
