@@ -172,6 +172,9 @@ def test_a_form_that_needs_no_captcha_loads_no_script(page, forms):
     open_page(page, forms)
     with page.expect_response("**/settings.json*"):
         page.get_by_role("button", name="Free").focus()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.tencent ?? null") is None
+    assert page.locator("script[src*='qcloud.com']").count() == 0
     page.get_by_role("button", name="Free").click()
     page.get_by_text("inside").wait_for()
 
