@@ -80,6 +80,28 @@ def test_a_script_that_shows_nothing_is_closed_after_15_seconds(visit, page, kin
     assert page.evaluate("second.then((pair) => pair.ticket.slice(0, 4))") == "tr03"
 
 
+MESSAGE = "void (window.first = captcha.solve().catch((error) => error.message))"
+
+
+def test_the_error_says_that_a_challenge_was_removed(visit):
+    page = visit()
+    page.evaluate(MESSAGE)
+    shown(page)
+    # By now the module has seen it, too, which looks every 250 ms.
+    page.evaluate("new Promise((done) => setTimeout(done, 500))")
+    page.evaluate(REWRITES["the challenge alone"])
+    assert page.evaluate("first") == "The captcha left the page"
+
+
+def test_the_error_says_that_a_challenge_never_showed(visit, page):
+    page.clock.install()
+    visit(tencent='{ always: "nothing" }')
+    page.evaluate(MESSAGE)
+    page.wait_for_function("window.tencent.open === 1")
+    page.clock.run_for(16_000)
+    assert page.evaluate("first") == "The captcha did not show"
+
+
 @pytest.mark.parametrize("where", ["body", "far outside", "shadow", "nested"])
 def test_a_frame_that_shows_later_stays_as_long_as_the_user_thinks(visit, page, where):
     page.clock.install()
