@@ -21,6 +21,10 @@ FORM = """<!doctype html><html lang="en"><title>Form</title>
 <script type="module" src="/tcaptcha/tcaptcha.js"></script>
 <form data-tcaptcha action="/login" method="post">
 <label>Name <input name="name"></label><button>Send</button></form>"""
+BUTTON = """<!doctype html><html lang="en"><title>Button</title>
+<script type="module" src="/tcaptcha/tcaptcha.js"></script>
+<form action="/login" method="post">
+<label>Name <input name="name"></label><tcaptcha-button>Send</tcaptcha-button></form>"""
 
 
 def off():
@@ -53,14 +57,15 @@ MODES = {
 }
 
 
+@pytest.mark.parametrize("form", [FORM, BUTTON], ids=["a marked form", "a button"])
 @pytest.mark.parametrize(("settings", "state", "is_sent"), MODES.values(), ids=MODES)
 def test_a_form_goes_without_a_captcha_only_if_none_is_needed(
-    page, context, settings, state, is_sent
+    page, context, *, form, settings, state, is_sent
 ):
     bodies = []
 
     async def home(request):
-        return HTMLResponse(FORM)
+        return HTMLResponse(form)
 
     async def login(request):
         bodies.append(dict(await request.form()))
