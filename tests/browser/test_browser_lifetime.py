@@ -102,6 +102,32 @@ def test_the_error_says_that_a_challenge_never_showed(visit, page):
     assert page.evaluate("first") == "The captcha did not show"
 
 
+@pytest.mark.parametrize("style", ["opacity:0", "visibility:hidden"])
+def test_a_dialog_that_cannot_be_seen_is_closed_after_15_seconds(visit, page, style):
+    page.clock.install()
+    visit(tencent='{ answers: ["nothing"], always: "solve" }')
+    page.evaluate("""void (window.first = failure(captcha.solve()).then((end) => (over = end)),
+        window.over = null, window.second = captcha.solve())""")
+    page.wait_for_function("window.tencent.open === 1")
+    page.evaluate(
+        """(style) => {
+        const dialog = document.createElement('div');
+        dialog.setAttribute('role', 'dialog');
+        dialog.setAttribute('style', style);
+        dialog.innerHTML = '<button>unseen</button>';
+        document.body.append(dialog) }""",
+        style,
+    )
+    # It has a size, as what can be seen.
+    size = "document.querySelector('[role=dialog]').getBoundingClientRect().height"
+    assert page.evaluate(size) > 0
+    page.clock.run_for(9_000)
+    assert page.evaluate("over") is None
+    page.clock.run_for(7_000)
+    assert page.evaluate("first")["code"] == "closed"
+    assert page.evaluate("second.then((pair) => pair.ticket.slice(0, 4))") == "tr03"
+
+
 @pytest.mark.parametrize("where", ["body", "far outside", "shadow", "nested"])
 def test_a_frame_that_shows_later_stays_as_long_as_the_user_thinks(visit, page, where):
     page.clock.install()
