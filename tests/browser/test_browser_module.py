@@ -166,6 +166,35 @@ def test_loading_has_a_time_limit_and_solving_does_not(visit, page, context):
     assert "value" in page.evaluate("answer")
 
 
+@pytest.mark.parametrize("kind", ["settings", "script"])
+def test_by_default_what_hangs_times_out_after_15_seconds(visit, page, context, kind):
+    page.clock.install()
+    visit(tencent=SOLVES)
+    held = []
+    address, part = {
+        "settings": ("**/settings.json*", "settings.json"),
+        "script": (TENCENT, "captcha.qcloud.com"),
+    }[kind]
+
+    def hold(route):
+        held.append(route)
+
+    context.route(address, hold)
+    with page.expect_event("request", lambda request: part in request.url):
+        page.evaluate("""void (window.over = null,
+            window.first = failure(captcha.solve()).then((end) => (over = end)))""")
+    page.clock.run_for(9_000)
+    assert page.evaluate("over") is None
+    page.clock.run_for(7_000)
+    assert page.evaluate("first")["code"] == "timeout"
+    context.unroute(address, hold)
+    if kind == "script":
+        # Chromium asks for an address once at a time: until the connection breaks, another
+        # script element waits for the first one's answer.
+        held[0].abort()
+    assert "value" in page.evaluate("failure(captcha.solve())")
+
+
 def test_a_challenge_can_be_solved_after_being_offline(visit, context):
     page = visit(tencent=SOLVES)
     context.set_offline(True)
