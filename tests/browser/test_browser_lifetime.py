@@ -124,6 +124,7 @@ def test_a_dialog_that_cannot_be_seen_is_closed_after_15_seconds(visit, page, st
     page.clock.run_for(9_000)
     assert page.evaluate("over") is None
     page.clock.run_for(7_000)
+    page.wait_for_function("over !== null")
     assert page.evaluate("first")["code"] == "closed"
     assert page.evaluate("second.then((pair) => pair.ticket.slice(0, 4))") == "tr03"
 

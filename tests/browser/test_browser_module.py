@@ -186,6 +186,7 @@ def test_by_default_what_hangs_times_out_after_15_seconds(visit, page, context, 
     page.clock.run_for(9_000)
     assert page.evaluate("over") is None
     page.clock.run_for(7_000)
+    page.wait_for_function("over !== null")
     assert page.evaluate("first")["code"] == "timeout"
     context.unroute(address, hold)
     if kind == "script":
