@@ -71,11 +71,13 @@ def application(verifier):
 
 def test_a_visitor_with_firefox_solves_each_kind_of_challenge(firefox, project):
     emulator = TencentEmulator()
+    # Each challenge says for a moment that it is loading.
+    emulator.challenge(*[{"latency": 0.5}] * 3)
     with emulator.serve() as endpoint:
         script = f"{endpoint}/TJCaptcha.js"
         verifier = TencentVerifier(**emulator.settings, endpoint=endpoint, script=script)
         with serving(application(verifier)) as origin:
-            output = run(project, "node", "firefox.js", firefox, origin)
+            output = run(project, "node", "firefox.js", firefox, origin, timeout=120)
     seen = json.loads(output)
     assert seen == {"texts": ["Hello ada", "200 hello published", "Figures"], "errors": []}
     assert len(emulator.calls) == 3

@@ -25,9 +25,11 @@ BROWSER, LIBRARIES = (
 )
 
 
-def run(folder: Path, *command: Any) -> str:
+def run(folder: Path, *command: Any, timeout: float | None = None) -> str:
     """Run a command in `folder`; its output is part of the failure."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

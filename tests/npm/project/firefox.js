@@ -1,6 +1,15 @@
 // Drives Firefox through a site: a form, a request of a script, and a protected page. Prints the
 // text of each, then what went wrong in the pages.
+import { setTimeout } from "node:timers/promises";
 import puppeteer from "puppeteer-core";
+
+/** Click as soon as there is such an element; a locator misses what changes in a shadow root. */
+async function click(page, selector) {
+  for (let element; ; await setTimeout(50)) {
+    element = await page.$(selector).catch(() => null); // null too while the page is replaced
+    if (element) return element.click();
+  }
+}
 
 const [executablePath, origin] = process.argv.slice(2);
 const browser = await puppeteer.launch({ browser: "firefox", executablePath, headless: true });
@@ -14,9 +23,8 @@ try {
   const texts = [];
   for (const name of ["Log in", "Comment", "Report"]) {
     await page.goto(origin);
-    // Without the wait for animation frames, of which a busy machine makes few.
-    await page.locator(`::-p-text(${name})`).setWaitForStableBoundingBox(false).click();
-    await page.locator(">>> button.solve").setWaitForStableBoundingBox(false).click();
+    await click(page, `::-p-text(${name})`);
+    await click(page, ">>> button.solve");
     const result = await page.locator("#result:not(:empty)").waitHandle();
     texts.push(await result.evaluate(({ textContent }) => textContent));
   }
