@@ -13,6 +13,7 @@ import os
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -243,14 +244,14 @@ async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
     await send({"type": f"{kind}.response.body", "body": body, "more_body": False})
 
 
+@dataclass(slots=True, eq=False)
 class _Body:
     """A request's body: read in search of the pair, then replayed message by message."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        # Made when it is needed: an empty deque has space for 64 messages.
-        self.kept: deque[Message] | None = None
-        self.disconnected: bool = False
+    receive: Receive
+    # Made when it is needed: an empty deque has space for 64 messages.
+    kept: deque[Message] | None = None
+    disconnected: bool = False
 
     async def read(self) -> tuple[bytes, bool]:
         """Return the next piece, and whether there is more.
@@ -261,7 +262,7 @@ class _Body:
         if self.kept is None:
             self.kept = deque()
         try:
-            message = await self._receive()
+            message = await self.receive()
         except Exception as error:
             raise RequestBodyError("the body cannot be received") from error
         if message["type"] != "http.request":
@@ -276,7 +277,7 @@ class _Body:
 
     async def replay(self) -> Message:
         """Act as the application's `receive`: first what was read, then what follows."""
-        return self.kept.popleft() if self.kept else await self._receive()
+        return self.kept.popleft() if self.kept else await self.receive()
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:

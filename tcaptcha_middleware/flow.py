@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from hashlib import sha256
 from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
@@ -169,9 +170,17 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
         if pair is Reason.TICKET_MISSING and _try_fail_open(rule):
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)
-    submission = Submission(*pair, _user_ip(rule, request), name)
-    key = submission.key
-    reason = None if is_ordinary("\n".join(pair)) else screen(pair)
+    # What identifies the pair in a replay store. A lone surrogate is no ticket, and no error.
+    text = "\n".join(pair)
+    key = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    peer = settings.client_ip(request)
+    if not isinstance(peer, str):
+        raise MisconfiguredError(f"`client_ip` must return a str, got {type(peer).__name__}")
+    user_ip = usable(peer) or settings.fallback_ip
+    if user_ip is None:
+        raise MisconfiguredError("the visitor's address is unknown: set `client_ip`")
+    submission = Submission(*pair, user_ip, name)
+    reason = None if is_ordinary(text) else screen(pair)
     if reason is None:
         return (yield from _verify(rule, submission, key))
     if reason is Reason.DISASTER_TICKET and _accepts_disaster(rule, submission, key):
@@ -371,16 +380,6 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
     except ReplayStoreError:
         return False
     return accepted and rule.spend_budget("a disaster ticket while the captcha service is down")
-
-
-def _user_ip(rule: CompiledRule, request: RequestInfo) -> str:
-    value = rule.settings.client_ip(request)
-    if not isinstance(value, str):
-        raise MisconfiguredError(f"`client_ip` must return a str, got {type(value).__name__}")
-    address = usable(value) or rule.settings.fallback_ip
-    if address is None:
-        raise MisconfiguredError("the visitor's address is unknown: set `client_ip`")
-    return address
 
 
 def _reason(error: VerifierError) -> Reason:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from hashlib import sha256
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -307,13 +306,6 @@ class Submission:
     randstr: str = field(repr=False)
     user_ip: str
     rule: str = ""
-
-    @property
-    def key(self) -> str:
-        """The hash that identifies the pair in a replay store; it begins with a fingerprint."""
-        # A lone surrogate is not a ticket, and not an error either.
-        text = f"{self.ticket}\n{self.randstr}".encode("utf-8", "surrogatepass")
-        return sha256(text).hexdigest()
 
 
 @value

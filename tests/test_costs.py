@@ -142,7 +142,7 @@ def wsgi_calls(exchanges):
 
 # The verifier's and the application's included, and the server's `receive`.
 @pytest.mark.parametrize("calls", [asgi_calls, wsgi_calls])
-@pytest.mark.parametrize(("place", "most"), [("headers", 40), ("json", 63)])
+@pytest.mark.parametrize(("place", "most"), [("headers", 38), ("json", 61)])
 def test_a_protected_request_makes_few_python_calls(calls, place, most):
     if sys.version_info < (3, 12):
         most += 6  # comprehensions are calls

@@ -232,7 +232,9 @@ def test_without_a_matching_rule_get_decision_returns_none():
     assert get_decision({"tcaptcha": "Allow", "tcaptcha.decision": "Allow"}) is None
 
 
-@pytest.mark.parametrize("request_", [None, object(), "scope", 1], ids=repr)
+@pytest.mark.parametrize(
+    "request_", [None, object(), "scope", 1], ids=["None", "object", "text", "1"]
+)
 def test_get_decision_rejects_other_objects(request_):
     with pytest.raises(TypeError, match="neither"):
         get_decision(request_)
@@ -380,7 +382,7 @@ def test_a_call_is_logged_once_a_minute_with_its_place(monkeypatch, caplog):
     assert second.getMessage().endswith(" (5 more since the last such line)")
 
 
-@pytest.mark.parametrize("value", [None, object(), "scope"], ids=repr)
+@pytest.mark.parametrize("value", [None, object(), "scope"], ids=["None", "an object", "text"])
 def test_require_captcha_rejects_other_objects(value):
     with pytest.raises(TypeError, match="neither"):
         require_captcha(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from hashlib import sha256
 from math import inf
 
 import pytest
@@ -392,6 +393,21 @@ def test_a_ticket_that_can_never_pass_is_released_if_the_vendor_accepts_reuse(ve
     assert kinds(effects) == [Claim, Verify, Release]
     _, effects = run(rule_of(guard_of()), {Verify: verdict})
     assert kinds(effects) == [Claim, Verify]
+
+
+def test_the_key_of_a_claim_is_a_hash_of_ticket_and_randstr():
+    rule = rule_of(guard_of())
+
+    def key(ticket, randstr):
+        names = b"x-captcha-ticket", b"x-captcha-randstr"
+        pair = list(zip(names, (ticket.encode(), randstr.encode()), strict=True))
+        (claim,) = [
+            effect for effect in run(rule, headers=pair)[1] if isinstance(effect, Claim)
+        ]
+        return claim.key
+
+    assert len({key("a", "b"), key("a", "c"), key("c", "b"), key("ab", "c")}) == 4
+    assert key("a", "b") == sha256(b"a\nb").hexdigest()
 
 
 def test_each_claim_has_a_token_that_no_other_has():

@@ -48,7 +48,7 @@ class ConnectionPool:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if self._is_fresh(connection) and connection.is_quiet():
+            if connection.expires >= self._clock() and connection.is_quiet():
                 return connection
             connection.close()
 
@@ -56,13 +56,14 @@ class ConnectionPool:
         """Put a connection on top, after an answer that took so many seconds."""
         self._usual = max(seconds, 0.9 * self._usual)
         self.patience = max(SILENCE, 3 * self._usual)
-        connection.used = self._clock()
+        now = self._clock()
+        connection.expires = min(now + IDLE, connection.born + MAX_AGE)
         self._idle.append(connection)
         if not self._is_open:
             self.drop()
         try:
             oldest = self._idle[0]  # it may never be taken again
-            if oldest is not connection and not self._is_fresh(oldest):
+            if oldest is not connection and oldest.expires < now:
                 self._idle.remove(oldest)
                 oldest.close()
         except (IndexError, ValueError):  # another thread took it
@@ -78,10 +79,6 @@ class ConnectionPool:
         """Close all idle connections, and each other one after its exchange."""
         self._is_open = False
         self.drop()
-
-    def _is_fresh(self, connection: Connection) -> bool:
-        now = self._clock()
-        return now - connection.used <= IDLE and now - connection.born <= MAX_AGE
 
 
 class HttpClient:

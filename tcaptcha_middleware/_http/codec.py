@@ -98,10 +98,12 @@ class ResponseReader:
                 is_http = self._buffer[:7] == b"HTTP/1."[: len(self._buffer)]
                 if not is_http or _BARE_LINE_FEED.search(self._buffer):
                     raise ProtocolError("the other end does not speak HTTP/1.1")
-                _limit(skipped + len(self._buffer), MAX_HEAD, "head")
+                if skipped + len(self._buffer) > MAX_HEAD:
+                    raise ProtocolError("the head of the response is too long")
                 yield None
             skipped += end + 4
-            _limit(skipped, MAX_HEAD, "head")
+            if skipped > MAX_HEAD:
+                raise ProtocolError("the head of the response is too long")
             text = bytes(self._buffer[: end + 4])
             del self._buffer[: end + 4]
             head = _HEAD.fullmatch(text)
@@ -111,6 +113,8 @@ class ResponseReader:
         if not has_body:
             yield Answer(status, b"")
         length, closes = _framing(status, fields, is_old=is_old)
+        if length is not None and length > MAX_BODY:
+            raise ProtocolError("the body of the response is too long")
         body = yield from (self._take_chunks() if length is None else self._take(length))
         # Bytes after the response would be read as the response to the next request.
         yield Answer(status, body, is_reusable=not closes and not self._buffer)
@@ -133,7 +137,8 @@ class ResponseReader:
             if line is None:
                 raise ProtocolError("the response has an invalid chunk size")
             size = int(line[1], 16)
-            _limit(len(body) + size, MAX_BODY, "body")
+            if len(body) + size > MAX_BODY:
+                raise ProtocolError("the body of the response is too long")
             chunk = yield from self._take(size + 2)
             if not chunk.endswith(b"\r\n"):
                 raise ProtocolError("the response has an invalid chunk, or a trailer")
@@ -161,15 +166,9 @@ def _framing(status: int, fields: bytes, *, is_old: bool) -> tuple[int | None, b
                 length = int(value) if _LENGTH.fullmatch(value) else -1
                 if length < 0 or (length and status in _WITHOUT_BODY):
                     raise ProtocolError("the response has an invalid Content-Length")
-                _limit(length, MAX_BODY, "body")
     if is_chunked or length >= 0:
         return None if is_chunked else length, closes
     if status == HTTPStatus.OK:
         raise ProtocolError("the response does not give its length")
     # Some proxies send error pages without a length; their status is enough.
     return 0, closes or status not in _WITHOUT_BODY
-
-
-def _limit(size: int, limit: int, part: str) -> None:
-    if size > limit:
-        raise ProtocolError(f"the {part} of the response is too long")

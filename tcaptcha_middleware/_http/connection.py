@@ -133,10 +133,10 @@ def _begin(family: int, target: Any) -> socket.socket:
 
 
 class Connection:
-    """A connected socket, new or kept in a pool."""
+    """A connected socket, new or kept in a pool, which sets when it `expires`."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.born = self.used = time.monotonic()
+        self.born = self.expires = time.monotonic()
         self._socket = sock
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -95,8 +95,7 @@ class BrowserEndpoints:
         self._challenge = None if page is None else Challenge(page)
         self._served: dict[str, Endpoint] = {}
         if page is not None:
-            self._module = Module()
-            self._served[f"{page.path}/{MODULE}"] = self._serve_module
+            self._served[f"{page.path}/{MODULE}"] = Module()
             self._served[f"{page.path}/settings.json"] = self._serve_settings
         self.paths: tuple[str, ...] = tuple(self._served)
 
@@ -117,10 +116,6 @@ class BrowserEndpoints:
         """
         inner = path.removeprefix(root_path.rstrip("/"))
         return self._served.get(path) or self._served.get(inner)
-
-    def _serve_module(self, request: RequestInfo) -> Flow[PlainResponse]:
-        yield from ()
-        return self._module(request)
 
     def _serve_settings(self, request: RequestInfo) -> Flow[PlainResponse]:
         if request.method not in _METHODS:
@@ -245,8 +240,9 @@ class Module:
             ("X-Content-Type-Options", "nosniff"),
         ]
 
-    def __call__(self, request: RequestInfo) -> PlainResponse:
-        """Return the module, or that the client has it already."""
+    def __call__(self, request: RequestInfo) -> Flow[PlainResponse]:
+        """Return the module, or that the client has it already; a flow without effects."""
+        yield from ()
         if request.method not in _METHODS:
             return _wrong_method()
         # Compared weakly, because a proxy that compresses makes a tag weak (RFC 9110, 13.1.2).

@@ -149,6 +149,8 @@ class TencentSDKVerifier:
             failure = without_secrets(_translated(error))
         raise failure
 
+    # An error keeps the frames that it leaves, and these two have the secret and the ticket.
+
     def _call(self, ticket: Submission, seconds: float) -> Verdict:
         parameters = api.parameters(self._captcha, ticket, WEB)
         # In a thread, because the client cannot be held to a deadline.

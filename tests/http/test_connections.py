@@ -544,7 +544,7 @@ class Kept:
     closed = False
 
     def __init__(self, clock):
-        self.born = self.used = clock()
+        self.born = self.expires = clock()
 
     def is_quiet(self):
         return True
