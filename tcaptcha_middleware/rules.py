@@ -27,10 +27,8 @@ from tcaptcha_middleware.validation import (
     require_replay_store,
     validate_count,
     validate_list,
-    validate_names,
     validate_replay_store,
     validate_single_process,
-    validate_some,
     validate_verifier,
     validate_word,
 )
@@ -297,7 +295,8 @@ def compile_rules(
         ConfigurationError: If a rule is not valid; the message names the rule.
     """
     validate_list("rules", rules)
-    validate_some("rules", rules)
+    if not rules:
+        raise ConfigurationError('rules is empty, so nothing is protected: name "POST /login"')
     shared = guard
     if last_sources:
         shared = replace(guard, sources=(*guard.sources, *last_sources))
@@ -305,8 +304,12 @@ def compile_rules(
     extractors: dict[tuple[int, bool], Extractor] = {}  # by settings, and need for a randstr
     compiled: list[CompiledRule] = []
     patterns: set[Pattern] = set()
+    names: set[str] = set()
     for rule in map(as_rule, rules):
         pattern, name = parse(rule.text), rule.name or rule.text
+        if name in names and pattern not in patterns:
+            raise ConfigurationError(f"two rules are called {name!r}: give one another name=")
+        names.add(name)
         own = verifier if rule.verifier is None else rule.verifier
         with _naming(name):
             if id(own) not in services:
@@ -342,7 +345,6 @@ def compile_rules(
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)
-    validate_names([rule.name for rule in compiled])
     return tuple(compiled)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Literal
@@ -272,26 +271,3 @@ def validate_list(name: str, value: object, example: str = '["POST /login"]') ->
         raise ConfigurationError(f"{name} has to be a list: write [{value!r}]")
     if not isinstance(value, Sequence):
         raise ConfigurationError(f"{name} has to be a list, such as {example}")
-
-
-def validate_some(name: str, value: Sequence[object]) -> None:
-    """Validate that a list of rules has at least one.
-
-    Raises:
-        ConfigurationError: If it is empty.
-    """
-    if not value:
-        raise ConfigurationError(
-            f'{name} is empty, so nothing is protected: name "POST /login"'
-        )
-
-
-def validate_names(names: Sequence[str]) -> None:
-    """Validate that all rules have different names.
-
-    Raises:
-        ConfigurationError: If two have the same name.
-    """
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise ConfigurationError(f"two rules are called {name!r}: give one another name=")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import blacksheep
-import django
 import falcon
 import falcon.testing
 import litestar  # noqa: TC002  Litestar reads annotations
 import pytest
+import router_django  # noqa: F401  configures Django
 from adapters import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from bottle import Bottle
 from bottle import request as bottle_request
-from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.test import override_settings
+from django.urls import path
 from fastapi import FastAPI
 from fastapi import Request as FastAPIRequest  # noqa: TC002  FastAPI reads annotations
 from flask import Flask
@@ -24,6 +28,8 @@ from pyramid.config import Configurator
 from pyramid.response import Response as PyramidResponse
 from quart import Quart
 from quart import request as quart_request
+from rest_framework.response import Response as RestResponse
+from rest_framework.views import APIView
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -44,18 +50,6 @@ from tcaptcha_middleware import (
 from tcaptcha_middleware import decision as decision_module
 from tcaptcha_middleware.operations import log
 from tcaptcha_middleware.testing import FakeVerifier
-
-if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
-    django.setup()
-
-from django.core.asgi import get_asgi_application
-from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse
-from django.test import override_settings
-from django.urls import path
-from rest_framework.response import Response as RestResponse
-from rest_framework.views import APIView
 
 HEAD = (("X-Captcha-Ticket", "tr03good"), ("X-Captcha-Randstr", "@r"), ("Host", "a"))
 EXCHANGE = Exchange(method="GET", headers=HEAD)

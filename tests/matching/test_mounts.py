@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import django
 import pytest
+import router_django  # noqa: F401  configures Django
 from adapters import Exchange, environ_of, scope_of
-from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
@@ -28,10 +27,6 @@ from tcaptcha_middleware.testing import FakeVerifier
 
 # Deprecated, but used and still honoured.
 pytestmark = pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
-
-if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="x")
-    django.setup()
 
 urlpatterns = []
 
