@@ -1,7 +1,7 @@
 """The ASGI adapter: performs what the decision flow asks for, and acts on its decision.
 
-It makes no decision. `wsgi.py` has the same functions in the same order; what only one of them
-needs comes last.
+The guard finds the rule and the flow judges the ticket; here is what the protocol demands.
+`wsgi.py` is its twin, with the same steps under the same names.
 https://asgi.readthedocs.io/en/stable/specs/www.html
 """
 
@@ -51,7 +51,7 @@ B = TypeVar("B")
 _POLICY_VIOLATION = 1008
 # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
 _DENIAL = "websocket.http.response"
-_PAIRS = frozenset((tuple, list))
+_HEADER_TYPES = frozenset((tuple, list))
 
 
 class TCaptchaMiddleware:
@@ -80,7 +80,7 @@ class TCaptchaMiddleware:
         self.app = app
         self.guard = guard
         self._mount = mount_of(app, guard.mounted_at)
-        self._preflight_headers = _raw(guard.preflight_headers)
+        self._preflight_headers = _raw_headers(guard.preflight_headers)
         self._closes = closes_on_shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +129,7 @@ class TCaptchaMiddleware:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": ""})
             return
         answer, added = self.guard.answer(rule, request, refuse)
-        send = _adding(_raw(added), send)
+        send = _adding(_raw_headers(added), send)
         if isinstance(answer, PlainResponse):
             await _send(answer, scope, send)
         else:
@@ -148,9 +148,9 @@ class TCaptchaMiddleware:
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:
-    # Headers, each pair, and the client may be iterables that can be read only once.
+    # The headers, each of them, and the client may be iterables that can be read only once.
     headers, client = scope["headers"], scope.get("client")
-    if type(headers) is not list or not _PAIRS.issuperset(map(type, headers)):
+    if type(headers) is not list or not _HEADER_TYPES.issuperset(map(type, headers)):
         headers = scope["headers"] = [tuple(pair) for pair in headers]
     if client is not None and not isinstance(client, (tuple, list)):
         client = scope["client"] = tuple(client)
@@ -217,7 +217,7 @@ async def _call(effect: CallHook) -> object:
     return await within(effect.timeout, result) if inspect.isawaitable(result) else result
 
 
-def _raw(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(raw_name(name), value.encode("latin-1")) for name, value in headers]
 
 
@@ -237,7 +237,7 @@ async def _send(answer: PlainResponse, scope: Scope, send: Send) -> None:
         {
             "type": f"{kind}.response.start",
             "status": answer.status,
-            "headers": _raw(headers),
+            "headers": _raw_headers(headers),
         }
     )
     # False is the default; Quart's test client needs it spelled out.

@@ -1,6 +1,9 @@
 """The decision flow for protected requests: the whole policy, written once for sync and async.
 
-    bypass? -> extract -> screen -> slot -> claim -> verify -> allow or refuse -> observe?
+    switch, preflight, when -> extract -> screen -> slot -> claim -> verify -> allow or refuse
+
+A refusal is then only observed, or deferred to a view, if the rule says so. During an outage
+the rule may let requests in, or disaster tickets.
 
 A generator without I/O. It yields effects, is sent their results or thrown their exceptions,
 and returns `Allow` or `Refuse`. It never raises, whatever the client, the verifier, the replay
@@ -10,7 +13,6 @@ store or a hook does.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from hashlib import sha256
 from itertools import count
 from math import inf
@@ -57,9 +59,9 @@ _SLOW_STORE = 0.05
 _LATE_RELEASES = 8  # after each verification
 # For tokens of claims in this process's memory.
 _serial_number = count()
-# Answers after which a ticket can never pass.
+# Answers after which a ticket can never pass, although it was not used before.
 _FINAL = (Reason.TICKET_REJECTED, Reason.TICKET_EXPIRED)
-# What no view can answer: it is not about the captcha.
+# What the gate refuses even if the rule defers, because it is not about the captcha.
 _NEVER_DEFERRED = (Reason.REQUEST_MALFORMED, Reason.TARGET_AMBIGUOUS)
 
 
@@ -145,9 +147,9 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
             first_piece = yield ReadBody(rule.settings.body_timeout, enforced)
         except TimeoutError as error:
             raise RequestBodyError("the body came too slowly") from error
-        if not any(first_piece):
+        if not any(first_piece):  # neither a byte, nor more to come
             return Allow(name, unchecked=Unchecked.PREFLIGHT)
-    # Several rules, none of which is as strict as all of them; a preflight needs no rule.
+    # Several rules match, and none is strict enough for all. A preflight passed above.
     if isinstance(rule, AmbiguousTarget):
         return Refuse(Reason.TARGET_AMBIGUOUS, name)
     settings = rule.settings
@@ -170,7 +172,7 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
         if pair is Reason.TICKET_MISSING and _try_fail_open(rule):
             return Allow(name, unchecked=Unchecked.UNAVAILABLE)
         return Refuse(pair, name)
-    # What identifies the pair in a replay store. A lone surrogate is no ticket, and no error.
+    # What identifies the pair in a replay store. `screen` refuses a lone surrogate.
     text = "\n".join(pair)
     key = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     peer = settings.client_ip(request)
@@ -182,14 +184,14 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
     submission = Submission(*pair, user_ip, name)
     reason = None if is_ordinary(text) else screen(pair)
     if reason is None:
-        return (yield from _verify(rule, submission, key))
+        return (yield from _in_slot(rule, submission, key))
     if reason is Reason.DISASTER_TICKET and _accepts_disaster(rule, submission, key):
         return Allow(name, unchecked=Unchecked.DISASTER_TICKET)
     return Refuse(reason, name, fingerprint=key[:FINGERPRINT])
 
 
-def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
-    """Take a verification slot, and check the ticket in it."""
+def _in_slot(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
+    """Take a verification slot, and claim and verify the ticket in it."""
     gate, health, fingerprint = rule.gate, rule.health, key[:FINGERPRINT]
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
@@ -199,10 +201,10 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
             log.overloaded(rule, health.slots.limit)
             return _unavailable(rule, Reason.OVERLOADED, fingerprint)
     try:
-        # During an outage nothing is claimed or sent.
+        # During an outage nothing is claimed or sent. `is_up` is an attribute; asked first.
         if not health.verification.is_up and health.is_down:
             return _unavailable(rule, Reason.VERIFIER_UNAVAILABLE, fingerprint)
-        decision = yield from _check(rule, submission, key)
+        decision = yield from _claim_and_verify(rule, submission, key)
     finally:
         health.slots.leave()
     # After the verification, so a slow store takes no time from it.
@@ -211,8 +213,11 @@ def _verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisi
     return decision
 
 
-def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
-    """Claim the ticket, call the verifier once, and decide."""
+def _claim_and_verify(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
+    """Claim the ticket, call the verifier once, and decide.
+
+    If the request is cancelled meanwhile, the claim stays: the ticket may have been sent.
+    """
     gate, captcha, fingerprint = rule.gate, rule.captcha, key[:FINGERPRINT]
     began = gate.clock()
     deadline = began + rule.settings.check_timeout
@@ -247,8 +252,8 @@ def _check(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decisio
         log.broken_verifier(rule, error, submission)
         reason = Reason.MISCONFIGURED
     else:
-        # Made-up tickets must not fill a store that is the only protection from replay, so the
-        # claim of one that can never pass is dropped.
+        # The claim of a ticket that can never pass is dropped if the store is the only
+        # protection from replay: made-up tickets must not fill it.
         if reason in _FINAL and not captcha.refuses_reuse:
             yield from _release(rule, key, token)
         max_score = rule.settings.max_score
@@ -265,10 +270,11 @@ def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reaso
     lifetime, monitor = rule.captcha.lifetime + _CLOCK_SKEW, gate.replay_monitor
     # The common case first: `failures` is an attribute, and nearly always 0.
     may_ask = monitor.failures == 0 or monitor.may_ask(began)
+    claimed: object
     try:
         if not may_ask:
             raise ReplayStoreError("skipped after several timeouts")
-        if gate.memory is not None:  # it never waits
+        if gate.memory is not None:  # it never waits, so it is called without an effect
             claimed = gate.memory.claim(key, token, lifetime)
         else:
             claimed = yield Claim(gate.replay_store, key, token, lifetime, timeout)
@@ -295,7 +301,10 @@ def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reaso
     monitor.answers = True
     if monitor.failures:
         monitor.succeeded()
-    return None if claimed is True else Reason.TICKET_REUSED
+    if not isinstance(claimed, bool):
+        kind = type(claimed).__name__
+        raise MisconfiguredError(f"the replay store returned {kind}, not True or False")
+    return None if claimed else Reason.TICKET_REUSED
 
 
 def _note_store_failure(gate: Gate, began: float) -> bool:
@@ -309,7 +318,7 @@ def _note_store_failure(gate: Gate, began: float) -> bool:
 
 
 def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Flow[bool]:
-    """Release a claim, at once or after a later claim; return whether it is done."""
+    """Release a claim, now or after a later verification; return whether it is done."""
     gate, timeout = rule.gate, rule.settings.check_timeout / 2
     began = gate.clock()
     # A claim that stays expires by itself; until then the visitor has to solve again.
@@ -332,16 +341,18 @@ def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Fl
 def _release_late(rule: CompiledRule) -> Flow[None]:
     """Release a few of the claims that could not be released before, the oldest first."""
     gate = rule.gate
-    with suppress(IndexError):  # other threads take from it, too
-        for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
+    for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
+        try:
             key, token, until = gate.unreleased.popleft()
-            began = gate.clock()
-            if began >= until:
-                continue  # it has expired
-            released = yield from _release(rule, key, token, until)
-            # The visitor waits for the response.
-            if not released or gate.clock() - began >= _SLOW_STORE:
-                return
+        except IndexError:  # other threads take from it, too
+            return
+        began = gate.clock()
+        if began >= until:
+            continue  # it has expired
+        released = yield from _release(rule, key, token, until)
+        # The visitor waits for the response.
+        if not released or gate.clock() - began >= _SLOW_STORE:
+            return
 
 
 def _unavailable(
@@ -365,7 +376,8 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
     """Decide whether a disaster ticket, which anyone can type, is accepted.
 
     Only if the rule wants it, during an established outage, for a fresh ticket of the rule's
-    captcha, once per ticket, once a minute per address, and within the budget.
+    captcha, once per ticket, once a minute per address, and within the budget. Two replay
+    stores in this process's memory count them.
     """
     allowed, now = rule.settings.disaster_tickets == "allow", rule.gate.wall_clock()
     if not allowed or not is_credible(submission.ticket, rule.captcha.app_id, now):

@@ -69,8 +69,8 @@ class Guard(Settings):
 
     Args:
         rules: Rule texts, or `Rule` for one with different settings. The first matching rule
-            applies. A target that can be read in several ways is judged by a rule that
-            suffices for all that it touches, or refused with 400.
+            applies. If a target can be read in several ways that different rules match, one
+            that is strict enough for all of them applies, or the request is refused with 400.
         verifier: Verifies tickets.
         exempt: Requests to leave unprotected, as rule texts with paths of the application
             itself. Compared exactly: a different case, an extension or an unusual spelling is
@@ -82,8 +82,8 @@ class Guard(Settings):
             process; `RedisReplayStore` for several. Tickets of mini-programs need one of these
             or `MemoryReplayStore(single_process=True)`.
         on_replay_store_error: What to do if the store fails: `"verify"` relies on Tencent,
-            which refuses a second use too; `"deny"` refuses. Tickets of mini-programs are
-            always refused, because Tencent may accept them twice.
+            which refuses a second use too, but not of tickets of mini-programs, so those are
+            refused; `"deny"` refuses all.
         max_checks: How many verifications may run at the same time, for each verifier; 64 at
             most.
         on_event: Receives an `Event` for each decision. Called synchronously during the
@@ -127,7 +127,7 @@ class Guard(Settings):
 
     def __post_init__(self) -> None:
         """Validate the settings and compile the rules."""
-        # Plain settings, which can be copied for each rule; this validates them.
+        # Validated on construction; each rule copies them and replaces its own.
         settings = Settings(
             **{name: getattr(self, name) for name in Settings.__dataclass_fields__}
         )
@@ -207,7 +207,7 @@ class Guard(Settings):
                 return page
         if method in self.unmatched_methods:
             return None
-        rule = self._matches[target]
+        rule = self._matches[target]  # computed by `matched_rule` above, and kept
         if rule is not None and (earlier is None or not _is_allowed(earlier, rule, target)):
             return rule
         return None
@@ -235,7 +235,7 @@ class Guard(Settings):
             holder: The ASGI scope or WSGI environ.
             key: Where it holds the decision.
         """
-        # Set in place, because `on_event` may have kept this very object.
+        # Set in place and not in a copy: `on_event` may have kept this object.
         decision.target = rule, target[0], target[1]  # type: ignore[misc]
         decision.outer = holder.get(key)  # type: ignore[misc]
         holder[key] = decision
@@ -365,12 +365,12 @@ def _closable(name: str, resources: Iterable[Any], healths: Iterable[Health]) ->
 def _is_allowed(earlier: object, rule: MatchedRule, target: Target) -> bool:
     """Return whether an outer instance already allowed this very request by this rule.
 
-    A ticket can be used once, so it is verified once. Decisions that were made without checking
-    the ticket do not count: an inner instance may see another method, or more for `when`.
+    A ticket can be used once, so it is verified once. Decisions that an inner instance may make
+    otherwise do not count: it may see another method than a preflight's, or more for `when`.
     """
     while isinstance(earlier, Allow):
-        looked = earlier.unchecked not in (Unchecked.PREFLIGHT, Unchecked.NOT_ASKED)
-        if looked and earlier.target == (rule, *target[:2]):
+        is_final = earlier.unchecked not in (Unchecked.PREFLIGHT, Unchecked.NOT_ASKED)
+        if is_final and earlier.target == (rule, *target[:2]):
             return True
         earlier = earlier.outer
     return False

@@ -179,7 +179,8 @@ class RequestInfo:
     Attributes:
         kind: `"http"`, or `"websocket"` for a handshake.
         method: The method as it came; `"GET"` for a handshake.
-        path: The decoded path as the application sees it.
+        path: The decoded path as the application sees it: with the mount before it under
+            ASGI, without it under WSGI.
         query: The raw query string, without the question mark.
         headers: Raw pairs of name and value, in the order they came, with names in lower case.
             Under WSGI the server has joined headers of one name with commas, and dashes and

@@ -1,7 +1,7 @@
 """The WSGI adapter: performs what the decision flow asks for, and acts on its decision.
 
-It makes no decision. `asgi.py` has the same functions in the same order; what only one of them
-needs comes last.
+The guard finds the rule and the flow judges the ticket; here is what the protocol demands.
+`asgi.py` is its twin, with the same steps under the same names.
 https://peps.python.org/pep-3333/
 """
 
@@ -63,13 +63,14 @@ class TCaptchaWSGIMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        own_path, root_path = _raw(environ, "PATH_INFO"), ""
+        own_path, root_path = _path_bytes(environ, "PATH_INFO"), ""
         raw_path, prefix = own_path, self._script_name
         if environ.get("SCRIPT_NAME"):
-            script_name = _raw(environ, "SCRIPT_NAME").rstrip(b"/")
+            script_name = _path_bytes(environ, "SCRIPT_NAME").rstrip(b"/")
             root_path = script_name.decode("utf-8", "replace")
             prefix = prefix or script_name
-        # The mount before the path, as ASGI has it; not if no slash separates them, because
+        # The server has decoded the path once already; matching reads its bytes in every form.
+        # The mount comes before it, as ASGI has it; not if no slash separates them, because
         # together they would look like a plain path.
         if prefix and raw_path.startswith(b"/"):
             raw_path = prefix + raw_path
@@ -121,7 +122,7 @@ class TCaptchaWSGIMiddleware:
 
 def _request(environ: Environ, path: bytes, mount: str) -> RequestInfo:
     if not mount and environ.get("SCRIPT_NAME"):
-        mount = _raw(environ, "SCRIPT_NAME").decode("utf-8", "replace")
+        mount = _path_bytes(environ, "SCRIPT_NAME").decode("utf-8", "replace")
     return RequestInfo(
         "http",
         environ["REQUEST_METHOD"],
@@ -158,10 +159,10 @@ def perform(effect: Effect, body: Body) -> object:
     match effect:
         case Verify():
             return effect.verifier.verify(effect.submission)
-        case Claim():
-            return effect.store.claim(effect.key, effect.token, effect.seconds)
         case ReadBody():
             return body.read(effect.timeout, may_disconnect=effect.may_disconnect)
+        case Claim():
+            return effect.store.claim(effect.key, effect.token, effect.seconds)
         case CallHook():
             return effect.hook(effect.request)
         case Release():
@@ -185,7 +186,7 @@ def _send(
     return [body] if body else []
 
 
-def _raw(environ: Environ, name: str) -> bytes:
+def _path_bytes(environ: Environ, name: str) -> bytes:
     # PEP 3333 wraps a path's bytes in latin-1; they are UTF-8 (RFC 3987, section 3.1).
     wrapped: str = environ.get(name) or ""
     return wrapped.encode("latin-1", "replace")

@@ -224,6 +224,16 @@ def test_a_claim_that_is_not_the_first_ends_the_flow():
     assert free(rule) == 1
 
 
+@pytest.mark.parametrize(("answer", "kind"), [(1, "int"), (None, "NoneType"), ("OK", "str")])
+def test_a_store_that_answers_neither_true_nor_false_is_misconfigured(answer, kind, caplog):
+    rule = rule_of(guard_of(max_checks=1))
+    decision, effects = run(rule, {Claim: answer})
+    assert decision.reason is Reason.MISCONFIGURED
+    assert kinds(effects) == [Claim]
+    assert f"the replay store returned {kind}, not True or False" in caplog.text
+    assert free(rule) == 1
+
+
 def test_claim_and_verification_share_the_time_limit():
     guard = guard_of(check_timeout=4)
     rule, clock = rule_of(guard), Clock()
