@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from flask import Flask
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -150,18 +151,73 @@ def test_rules_of_which_none_suffices_for_all_cover_a_route():
 
 def test_an_exempt_route_is_not_open():
     finding = only(["/api/**"], "POST /api/login", exempt=["POST /api/login"])
-    assert (finding.status, finding.detail) == ("uncovered", "exempt")
+    assert (finding.status, finding.detail) == ("uncovered", "exempt: POST /api/login")
 
 
 @pytest.mark.parametrize("exempt", ["POST /login", "UNSAFE /login", "/login"])
 def test_a_form_of_which_the_submission_is_exempt_is_not_open(exempt):
     finding = only(["/api/**"], "GET,POST /login", exempt=[exempt])
-    assert (finding.status, finding.detail) == ("uncovered", "exempt")
+    assert (finding.status, finding.detail) == ("uncovered", f"exempt: {exempt}")
 
 
-def test_an_exempt_value_does_not_make_a_route_partly_covered():
-    finding = only(["/api/**"], "POST /api/{name}", exempt=["POST /api/value"])
-    assert finding.status == "covered"
+def test_a_route_without_methods_is_not_exempt():
+    class Nothing(HTTPEndpoint): ...
+
+    app = Starlette(routes=[route_of("POST /login"), Route("/nothing", Nothing)])
+    finding = guard_of().covers(app)[1]
+    assert (finding.status, finding.detail) == ("uncovered", "")
+
+
+@pytest.mark.parametrize(
+    ("rules", "route", "exempt", "status", "detail"),
+    [
+        (["/login"], "POST,PUT /login", ["POST /login"], "covered", "exempt: POST /login"),
+        (["/login"], "GET,POST /login", ["GET /login"], "covered", ""),
+        (["/a/**"], "POST /a/{x}", ["POST /a/value"], "covered", "exempt: POST /a/value"),
+        # No example of the route is exempt.
+        (["/a/**"], "POST /a/{x}", ["/a/me", "/b"], "covered", "exempt: /a/me"),
+        (["/a/**"], "POST /a/{x}", ["/b", "/c"], "covered", ""),
+        (
+            ["POST /a/{x}"],
+            "POST,PUT /a/{x}",
+            ["PUT /a/me", "POST /a/you"],
+            "partly",
+            "not PUT; exempt: PUT /a/me, POST /a/you",
+        ),
+        (["POST /x"], "POST,PUT /login", ["POST /login"], "open", "exempt: POST /login"),
+    ],
+)
+def test_exemptions_of_some_requests_for_a_route_are_named(
+    rules, route, exempt, status, detail
+):
+    finding = only(rules, route, exempt=exempt)
+    assert (finding.status, finding.detail) == (status, detail)
+
+
+@pytest.mark.parametrize(
+    ("rules", "exempt", "detail"),
+    [
+        (["POST /b/x", "/b/y"], ["/b/y", "/c"], "all that it matches is exempt: /b/y"),
+        (
+            ["POST /b/x", "/b/**"],
+            ["POST /b/y"],
+            "what no earlier rule judges is exempt: POST /b/y",
+        ),
+        (["/b/**", "/b/y"], ["/c"], "an earlier rule judges all that it matches"),
+    ],
+)
+def test_a_rule_that_matches_only_what_is_exempt_is_dead_for_that_reason(rules, exempt, detail):
+    app = app_of("POST /b/x", "POST /b/y")
+    finding = Guard(rules, FakeVerifier(), exempt=exempt).covers(app)[-1]
+    assert (finding.status, finding.rule, finding.detail) == ("dead", rules[-1], detail)
+
+
+def test_an_exemption_below_the_mount_of_a_guard_is_named():
+    guard = guard_of("/**", exempt=["POST /hook"])
+    app = Starlette(
+        routes=[Mount("/shop", TCaptchaMiddleware(app_of("POST /hook", "POST /pay"), guard))]
+    )
+    assert [finding.detail for finding in check(app)] == ["exempt: POST /hook", ""]
 
 
 @pytest.mark.parametrize(

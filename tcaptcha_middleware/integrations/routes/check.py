@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.findings import Finding
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
     from tcaptcha_middleware.guard import Guard
     from tcaptcha_middleware.integrations.routes.route import Route
 
-    Answers = dict[tuple[str, str], list[str]]
+    Answers = dict[tuple[str, str], "_Answer"]
 
 BEHIND_ADMIN = "behind the login of the admin"
 _LISTED = 3
+
+
+class _Answer(NamedTuple):
+    """What a guard does with a request: the rules that judge it, or else the exemption."""
+
+    rules: list[str]
+    exemption: str
 
 
 def check(app: object, guard: Guard | None = None) -> list[Finding]:
@@ -80,9 +87,9 @@ def _matched(routes: Sequence[Route], rule_sets: Mapping[int, RuleSet]) -> list[
     answers = [_answers(route, route.path.examples, rule_sets) for route in routes]
     # A rule may match only values that no example has, as "/users/me" does of "/users/{id}".
     for rule_set in rule_sets.values():
-        for name in rule_set.unused():
+        for pattern in rule_set.sampled():
             for route, known in zip(routes, answers, strict=True):
-                known.update(_answers(route, rule_set.paths_of(name, route), rule_sets))
+                known.update(_answers(route, rule_set.paths_of(pattern, route), rule_sets))
     return answers
 
 
@@ -118,49 +125,48 @@ def _require_rules(findings: Iterable[Finding]) -> None:
 
 
 def _answers(route: Route, paths: Iterable[str], rule_sets: Mapping[int, RuleSet]) -> Answers:
-    """Return the names of the rules that judge each method and path, without exempt ones."""
+    """Return what happens to requests with each method and path."""
     answers: Answers = {}
     gates = [(rule_sets[id(gate.guard)], gate.mount) for gate in route.gates]
     for path in paths:
         for method in answered_methods(route):
             names = [n for rules, mount in gates for n in rules.match(method, path, mount)]
-            if names or not any(r.exempts(method, path, mount) for r, mount in gates):
-                answers[method, path] = names
+            texts = (rules.exemption(method, path, mount) for rules, mount in gates)
+            exemption = "" if names else next(filter(None, texts), "")
+            answers[method, path] = _Answer(names, exemption)
     return answers
 
 
 def _judge(route: Route, answers: Answers) -> Finding:
-    rule = ", ".join(dict.fromkeys(name for names in answers.values() for name in names))
+    rule = ", ".join(dict.fromkeys(n for answer in answers.values() for n in answer.rules))
     # GET shows the form that POST submits, so it counts only if there is nothing else.
-    unsafe = [target for target in answers if target[0] not in SAFE_METHODS]
     changes = any(method not in SAFE_METHODS for method in answered_methods(route))
-    counted = unsafe if changes else list(answers)
-    missing = [target for target in counted if not answers[target]]
+    counted = {t: a for t, a in answers.items() if not changes or t[0] not in SAFE_METHODS}
+    exempt = dict.fromkeys(a.exemption for a in counted.values() if a.exemption)
+    missing = [target for target, answer in counted.items() if not any(answer)]
     status: Status = "uncovered"
-    detail = ""
+    details = [f"exempt: {', '.join(exempt)}"] if exempt else []
     if not route.path.examples:
-        status, detail = "opaque", "no example of this path was found"
-    elif not counted:
-        detail = "exempt"
+        status, details = "opaque", ["no example of this path was found"]
     elif not missing:
-        status = "covered"
+        if any(answer.rules for answer in counted.values()):
+            status = "covered"
     elif route.opaque:
-        status, detail = "opaque", route.opaque
+        status, details = "opaque", [route.opaque, *details]
     elif rule:
-        status, detail = "partly", _what_is_missing(answers, missing)
+        status, details = "partly", [_what_is_missing(answers, missing), *details]
     elif route.needs_login:
-        detail = BEHIND_ADMIN
+        details = [BEHIND_ADMIN]
     elif is_sensitive(route):
         status = "open"
     methods = ("WEBSOCKET",) if route.websocket else written(route.methods or ())
-    return Finding(status, methods, str(route.path), rule, detail)
+    return Finding(status, methods, str(route.path), rule, "; ".join(details))
 
 
 def _what_is_missing(answers: Answers, missing: Sequence[tuple[str, str]]) -> str:
-    paths = {path for _, path in missing}
-    if paths != {path for _, path in answers}:
+    methods = {method for method, _ in missing}
+    if any(answer.rules for (method, _), answer in answers.items() if method in methods):
         return f"not {missing[0][1]}"
-    methods = sorted({method for method, _ in missing} - {OTHER})
-    others = len(methods) > _LISTED or any(method == OTHER for method, _ in missing)
-    listed = ", ".join(methods[:_LISTED])
+    others = OTHER in methods or len(methods) > _LISTED
+    listed = ", ".join(sorted(methods - {OTHER})[:_LISTED])
     return f"not {listed} and others" if others else f"not {listed}"

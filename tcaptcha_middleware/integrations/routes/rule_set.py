@@ -11,7 +11,7 @@ from tcaptcha_middleware.browser.page import Page
 from tcaptcha_middleware.findings import Finding
 from tcaptcha_middleware.matching.matcher import Matcher
 from tcaptcha_middleware.matching.patterns import METHODS, parse
-from tcaptcha_middleware.rules import AmbiguousTarget, as_rule, exemptions
+from tcaptcha_middleware.rules import AmbiguousTarget, as_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,10 +54,10 @@ class RuleSet:
         rules = map(as_rule, guard.rules)
         self._patterns = {rule.name or rule.text: parse(rule.text) for rule in rules}
         self._patterns.pop(NOTHING_MARKED, None)
-        self._exempt = Matcher(exemptions(guard.exempt))
+        self._exempt = {text: parse(text) for text in guard.exempt}
         self._used: set[str] = set()
-        self._paths: dict[tuple[str, str], dict[str, None]] = {}
-        self._alone: dict[str, Matcher] = {}  # of one rule each
+        self._paths: dict[tuple[Pattern, str], dict[str, None]] = {}
+        self._alone: dict[Pattern, Matcher] = {}  # of one rule or exemption each
 
     def match(self, method: str, path: str, mount: str) -> list[str]:
         """Return the names of the rules that judge a request; several if it is ambiguous.
@@ -73,45 +73,57 @@ class RuleSet:
         self._used.update(names)
         return names
 
-    def exempts(self, method: str, path: str, mount: str) -> bool:
-        """Return whether a request without a rule is exempt; for the arguments see `match`."""
-        return self._exempt.match(method, *self._target(path, mount)) is not None
+    def exemption(self, method: str, path: str, mount: str) -> str:
+        """Return the text in `exempt` that a request matches, or ""; see `match`."""
+        matching = (
+            text
+            for text, pattern in self._exempt.items()
+            if self._matches(pattern, method, path, mount)
+        )
+        return next(matching, "")
 
-    def _target(self, path: str, mount: str) -> tuple[str, bytes, str, str]:
-        """Return the target of a request without its method, as a matcher takes it."""
-        return self._root + path, b"", self._root + mount, self._guard.mounted_at
+    def _matches(self, pattern: Pattern, method: str, path: str, mount: str) -> bool:
+        if pattern not in self._alone:
+            self._alone[pattern] = Matcher([pattern])
+        root_path, mounted_at = self._root + mount, self._guard.mounted_at
+        target = method, self._root + path, b"", root_path, mounted_at
+        return self._alone[pattern].match(*target) is not None
 
     def unused(self) -> list[str]:
         """Return the names of the rules that have not judged any request so far."""
         return [name for name in self._patterns if name not in self._used]
 
-    def paths_of(self, name: str, route: Route) -> list[str]:
-        """Return example paths of a rule that its guard would see as requests for a route."""
-        mounts = [gate.mount for gate in route.gates if gate.guard is self._guard]
-        candidates = [path for mount in mounts for path in self._requested(name, mount)]
+    def sampled(self) -> list[Pattern]:
+        """Return what may match only requests that no example of a route has."""
+        return [*(self._patterns[name] for name in self.unused()), *self._exempt.values()]
+
+    def paths_of(self, pattern: Pattern, route: Route) -> list[str]:
+        """Return paths that a rule or exemption matches, and that lead to a route."""
+        mounts = self._mounts(route)
+        candidates = [path for mount in mounts for path in self._requested(pattern, mount)]
         # A rule such as "/api/**" has few examples of its own, and matches many of the route's.
-        if name not in self._alone:
-            self._alone[name] = Matcher([self._patterns[name]])
-        alone = self._alone[name]
         candidates += [
             path
             for mount in mounts
             for path in route.path.examples
             for method in answered_methods(route)
-            if alone.match(method, *self._target(path, mount)) is not None
+            if self._matches(pattern, method, path, mount)
         ]
         return list(filter(route.path.accepts, candidates))
 
-    def _requested(self, name: str, mount: str) -> Iterable[str]:
-        """Return paths that a rule matches, as the outermost application sees them."""
-        if (name, mount) not in self._paths:
-            self._paths[name, mount] = dict.fromkeys(
+    def _mounts(self, route: Route) -> list[str]:
+        return [gate.mount for gate in route.gates if gate.guard is self._guard]
+
+    def _requested(self, pattern: Pattern, mount: str) -> Iterable[str]:
+        """Return paths that a pattern matches, as the outermost application sees them."""
+        if (pattern, mount) not in self._paths:
+            self._paths[pattern, mount] = dict.fromkeys(
                 path
-                for example in _examples(self._patterns[name])
+                for example in _examples(pattern)
                 for own in (example, mount + example, example.removeprefix(self._root))
                 for path in (own, f"{own}/")
             )
-        return self._paths[name, mount]
+        return self._paths[pattern, mount]
 
     def dead(self, name: str, routes: Sequence[Route]) -> Finding:
         """Return the finding for a rule that matches no route.
@@ -123,10 +135,10 @@ class RuleSet:
         pattern = self._patterns[name]
         path = str(pattern).rpartition(" ")[2].replace("{}", "{x}")
         methods = ("UNSAFE",) if pattern.unsafe else written(pattern.methods)
-        same = [route for route in routes if self.paths_of(name, route)]
+        same = [route for route in routes if self.paths_of(pattern, route)]
         answered = [method for route in same for method in answered_methods(route)]
         if any(map(pattern.names, answered)):
-            detail = "an earlier rule judges all that it matches"
+            detail = self._why_unused(pattern, same)
         elif same:
             detail = f"{same[0].path} answers only {', '.join(written(answered))}"
         else:
@@ -138,12 +150,29 @@ class RuleSet:
             detail = f'did you mean "{text}"?' if close else "no route is like it"
         return Finding("dead", methods, path, name, detail)
 
+    def _why_unused(self, pattern: Pattern, routes: Iterable[Route]) -> str:
+        """Return what keeps a rule from judging the requests for these routes."""
+        requests = [
+            (method, path, mount)
+            for route in routes
+            for mount in self._mounts(route)
+            for path in self.paths_of(pattern, route)
+            for method in filter(pattern.names, answered_methods(route))
+        ]
+        unjudged = [request for request in requests if not self.match(*request)]
+        texts = dict.fromkeys(self.exemption(*request) for request in unjudged)
+        exempt = ", ".join(filter(None, texts))
+        if not exempt:
+            return "an earlier rule judges all that it matches"
+        is_all = len(unjudged) == len(requests)
+        what = "all that it matches" if is_all else "what no earlier rule judges"
+        return f"{what} is exempt: {exempt}"
+
     def _judges(self, route: Route) -> bool:
         """Return whether a rule judges some request for a route."""
-        mounts = [gate.mount for gate in route.gates if gate.guard is self._guard]
         return any(
             self.match(method, path, mount)
-            for mount in mounts
+            for mount in self._mounts(route)
             for path in route.path.examples
             for method in answered_methods(route)
         )
