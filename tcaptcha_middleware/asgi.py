@@ -82,12 +82,16 @@ class TCaptchaMiddleware:
         self._mount = mount_of(app, guard.mounted_at)
         self._preflight_headers = _raw_headers(guard.preflight_headers)
         self._closes = closes_on_shutdown()
+        self.rules_reported: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._pass(scope, receive, send)
             return
+        if not self.rules_reported:
+            # Django, a mounted application and some servers know no lifespan.
+            self._report(scope.get("root_path") or "")
         guard, method, path = self.guard, scope.get("method", "GET"), scope["path"]
         if method == "OPTIONS" and self._preflight_headers:
             send = _adding(self._preflight_headers, send)
@@ -142,9 +146,13 @@ class TCaptchaMiddleware:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
                 # Now it has the routes that its own start-up adds, too.
-                report_dead_rules(self.app, self.guard)
+                self._report("")
 
         await self.app(scope, receive, watching if scope["type"] == "lifespan" else send)
+
+    def _report(self, root: str) -> None:
+        self.rules_reported = True
+        report_dead_rules(self.app, self.guard, root)
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:

@@ -193,6 +193,7 @@ class _GatedRouter:
             if isinstance(guard, MarkedGuard)
             else TCaptchaMiddleware(router, guard)
         )
+        self._gate.rules_reported = True  # the plugin does it
         self.guards: tuple[object, ...] = (*getattr(router, "guards", ()), guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

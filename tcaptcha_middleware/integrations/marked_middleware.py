@@ -58,8 +58,11 @@ class MarkedMiddleware(TCaptchaMiddleware):
             await to_thread.run_sync(self.guard.refresh)
         gate, guard = self._gate, self.guard.guard
         if gate.guard is not guard:
+            reported = gate.rules_reported
             gate = self._gate = TCaptchaMiddleware(self.app, guard)
+            gate.rules_reported = reported  # those that are not of marks are the same
         if scope["type"] == "lifespan":
+            gate.rules_reported = True
             # Closes the guard that is current at the end.
             await super().__call__(scope, receive, send)
         else:
@@ -90,7 +93,7 @@ class MarkedWSGIMiddleware(TCaptchaWSGIMiddleware):
         if gate.guard is not guard:
             reported = gate.rules_reported
             gate = self._gate = TCaptchaWSGIMiddleware(self.app, guard)
-            gate.rules_reported = reported  # those that are not of marks are the same
+            gate.rules_reported = reported  # as above
         return gate(environ, start_response)
 
 

@@ -8,8 +8,9 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from adapters import Exchange, call_wsgi, environ_of
+from adapters import Exchange, call_asgi, call_wsgi, environ_of, messages_of, scope_of
 from bottle import Bottle
+from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponse
 from django.test import override_settings
@@ -166,6 +167,57 @@ def test_each_guard_reports_its_own_rules(warnings):
     start(TCaptchaMiddleware(TCaptchaMiddleware(app, guard(RULES[:1])), guard(["POST /lgin"])))
     (text,) = warnings()
     assert text.startswith("the rule 'POST /lgin'")
+
+
+# -- ASGI without a lifespan: with the first request ------
+
+
+def ask_asgi(app, **scope):
+    """Send a request, without the lifespan events."""
+    exchange = Exchange("GET", "/other")
+    return call_asgi(app, scope_of(exchange, **scope), messages_of(exchange))
+
+
+def test_the_first_request_to_django_under_asgi_reports_a_rule_without_a_route(warnings):
+    with override_settings(ROOT_URLCONF=(path("login", lambda _: HttpResponse()),)):
+        app = TCaptchaMiddleware(ASGIHandler(), guard())
+        with pytest.raises(ValueError, match="lifespan"):
+            start(app)
+        assert warnings() == []
+        ask_asgi(app)
+        ask_asgi(app)
+        assert warnings() == [WARNING]
+
+
+def test_the_first_request_to_a_mounted_application_reports_the_rules_below_it(warnings):
+    inner = Starlette(routes=[Route("/login", endpoint, methods=["POST"])])
+    # The last one may be for another mount.
+    rules = ["POST /shop/login", "POST /shop/signin", "POST /signin"]
+    app = Starlette(routes=[Mount("/shop", TCaptchaMiddleware(inner, guard(rules)))])
+    start(app)
+    assert warnings() == []
+    ask_asgi(app, path="/shop/other")
+    (text,) = warnings()
+    assert text.startswith("the rule 'POST /shop/signin'")
+
+
+@pytest.mark.parametrize("make", [fastapi_app, marked_starlette, litestar_plugin])
+def test_a_request_after_the_start_reports_nothing_again(make, warnings):
+    app = make()
+    start(app)
+    assert len(warnings()) == 1
+    ask_asgi(app)
+    assert len(warnings()) == 1
+
+
+def test_a_marked_application_whose_server_sends_no_lifespan_reports_a_rule_once(warnings):
+    app = marked_starlette()
+    ask_asgi(app)
+    assert warnings() == [WARNING]
+    late = starlette_integration.required(endpoint)
+    app.add_route("/late", late, methods=["POST"])
+    ask_asgi(app)
+    assert warnings() == [WARNING]
 
 
 # -- WSGI: with the first request ------
