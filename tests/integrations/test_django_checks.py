@@ -71,7 +71,6 @@ def test_a_project_without_mistakes_has_no_messages():
     assert report([path("login", view)], CONFIG | {"RULES": ["UNSAFE /login"]}) == {}
     assert report([path("login", marked)], CONFIG) == {}
     assert report([path("login", marked)], CONFIG, FORCE_SCRIPT_NAME="/shop") == {}
-    assert report([], CONFIG | {"RULES": ["POST /login"]}) == {}
 
 
 @pytest.mark.parametrize("config", [None, {"RULES": []}, {"RULE": ["POST /a"]}])
@@ -84,6 +83,12 @@ def test_settings_that_are_not_valid_are_an_error(config):
 def test_a_rule_that_matches_no_route_is_a_warning():
     found = report([path("login", view)], CONFIG | {"RULES": ["POST /login", "POST /signin"]})
     message = "the rule 'POST /signin' protects nothing | did you mean \"POST /login\"?"
+    assert found == {"tcaptcha.W001": message}
+
+
+def test_rules_of_a_project_without_urls_are_warnings():
+    found = report([], CONFIG | {"RULES": ["POST /login"]})
+    message = "the rule 'POST /login' protects nothing | the application has no routes"
     assert found == {"tcaptcha.W001": message}
 
 

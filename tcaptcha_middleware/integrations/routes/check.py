@@ -67,7 +67,7 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
 
 
 def dead_rules(routes: Iterable[Route], guard: Guard, root: str) -> list[Finding]:
-    """Return a finding for each rule that matches no route; none if no route can be read.
+    """Return a finding for each rule that matches no route; none if all routes are opaque.
 
     Args:
         routes: All routes of the application behind the guard.
@@ -75,7 +75,7 @@ def dead_rules(routes: Iterable[Route], guard: Guard, root: str) -> list[Finding
         root: The path before the application's own.
     """
     routes = [route._replace(gates=(Gate(guard, ""),)) for route in routes]
-    if all(route.opaque for route in routes):
+    if routes and all(route.opaque for route in routes):
         return []
     rule_set = RuleSet(guard, root)
     _matched(routes, {id(guard): rule_set})

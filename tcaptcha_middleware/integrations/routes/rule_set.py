@@ -147,7 +147,8 @@ class RuleSet:
             close = _closest(path, [r for r in named if not self._judges(r)])
             close = close or _closest(path, named)
             text = str(Finding("dead", methods, close))
-            detail = f'did you mean "{text}"?' if close else "no route is like it"
+            unlike = "no route is like it" if routes else "the application has no routes"
+            detail = f'did you mean "{text}"?' if close else unlike
         return Finding("dead", methods, path, name, detail)
 
     def _why_unused(self, pattern: Pattern, routes: Iterable[Route]) -> str:
