@@ -1,4 +1,4 @@
-"""FastAPI: a handler that is called only with a solved captcha.
+"""FastAPI: a handler that is called only with a solved captcha, and a document that says so.
 
 Run it in this folder:
 
@@ -10,11 +10,13 @@ from typing import Annotated
 from fastapi import FastAPI, Form, Request
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TencentVerifier, get_decision
+from tcaptcha_middleware.integrations import openapi
 
 guard = Guard(["POST /login"], TencentVerifier.from_env())
 
 app = FastAPI()
 app.add_middleware(TCaptchaMiddleware, guard=guard)
+openapi.install(app, guard)
 
 
 @app.get("/")

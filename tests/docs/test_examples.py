@@ -15,6 +15,7 @@ from example_servers import EXAMPLES, SERVERS, commands, environment, free_port,
 from tcaptcha_middleware.testing import TencentEmulator
 
 README = (EXAMPLES / "README.md").read_text()
+DOCS = EXAMPLES.parent / "docs"
 SERVED, TESTED = commands("*_app.py"), commands("test_*.py")
 
 
@@ -30,6 +31,10 @@ def before_an_upload(pair):
 
 def in_json(pair):
     return {"json": {"user": "Ada", "captcha": pair}}
+
+
+def in_flat_json(pair):
+    return {"json": {"user": "Ada", **pair}}
 
 
 def in_query(pair):
@@ -48,7 +53,9 @@ PLACES = {
     "page_app": [in_form, before_an_upload],
     "quart_app": [in_json],
     "quart_marked_app": [in_form, before_an_upload],
+    "rest_framework_app": [in_form, before_an_upload, in_flat_json],
     "starlette_app": [in_form, before_an_upload],
+    "starlette_marked_app": [in_form, before_an_upload],
     "wsgi_app": [in_form, in_query],
 }
 
@@ -219,10 +226,25 @@ def test_the_report_shows_the_challenge_to_browsers_until_it_is_solved(site, emu
     assert opened.json() == {"visitors": 7}
 
 
-@pytest.mark.parametrize("command", [c for c in SERVED if "litestar_app" in c])
-def test_litestars_document_describes_the_captcha_and_its_page_is_served(site):
-    paths = site.get("/schema/openapi.json").json()["paths"]
+@pytest.mark.parametrize("command", [c for c in SERVED if "rest_framework_app" in c])
+def test_the_permissions_refusals_have_the_envelope_of_the_api(site):
+    missing, other = site.post("/login"), site.put("/")
+    assert missing.json().keys() == other.json().keys() == {"error", "message"}
+    assert missing.headers["Tcaptcha-Code"] == "ticket_missing"
+    assert other.status_code == 405
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in SERVED if re.search("(litestar|fastapi)_(marked_)?app", c)]
+)
+def test_the_openapi_document_describes_the_captcha(site, command):
+    folder = "/schema" if "litestar" in command else ""
+    paths = site.get(f"{folder}/openapi.json").json()["paths"]
     assert paths["/login"]["post"]["x-tcaptcha"]["rule"] == "POST /login"
+
+
+@pytest.mark.parametrize("command", [c for c in SERVED if "litestar_app" in c])
+def test_litestars_page_is_served(site):
     assert site.get("/tcaptcha/tcaptcha.js").status_code == 200
 
 
@@ -241,6 +263,20 @@ def test_the_examples_own_tests_pass_without_this_projects_settings(command, tmp
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d passed", done.stdout)
+
+
+def imported_integrations(files):
+    """Return the integrations that Python files or documents import."""
+    pattern = r"^from tcaptcha_middleware\.integrations(?:\.| import )(\w+)"
+    texts = (file.read_text() for file in files)
+    return {name for text in texts for name in re.findall(pattern, text, re.MULTILINE)}
+
+
+def test_every_documented_integration_is_used_by_an_example():
+    documented = imported_integrations(DOCS.glob("*.md"))
+    assert {"django", "fastapi", "openapi"} < documented
+    assert imported_integrations(EXAMPLES.glob("*.py")) == documented
+    assert "tcaptcha=true" in README  # the pytest plugin, which is not imported
 
 
 def test_the_readme_names_every_example_and_nothing_else():

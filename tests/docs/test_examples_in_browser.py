@@ -40,6 +40,7 @@ def test_the_examples_with_a_form_are_driven():
     assert {command.split()[1].partition(":")[0] for command in WITH_FORM} == {
         "django_settings_app",
         "page_app",
+        "starlette_marked_app",
     }
 
 
