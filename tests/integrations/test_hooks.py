@@ -1,11 +1,13 @@
-"""Hooks that use the session, the user or the application, in Flask, Quart and FastAPI."""
+"""Hooks that use the session, the user or the application, in each framework."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
 import flask
 import pytest
@@ -13,9 +15,16 @@ import quart
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from fresh_pairs import pair
+from litestar import Litestar
+from litestar import Request as LitestarRequest
+from litestar import post as litestar_post
+from litestar.middleware.session import SessionMiddleware as LitestarSessions
+from litestar.middleware.session.client_side import CookieBackendConfig
+from litestar.testing import TestClient as LitestarClient
 from quart.testing import WebsocketResponseError
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection
 from werkzeug.exceptions import RequestTimeout
 
@@ -27,6 +36,7 @@ from tcaptcha_middleware import (
 )
 from tcaptcha_middleware.integrations.fastapi import protect
 from tcaptcha_middleware.integrations.flask import TCaptcha
+from tcaptcha_middleware.integrations.litestar import TCaptchaPlugin
 from tcaptcha_middleware.integrations.quart import TCaptcha as QuartTCaptcha
 from tcaptcha_middleware.testing import FakeVerifier
 
@@ -308,15 +318,16 @@ def test_a_hook_for_a_websocket_has_the_context_of_a_websocket():
 PAGE = (Path(__file__).parents[2] / "docs/integrations.md").read_text()
 
 
-@pytest.mark.parametrize("framework", ["FastAPI and Starlette", "Flask and Quart"])
+@pytest.mark.parametrize("framework", ["FastAPI and Starlette", "Flask and Quart", "Litestar"])
 def test_the_documented_hook_asks_guests_only(framework, monkeypatch):
     monkeypatch.setattr(TencentVerifier, "from_env", FakeVerifier)
     (code,) = re.findall(
         rf"^### Hooks in {framework}$.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL
     )
-    names = {"__name__": "main"}
-    exec(code, names)
-    app = names["app"]
+    main = ModuleType("main")
+    monkeypatch.setitem(sys.modules, "main", main)  # where Litestar looks for types
+    exec(code, vars(main))
+    app = main.app
     if isinstance(app, FastAPI):
 
         @app.post("/join")
@@ -324,6 +335,9 @@ def test_the_documented_hook_asks_guests_only(framework, monkeypatch):
             connection.session["member"] = True
 
         client = TestClient(app)
+    elif isinstance(app, Litestar):
+        app.register(litestar_join)
+        client = LitestarClient(app)
     else:
         app.add_url_rule(
             "/join", view_func=lambda: flask.session.update(member=1) or "", methods=["POST"]
@@ -331,7 +345,7 @@ def test_the_documented_hook_asks_guests_only(framework, monkeypatch):
         client = app.test_client()
     assert client.post("/comments").status_code == 403
     client.post("/join")
-    assert client.post("/comments").status_code == 200
+    assert client.post("/comments").status_code in (200, 201)
 
 
 class Members(AuthenticationBackend):
@@ -356,3 +370,67 @@ def test_the_user_is_known_if_its_middleware_is_added_after_protect(order, statu
     client = TestClient(app)
     assert client.post("/login", headers={"X-User": "Ada"}).status_code == status
     assert client.post("/login").status_code == (403 if status == 200 else 500)
+
+
+# -- Litestar ------
+
+SESSIONS = CookieBackendConfig(secret=b"a" * 16).middleware
+
+
+@litestar_post("/join")
+async def litestar_join(request: LitestarRequest) -> None:
+    request.session["member"] = True
+
+
+def litestar_app(when, *middleware):
+    @litestar_post("/login", opt={"tcaptcha": {"when": when}})
+    async def login() -> None: ...
+
+    plugin = TCaptchaPlugin(verifier=FakeVerifier())
+    return Litestar(
+        [litestar_join, login], plugins=[plugin], middleware=middleware, logging_config=None
+    )
+
+
+def guest_and_member_of_litestar(app):
+    with LitestarClient(app, raise_server_exceptions=False) as client:
+        guest = client.post("/login")
+        assert client.post("/join").is_success
+        return guest.status_code, client.post("/login").status_code
+
+
+def test_when_loads_the_session_of_litestar_from_a_cookie():
+    async def is_needed(info):
+        backend = SESSIONS.kwargs["backend"]
+        session = await backend.load_from_connection(LitestarRequest(info.raw))
+        return not session.get("member")
+
+    assert guest_and_member_of_litestar(litestar_app(is_needed, SESSIONS)) == (403, 201)
+
+
+def test_when_of_litestar_has_the_cookies_of_the_request():
+    app = litestar_app(
+        lambda info: "session" not in LitestarRequest(info.raw).cookies, SESSIONS
+    )
+    assert guest_and_member_of_litestar(app) == (403, 201)
+
+
+def no_member(info):
+    return not LitestarRequest(info.raw).session.get("member")
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda app: SessionMiddleware(app, "secret"),
+        lambda app: LitestarSessions(app, SESSIONS.kwargs["backend"]),
+    ],
+    ids=["starlette", "litestar"],
+)
+def test_when_of_litestar_has_the_session_of_a_middleware_around_the_application(around):
+    assert guest_and_member_of_litestar(around(litestar_app(no_member))) == (403, 201)
+
+
+def test_when_that_needs_a_session_of_a_middleware_behind_the_gate_fails_closed():
+    app = litestar_app(no_member, SESSIONS)
+    assert guest_and_member_of_litestar(app) == (500, 500)
