@@ -44,7 +44,10 @@ CASES = {}
 
 
 def serves(*rows):
-    """Register a function that returns an application, or Django's URL patterns."""
+    """Register a function that returns an application, or Django's URL patterns.
+
+    One that adds a route later yields them first.
+    """
 
     def register(build):
         CASES[build.__name__] = build, list(rows)
@@ -129,10 +132,9 @@ def fastapi_converter():
 def fastapi_late():
     app, router = fastapi_app(), fastapi.APIRouter(prefix="/v1")
     app.include_router(router)
-    list(read(app))
+    yield app
     router.post("/login")(nothing)
     app.post("/late")(nothing)
-    return app
 
 
 @serves("WEBSOCKET /ws/{room}")
@@ -189,8 +191,8 @@ def starlette_converter():
 @serves("GET /late")
 def starlette_late():
     app = Starlette()
+    yield app
     app.router.routes.append(Route("/late", page))
-    return app
 
 
 @serves("WEBSOCKET /ws")
@@ -265,8 +267,8 @@ def litestar_converter():
 @serves("POST /late")
 def litestar_late():
     app = litestar_app()
+    yield app
     app.register(handles("POST", "/late"))
-    return app
 
 
 @serves("WEBSOCKET /ws")
@@ -387,17 +389,15 @@ def converters_on(app, view):
 @serves("POST /login", "GET,POST /form", "GET /late/")
 def flask_late():
     app = flask_plain()
-    list(read(app))
+    yield app
     app.add_url_rule("/late/", "late", empty)
-    return app
 
 
 @serves("POST /login", "GET,POST /form", "GET /late/")
 def quart_late():
     app = quart_plain()
-    list(read(app))
+    yield app
     app.add_url_rule("/late/", "late", quart_empty)
-    return app
 
 
 @serves("WEBSOCKET /ws")
@@ -461,7 +461,9 @@ def django_converter():
 
 @serves("* /login/", "* /", "* /late")
 def django_late():
-    return [*django_plain(), path("late", view)]
+    patterns = django_plain()
+    yield patterns
+    patterns.append(path("late", view))
 
 
 # -- Pyramid ------
@@ -528,11 +530,10 @@ def pyramid_late():
     with Configurator() as config:
         config.add_route("login", "/login", request_method="POST")
         config.add_view(answer, route_name="login")
-        app = config.make_wsgi_app()
+        yield config.make_wsgi_app()
         config.add_route("late", "/late")
         config.add_view(answer, route_name="late")
         config.commit()
-        return app
 
 
 # -- Falcon ------
@@ -596,9 +597,8 @@ def falcon_converter():
 @serves("POST /login", "POST /late")
 def falcon_late():
     app = falcon_plain()
-    list(read(app))
+    yield app
     app.add_route("/late", Resource())
-    return app
 
 
 @serves("POST /ws", "WEBSOCKET /ws", "WEBSOCKET /only")
@@ -655,9 +655,8 @@ def bottle_converter():
 @serves("POST /login", "GET,POST /form", "* /any", "GET /late")
 def bottle_late():
     app = bottle_plain()
-    list(read(app))
+    yield app
     app.route("/late", "GET", empty)
-    return app
 
 
 # -- the tests ------
@@ -688,16 +687,22 @@ def test_check_calls_no_handler(name):
 
 def application(name):
     """Return a case's application and the context in which it exists."""
-    app = CASES[name][0]()
-    if not isinstance(app, list):
-        return app, nullcontext()
-    urls = ModuleType("urls")
-    urls.urlpatterns = app
-    overridden = override_settings(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
-    with overridden:
-        return get_wsgi_application(), override_settings(
-            ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[]
-        )
+    build, served = CASES[name]
+    app = build()
+    later = app if inspect.isgenerator(app) else None
+    app = app if later is None else next(later)
+    context = nullcontext()
+    if isinstance(app, list):
+        urls = ModuleType("urls")
+        urls.urlpatterns = app
+        context = override_settings(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
+        with context:
+            app = get_wsgi_application()
+    if later is not None:
+        with context:
+            assert len(list(read(app))) < len(served)
+            next(later, None)
+    return app, context
 
 
 def test_every_framework_has_every_shape():
@@ -706,6 +711,8 @@ def test_every_framework_has_every_shape():
     wanted = {(framework, shape) for framework in frameworks for shape in SHAPES}
     wanted -= {(framework, "websocket") for framework in NO_WEBSOCKETS}
     assert {tuple(name.split("_")) for name in CASES} == wanted
+    late = {name for name, (build, _) in CASES.items() if inspect.isgeneratorfunction(build)}
+    assert late == {f"{framework}_late" for framework in frameworks}
 
 
 @pytest.mark.parametrize("name", CASES)
