@@ -16,6 +16,11 @@ from tcaptcha_middleware.testing import TencentEmulator
 
 README = (EXAMPLES / "README.md").read_text()
 DOCS = EXAMPLES.parent / "docs"
+(TYPED,) = re.findall(
+    r"^    mypy --strict ((?:\\\n|.)*)$",
+    (EXAMPLES.parent / "tox.ini").read_text(),
+    re.MULTILINE,
+)
 SERVED, TESTED = commands("*_app.py"), commands("test_*.py")
 
 
@@ -263,6 +268,12 @@ def test_the_examples_own_tests_pass_without_this_projects_settings(command, tmp
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d passed", done.stdout)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*_marked_app.py")), ids=str)
+def test_an_example_with_marks_is_typed_without_exceptions(file):
+    assert "type: ignore" not in file.read_text()
+    assert f"examples/{file.name}" in TYPED
 
 
 def imported_integrations(files):

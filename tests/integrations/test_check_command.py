@@ -210,13 +210,34 @@ def test_what_is_not_accepted_still_needs_attention(project):
     assert process.stdout.endswith("Needs attention: 2 shadowed.\n")
 
 
+OPAQUE = "from werkzeug.middleware.dispatcher import DispatcherMiddleware" + FLASK.replace(
+    "return app", "return DispatcherMiddleware(app, {'/raw': print})"
+)
+
+
 def test_opaque_routes_need_attention_if_strict(project):
-    text = FLASK.replace("return app", "return DispatcherMiddleware(app, {'/raw': print})")
-    text = "from werkzeug.middleware.dispatcher import DispatcherMiddleware" + text
-    assert project({"shop.py": text}, "shop:create_app()").returncode == 0
+    assert project({"shop.py": OPAQUE}, "shop:create_app()").returncode == 0
     process = project({}, "shop:create_app()", "--strict")
     assert process.returncode == 1
     assert process.stdout.endswith("Needs attention: 1 opaque.\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "strict", "returncode"),
+    [("", [], 0), ("", ["--strict"], 1), ("'/raw/{path:path}'", ["--strict"], 0)],
+)
+def test_the_json_has_opaque_routes(project, accept, strict, returncode):
+    files = {"shop.py": OPAQUE, "pyproject.toml": f"[tool.tcaptcha]\naccept = [{accept}]"}
+    process = project(files, "shop:create_app()", "--format", "json", *strict)
+    assert process.returncode == returncode
+    assert json.loads(process.stdout)[0] == {
+        "methods": [],
+        "path": "/raw/{path:path}",
+        "status": "opaque",
+        "rule": "",
+        "detail": "builtin_function_or_method is not an application that can be read",
+        "accepted": bool(accept),
+    }
 
 
 UNMARKED = """

@@ -56,7 +56,8 @@ def project(pytester, monkeypatch):
         pytester.makepyprojecttoml(settings)
         pytester.makepyfile(main=main, test_it=text, **files)
         run = pytester.runpytest_inprocess if in_process else pytester.runpytest_subprocess
-        return run("-p", PLUGIN, *arguments)
+        named = ("-p", PLUGIN) if "PYTEST_DISABLE_PLUGIN_AUTOLOAD" in os.environ else ()
+        return run(*named, *arguments)
 
     return run
 
@@ -74,6 +75,15 @@ def test_the_documented_tests_pass(project):
 
 def test_the_documented_tests_pass_in_a_process(project):
     assert passed(project(TESTS, in_process=False)) == (3, 0)
+
+
+def test_the_documented_tests_pass_with_the_plugin_of_the_installed_package(
+    project, monkeypatch
+):
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    result = project(TESTS, in_process=False)
+    assert passed(result) == (3, 0)
+    result.stdout.fnmatch_lines(["plugins: *tcaptcha*"])
 
 
 def test_a_conftest_may_import_the_application(project):
