@@ -23,7 +23,7 @@ class Finding:
             for a websocket.
         path: The path, with `{x}` for one segment and `{x:path}` for several.
         rule: The names of the rules that cover it, or the name of the dead rule.
-        detail: What is not covered, or what may have been meant.
+        detail: What is not covered, what is exempt, or what may have been meant.
     """
 
     status: Status

@@ -17,47 +17,17 @@ from fastapi.requests import HTTPConnection  # noqa: TC002  FastAPI reads the an
 
 from tcaptcha_middleware.integrations.marked_middleware import require_marked
 from tcaptcha_middleware.integrations.marks import Mark, attach
-from tcaptcha_middleware.integrations.openapi import install
-from tcaptcha_middleware.integrations.starlette import protect as protect_starlette
+from tcaptcha_middleware.integrations.starlette import protect
 from tcaptcha_middleware.models import Allow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from typing import Unpack
 
-    from fastapi import FastAPI
-
-    from tcaptcha_middleware.guard import GuardSettings
-    from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
-    from tcaptcha_middleware.rules import Rule
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
 
 __all__ = ["Solved", "protect", "solved"]
-
-
-def protect(
-    app: FastAPI,
-    verifier: Verifier,
-    rules: Sequence[Rule | str] = (),
-    **settings: Unpack[GuardSettings],
-) -> MarkedGuard:
-    """Put the gate in front of the marked handlers of an application and of its mounts.
-
-    Handlers may be added later. The application's OpenAPI document describes the captcha.
-
-    Args:
-        app: The application.
-        verifier: Verifies tickets.
-        rules: Rules for unmarked handlers.
-        settings: More arguments of `Guard`.
-
-    Raises:
-        ConfigurationError: If a setting is not valid, or the application has such a gate.
-    """
-    guard = protect_starlette(app, verifier, rules, **settings)
-    install(app, guard)
-    return guard
 
 
 def solved(

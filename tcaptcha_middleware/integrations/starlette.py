@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tcaptcha_middleware.errors import ConfigurationError
 from tcaptcha_middleware.integrations.marked_guard import MarkedGuard
 from tcaptcha_middleware.integrations.marked_middleware import MarkedMiddleware, Required
+from tcaptcha_middleware.integrations.openapi import install
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +38,10 @@ def protect(
 ) -> MarkedGuard:
     """Put the gate in front of the marked endpoints of an application and of its mounts.
 
-    Endpoints may be added later.
+    Endpoints may be added later. The OpenAPI document of FastAPI describes the captcha.
 
     Args:
-        app: The application.
+        app: The application, of Starlette or FastAPI.
         verifier: Verifies tickets.
         rules: Rules for unmarked handlers.
         settings: More arguments of `Guard`.
@@ -56,6 +57,8 @@ def protect(
     guard = MarkedGuard(app, arguments, app.routes)
     guard.guard.require("async")
     app.add_middleware(MarkedMiddleware, guard=guard)
+    if hasattr(app, "openapi"):
+        install(app, guard)
     return guard
 
 
