@@ -46,7 +46,7 @@ from tcaptcha_middleware.tencent.disaster import FRESH, is_credible
 if TYPE_CHECKING:
     from tcaptcha_middleware.effects import Flow
     from tcaptcha_middleware.models import Decision, RequestInfo
-    from tcaptcha_middleware.rules import CompiledRule, Gate, MatchedRule
+    from tcaptcha_middleware.rules import CompiledRule, MatchedRule, Shared
 
 # In seconds.
 _CLOCK_SKEW = 30.0  # how much longer than its ticket a claim lasts
@@ -75,8 +75,8 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
     Yields:
         Effects; the adapter performs each and sends its result.
     """
-    gate, name = rule.gate, rule.name
-    began = 0.0 if gate.on_event is None else gate.clock()
+    shared, name = rule.shared, rule.name
+    began = 0.0 if shared.on_event is None else shared.clock()
     enforced = rule.always_enforces or rule.enforces(request)
     try:
         decision = yield from _judge(rule, request, enforced)
@@ -102,9 +102,9 @@ def decide(rule: MatchedRule, request: RequestInfo) -> Flow[Decision]:
                 fingerprint=decision.fingerprint,
                 deferred=decision if enforced else None,
             )
-    if gate.on_event is not None:
+    if shared.on_event is not None:
         try:
-            gate.on_event(Event.of(decision, gate.clock() - began))
+            shared.on_event(Event.of(decision, shared.clock() - began))
         except Exception as error:
             log.broken_hook(rule, "on_event", error)
     return decision
@@ -121,7 +121,7 @@ def requirement(rule: MatchedRule, request: RequestInfo) -> Flow[tuple[bool, boo
     """
     settings = rule.settings
     try:
-        if rule.gate.switch.is_off or not (rule.always_enforces or rule.enforces(request)):
+        if rule.shared.switch.is_off or not (rule.always_enforces or rule.enforces(request)):
             return False, False
         if isinstance(rule, AmbiguousTarget):
             return True, False
@@ -136,10 +136,10 @@ def requirement(rule: MatchedRule, request: RequestInfo) -> Flow[tuple[bool, boo
 
 
 def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Decision]:
-    name, gate = rule.name, rule.gate
+    name, shared = rule.name, rule.shared
     first_piece = None
     # Bypass: the kill switch, a real preflight, or the application's own `when`.
-    if gate.switch.is_off:
+    if shared.switch.is_off:
         return Allow(name, unchecked=Unchecked.SWITCHED_OFF)
     if rule.passes_preflight and request.is_preflight:
         # HTTP/2 and chunked requests may have a body that no header announces.
@@ -192,7 +192,7 @@ def _judge(rule: MatchedRule, request: RequestInfo, enforced: bool) -> Flow[Deci
 
 def _in_slot(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decision]:
     """Take a verification slot, and claim and verify the ticket in it."""
-    gate, health, fingerprint = rule.gate, rule.health, key[:FINGERPRINT]
+    shared, health, fingerprint = rule.shared, rule.health, key[:FINGERPRINT]
     if not health.slots.enter():
         # While the service is down, slots are held by verifications that will not be answered.
         if health.is_down:
@@ -208,7 +208,7 @@ def _in_slot(rule: CompiledRule, submission: Submission, key: str) -> Flow[Decis
     finally:
         health.slots.leave()
     # After the verification, so a slow store takes no time from it.
-    if gate.unreleased and gate.replay_monitor.answers:
+    if shared.unreleased and shared.replay_monitor.answers:
         yield from _release_late(rule)
     return decision
 
@@ -218,11 +218,11 @@ def _claim_and_verify(rule: CompiledRule, submission: Submission, key: str) -> F
 
     If the request is cancelled meanwhile, the claim stays: the ticket may have been sent.
     """
-    gate, captcha, fingerprint = rule.gate, rule.captcha, key[:FINGERPRINT]
-    began = gate.clock()
+    shared, captcha, fingerprint = rule.shared, rule.captcha, key[:FINGERPRINT]
+    began = shared.clock()
     deadline = began + rule.settings.check_timeout
     # Unique among all that use the store.
-    token = os.urandom(8).hex() if gate.memory is None else str(next(_serial_number))
+    token = os.urandom(8).hex() if shared.memory is None else str(next(_serial_number))
     not_claimed = yield from _claim(rule, key, token, began)
     if not_claimed is not None:
         retry_after = rule.health.retry_after
@@ -232,7 +232,7 @@ def _claim_and_verify(rule: CompiledRule, submission: Submission, key: str) -> F
         # The health of the service learns from the errors that leave this block.
         with rule.health.verification:
             try:
-                timeout = max(0.0, deadline - gate.clock())
+                timeout = max(0.0, deadline - shared.clock())
                 answer = yield Verify(rule.verifier, submission, timeout)
             except TimeoutError as error:
                 raise OutageError("the verifier took too long", timed_out=True) from error
@@ -266,35 +266,35 @@ def _claim_and_verify(rule: CompiledRule, submission: Submission, key: str) -> F
 
 def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reason | None]:
     """Claim the ticket; return why the request is refused, or None to go on."""
-    gate, timeout = rule.gate, rule.settings.check_timeout / 2
-    lifetime, monitor = rule.captcha.lifetime + _CLOCK_SKEW, gate.replay_monitor
+    shared, timeout = rule.shared, rule.settings.check_timeout / 2
+    lifetime, monitor = rule.captcha.lifetime + _CLOCK_SKEW, shared.replay_monitor
     # The common case first: `failures` is an attribute, and nearly always 0.
     may_ask = monitor.failures == 0 or monitor.may_ask(began)
     claimed: object
     try:
         if not may_ask:
             raise ReplayStoreError("skipped after several timeouts")
-        if gate.memory is not None:  # it never waits, so it is called without an effect
-            claimed = gate.memory.claim(key, token, lifetime)
+        if shared.memory is not None:  # it never waits, so it is called without an effect
+            claimed = shared.memory.claim(key, token, lifetime)
         else:
-            claimed = yield Claim(gate.replay_store, key, token, lifetime, timeout)
+            claimed = yield Claim(shared.replay_store, key, token, lifetime, timeout)
         # Checked after the claim, because a store may find out while it is called.
-        if not rule.captcha.refuses_reuse and getattr(gate.replay_store, "loses_claims", False):
+        if not rule.captcha.refuses_reuse and shared.loses_claims:
             raise ReplayStoreError("the store may have lost claims")
     except GeneratorExit:  # the request was cancelled, and the claim may have been made
-        gate.unreleased.append((key, token, began + lifetime))
+        shared.unreleased.append((key, token, began + lifetime))
         raise
     except Exception as error:
-        is_slow = _note_store_failure(gate, began) or isinstance(error, TimeoutError)
+        is_slow = _note_store_failure(shared, began) or isinstance(error, TimeoutError)
         # If the vendor may accept a ticket twice, the store is the only protection from replay.
-        proceed = gate.on_replay_store_error == "verify" and rule.captcha.refuses_reuse
+        proceed = shared.on_replay_store_error == "verify" and rule.captcha.refuses_reuse
         log.replay_store_failed(rule, error, proceed=proceed)
         if proceed:
             return None
         # The claim may have been made, and only its answer lost. It is released, but later if
         # the store is slow, because the visitor is waiting.
         if may_ask and is_slow:
-            gate.unreleased.append((key, token, began + lifetime))
+            shared.unreleased.append((key, token, began + lifetime))
         elif may_ask:
             yield from _release(rule, key, token)
         return Reason.VERIFIER_UNAVAILABLE
@@ -307,51 +307,51 @@ def _claim(rule: CompiledRule, key: str, token: str, began: float) -> Flow[Reaso
     return None if claimed else Reason.TICKET_REUSED
 
 
-def _note_store_failure(gate: Gate, began: float) -> bool:
+def _note_store_failure(shared: Shared, began: float) -> bool:
     """Return whether the store was slow; one that fails at once delays no request."""
-    now = gate.clock()
+    now = shared.clock()
     is_slow = now - began >= _SLOW_STORE
-    gate.replay_monitor.answers = False
+    shared.replay_monitor.answers = False
     if is_slow:
-        gate.replay_monitor.failed(now)
+        shared.replay_monitor.failed(now)
     return is_slow
 
 
 def _release(rule: CompiledRule, key: str, token: str, until: float = inf) -> Flow[bool]:
     """Release a claim, now or after a later verification; return whether it is done."""
-    gate, timeout = rule.gate, rule.settings.check_timeout / 2
-    began = gate.clock()
+    shared, timeout = rule.shared, rule.settings.check_timeout / 2
+    began = shared.clock()
     # A claim that stays expires by itself; until then the visitor has to solve again.
     until = min(until, began + rule.captcha.lifetime + _CLOCK_SKEW)
-    if gate.replay_monitor.may_ask(began):
+    if shared.replay_monitor.may_ask(began):
         try:
-            yield Release(gate.replay_store, key, token, timeout)
+            yield Release(shared.replay_store, key, token, timeout)
         except GeneratorExit:  # the request was cancelled; a later one releases the claim
-            gate.unreleased.append((key, token, until))
+            shared.unreleased.append((key, token, until))
             raise
         except Exception as error:
-            _note_store_failure(gate, began)
+            _note_store_failure(shared, began)
             log.release_failed(rule, error)
         else:
             return True
-    gate.unreleased.append((key, token, until))
+    shared.unreleased.append((key, token, until))
     return False
 
 
 def _release_late(rule: CompiledRule) -> Flow[None]:
     """Release a few of the claims that could not be released before, the oldest first."""
-    gate = rule.gate
-    for _ in range(min(_LATE_RELEASES, len(gate.unreleased))):
+    shared = rule.shared
+    for _ in range(min(_LATE_RELEASES, len(shared.unreleased))):
         try:
-            key, token, until = gate.unreleased.popleft()
+            key, token, until = shared.unreleased.popleft()
         except IndexError:  # other threads take from it, too
             return
-        began = gate.clock()
+        began = shared.clock()
         if began >= until:
             continue  # it has expired
         released = yield from _release(rule, key, token, until)
         # The visitor waits for the response.
-        if not released or gate.clock() - began >= _SLOW_STORE:
+        if not released or shared.clock() - began >= _SLOW_STORE:
             return
 
 
@@ -379,7 +379,7 @@ def _accepts_disaster(rule: CompiledRule, submission: Submission, key: str) -> b
     captcha, once per ticket, once a minute per address, and within the budget. Two replay
     stores in this process's memory count them.
     """
-    allowed, now = rule.settings.disaster_tickets == "allow", rule.gate.wall_clock()
+    allowed, now = rule.settings.disaster_tickets == "allow", rule.shared.wall_clock()
     if not allowed or not is_credible(submission.ticket, rule.captcha.app_id, now):
         return False
     # In a total outage only disaster tickets arrive, so they have to lead to a probe.

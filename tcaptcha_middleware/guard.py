@@ -19,7 +19,7 @@ from tcaptcha_middleware.replay.memory import MemoryReplayStore
 from tcaptcha_middleware.responses import CODE_HEADER, PlainResponse, respond
 from tcaptcha_middleware.rules import (
     AmbiguousTarget,
-    Gate,
+    Shared,
     compile_rules,
     exemptions,
     require_style,
@@ -135,7 +135,7 @@ class Guard(Settings):
         if self.on_event is not None:
             validate_plain_function("on_event", self.on_event)
         exempt, page = exemptions(self.exempt), as_page(self.page)
-        gate = Gate(
+        shared = Shared(
             self.replay_store,
             self.on_replay_store_error,
             self.max_checks,
@@ -144,7 +144,7 @@ class Guard(Settings):
         )
         # The challenge page writes the pair into cookies.
         cookies = () if page is None else (NavigationCookie(),)
-        rules = compile_rules(self.rules, settings, self.verifier, gate, cookies)
+        rules = compile_rules(self.rules, settings, self.verifier, shared, cookies)
         validate_mount("mounted_at", self.mounted_at)
         matcher = Matcher(
             [rule.pattern for rule in rules],
@@ -340,7 +340,9 @@ def close_all(resources: Iterable[Any], healths: Iterable[Health]) -> None:
         resources: What is closed once, if it has a `close`. An exception is logged.
         healths: The healths of the verifiers.
     """
-    for resource in _closable("close", resources, healths):
+    for health in healths:
+        health.close()
+    for resource in _having("close", resources):
         try:
             resource.close()
         except Exception as error:
@@ -349,16 +351,16 @@ def close_all(resources: Iterable[Any], healths: Iterable[Health]) -> None:
 
 async def aclose_all(resources: Iterable[Any], healths: Iterable[Health]) -> None:
     """Async version of `close_all`, for what has an `aclose`."""
-    for resource in _closable("aclose", resources, healths):
+    for health in healths:
+        health.close()
+    for resource in _having("aclose", resources):
         try:
             await resource.aclose()
         except Exception as error:
             log.cannot_close(resource, error)
 
 
-def _closable(name: str, resources: Iterable[Any], healths: Iterable[Health]) -> list[Any]:
-    for health in healths:
-        health.close()
+def _having(name: str, resources: Iterable[Any]) -> list[Any]:
     return list({id(value): value for value in resources if hasattr(value, name)}.values())
 
 

@@ -103,7 +103,7 @@ class DeferringRule(Rule):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gate:
+class Shared:
     """What all rules of a guard share.
 
     Attributes:
@@ -147,6 +147,11 @@ class Gate:
         object.__setattr__(self, "unreleased", deque(maxlen=_UNRELEASED))
         object.__setattr__(self, "rate_limit", log.RateLimit(self.clock))
 
+    @property
+    def loses_claims(self) -> bool:
+        """If the store may have lost claims."""
+        return getattr(self.replay_store, "loses_claims", False)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledRule:
@@ -159,7 +164,7 @@ class CompiledRule:
         captcha: What the verifier declares about its captcha.
         settings: The guard's settings, replaced by the rule's where it has its own.
         health: The health of the verifier's service, shared by the rules that use it.
-        gate: What all rules of the guard share.
+        shared: What all rules of the guard share.
         extractor: Finds the pair in a request.
         budget: How many requests may fail open.
         disaster_per_ip: Addresses that were let through with a disaster ticket.
@@ -174,7 +179,7 @@ class CompiledRule:
     captcha: CaptchaInfo = field(repr=False)
     settings: Settings = field(repr=False)
     health: Health = field(repr=False)
-    gate: Gate = field(repr=False)
+    shared: Shared = field(repr=False)
     extractor: Extractor = field(repr=False)
     budget: Budget = field(init=False, repr=False)
     disaster_per_ip: MemoryReplayStore = field(init=False, repr=False)
@@ -197,7 +202,7 @@ class CompiledRule:
     @property
     def rate_limit(self) -> log.RateLimit:
         """Limits the log lines of the guard's rules."""
-        return self.gate.rate_limit
+        return self.shared.rate_limit
 
     def enforces(self, request: RequestInfo) -> bool:
         """Decide whether a refusal applies to this visitor (rollout by `mode`, `percent`)."""
@@ -219,7 +224,7 @@ class CompiledRule:
         Args:
             reason: Why it may pass without a verdict, for the log.
         """
-        if self.budget.spend(self.gate.clock()):
+        if self.budget.spend(self.shared.clock()):
             log.let_through(self, reason)
             return True
         log.budget_spent(self, self.settings.allow_per_minute)
@@ -242,14 +247,14 @@ class AmbiguousTarget:
         return self.rules[0].name
 
     @property
-    def gate(self) -> Gate:
+    def shared(self) -> Shared:
         """What all rules of the guard share."""
-        return self.rules[0].gate
+        return self.rules[0].shared
 
     @property
     def rate_limit(self) -> log.RateLimit:
         """Limits the log lines of the guard's rules."""
-        return self.gate.rate_limit
+        return self.shared.rate_limit
 
     @property
     def settings(self) -> Settings:
@@ -279,7 +284,7 @@ def compile_rules(
     rules: Sequence[Rule | str],
     guard: Settings,
     verifier: Verifier,
-    gate: Gate,
+    shared: Shared,
     last_sources: Sequence[Source] = (),
 ) -> tuple[CompiledRule, ...]:
     """Compile rules in their order.
@@ -288,7 +293,7 @@ def compile_rules(
         rules: Rule texts and rules.
         guard: The settings of the guard, for what a rule does not set itself.
         verifier: The verifier of rules that have none.
-        gate: What all rules share.
+        shared: What all rules share.
         last_sources: Read after the sources of each rule.
 
     Raises:
@@ -297,9 +302,9 @@ def compile_rules(
     validate_list("rules", rules)
     if not rules:
         raise ConfigurationError('rules is empty, so nothing is protected: name "POST /login"')
-    shared = guard
+    defaults = guard
     if last_sources:
-        shared = replace(guard, sources=(*guard.sources, *last_sources))
+        defaults = replace(guard, sources=(*guard.sources, *last_sources))
     services: dict[int, tuple[CaptchaInfo, Health, list[str]]] = {}
     extractors: dict[tuple[int, bool], Extractor] = {}  # by settings, and need for a randstr
     compiled: list[CompiledRule] = []
@@ -315,12 +320,12 @@ def compile_rules(
             if id(own) not in services:
                 validate_verifier(own)
                 affected: list[str] = []
-                report = partial(_report_health, gate, affected)
-                health = Health(own, gate.max_checks, clock=gate.clock, on_change=report)
+                report = partial(_report_health, shared, affected)
+                health = Health(own, shared.max_checks, clock=shared.clock, on_change=report)
                 services[id(own)] = captcha_of(own), health, affected
             captcha, health, affected = services[id(own)]
             affected.append(name)
-            settings = replace(shared, **rule.settings) if rule.settings else shared
+            settings = replace(defaults, **rule.settings) if rule.settings else defaults
             if "sources" in rule.settings:
                 settings = replace(settings, sources=(*settings.sources, *last_sources))
             if settings.mode == "defer" and not isinstance(rule, DeferringRule):
@@ -341,23 +346,23 @@ def compile_rules(
                     needs_randstr=captcha.has_randstr,
                 )
             compiled_rule = CompiledRule(
-                name, pattern, own, captcha, settings, health, gate, extractors[key]
+                name, pattern, own, captcha, settings, health, shared, extractors[key]
             )
             _validate(compiled_rule)
             compiled.append(compiled_rule)
     return tuple(compiled)
 
 
-def _report_health(gate: Gate, names: Sequence[str], _: State, state: State) -> None:
-    if gate.on_event is not None:
+def _report_health(shared: Shared, names: Sequence[str], _: State, state: State) -> None:
+    if shared.on_event is not None:
         for name in names:
-            gate.on_event(Event(name, "health", state, None, 0.0))
+            shared.on_event(Event(name, "health", state, None, 0.0))
 
 
 def _validate(rule: CompiledRule) -> None:
     verifier, settings = type(rule.verifier).__name__, rule.settings
     if not rule.captcha.refuses_reuse:
-        validate_single_process(rule.gate.replay_store)
+        validate_single_process(rule.shared.replay_store)
     if settings.disaster_tickets == "allow" and not rule.captcha.app_id:
         raise ConfigurationError(
             "disaster_tickets can be allowed only if the captcha is known: "

@@ -237,7 +237,7 @@ def test_a_store_that_answers_neither_true_nor_false_is_misconfigured(answer, ki
 def test_claim_and_verification_share_the_time_limit():
     guard = guard_of(check_timeout=4)
     rule, clock = rule_of(guard), Clock()
-    object.__setattr__(rule.gate, "clock", clock)
+    object.__setattr__(rule.shared, "clock", clock)
 
     def claim():
         clock.now += 1.5
@@ -454,7 +454,7 @@ def test_a_claim_whose_release_was_skipped_is_released_after_the_store_has_answe
 
     def hang():
         for _ in range(FAILURES):  # of other requests, meanwhile
-            rule.gate.replay_monitor.failed(store.clock.now)
+            rule.shared.replay_monitor.failed(store.clock.now)
         return UNSENT["no verdict"]
 
     _, effects = run(rule, {Verify: hang})
@@ -467,14 +467,14 @@ def test_a_claim_whose_release_was_skipped_is_released_after_the_store_has_answe
 def test_few_late_releases_follow_each_verification():
     rule = rule_of(guard_of())
     late = [("key", f"{n}") for n in range(20)]
-    rule.gate.unreleased.extend((*each, inf) for each in late)
+    rule.shared.unreleased.extend((*each, inf) for each in late)
     assert [released(run(rule)[1]) for _ in range(4)] == [late[:8], late[8:16], late[16:], []]
 
 
 def test_late_releases_end_at_the_first_that_is_slow_because_a_visitor_waits():
     rule = rule_of(guard_of())
     store = Store(rule, seconds=0)
-    rule.gate.unreleased.extend(("key", f"{n}", inf) for n in range(3))
+    rule.shared.unreleased.extend(("key", f"{n}", inf) for n in range(3))
 
     def slow():
         store.clock.now += 1
@@ -488,17 +488,17 @@ def test_late_releases_end_at_the_first_that_is_slow_because_a_visitor_waits():
 def test_late_releases_end_at_the_first_that_fails_and_go_on_later():
     rule = rule_of(guard_of())
     store = Store(rule, seconds=0)
-    rule.gate.unreleased.extend(("key", f"{n}", store.clock.now + n) for n in (1, 2, 3))
+    rule.shared.unreleased.extend(("key", f"{n}", store.clock.now + n) for n in (1, 2, 3))
     store.clock.now += 1  # the first has expired
     assert released(run(rule, {Release: ZeroDivisionError()})[1]) == [("key", "2")]
     assert released(run(rule)[1]) == [("key", "3"), ("key", "2")]
-    assert not rule.gate.unreleased
+    assert not rule.shared.unreleased
 
 
 def test_late_releases_end_if_another_thread_has_made_them():
     rule = rule_of(guard_of())
-    rule.gate.unreleased.extend(("key", f"{n}", inf) for n in range(3))
-    _, effects = run(rule, {Release: rule.gate.unreleased.clear})
+    rule.shared.unreleased.extend(("key", f"{n}", inf) for n in range(3))
+    _, effects = run(rule, {Release: rule.shared.unreleased.clear})
     assert kinds(effects) == [Claim, Verify, Release]
 
 
@@ -508,23 +508,23 @@ def test_a_claim_that_is_cancelled_is_released_later():
     claim = next(flow)
     assert isinstance(claim, Claim)
     flow.close()
-    assert [late[:2] for late in rule.gate.unreleased] == [(claim.key, claim.token)]
+    assert [late[:2] for late in rule.shared.unreleased] == [(claim.key, claim.token)]
 
 
 def test_a_release_that_is_cancelled_is_made_later():
     rule = rule_of(guard_of())
-    rule.gate.unreleased.append(("key", "token", inf))
+    rule.shared.unreleased.append(("key", "token", inf))
     flow = decide(rule, RequestInfo("http", "POST", "/login", headers=PAIR, peer="::1"))
     effect = next(flow)
     while not isinstance(effect, Release):
         effect = flow.send(RESULTS[type(effect)])
     flow.close()
-    assert [claim[:2] for claim in rule.gate.unreleased] == [("key", "token")]
+    assert [claim[:2] for claim in rule.shared.unreleased] == [("key", "token")]
 
 
 def test_late_releases_take_neither_time_nor_a_slot_from_the_verification():
     rule = rule_of(guard_of())
-    rule.gate.unreleased.append(("key", "token", inf))
+    rule.shared.unreleased.append(("key", "token", inf))
     slots = []
     results = {Release: lambda: slots.append(free(rule))}
     assert kinds(run(rule, results)[1]) == [Claim, Verify, Release]
@@ -533,13 +533,13 @@ def test_late_releases_take_neither_time_nor_a_slot_from_the_verification():
 
 def test_a_store_that_fails_is_asked_for_no_late_releases():
     rule = rule_of(guard_of())
-    rule.gate.unreleased.append(("key", "token", inf))
+    rule.shared.unreleased.append(("key", "token", inf))
     failing = {Claim: ZeroDivisionError(), Release: ZeroDivisionError()}
     assert released(run(rule, failing)[1]) == []
     results = {Verify: UNSENT["no verdict"], Release: ZeroDivisionError()}
     claim, *effects = run(rule, results)[1]
     assert released([claim, *effects]) == [(claim.key, claim.token)]
-    assert len(rule.gate.unreleased) == 2
+    assert len(rule.shared.unreleased) == 2
 
 
 class Losing(MemoryReplayStore):
@@ -572,7 +572,7 @@ class Store:
 
     def __init__(self, rule, seconds):
         self.clock, self.seconds = Clock(), seconds
-        object.__setattr__(rule.gate, "clock", self.clock)
+        object.__setattr__(rule.shared, "clock", self.clock)
 
     def fail(self):
         self.clock.now += self.seconds
@@ -724,7 +724,7 @@ def test_a_disaster_ticket_counts_once_for_as_long_as_it_is_fresh():
     rule, clock, began = rule_of(guard), Clock(), 1_700_000_000.0
     for name in ("disaster_seen", "disaster_per_ip"):
         object.__setattr__(rule, name, MemoryReplayStore(clock=clock))
-    object.__setattr__(rule.gate, "wall_clock", lambda: began + clock.now - 1000.0)
+    object.__setattr__(rule.shared, "wall_clock", lambda: began + clock.now - 1000.0)
     # Made by a clock that is five minutes fast, so it is fresh for ten.
     ticket = f"trerror_1001_{guard.verifier.captcha.app_id}_{int(began) + 300}"
     codes = []

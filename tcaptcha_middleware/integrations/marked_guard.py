@@ -225,7 +225,7 @@ class MarkedGuard:
             object.__setattr__(rule, "health", health)
             object.__setattr__(rule, "settings", self._adapted(rule.settings))
             if earlier:
-                object.__setattr__(rule, "gate", earlier[0].gate)
+                object.__setattr__(rule, "shared", earlier[0].shared)
             for same in (old for old in earlier if _is_same(old, rule)):
                 for name in _LIMITS:
                     object.__setattr__(rule, name, getattr(same, name))

@@ -162,7 +162,7 @@ def test_a_refusal_has_a_retry_after_header(runner):
     guard = guard_of(1, "down")
     rule = guard.match("POST", "/login")
     decisions = []
-    object.__setattr__(rule.gate, "on_event", decisions.append)
+    object.__setattr__(rule.shared, "on_event", decisions.append)
     runner(guard, ticket("tr03good"))
     assert decisions[0].decision.retry_after == rule.health.retry_after
 
@@ -312,7 +312,9 @@ def test_a_claim_whose_answer_is_late_is_released_after_a_later_claim():
     guard = Guard(
         ["POST /login"], FakeVerifier(), replay_store=store, on_replay_store_error="deny"
     )
-    object.__setattr__(guard.match("POST", "/login").gate, "clock", lambda: float(next(times)))
+    object.__setattr__(
+        guard.match("POST", "/login").shared, "clock", lambda: float(next(times))
+    )
     tickets = [ticket(f"tr03{name}") for name in "aba"]
     codes = [through_flow(guard, each).code for each in tickets]
     assert codes == ["verifier_unavailable", "allowed", "allowed"]
@@ -323,11 +325,11 @@ def test_a_claim_that_a_skipped_store_never_saw_is_not_released():
     guard = Guard(
         ["POST /login"], FakeVerifier(), replay_store=store, on_replay_store_error="deny"
     )
-    gate = guard.match("POST", "/login").gate
+    shared = guard.match("POST", "/login").shared
     for _ in range(3):
-        gate.replay_monitor.failed(gate.clock())
+        shared.replay_monitor.failed(shared.clock())
     assert through_flow(guard, ticket("tr03a")).code == "verifier_unavailable"
-    assert (store.claims, list(gate.unreleased)) == ({}, [])
+    assert (store.claims, list(shared.unreleased)) == ({}, [])
 
 
 @every_runner

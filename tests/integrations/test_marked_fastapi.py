@@ -239,7 +239,7 @@ def test_a_new_route_does_not_renew_what_the_gate_lets_through_unchecked():
     login, late = by_name["POST /login"], by_name["POST /late"]
     assert not login.spend_budget("a test")
     assert late.spend_budget("a test")
-    assert login.gate is late.gate is first.gate
+    assert login.shared is late.shared is first.shared
     assert login.disaster_seen is first.disaster_seen
     assert login.disaster_per_ip is first.disaster_per_ip
 

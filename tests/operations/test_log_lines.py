@@ -34,8 +34,8 @@ def ticket(number, target="/login"):
 def timed(guard):
     """Let a test's clock limit the lines of a guard."""
     clock = Clock()
-    gate = guard.match("POST", "/login").gate
-    object.__setattr__(gate, "rate_limit", RateLimit(clock))
+    shared = guard.match("POST", "/login").shared
+    object.__setattr__(shared, "rate_limit", RateLimit(clock))
     return clock
 
 

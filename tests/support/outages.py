@@ -35,7 +35,7 @@ def bring(guard: Guard, state: str) -> Clock:
         if health is None:
             health = healths[id(rule.verifier)] = Health(
                 rule.verifier,
-                rule.gate.max_checks,
+                rule.shared.max_checks,
                 clock=clock,
                 start_thread=clock.probing.append,
             )
