@@ -34,7 +34,7 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   fetch: globalThis.fetch?.bind(globalThis),
   /** What captcha.fetch has sent, and does not handle again. */
   sent: new WeakSet(),
-  /** The addresses whose challenge the user closed, until their next input. */
+  /** What the user closed a challenge for, until their next input. */
   closed: new Set(),
   /** The application's own texts. */
   messages: {},
@@ -71,9 +71,8 @@ export const CaptchaError = (page.CaptchaError ??= class extends Error {
  */
 function until(work, signal) {
   return new Promise((done, failed) => {
-    const abort = () => failed(signal?.reason);
-    work.then(done, failed).finally(() => signal?.removeEventListener("abort", abort));
-    signal?.addEventListener("abort", abort);
+    work.then(done, failed);
+    signal?.addEventListener("abort", () => failed(signal.reason));
     signal?.throwIfAborted();
   });
 }
@@ -148,27 +147,22 @@ async function insert(src, { nonce, timeout = 15_000 }) {
   const nonced = /** @type {HTMLScriptElement | null} */ (document.querySelector("script[nonce]"));
   script.nonce = nonce ?? nonced?.nonce ?? "";
   try {
-    try {
-      // @ts-expect-error  TypeScript does not know Trusted Types.
-      page.policy ??= window.trustedTypes.createPolicy("tcaptcha", { createScriptURL: String });
-    } catch {
-      // Either the browser has no Trusted Types, or the page's CSP allows other policies only.
-    }
-    script.src = page.policy?.createScriptURL(src) ?? src;
-    await new Promise((done, failed) => {
-      script.addEventListener("load", done);
-      script.addEventListener("error", () => failed(failure("load")));
-      setTimeout(() => failed(failure("timeout")), timeout);
-      document.head.append(script);
-    });
-    // Kept for this address: cn's script and intl's define the same name.
-    const { TencentCaptcha } = /** @type {any} */ (window);
-    if (!TencentCaptcha) throw failure("load");
-    return TencentCaptcha;
-  } catch (error) {
-    script.remove();
-    throw error;
+    // @ts-expect-error  TypeScript does not know Trusted Types.
+    page.policy ??= window.trustedTypes.createPolicy("tcaptcha", { createScriptURL: String });
+  } catch {
+    // Either the browser has no Trusted Types, or the page's CSP allows other policies only.
   }
+  script.src = page.policy?.createScriptURL(src) ?? src;
+  await new Promise((done, failed) => {
+    script.addEventListener("load", done);
+    script.addEventListener("error", () => failed(failure("load")));
+    setTimeout(() => failed(failure("timeout")), timeout);
+    document.head.append(script);
+  });
+  // Kept for this address: cn's script and intl's define the same name.
+  const { TencentCaptcha } = /** @type {any} */ (window);
+  if (!TencentCaptcha) throw failure("load");
+  return TencentCaptcha;
 }
 
 // 3. Challenge
@@ -457,7 +451,7 @@ export class TCaptcha {
     // @ts-expect-error  Either may be a text or nothing, which is not in the set.
     if (page.sent.has(input) || page.sent.has(init)) return page.fetch(input, init);
     // A stream can be sent once, and keeping it for another time would be to buffer it.
-    if (init?.body instanceof ReadableStream) return send(input, init);
+    if (/** @type {any} */ (init?.body)?.getReader) return send(input, init);
     // Holds the body as it is now; the caller may change a FormData while the user solves.
     const request = new Request(input, init);
     const response = await send(request.clone());
@@ -473,8 +467,7 @@ export class TCaptcha {
    * @param {Response} refusal
    */
   async #pass(need, request, refusal) {
-    // A library retries, without any input of the user in between.
-    if (page.closed.has(request.url)) return refusal;
+    if (page.closed.has(need)) return refusal;
     try {
       for (let tried = false; this.#leaders.has(need); ) {
         const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
@@ -485,14 +478,12 @@ export class TCaptcha {
         refusal = await send(request.clone());
         if (!(await neededFor(request, refusal))) return refusal;
       }
-      const sent = this.#lead(need, request);
-      const end = sent.catch((error) => error);
-      this.#leaders.set(need, end.finally(() => this.#leaders.delete(need)));
+      const sent = this.#lead(need, request).finally(() => this.#leaders.delete(need));
+      this.#leaders.set(need, sent.catch((error) => error));
       return await sent;
     } catch (error) {
       // The user's choice is no failure: the server's answer stands.
       if (!isClosed(error)) throw error;
-      if (isClosedByUser(error)) page.closed.add(request.url);
       return refusal;
     }
   }
@@ -519,18 +510,25 @@ export class TCaptcha {
    */
   #begin(need, signal) {
     const control = new AbortController();
+    const address = document.URL;
     let isShown = false;
     signal.addEventListener("abort", () => {
-      // That of AbortSignal.timeout(), axios or ofetch; any other abort is a cancellation.
-      const isDeadline = /time(d ?)?out/i.test(signal.reason);
-      if (!isShown || !isDeadline) control.abort(signal.reason);
+      // AbortSignal.timeout(), axios, htmx and ofetch say so. Without a reason, it is the deadline
+      // of ky or the end of a component, which comes with another address.
+      const isDeadline = /time(d ?)?out|^Abort/i.test(signal.reason);
+      if (!(isShown && isDeadline && document.URL === address)) control.abort(signal.reason);
     });
-    const asked = { for: need, signal: control.signal };
-    const solving = ask(this.options, asked, (state) => (isShown = state === "busy"));
+    const solving = ask(this.options, { for: need, signal: control.signal }, (state) => {
+      isShown = state === "busy";
+    });
     const forget = () => this.#unsent.get(need) === solving && this.#unsent.delete(need);
     this.#unsent.set(need, solving);
     // A ticket is good for five minutes.
-    solving.then(() => setTimeout(forget, 240_000), forget);
+    solving.then(() => setTimeout(forget, 240_000), (error) => {
+      // A library retries, without any input of the user in between.
+      if (isClosedByUser(error)) page.closed.add(need);
+      forget();
+    });
     return solving;
   }
 }
@@ -551,7 +549,7 @@ const busy = new WeakSet();
 /** Those that a visitor has touched. @type {WeakSet<Element>} */
 const prepared = new WeakSet();
 
-/** The one that is being sent with its ticket just now. @type {Element | undefined} */
+/** The one that is being sent with its ticket just now. @type {Element | null | undefined} */
 let sending;
 
 /**
@@ -630,7 +628,7 @@ function statusOf(host) {
  * @param {Element} host
  * @param {Element | null} submitter
  * @param {keyof Texts} state
- * @param {string} [text]
+ * @param {string | null} [text]
  */
 function tell(host, submitter, state, text) {
   member(host, "setAttribute")("data-tcaptcha-state", state);
@@ -697,7 +695,7 @@ function likeness(form, fields) {
   // Hidden values tell two forms of a list apart: never send another one.
   const own = inputs.filter(({ name }) => name && !pair.has(name));
   const texts = own.map(({ name, type, value }) => [name, type === "hidden" && value]);
-  return JSON.stringify([...names.map((name) => attribute(form, name)), ...texts]);
+  return JSON.stringify([names.map((name) => attribute(form, name)), texts]);
 }
 
 /**
@@ -725,8 +723,7 @@ function current(form, root, fields) {
  * @param {HTMLButtonElement | null} submitter An `<input>`, too.
  */
 function submitterOf(form, submitter) {
-  const isFit = submitter?.form === form && !submitter.matches(":disabled");
-  if (!submitter || isFit) return submitter;
+  if (!submitter || (submitter.form === form && !submitter.matches(":disabled"))) return submitter;
   const copy = /** @type {HTMLButtonElement} */ (submitter.cloneNode());
   copy.hidden = true;
   copy.disabled = false;
@@ -769,7 +766,7 @@ function submit(form, submitter, fields, pair) {
   try {
     member(form, "requestSubmit")(button);
   } finally {
-    sending = undefined;
+    sending = null;
     root.removeEventListener("submit", refuse);
     if (button !== submitter) button?.remove();
     if (pair) fillPair();
@@ -800,7 +797,7 @@ async function submitted(event) {
   };
   if (need && !emit("tcaptcha-start", { for: need })) return;
   busy.add(form);
-  /** @param {keyof Texts} state @param {string} [text] */
+  /** @param {keyof Texts} state @param {string | null} [text] */
   const report = (state, text) => tell(host(), submitter, state, text);
   report("loading");
   try {
@@ -808,7 +805,7 @@ async function submitted(event) {
     const [embed] = member(form, "querySelectorAll")("[data-tcaptcha-embed]");
     /** @type {Ready} */
     const { settings, pair } = await ask(captcha.options, { for: need, embed }, report, true);
-    report("solved", pair ? undefined : "");
+    report("solved", pair ? null : "");
     if (!pair || emit("tcaptcha-solved", pair)) {
       submit(current(form, root, settings.fields), submitter, settings.fields, pair);
     }

@@ -112,9 +112,11 @@ def test_settings_that_are_refused_end_in_an_error(visit, page, site):
 
 # -- Libraries with deadlines and retries ------
 
-# What they abort with: AbortSignal.timeout(), axios and ofetch.
+# What they abort with: AbortSignal.timeout(), axios, htmx, ky and ofetch.
 DEADLINES = {
     "a signal": "new DOMException('signal timed out', 'TimeoutError')",
+    "htmx": "'timeout'",
+    "ky": "",
     "axios": "Object.assign(new Error('timeout of 10ms exceeded'), { name: 'AxiosError' })",
     "ofetch": "Object.assign(new Error('aborted due to timeout'), { name: 'TimeoutError' })",
 }
@@ -196,6 +198,31 @@ def test_a_retry_does_not_show_what_the_user_has_closed(visit, site):
     assert page.evaluate("post('/login/b').then(read)")[0] == 200
     page.mouse.click(5, 5)
     assert page.evaluate("post('/login').then(read)")[0] == 200
+
+
+def test_a_retry_does_not_show_what_was_closed_after_its_deadline(visit, site):
+    page = visit()
+    page.evaluate(BEGUN)
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate("control.abort()")
+    page.get_by_role("button", name="close").click()
+    assert page.evaluate("post('/login').then(read)")[0] == 403
+    assert page.evaluate("tencent.made.length") == 1
+
+
+CANCELLATIONS = {
+    "a reason": "control.abort('gone')",
+    "another address": "history.pushState(null, '', '/other'); control.abort()",
+}
+
+
+@pytest.mark.parametrize("how", CANCELLATIONS)
+def test_a_request_that_is_cancelled_takes_its_challenge_along(visit, how):
+    page = visit()
+    page.evaluate(BEGUN)
+    page.get_by_role("button", name="solve").wait_for()
+    page.evaluate(f"() => {{ {CANCELLATIONS[how]} }}")
+    page.wait_for_function("tencent.open === 0")
 
 
 def test_a_retry_shows_what_the_page_has_removed(visit, site):
