@@ -20,6 +20,7 @@
  *   fetch: typeof fetch,
  *   sent: WeakSet<object>,
  *   closed: Set<string>,
+ *   query: string,
  *   policy?: { createScriptURL(src: string): string },
  *   CaptchaError?: typeof import("./tcaptcha.js").CaptchaError,
  *   listening?: boolean,
@@ -28,6 +29,8 @@
 const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   /** What is loaded or being loaded, by address. */
   scripts: new Map(),
+  /** Added to the script's address: another one after each failure. */
+  query: "",
   /** The last challenge at each place: in front of the page, or an element in it. */
   last: new WeakMap(),
   /** The browser's, in case that a page replaces it with captcha.fetch. */
@@ -127,10 +130,14 @@ async function read(options, need) {
  * @param {Options} options
  */
 function load(src, options) {
-  const loading = page.scripts.get(src) ?? insert(src, options);
+  const loading = page.scripts.get(src) ?? insert(src + page.query, options);
   page.scripts.set(src, loading);
-  // So the next call loads the script again.
-  loading.catch(() => page.scripts.delete(src));
+  loading.catch(() => {
+    // So the next call loads the script again. A browser joins two requests for one address, and
+    // the first may hang.
+    page.scripts.delete(src);
+    page.query += "?";
+  });
   return loading;
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import minify
 import pytest
-from browser import SCRIPT, TENCENT, browser, context, page
+from browser import SCRIPT, TENCENT, browser, context, page, serve_script
 from browser_pages import CLOSES, SOLVES, served, site, visit
 from browser_site import BROWSER, SETTINGS
 
@@ -124,7 +124,25 @@ def test_the_script_is_loaded_once_and_again_only_after_a_failure(visit, page, c
     )
     assert all("value" in result for result in page.evaluate(both))
     assert page.evaluate("[tencent.made.length, tencent.most, tencent.loads]") == [2, 1, 1]
-    assert asked == [SETTINGS["script"]]
+    (address,) = asked
+    assert address.rstrip("?") == SETTINGS["script"]
+
+
+def test_a_script_whose_request_hangs_is_requested_anew(visit, page, context):
+    visit(tencent=SOLVES)
+    context.unroute(TENCENT)
+    held = []
+
+    def hang_once(route):
+        if held:
+            return serve_script(route)
+        return held.append(route)
+
+    context.route(TENCENT, hang_once)
+    page.evaluate("captcha.options.timeout = 300")
+    assert page.evaluate("failure(captcha.solve())")["code"] == "timeout"
+    assert "value" in page.evaluate("failure(captcha.solve())")
+    held[0].abort()
 
 
 def test_a_script_that_is_empty_or_throws_counts_as_not_loaded(visit, page, context):
