@@ -154,6 +154,23 @@ def test_the_script_tag_works_in_a_page_that_vite_builds(visit, served):
     assert served.handled == [LOGIN]
 
 
+@pytest.mark.parametrize("order", [("tag", "bundle"), ("bundle", "tag")])
+def test_a_bundle_beside_the_script_tag_sends_each_form_once(visit, served, order):
+    page = visit("beside", None)
+    for copy in order:
+        if copy == "bundle":
+            page.evaluate("load().then(() => true)")
+        else:
+            page.add_script_tag(url="/tcaptcha/tcaptcha.js", type="module")
+    loads = []
+    page.on("request", lambda request: loads.append("TJCaptcha" in request.url))
+    log_in(page)
+    page.get_by_role("button", name="solve").click()
+    page.get_by_text("Hello ada").wait_for()
+    assert served.handled == [LOGIN]
+    assert loads.count(True) == 1
+
+
 def test_the_import_works_in_a_page_that_vite_builds(page, visit, served):
     with page.expect_response("**/welcome?user=ada"):
         visit("external")

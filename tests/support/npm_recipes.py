@@ -76,6 +76,9 @@ def served(project):
     for name in ("query", "swr"):
         script = f'import {{ show }} from "./defaults.jsx"; show("{name}");'
         write(project, f"defaults-{name}", f'<script type="module">{script}</script>')
+    ((_, form),) = blocks(LIBRARIES, "Turbo", "html")
+    script = 'window.load = () => import("./captcha.js")'
+    write(project, "beside", f'{form}<script type="module">{script}</script>')
     for file in project.glob("elements-*.js*"):
         write(project, file.stem, f'<script type="module" src="{file.name}"></script>')
     ((_, worker),) = blocks(LIBRARIES, "Service workers", "js")
