@@ -15,6 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from html import escape
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tcaptcha_middleware.languages import (
@@ -57,12 +58,18 @@ _OFFERS = {
 }
 
 
-# The only script of a refusal, allowed by its hash.
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+"""The style of pages that visitors see; both refusals and the challenge use it."""
+
+# The only script of a refusal. It and the style are allowed by their hashes.
 _GO_BACK = (
     "const button = document.querySelector('button'); button.hidden = false; "
     "button.onclick = () => history.back()"
 )
-_GO_BACK_HASH = f"sha256-{b64encode(sha256(_GO_BACK.encode()).digest()).decode()}"
+_STYLE_HASH, _GO_BACK_HASH = (
+    f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    for text in (STYLE, _GO_BACK)
+)
 
 # RFC 9110, sections 5.6.2 and 5.5; what a browser may be sent, and no second line.
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -163,6 +170,7 @@ def _render(
         body = json.dumps(_document(reason.status, detail) | {"code": reason.value})
     elif media_type == HTML:
         head = offered = ""
+        policy += f"; style-src {_STYLE_HASH}"
         if offer == "reload":
             head = '<meta name="turbo-visit-control" content="reload">'
             link = f'<a href="" data-turbo="false">{escape(RELOAD[language])}</a>'
@@ -172,13 +180,14 @@ def _render(
             # Without scripts the button could do nothing.
             button = f"<button hidden>{label}</button>"
             offered = f"<p>{sentence}</p>{button}<script>{_GO_BACK}</script>"
-            policy += f"; script-src '{_GO_BACK_HASH}'"
+            policy += f"; script-src {_GO_BACK_HASH}"
         body = (
             f'<!doctype html><html lang="{language}"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width">'
             '<meta name="color-scheme" content="light dark">'
-            f"{head}<title>{escape(title)}</title><main><h1>{escape(title)}</h1>"
-            f"<p>{escape(detail)}</p>{offered}<p><small>{escape(reason.value)}</small></p></main>"
+            f"{head}<title>{escape(title)}</title><style>{STYLE}</style>"
+            f'<body class="tcaptcha"><main><h1>{escape(title)}</h1><p>{escape(detail)}</p>'
+            f"{offered}<small>{escape(reason.value)}</small></main>"
         )
     else:
         body = f"{title}: {detail} ({reason.value})\n"

@@ -103,10 +103,11 @@ def test_no_response_may_be_cached_sniffed_or_executed(reason, accept):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert reason.value.encode() in answer.body
-    scripts = re.findall(rb"<script>(.*?)</script>", answer.body)
-    assert answer.body.count(b"<script") == len(scripts)
-    allowed = re.findall(r"script-src 'sha256-(.*?)'", headers["Content-Security-Policy"])
-    assert [b64encode(sha256(script).digest()).decode() for script in scripts] == allowed
+    for tag in ("script", "style"):
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), answer.body, re.DOTALL)
+        assert answer.body.count(f"<{tag}".encode()) == len(texts)
+        allowed = re.findall(f"{tag}-src 'sha256-(.*?)'", headers["Content-Security-Policy"])
+        assert [b64encode(sha256(text).digest()).decode() for text in texts] == allowed
 
 
 LANGUAGES = [

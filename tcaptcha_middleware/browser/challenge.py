@@ -25,7 +25,7 @@ from tcaptcha_middleware.extraction.sources import HeadSource
 from tcaptcha_middleware.languages import language_of, preferred_language
 from tcaptcha_middleware.matching.paths import segments
 from tcaptcha_middleware.models import Reason
-from tcaptcha_middleware.responses import PlainResponse
+from tcaptcha_middleware.responses import STYLE, PlainResponse
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.browser.page import Page
@@ -124,6 +124,7 @@ class Challenge:
             code=escape(reason.value),
             language=language,
             nonce=nonce,
+            style=STYLE,
             # A script ends at "</script", even within a string.
             data=json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
         )

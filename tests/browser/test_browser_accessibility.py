@@ -1,4 +1,4 @@
-"""Each page that visitors see, checked by axe-core: light and dark, at 100 % and 400 % zoom."""
+"""Each page that visitors see, checked by axe-core: light and dark, at 100 to 400 % zoom."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tcaptcha_middleware.testing.emulator._http import serving
 
 pytestmark = pytest.mark.outside
 
-# A screen of 1280 by 1024, and the same at 400 % (WCAG 2.2, 1.4.10).
-SIZES = [(1280, 1024), (320, 256)]
+# A screen of 1280 by 1024, and the same at 200 % and 400 % (WCAG 2.2, 1.4.4 and 1.4.10).
+SIZES = [(1280, 1024), (640, 512), (320, 256)]
 OPTIONS = {
     "rules": {"target-size": {"enabled": True}},  # of WCAG 2.2; off by default
     # Otherwise contrast is not judged beside the marks of the demo's steps.
@@ -43,6 +43,7 @@ PAGES = {
     "/element": ELEMENT,
     "/without": WITHOUT_CAPTCHA,
     "/embedded": EMBEDDED,
+    "/framed": '<iframe title="A report" src="/report" style="width: 100%"></iframe>',
 }
 
 
@@ -98,10 +99,10 @@ def only(application):
     )
 
 
-def assert_accessible(page):
+def assert_accessible(page, frame=None):
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
-        results = Axe().run(page, options=OPTIONS)
+        results = Axe().run(frame or page, options=OPTIONS)
         assert results.violations_count == 0, f"{width} px: {results.generate_report()}"
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -160,6 +161,28 @@ def test_the_challenge_page_is_accessible_before_during_and_after_its_challenge(
     assert_accessible(page)
     page.keyboard.press("Escape")
     page.get_by_text("was closed").wait_for()
+    assert_accessible(page)
+
+
+@only(application)
+def test_the_challenge_page_in_a_frame_is_accessible(page):
+    page.goto("/framed")
+    (frame,) = page.main_frame.child_frames
+    frame.get_by_text("cannot show in a frame").wait_for()
+    assert_accessible(page, frame)
+
+
+@only(application)
+def test_the_challenge_page_without_scripts_is_accessible(page):
+    def block_scripts(route):
+        answer = route.fetch()
+        policy = "script-src 'none'"
+        headers = answer.headers | {"content-security-policy": policy}
+        route.fulfill(response=answer, headers=headers)
+
+    page.route("**/report", block_scripts)
+    page.goto("/report")
+    page.get_by_text("This page needs JavaScript").wait_for()
     assert_accessible(page)
 
 

@@ -38,6 +38,7 @@ def test_the_way_back_from_a_refused_form_keeps_what_was_typed(browser, locale, 
         page.get_by_text("ticket_missing").wait_for()
         assert page.locator("html").get_attribute("lang") == locale.lower()
         assert page.get_by_role("main").count() == page.get_by_role("heading").count() == 1
+        assert page.locator("main").evaluate("it => getComputedStyle(it).maxWidth") == "416px"
         page.get_by_role("button", name=label).click()
         page.get_by_label("Name").wait_for()
         assert page.get_by_label("Name").input_value() == "Ada"
