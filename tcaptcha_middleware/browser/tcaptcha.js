@@ -646,7 +646,9 @@ function tell(host, submitter, state, text) {
   setTimeout(() => {
     const own = messages[state];
     status.lang = (own ? document.documentElement : page.texts).lang ?? "";
-    status.textContent = text ?? own ?? page.texts[state] ?? "";
+    const words = text ?? own ?? page.texts[state];
+    // With a gap to the button before it.
+    status.textContent = words ? ` ${words}` : "";
   }, 100);
 }
 
@@ -888,7 +890,11 @@ if (globalThis.document && !page.listening) {
       const isOwn = this.querySelector("button:not([slot=tcaptcha])");
       this.#slot.name = isOwn ? "" : "tcaptcha";
       if (isOwn) this.#button.remove();
-      else this.#fill(statusOf(this));
+      else {
+        // Before the text, which would move it otherwise.
+        if (this.#button.parentNode !== this) this.append(this.#button);
+        this.#fill(statusOf(this));
+      }
       for (const status of all(this, "[data-tcaptcha-status]")) {
         status.slot = this.#slot.name;
       }
@@ -908,7 +914,6 @@ if (globalThis.document && !page.listening) {
         if (value === null) button.removeAttribute(name);
         else button.setAttribute(name, value);
       }
-      if (button.parentNode !== this) this.append(button);
     }
   }
   customElements.define("tcaptcha-button", Button);

@@ -35,7 +35,7 @@ ENVELOPES = {
 
 
 @pytest.mark.parametrize("envelope", ENVELOPES)
-def test_the_header_tells_of_a_refusal_in_any_envelope(visit, page, site, envelope):
+def test_the_header_reports_a_refusal_in_any_envelope(visit, page, site, envelope):
     visit(tencent=SOLVES)
     status, content_type, body = ENVELOPES[envelope]
 

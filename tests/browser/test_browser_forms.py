@@ -1,4 +1,4 @@
-"""Forms as applications write them: names, methods, fields and checks of their own."""
+"""Forms as applications write them: names, methods, fields and their own checks."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_an_applications_own_checks_come_first(visit, site):
     assert len(site.handled) == 1
 
 
-def test_nobody_is_asked_to_solve_what_is_not_there_yet(visit, page):
+def test_no_text_asks_to_solve_what_is_not_shown_yet(visit, page):
     page.clock.install()
     visit(
         '<form data-tcaptcha action="/login" method="post"><button>Go</button></form>',
@@ -222,10 +222,31 @@ def test_nobody_is_asked_to_solve_what_is_not_there_yet(visit, page):
     # The page's clock goes on while the test runs, so there is time to spare.
     page.clock.run_for(1_000)
     assert page.locator("form").get_attribute("data-tcaptcha-state") == "loading"
-    assert status.text_content() == MESSAGES["en"]["loading"]
+    assert status.text_content().strip() == MESSAGES["en"]["loading"]
     assert page.get_by_role("button", name="Go").get_attribute("aria-busy") == "true"
     page.clock.run_for(5_000)
     assert page.locator("form").get_attribute("data-tcaptcha-state") == "busy"
-    assert status.text_content() == MESSAGES["en"]["busy"]
+    assert status.text_content().strip() == MESSAGES["en"]["busy"]
     with page.expect_navigation():
         page.get_by_role("button", name="solve").click()
+
+
+INLINE = {
+    "form": '<form data-tcaptcha action="/login" method="post"><button>Go</button></form>',
+    "button": '<form method="post"><tcaptcha-button>Go</tcaptcha-button></form>',
+}
+
+
+@pytest.mark.parametrize("host", INLINE)
+def test_there_is_a_gap_between_a_button_and_its_text(visit, host):
+    page = visit(INLINE[host], tencent='{ always: "close" }')
+    page.get_by_role("button", name="Go").click()
+    page.get_by_text("The captcha was closed.").wait_for()
+    gap = page.evaluate("""() => {
+        const { firstChild } = document.querySelector("[data-tcaptcha-status]");
+        const range = document.createRange();
+        range.setStart(firstChild, firstChild.data.indexOf("The"));
+        range.setEnd(firstChild, firstChild.data.length);
+        const { right } = document.querySelector("button").getBoundingClientRect();
+        return range.getBoundingClientRect().left - right }""")
+    assert gap >= 2

@@ -129,7 +129,7 @@ def test_a_form_that_is_closed_or_fails_to_load_may_be_sent_again(visit, site, c
     form, button = page.locator("form"), page.get_by_role("button", name="Log in")
     site.emulator.load({"status": 503}, {"throw": "constructor"})
     for _ in range(2):
-        # Not by a click, because the first touch of a form loads the script once more.
+        # Not by a click, because the first touch of a form loads the script again.
         form.evaluate("form => form.requestSubmit()")
         expect(form).to_have_attribute("data-tcaptcha-state", "failed")
     context.set_offline(True)
@@ -179,7 +179,7 @@ def test_a_page_that_is_rewritten_or_a_script_that_hangs_blocks_no_challenge(
     page.clock.run_for(16_000)
     assert outcome(page)[0] == 403
     begin(page, "post('/orders/c')")
-    # Thinking has no limit, and the challenge is seen through its shadow root.
+    # A user may think for long, and the challenge is seen through its shadow root.
     dialog(page).wait_for()
     page.clock.run_for(60_000)
     solve(page)

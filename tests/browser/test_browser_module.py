@@ -128,7 +128,7 @@ def test_the_script_is_loaded_once_and_again_only_after_a_failure(visit, page, c
     assert address.rstrip("?") == SETTINGS["script"]
 
 
-def test_a_script_whose_request_hangs_is_requested_anew(visit, page, context):
+def test_a_script_whose_request_hangs_is_requested_again(visit, page, context):
     visit(tencent=SOLVES)
     context.unroute(TENCENT)
     held = []

@@ -1,4 +1,4 @@
-"""Forms in Chromium while Tencent's script is blocked: nobody is locked out without need."""
+"""Forms in Chromium, Tencent's script blocked: they are sent if they need no captcha."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Libraries with a deadline or retries of their own, while a challenge is open or closed."""
+"""Libraries with their own deadlines or retries, while a challenge is open or closed."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_a_rendering_while_the_challenge_is_open_loses_nothing(opened, served, n
 
 
 @every_framework
-def test_a_form_that_is_made_anew_while_the_challenge_is_open_is_sent(opened, served, name):
+def test_a_form_that_is_made_again_while_the_challenge_is_open_is_sent(opened, served, name):
     page = opened(name)
     form = page.locator("form", has=page.locator("tcaptcha-button")).element_handle()
     native(page).click()
