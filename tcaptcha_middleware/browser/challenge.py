@@ -1,8 +1,8 @@
 """A page that shows the challenge instead of a protected page.
 
 It writes the pair into two cookies and loads the page again, so no target is ever built.
-Nothing of the request is echoed: it only chooses the language. With a page, the
-cookies are the last source of every rule.
+Nothing of the request is echoed: it chooses the language, and the segments in its path are
+counted. With a page, the cookies are the last source of every rule.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from tcaptcha_middleware.browser import MODULE
-from tcaptcha_middleware.browser.navigation import VARY, is_navigation
+from tcaptcha_middleware.browser.navigation import VARY, is_navigation, path_with_mount
 from tcaptcha_middleware.browser.page import policy_of
 from tcaptcha_middleware.extraction.pairs import NOTHING, PartialPair, combine
 from tcaptcha_middleware.extraction.parsers import MAX_REPEATS
@@ -112,6 +112,7 @@ class Challenge:
         mount = "".join(f"/{part}" for part in segments(request.root_path))
         data = {
             "module": quote(f"{mount}{self._page.path}/{MODULE}"),
+            "depth": path_with_mount(request).count("/"),
             "cookies": [_TICKET, _RANDSTR],
             # The captcha has many more languages than this page.
             "language": self._page.language,

@@ -65,10 +65,14 @@ def full_load(request: RequestInfo, reason: Reason) -> PlainResponse | None:
     return replace(refusal, headers=(*refusal.headers, *headers))
 
 
-def _target(request: RequestInfo) -> str:
-    """Return the target of a request, as a path that cannot lead to another host."""
+def path_with_mount(request: RequestInfo) -> str:
+    """Return the path from the server's root; some servers leave the mount out of it."""
     mount = request.root_path.rstrip("/")
     is_below = f"{request.path}/".startswith(f"{mount}/")
-    path = request.path if is_below else mount + request.path
-    target = "/" + quote(path.lstrip("/"), errors="replace")
+    return request.path if is_below else mount + request.path
+
+
+def _target(request: RequestInfo) -> str:
+    """Return the target of a request, as a path that cannot lead to another host."""
+    target = "/" + quote(path_with_mount(request).lstrip("/"), errors="replace")
     return f"{target}?{quote(request.query, safe='%=&+/:,;@')}" if request.query else target

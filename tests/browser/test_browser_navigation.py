@@ -73,6 +73,39 @@ def test_the_button_has_the_focus_after_the_challenge_was_closed(page, site):
     page.wait_for_function("() => document.activeElement.id === 'start'")
 
 
+# What a proxy makes of a path, and what it requests of this application. The last one passes
+# nothing but the page on at its other address.
+PROXIES = {
+    "a prefix removed": ("/team/app/secret", lambda path: path.removeprefix("/team/app")),
+    "a slash removed": ("//secret", lambda path: path.replace("//", "/")),
+    "a path replaced": ("/a/b/secret", {"/a/b/secret": "/secret"}.get),
+}
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_behind_a_proxy_that_changes_paths_the_challenge_is_shown(page, proxy):
+    path, change = PROXIES[proxy]
+    site, asked, origins = Site(), [], set()
+
+    async def proxied(scope, receive, send):
+        if scope["type"] == "http":
+            changed = change(scope["path"]) or scope["path"]
+            scope = scope | {"path": changed, "raw_path": changed.encode()}
+            if "settings" in changed:
+                asked.append(scope["query_string"].decode())
+        await site(scope, receive, send)
+
+    page.on("request", lambda request: origins.add("/".join(request.url.split("/")[:3])))
+    with serving(proxied) as origin:
+        page.goto(f"{origin}{path}")
+        page.get_by_role("button", name="solve").click()
+        page.get_by_text("inside").wait_for()
+        assert origins == {origin, "https://turing.captcha.qcloud.com"}
+    # The rule's own captcha, if the path is known.
+    known = path if proxy == "a path replaced" else "/secret"
+    assert f"for=GET+{known.replace('/', '%2F')}" in asked[0]
+
+
 LANGUAGES = {
     "the visitor's": (None, "de", "en"),
     "the page's": ("zh-HK", "zh-hk", "zh-tw"),

@@ -302,7 +302,9 @@ def test_one_port_is_enough_at_each_address_that_is_printed(page, capsys):
     page.on("request", lambda request: requested.append(request.url))
 
     def visit():
-        for address in re.findall(r"http://\S+", capsys.readouterr().out):
+        addresses = re.findall(r"http://\S+", capsys.readouterr().out)
+        assert addresses
+        for address in addresses:
             page.goto(address, wait_until="networkidle")
             requested.clear()  # the last page's icon may be fetched late
             page.reload()
@@ -343,6 +345,12 @@ def test_the_demo_works_below_a_prefix_that_a_proxy_removes(page):
         assert verdict(page, 3) == ("200 · let in", LET_IN)
         press(page, "Over five")
         assert verdict(page, 4)[0] == "403 · ticket_expired"
+        page.get_by_role("link", name="Open the report").click()
+        solve(page)
+        page.get_by_role("heading", name="The report").wait_for()
+        page.get_by_role("link", name="See how").click()
+        page.wait_for_url(f"{origin}/proxy/8000/")
+        assert page.evaluate("violations") == []
 
 
 # -- With an account ------
