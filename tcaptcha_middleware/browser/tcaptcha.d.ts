@@ -13,7 +13,7 @@ export interface Settings {
   language?: string;
   /** What forms tell this visitor, and the language that it is in. */
   messages?: Texts & { lang: string };
-  /** Good for one challenge, so that settings which hold it have to be fetched each time. */
+  /** Valid for one challenge: settings that contain it have to be fetched each time. */
   aidEncrypted?: string;
   /** Whether this visitor's request needs a pair; true by default. Forms obey it. */
   required?: boolean;
@@ -42,7 +42,7 @@ export interface Options {
   nonce?: string;
   /** How long the settings, and then the script, may take to load, in milliseconds; 15000. */
   timeout?: number;
-  /** Hand on what Tencent's script gives where it cannot reach Tencent; false by default. */
+  /** Pass on what Tencent's script makes up if it cannot reach Tencent; false by default. */
   disasterTickets?: boolean;
 }
 

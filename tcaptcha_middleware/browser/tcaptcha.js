@@ -41,7 +41,7 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   closed: new Set(),
   /** The application's own texts. */
   messages: {},
-  /** The server's, in the visitor's language; these are for as long as there are none. */
+  /** The server's, in the visitor's language; these are used until the settings are loaded. */
   texts: {
     failed: "The captcha could not be loaded. Please try again.",
     loading: "The captcha is loading.",
@@ -49,7 +49,7 @@ const page = (/** @type {any} */ (globalThis)[Symbol.for("tcaptcha")] ??= {
   },
 });
 
-/** Shared, so that the errors of any copy are of this class. */
+/** Shared: errors of every copy are of this class. */
 export const CaptchaError = (page.CaptchaError ??= class extends Error {
   /** @type {"CaptchaError"} */
   name = "CaptchaError";
@@ -117,7 +117,7 @@ async function read(options, need) {
   page.texts = received.messages ?? page.texts;
   return {
     ...received,
-    // null where the rule reads none of the kind: then the server refuses what is sent.
+    // null if the rule reads no such names: then the server refuses what is sent.
     headers: received.headers ?? { ticket: "X-Captcha-Ticket", randstr: "X-Captcha-Randstr" },
     fields: received.fields ?? { ticket: "ticket", randstr: "randstr" },
   };
@@ -157,7 +157,7 @@ async function insert(src, { nonce, timeout = 15_000 }) {
     // @ts-expect-error  TypeScript does not know Trusted Types.
     page.policy ??= window.trustedTypes.createPolicy("tcaptcha", { createScriptURL: String });
   } catch {
-    // Either the browser has no Trusted Types, or the page's CSP allows other policies only.
+    // Either the browser lacks Trusted Types, or the page's CSP allows other policies only.
   }
   script.src = page.policy?.createScriptURL(src) ?? src;
   await new Promise((done, failed) => {
@@ -196,8 +196,8 @@ function optionsOf(settings, options, embed) {
 }
 
 /**
- * The pair in what Tencent's script calls back with. `ret` is 0 too where it could not reach
- * Tencent, and made a "disaster ticket" up, which proves nothing.
+ * The pair in what Tencent's script calls back with. `ret` is 0, too, if the script could not
+ * reach Tencent and made up a "disaster ticket", which proves nothing.
  * @param {any} answer `ret`, `ticket`, `randstr`, `errorCode` and `errorMessage`.
  * @param {boolean} [disasterTickets]
  * @returns {Pair}
@@ -220,7 +220,7 @@ const HIDDEN = 15_000;
 /** How long after its element was removed the script may still call back. */
 const REMOVED = 1500;
 
-/** What can be solved has one of these; what says that it is loading has none. */
+/** What can be solved has one of these; a text such as "Loading" does not. */
 const USABLE = "iframe,canvas,button,input,[tabindex],[role=dialog]";
 
 /** @param {Element} element */
@@ -356,7 +356,7 @@ const isClosedByUser = (error) => isClosed(error) && !error.cause;
  * @param {Asked} asked
  * @param {(state: "loading" | "busy") => void} [report] Called once the settings are there, and
  *   once there is something to solve.
- * @param {boolean} [isForm] Whether a pair is left out where the server does not need one.
+ * @param {boolean} [isForm] Whether a pair is left out if the server does not need one.
  * @returns {Promise<any>} `Solved`, or `Ready` for a form.
  */
 function ask(options, { for: need, signal, embed = options.embed }, report, isForm) {
@@ -391,7 +391,7 @@ const SHOW =
   /^(ticket_(missing|rejected|expired|reused)|risk_denied|disaster_ticket|body_too_large)$/;
 
 /**
- * What the captcha is needed for ("POST /login"), where the server asks for it.
+ * What the captcha is needed for ("POST /login"), if the server asks for it.
  * @param {Request} request
  * @param {Response} response
  */
@@ -449,7 +449,7 @@ export class TCaptcha {
   }
 
   /**
-   * A property, so that it may be handed on without its object.
+   * A property, so it may be passed to other libraries without its object.
    * @param {RequestInfo | URL} input
    * @param {RequestInit} [init]
    * @returns {Promise<Response>}
@@ -478,7 +478,7 @@ export class TCaptcha {
     try {
       for (let tried = false; this.#leaders.has(need); ) {
         const failure = await until(/** @type {any} */ (this.#leaders.get(need)), request.signal);
-        // Closed or broken for one is so for all who waited: nobody closes ten challenges.
+        // Closed or failed for one is so for all that waited: no user closes ten challenges.
         if (failure instanceof CaptchaError) throw failure;
         if (tried) continue;
         tried = true;
@@ -489,7 +489,7 @@ export class TCaptcha {
       this.#leaders.set(need, sent.catch((error) => error));
       return await sent;
     } catch (error) {
-      // The user's choice is no failure: the server's answer stands.
+      // To close it is the user's choice, not a failure: return the server's answer.
       if (!isClosed(error)) throw error;
       return refusal;
     }
@@ -693,7 +693,7 @@ function fill(form, name, value) {
 }
 
 /**
- * What a framework makes anew when it renders a form again.
+ * What stays the same when a framework renders a form again.
  * @param {HTMLFormElement} form
  * @param {Pair} fields
  */
@@ -753,7 +753,7 @@ function refuse(event) {
 
 /**
  * Submits as the user did, for the form's other listeners. What is sent is put together before
- * requestSubmit returns, so that the pair can go at once: back in history, or pressed again,
+ * requestSubmit returns, so the pair is removed at once: back in history, or pressed again,
  * the form holds no spent ticket.
  * @param {HTMLFormElement} form
  * @param {HTMLElement | null} submitter
@@ -799,7 +799,7 @@ async function submitted(event) {
   const host = () => (button?.isConnected ? button : form);
   /** @param {string} type @param {unknown} detail */
   const emit = (type, detail) => {
-    // An element outside the page has no listeners above it.
+    // Events of an element outside the page do not bubble to the page.
     const target = member(host(), "isConnected") ? host() : document;
     const init = { bubbles: true, cancelable: true, composed: true, detail };
     return member(/** @type {Element} */ (target), "dispatchEvent")(new CustomEvent(type, init));
@@ -837,7 +837,7 @@ const listen = (root) => root.addEventListener("submit", /** @type {any} */ (sub
 /** What its native button takes over from a `<tcaptcha-button>`. */
 const TAKEN_OVER = /^(aria-(?!busy)|form|(disabled|name|value)$)/;
 
-// Where there is a page: a bundle may be loaded by a server that renders, too.
+// Only in a page: a server that renders may load the bundle, too.
 if (globalThis.document && !page.listening) {
   page.listening = true;
   // In the capture phase, before the form's own listeners; and so for forms that come later.
@@ -857,9 +857,8 @@ if (globalThis.document && !page.listening) {
   }
 
   /**
-   * Shows a native button, so that keyboard, focus and form are the browser's. What a framework
-   * has put in stays where it is, since the framework will remove it from there; the button has
-   * a copy.
+   * Shows a native button: keyboard, focus and form are the browser's. What a framework has put in
+   * stays in its place, since the framework will remove it from there; the button has a copy.
    */
   class Button extends HTMLElement {
     #button = document.createElement("button");
