@@ -61,14 +61,17 @@ _OFFERS = {
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 """The style of pages that visitors see; both refusals and the challenge use it."""
 
-# The only script of a refusal. It and the style are allowed by their hashes.
+# The scripts of refusals, one for each offer. They and the style are allowed by their hashes.
 _GO_BACK = (
     "const button = document.querySelector('button'); button.hidden = false; "
     "button.onclick = () => history.back()"
 )
-_STYLE_HASH, _GO_BACK_HASH = (
+# Turbo renders the refusal in the page that it is in; unless that page's policy blocks scripts,
+# the visitor need not press the link.
+_RELOAD = "location.reload()"
+_STYLE_HASH, _GO_BACK_HASH, _RELOAD_HASH = (
     f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-    for text in (STYLE, _GO_BACK)
+    for text in (STYLE, _GO_BACK, _RELOAD)
 )
 
 # RFC 9110, sections 5.6.2 and 5.5; what a browser may be sent, and no second line.
@@ -174,7 +177,8 @@ def _render(
         if offer == "reload":
             head = '<meta name="turbo-visit-control" content="reload">'
             link = f'<a href="" data-turbo="false">{escape(RELOAD[language])}</a>'
-            offered = f"<p>{link}</p>"
+            offered = f"<p>{link}</p><script>{_RELOAD}</script>"
+            policy += f"; script-src {_RELOAD_HASH}"
         elif offer == "back":
             sentence, label = map(escape, BACK[language])
             # Without scripts the button could do nothing.

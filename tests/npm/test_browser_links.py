@@ -24,27 +24,33 @@ LIBRARIES = {
 }
 
 
+STRICT = "Turbo Frames in a page that allows no inline scripts"
+
+
 @pytest.fixture(scope="module")
 def served(project):
     title = "The challenge instead of a page"
     ((_, listener),) = blocks(BROWSER, title, "javascript")
-    for name, (file, link) in LIBRARIES.items():
+    policy = """<meta http-equiv="Content-Security-Policy" content="script-src 'self'">"""
+    strict = {STRICT: (policy, *LIBRARIES["Turbo Frames"])}
+    pages = {name: ("", *values) for name, values in LIBRARIES.items()} | strict
+    for name, (head, file, link) in pages.items():
         script = f"<script>{listener}</script>" if name == "Unpoly" else ""
         (project / f"{name}.html").write_text(
-            f'<!doctype html><title>Links</title><script src="/node_modules/{file}"></script>'
-            f"<body><main>{link}</main>{script}"
+            f"<!doctype html><title>Links</title>{head}"
+            f'<script src="/node_modules/{file}"></script><body><main>{link}</main>{script}'
         )
     site = Site(project)
     with serving(site.app) as site.origin:
         yield site
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", [*LIBRARIES, STRICT])
 def test_a_link_to_a_protected_page_shows_the_challenge(page, served, name):
     served.handled.clear()
     page.goto(f"{served.origin}/{name}.html")
     page.get_by_role("link", name="Report").click()
-    if name == "Turbo Frames":
+    if name == STRICT:
         page.get_by_role("link", name="Show the captcha").click()
     page.get_by_role("button", name="solve").click()
     page.get_by_text("Figures").wait_for()
