@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from browser import browser, context, page
-from npm_recipes import served, visit
 
 pytestmark = pytest.mark.outside
 

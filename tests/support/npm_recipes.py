@@ -1,4 +1,4 @@
-"""The recipes of docs/front-end-libraries.md as pages, built by Vite and served.
+"""The recipes of docs/front-end-libraries.md as pages, built by Vite.
 
 The package comes from its tarball, the libraries from their registry, and the requests go to a
 protected application. Only Tencent's script is a test double.
@@ -6,10 +6,7 @@ protected application. Only Tencent's script is a test double.
 
 from __future__ import annotations
 
-import pytest
-from npm_project import BROWSER, LIBRARIES, Site, blocks, run
-
-from tcaptcha_middleware.testing.emulator._http import serving
+from npm_project import BROWSER, LIBRARIES, blocks, run
 
 EXPORT = 'import * as recipe from "./NAME"; window.recipe = recipe;'
 RENDER = 'import { pageOf, render } from "./render.jsx"; import * as recipe from "./NAME";'
@@ -66,8 +63,8 @@ def write_documented_forms(folder):
     (folder / "documented.js").write_text(config)
 
 
-@pytest.fixture(scope="module")
-def served(project):
+def build(project):
+    """Write the pages into the project, and return the folder with the build."""
     ((_, module),) = blocks(LIBRARIES, "The npm package", "js")
     (project / "captcha.js").write_text(module)
     for name, row in PAGES.items():
@@ -85,21 +82,4 @@ def served(project):
     (project / "public").mkdir(exist_ok=True)
     (project / "public/worker.js").write_text(worker)
     run(project, "npx", "vite", "build", "--config", "recipes.config.js")
-    site = Site(project / "dist")
-    with serving(site.app) as site.origin:
-        yield site
-
-
-@pytest.fixture
-def visit(page, served):
-    """Open a built page; `plan` is what each challenge does without the user."""
-    served.handled.clear()
-
-    def visit(name, plan="solve"):
-        if plan:
-            page.add_init_script(f'window.tencent = {{ always: "{plan}" }}')
-        # All modules have run, and so has React's first effect.
-        page.goto(f"{served.origin}/{name}.html", wait_until="networkidle")
-        return page
-
-    return visit
+    return project / "dist"
