@@ -217,7 +217,7 @@ CANCELLATIONS = {
 
 
 @pytest.mark.parametrize("how", CANCELLATIONS)
-def test_a_request_that_is_cancelled_takes_its_challenge_along(visit, how):
+def test_a_request_that_is_cancelled_removes_its_challenge(visit, how):
     page = visit()
     page.evaluate(BEGUN)
     page.get_by_role("button", name="solve").wait_for()
