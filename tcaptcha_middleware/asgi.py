@@ -7,7 +7,6 @@ https://asgi.readthedocs.io/en/stable/specs/www.html
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import types
@@ -300,6 +299,9 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Raises:
         TimeoutError: If it times out.
     """
+    # Imported late, because it takes a fifth of start-up; servers import it anyway.
+    import asyncio
+
     try:
         # As `asyncio_loop`, without a call for each effect: under trio as a guest of asyncio
         # there is a running loop, too.

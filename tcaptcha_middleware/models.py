@@ -13,6 +13,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    NamedTuple,
     NoReturn,
     Self,
     TypeVar,
@@ -249,8 +250,7 @@ class RequestInfo:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Codes:
+class Codes(NamedTuple):
     """The meaning of `Verdict.code`, for verdicts without an outcome.
 
     Attributes:

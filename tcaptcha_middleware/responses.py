@@ -13,7 +13,6 @@ from base64 import b64encode
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from html import escape
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -172,6 +171,8 @@ def _render(
     if media_type == _PROBLEM:
         body = json.dumps(_document(reason.status, detail) | {"code": reason.value})
     elif media_type == HTML:
+        from html import escape  # late: it is slow to load
+
         head = offered = ""
         policy += f"; style-src {_STYLE_HASH}"
         if offer == "reload":

@@ -7,7 +7,6 @@ the exit by as long as it hangs.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -18,6 +17,7 @@ from tcaptcha_middleware.waiting import is_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,6 +75,8 @@ class _Threads:
                 self._free.release()
                 raise
             self._count += 1
+        from concurrent.futures import Future  # late: few applications need it
+
         future: Future[T] = Future()
         self._calls.put((call, future))
         return future
@@ -125,6 +127,8 @@ class SingleFlight(Generic[T]):
         Raises:
             ThrottledError: If no thread can be started.
         """
+        from concurrent.futures import Future
+
         with self._lock:
             pending = self._pending
             if pending is None:

@@ -193,6 +193,12 @@ def test_the_wsgi_adapter_imports_no_event_loop():
     assert not {"anyio", "asyncio", "httpx", "json.tool"} & modules
 
 
+def test_the_asgi_adapter_imports_late_what_it_may_not_need():
+    names = "Guard, TCaptchaMiddleware, TencentVerifier"
+    modules = loaded_by(f"from tcaptcha_middleware import {names}") - loaded_by("import anyio")
+    assert not {"asyncio", "concurrent.futures", "html", "httpx", "secrets"} & modules
+
+
 FRAMEWORKS = ["bottle", "django", "falcon", "fastapi", "flask", "litestar", "pyramid", "quart"]
 FRAMEWORKS += ["rest_framework", "starlette"]
 # What a framework itself imports.

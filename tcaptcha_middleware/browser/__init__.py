@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODULE = "tcaptcha.js"
 
 
 def module_path() -> Path:
     """Return the path of `tcaptcha.js`, for a server of static files."""
+    from pathlib import Path  # late: for guards with a page
+
     return Path(__file__).with_name(MODULE)

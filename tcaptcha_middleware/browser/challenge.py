@@ -8,10 +8,6 @@ counted. With a page, the cookies are the last source of every rule.
 from __future__ import annotations
 
 import json
-import secrets
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -93,6 +89,8 @@ class Challenge:
     """
 
     def __init__(self, page: Page) -> None:
+        from pathlib import Path  # late: for guards with a page
+
         self._page = page
         file = Path(__file__).with_name("challenge.html")
         self._template = Template(file.read_text(encoding="utf-8"))
@@ -107,6 +105,9 @@ class Challenge:
             reason: Why the request was refused.
             captcha: The captcha that is shown.
         """
+        import secrets
+        from html import escape
+
         language = language_of(self._page.language or "") or preferred_language(request)
         words = _WORDS[language]
         mount = "".join(f"/{part}" for part in segments(request.root_path))
@@ -140,7 +141,6 @@ class Challenge:
         return PlainResponse(reason.status, headers, body.encode())
 
 
-@dataclass(frozen=True, slots=True)
 class NavigationCookie(HeadSource):
     """The two cookies that the challenge wrote, for the page that it replaced.
 
@@ -149,6 +149,8 @@ class NavigationCookie(HeadSource):
     meanwhile would waste it. Cookies with `__Host-` before their names, which no other host can
     set, come first.
     """
+
+    __slots__ = ()
 
     def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both cookies, if a page is opened with `GET` or `HEAD`."""

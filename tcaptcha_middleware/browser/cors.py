@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
 
 # As browsers serialize it: in lower case, without the scheme's own port and a slash.
-_ORIGIN = re.compile(
-    r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?"
-)
+# Compiled when it is used: few guards name an origin.
+_ORIGIN = r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?"
 _OWN_PORTS = {"http": "80", "https": "443"}
 _LAST_PORT = 65535
 
@@ -81,7 +80,7 @@ class Cors:
 
 
 def _is_sent(origin: str) -> bool:
-    match = _ORIGIN.fullmatch(origin)
+    match = re.fullmatch(_ORIGIN, origin)
     if match is None:
         return False
     scheme, port = match.groups()

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from codecs import BOM_UTF8
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -226,6 +226,7 @@ def decode_plain_json(body: bytes) -> object:
 _QUOTED = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 
 
+@cache  # compiled when it is used: not every application has multipart forms
 def _parameters(*names: bytes) -> re.Pattern[bytes]:
     """Match a header, with a group for the last parameter of each name.
 
@@ -241,9 +242,6 @@ def _parameters(*names: bytes) -> re.Pattern[bytes]:
     return re.compile(
         rb"[^;]*+(?:;[ \t]*+(?:" + parameter + rb"))*+", re.IGNORECASE | re.DOTALL
     )
-
-
-_CONTENT_TYPE, _DISPOSITION = _parameters(b"boundary"), _parameters(b"name", b"filename")
 
 
 def _unquoted(value: bytes) -> bytes:
@@ -282,7 +280,7 @@ class MultipartForm:
         # Loaded here, because few requests have a multipart body.
         from python_multipart import MultipartParser
 
-        header = _CONTENT_TYPE.fullmatch(content_type.encode("latin-1", "replace"))
+        header = _parameters(b"boundary").fullmatch(content_type.encode("latin-1", "replace"))
         boundary = _unquoted(header["boundary"] or b"") if header else b""
         if not 1 <= len(boundary) <= _MAX_BOUNDARY:
             raise RequestBodyError("the multipart boundary is missing or too long")
@@ -349,7 +347,7 @@ class MultipartForm:
         self._header.clear()
 
     def _headers_finished(self) -> None:
-        header = _DISPOSITION.fullmatch(self._disposition)
+        header = _parameters(b"name", b"filename").fullmatch(self._disposition)
         self._disposition, self._field = b"", None
         self._value.clear()
         if header and header["filename"] is None:

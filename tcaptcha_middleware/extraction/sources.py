@@ -120,7 +120,6 @@ class _Fields:
         return frozenset((self.ticket, self.randstr))
 
 
-@dataclass(frozen=True, slots=True)
 class Query(_Fields, HeadSource):
     """The pair is in the query string. Such tickets end up in access logs.
 
@@ -128,6 +127,8 @@ class Query(_Fields, HeadSource):
         ticket: The parameter that holds the ticket.
         randstr: The parameter that holds the randstr.
     """
+
+    __slots__ = ()
 
     def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both parameters."""
@@ -159,7 +160,6 @@ class Head(HeadSource):
         return _returned("Head", self.function(request))
 
 
-@dataclass(frozen=True, slots=True)
 class Form(_Fields, BodySource):
     """The pair is in two fields of an HTML form, urlencoded or multipart.
 
@@ -171,6 +171,7 @@ class Form(_Fields, BodySource):
         randstr: The field that holds the randstr.
     """
 
+    __slots__ = ()
     kinds: ClassVar[frozenset[str]] = frozenset(("urlencoded", "multipart"))
 
     def find(self, request: RequestInfo, body: FormFields) -> PartialPair:  # noqa: ARG002  the fields are all that it needs
@@ -178,7 +179,6 @@ class Form(_Fields, BodySource):
         return _named(body, self.ticket, self.randstr)
 
 
-@dataclass(frozen=True, slots=True)
 class Json(_Fields, BodySource):
     """The pair is in a JSON object. The document is read to its end.
 
@@ -190,6 +190,7 @@ class Json(_Fields, BodySource):
         ConfigurationError: If a key is empty, both are the same, or one is a JSONPath.
     """
 
+    __slots__ = ()
     kinds: ClassVar[frozenset[str]] = frozenset(("json",))
 
     def __post_init__(self) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tcaptcha_middleware.models import Refuse
+from tcaptcha_middleware.models import Refuse, value
 from tcaptcha_middleware.operations.log import logger
 
 if TYPE_CHECKING:
     from tcaptcha_middleware.models import Decision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One decision, or one change of what is known of a verifier's service. Has no secret.
 

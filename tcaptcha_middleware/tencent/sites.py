@@ -8,9 +8,8 @@ https://www.tencentcloud.com/document/product/1159/50367
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -18,16 +17,15 @@ from tcaptcha_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from tcaptcha_middleware.tencent.actions import Action
 
-_ORIGIN = re.compile(
+# These are compiled when they are used: few verifiers have an address of their own.
+_ORIGIN = (
     r"(?P<origin>(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])"
-    r"(?::(?P<port>[0-9]{1,5}))?)/*",
-    re.ASCII | re.IGNORECASE,
+    r"(?::(?P<port>[0-9]{1,5}))?)/*"
 )
 _MAX_PORT = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """One of Tencent's two separate captcha services.
 
     Attributes:
@@ -67,7 +65,7 @@ def api_origin(site: str, origin: str | None, action: Action) -> str:
         raise ConfigurationError(f"site is {site!r}: for {action.name} it is {known}")
     if origin is None:
         return SITES[site].endpoint
-    parts = _ORIGIN.fullmatch(str(origin))
+    parts = re.fullmatch(_ORIGIN, str(origin), re.ASCII | re.IGNORECASE)
     if parts is None or not _is_port(parts["port"]):
         raise ConfigurationError(
             f'endpoint is {origin!r}: write a whole origin, such as "http://127.0.0.1:9000"'
@@ -108,10 +106,10 @@ _SCRIPTS = {
     }.items()
 }
 # Relative to the settings that name it, so the application's own origin may serve the script.
-_RELATIVE_SCRIPT = re.compile(r"(?!//)\.{0,2}/[A-Za-z0-9._~!$&()*+=:@%/?-]+")
+_RELATIVE_SCRIPT = r"(?!//)\.{0,2}/[A-Za-z0-9._~!$&()*+=:@%/?-]+"
 # Its origin is used in a Content-Security-Policy, so it may not contain anything that ends a
 # source there.
-_SCRIPT_URL = re.compile(
+_SCRIPT_URL = (
     r"(?P<origin>(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?)"
     r"/[A-Za-z0-9._~!$&()*+=:@%/?-]*"
@@ -143,7 +141,7 @@ def script_url(site: str, script: str | None) -> str:
             f"script {script!r} belongs to the site {other!r}, and site is {site!r}: "
             f"use {' or '.join(_SCRIPTS[site])}"
         )
-    if _RELATIVE_SCRIPT.fullmatch(str(script)):
+    if re.fullmatch(_RELATIVE_SCRIPT, str(script)):
         return script
     parts = _script_parts(script)
     if parts["scheme"] == "http" and not is_loopback(parts["host"].lower()):
@@ -159,13 +157,13 @@ def origin_of(script: str) -> str:
     Raises:
         ConfigurationError: If it is not a URL.
     """
-    if _RELATIVE_SCRIPT.fullmatch(str(script)):
+    if re.fullmatch(_RELATIVE_SCRIPT, str(script)):
         return "'self'"
     return _script_parts(script)["origin"].lower()
 
 
 def _script_parts(script: str) -> re.Match[str]:
-    parts = _SCRIPT_URL.fullmatch(str(script))
+    parts = re.fullmatch(_SCRIPT_URL, str(script))
     if parts is None or not _is_port(parts["port"]):
         names = ", ".join(_SCRIPTS["cn"] | _SCRIPTS["intl"])
         raise ConfigurationError(

@@ -12,10 +12,10 @@ from tcaptcha_middleware.errors import ConfigurationError
 if TYPE_CHECKING:
     from tcaptcha_middleware._http.connection import Proxy
 
-_URL = re.compile(
+# Compiled when it is used: few processes have a proxy.
+_URL = (
     r"http://(?:(?P<user>[^\s:/?#@]+)(?::(?P<password>[^\s/?#@]*))?@)?"
-    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})/?",
-    re.ASCII | re.IGNORECASE,
+    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\]):(?P<port>[0-9]{1,5})/?"
 )
 _MAX_PORT = 0xFFFF
 
@@ -27,7 +27,7 @@ def parse_proxy(url: str) -> Proxy:
         ConfigurationError: If this is not the URL of an HTTP proxy. The message does not repeat
             it, because it may contain a password.
     """
-    parts = _URL.fullmatch(str(url))
+    parts = re.fullmatch(_URL, str(url), re.ASCII | re.IGNORECASE)
     if parts is None or not 0 < int(parts["port"]) <= _MAX_PORT:
         raise ConfigurationError(
             'proxy is not the URL of an HTTP proxy: use "http://proxy.example:3128" or '
