@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
 from tcaptcha_middleware.effects import CallHook, Claim, ReadBody, Release, Verify
 from tcaptcha_middleware.errors import ConfigurationError, RequestBodyError
 from tcaptcha_middleware.flow import decide
@@ -309,6 +307,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     except RuntimeError:
         runs_asyncio = False
     if not runs_asyncio:
+        import anyio
+
         with anyio.fail_after(seconds):
             return await work
     steps = work.__await__()

@@ -36,9 +36,10 @@ _LONGEST = 100
 _NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[0-9.]+):\d+|(?P<bare>.*)", re.DOTALL)
 # Elements of a list, and the pairs of one; quoted strings may hold commas and semicolons.
 # Possessive, so a header takes time in proportion to its length.
-_ELEMENTS = re.compile(r'(?:[^,"]++|"[^"]*+")++')
-_PAIRS = re.compile(r'(?:[^;"]++|"[^"]*+")++')
-_FOR = re.compile(r'\s*+for="?(?P<node>[^"]*+)"?\s*', re.IGNORECASE)
+# They are compiled when they are used: few proxies send `Forwarded`.
+_ELEMENTS = r'(?:[^,"]++|"[^"]*+")++'
+_PAIRS = r'(?:[^;"]++|"[^"]*+")++'
+_FOR = r'(?i:\s*+for="?(?P<node>[^"]*+)"?\s*)'
 _FORWARDING = ("X-Forwarded-For", "Forwarded")
 # RFC 1918, RFC 4193, RFC 6598, loopback and link-local. Not all that ipaddress calls private:
 # networks for documentation are among those.
@@ -138,11 +139,11 @@ def _forwarded(chain: str) -> Iterator[str]:
     """Yield the addresses of a `Forwarded` header, the last first."""
     # Read from its end, where trusted proxies wrote: a quote that a client leaves open to the
     # left of them cannot pair with one of theirs, and make its own element the last.
-    elements = [part for part in _ELEMENTS.findall(chain[::-1]) if part.strip()]
+    elements = [part for part in re.findall(_ELEMENTS, chain[::-1]) if part.strip()]
     for element in elements[:MAX_ELEMENTS]:
         # An address contains no backslash, which could hide the end of a quoted string.
-        pairs = [] if "\\" in element else _PAIRS.findall(element[::-1])
-        nodes = [match["node"] for pair in pairs if (match := _FOR.fullmatch(pair))]
+        pairs = [] if "\\" in element else re.findall(_PAIRS, element[::-1])
+        nodes = [match["node"] for pair in pairs if (match := re.fullmatch(_FOR, pair))]
         # An element without an address is a part of the chain too, and ends the search.
         yield nodes[0] if nodes else ""
 

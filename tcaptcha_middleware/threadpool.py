@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from tcaptcha_middleware.errors import ThrottledError
@@ -18,6 +17,7 @@ from tcaptcha_middleware.waiting import is_done
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+    from queue import SimpleQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,6 +59,8 @@ class _Threads:
     """The threads of one process."""
 
     def __init__(self, name: str, limit: int) -> None:
+        from queue import SimpleQueue  # late, as in `submit`
+
         self._name = name
         self._free = threading.Semaphore(limit)
         self._idle = threading.Semaphore(0)

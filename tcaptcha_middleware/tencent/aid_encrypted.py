@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -35,6 +34,8 @@ def require_cryptography() -> None:
     Raises:
         ConfigurationError: If it is not.
     """
+    from importlib.util import find_spec
+
     if find_spec("cryptography") is None:
         raise ConfigurationError(
             "aid needs cryptography: pip install 'tcaptcha-middleware[aid]'"
