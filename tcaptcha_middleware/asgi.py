@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,6 +25,7 @@ from tcaptcha_middleware.models import Allow, RequestInfo, raw_name
 from tcaptcha_middleware.operations.startup import report_dead_rules
 from tcaptcha_middleware.responses import PlainResponse, framed
 from tcaptcha_middleware.validation import validate_asgi
+from tcaptcha_middleware.waiting import asyncio_loop
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -48,7 +50,7 @@ B = TypeVar("B")
 _POLICY_VIOLATION = 1008
 # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
 _DENIAL = "websocket.http.response"
-_HEADER_TYPES = frozenset((tuple, list))
+_HEADER_TYPES = (tuple, list)
 
 
 class TCaptchaMiddleware:
@@ -153,9 +155,10 @@ class TCaptchaMiddleware:
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:
-    # The headers, each of them, and the client may be iterables that can be read only once.
+    # The headers, each of them, and the client may be iterables that can be read only once; a
+    # server makes all its pairs alike.
     headers, client = scope["headers"], scope.get("client")
-    if type(headers) is not list or not _HEADER_TYPES.issuperset(map(type, headers)):
+    if type(headers) is not list or (headers and type(headers[0]) not in _HEADER_TYPES):
         headers = scope["headers"] = [tuple(pair) for pair in headers]
     if client is not None and not isinstance(client, (tuple, list)):
         client = scope["client"] = tuple(client)
@@ -297,16 +300,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Raises:
         TimeoutError: If it times out.
     """
-    # Imported late, because it takes a fifth of start-up; servers import it anyway.
-    import asyncio
-
-    try:
-        # As `asyncio_loop`, without a call for each effect: under trio as a guest of asyncio
-        # there is a running loop, too.
-        runs_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        runs_asyncio = False
-    if not runs_asyncio:
+    # What does not run trio has no use for a closer look.
+    if "trio" in sys.modules and asyncio_loop() is None:
         import anyio
 
         with anyio.fail_after(seconds):
@@ -317,6 +312,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     except StopIteration as done:
         answer: T = done.value
         return answer
+    import asyncio  # late, because it takes a fifth of start-up
+
     # Not anyio's: `work` may have a cancel scope open by now, and scopes have to nest.
     async with asyncio.timeout(seconds):
         return await _rest(steps, waits_for)
