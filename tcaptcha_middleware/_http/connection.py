@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import time
 from collections import deque
 from contextlib import suppress
@@ -26,11 +25,12 @@ from tcaptcha_middleware.waiting import FOREVER, Done, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import MemoryBIO, SSLContext, SSLObject
 
     from tcaptcha_middleware._http.codec import Answer
     from tcaptcha_middleware.waiting import Steps
 
-    LoadContext = Callable[[], ssl.SSLContext]  # run in a thread, because it reads files
+    LoadContext = Callable[[], SSLContext]  # run in a thread, because it reads files
     Address = tuple[int, Any]  # the family, and where to connect to
     Proxy = tuple[str, int, str]  # host, port, and further fields for CONNECT
 
@@ -138,11 +138,15 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.born = self.expires = time.monotonic()
         self._socket = sock
-        self._tls: ssl.SSLObject | None = None
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: SSLObject | None = None
+        self._incoming: MemoryBIO
+        self._outgoing: MemoryBIO
 
-    def start_tls(self, context: ssl.SSLContext, host: str) -> Steps[None]:
+    def start_tls(self, context: SSLContext, host: str) -> Steps[None]:
         """Shake hands; ssl.SSLCertVerificationError if the certificate is not trusted."""
+        from ssl import MemoryBIO  # late, as in `_call_tls`
+
+        self._incoming, self._outgoing = MemoryBIO(), MemoryBIO()
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         yield from self._call_tls(tls.do_handshake)
         self._tls = tls
@@ -171,7 +175,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Return whether there is nothing to read: no bytes, and no end."""
-        if self._incoming.pending or (self._tls is not None and self._tls.pending()):
+        if self._tls is not None and (self._incoming.pending or self._tls.pending()):
             return False
         try:
             self._socket.recv(1, socket.MSG_PEEK)
@@ -203,6 +207,8 @@ class Connection:
     def _call_tls(
         self, call: Callable[..., Any], *args: Any, seconds: float = FOREVER
     ) -> Steps[Any]:
+        import ssl  # late, because it takes a twentieth of start-up
+
         while True:
             try:
                 result = call(*args)
@@ -234,7 +240,7 @@ class Connector:
         self._proxy = proxy
         host, port = (self._host, self._port) if proxy is None else proxy[:2]
         self._resolver = PerProcess(partial(Resolver, host, port))
-        self._context: ssl.SSLContext | None = None
+        self._context: SSLContext | None = None
         self._loading = PerProcess(partial(SingleFlight, "tcaptcha-tls", context))
 
     def connect(self, progress: Progress) -> Steps[Connection]:

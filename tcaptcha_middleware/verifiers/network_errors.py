@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tcaptcha_middleware.errors import (
 from tcaptcha_middleware.waiting import DeadlineError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from tcaptcha_middleware._http.connection import Progress
@@ -50,7 +51,7 @@ def network_error(error: Exception, progress: Progress) -> VerifierError:
     causes = causes_of(error)
     if (shortage := _shortage(causes)) is not None:
         return ThrottledError(shortage, answered=False, sent=progress.sent)
-    for kind, translate in _TABLE:
+    for kind, translate in _table():
         for cause in causes:
             if isinstance(cause, kind):
                 return translate(cause, progress)
@@ -152,15 +153,19 @@ def _unreachable(error: OSError, progress: Progress) -> VerifierError:
     )
 
 
-# The first row that fits any of the causes.
-_TABLE: tuple[tuple[type[BaseException], Callable[..., VerifierError]], ...] = (
-    (VerifierError, lambda error, _: error),
-    (ssl.SSLCertVerificationError, _untrusted),
-    (ProxyError, _refused_by_proxy),
-    (socket.gaierror, _unresolved),
-    (ProtocolError, _garbage),
-    (DeadlineError, _too_late),
-    (ssl.SSLEOFError, _unreachable),
-    (ssl.SSLError, _tls_failed),
-    (OSError, _unreachable),
-)
+@cache
+def _table() -> tuple[tuple[type[BaseException], Callable[..., VerifierError]], ...]:
+    """Return what translates each kind of error; the first row that fits a cause applies."""
+    import ssl  # late, because it takes a twentieth of start-up
+
+    return (
+        (VerifierError, lambda error, _: error),
+        (ssl.SSLCertVerificationError, _untrusted),
+        (ProxyError, _refused_by_proxy),
+        (socket.gaierror, _unresolved),
+        (ProtocolError, _garbage),
+        (DeadlineError, _too_late),
+        (ssl.SSLEOFError, _unreachable),
+        (ssl.SSLError, _tls_failed),
+        (OSError, _unreachable),
+    )

@@ -7,7 +7,6 @@ bytes is in `tencent.api`, the way to Tencent in `_http`.
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -38,6 +37,7 @@ from tcaptcha_middleware.verifiers.proxy import parse_proxy
 from tcaptcha_middleware.waiting import arun, run
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
     import httpx
@@ -303,6 +303,8 @@ def default_context() -> ssl.SSLContext:
     Raises:
         MisconfiguredError: If they cannot be loaded.
     """
+    import ssl  # late, as in `_http.connection`
+
     import certifi  # late, because it loads a dozen modules
 
     try:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
+from unittest.mock import Mock
 
 import anyio
 import anyio.lowlevel
@@ -637,6 +639,8 @@ def test_a_connection_with_encrypted_bytes_left_is_not_quiet():
     with ours, theirs:
         ours.setblocking(False)
         connection = Connection(ours)
+        connection._tls, connection._incoming = Mock(pending=lambda: 0), ssl.MemoryBIO()
+        assert connection.is_quiet()
         connection._incoming.write(b"x")
         assert not connection.is_quiet()
 
