@@ -13,7 +13,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
-    NamedTuple,
     NoReturn,
     Self,
     TypeVar,
@@ -250,7 +249,8 @@ class RequestInfo:
         )
 
 
-class Codes(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
     """The meaning of `Verdict.code`, for verdicts without an outcome.
 
     Attributes:
