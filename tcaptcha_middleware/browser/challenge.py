@@ -8,6 +8,7 @@ counted. With a page, the cookies are the last source of every rule.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -141,6 +142,7 @@ class Challenge:
         return PlainResponse(reason.status, headers, body.encode())
 
 
+@dataclass(frozen=True, slots=True)
 class NavigationCookie(HeadSource):
     """The two cookies that the challenge wrote, for the page that it replaced.
 
@@ -149,8 +151,6 @@ class NavigationCookie(HeadSource):
     meanwhile would waste it. Cookies with `__Host-` before their names, which no other host can
     set, come first.
     """
-
-    __slots__ = ()
 
     def find(self, request: RequestInfo) -> PartialPair:
         """Return every value of both cookies, if a page is opened with `GET` or `HEAD`."""

@@ -226,9 +226,10 @@ def test_a_fastapi_application_may_be_mounted_in_one_of_starlette_that_is_protec
 # -- new routes ------
 
 
-def test_a_new_route_does_not_renew_what_the_gate_lets_through_unchecked():
+@pytest.mark.parametrize("page", [None, "/tcaptcha"], ids=["no page", "a page"])
+def test_a_new_route_does_not_renew_what_the_gate_lets_through_unchecked(page):
     app = FastAPI(openapi_url=None)
-    guard = protect(app, FakeVerifier(), allow_per_minute=1)
+    guard = protect(app, FakeVerifier(), allow_per_minute=1, page=page)
     app.post("/login")(rule_of)
     guard.refresh()
     [first] = guard.guard._rules
