@@ -73,10 +73,14 @@ def test_the_button_has_the_focus_after_the_challenge_was_closed(page, site):
     page.wait_for_function("() => document.activeElement.id === 'start'")
 
 
-# What a proxy makes of a path, and what it requests of this application. The last one passes
-# nothing but the page on at its other address.
+def below_a_prefix(path):
+    """Return the path behind a proxy that passes on only what is below the prefix."""
+    return path.removeprefix("/team/app") if path.startswith("/team/app/") else "/nothing"
+
+
+# What a proxy makes of a path. The last one changes that of the page only.
 PROXIES = {
-    "a prefix removed": ("/team/app/secret", lambda path: path.removeprefix("/team/app")),
+    "a prefix removed": ("/team/app/secret", below_a_prefix),
     "a slash removed": ("//secret", lambda path: path.replace("//", "/")),
     "a path replaced": ("/a/b/secret", {"/a/b/secret": "/secret"}.get),
 }
@@ -102,8 +106,29 @@ def test_behind_a_proxy_that_changes_paths_the_challenge_is_shown(page, proxy):
         page.get_by_text("inside").wait_for()
         assert origins == {origin, "https://turing.captcha.qcloud.com"}
     # The rule's own captcha, if the path is known.
-    known = path if proxy == "a path replaced" else "/secret"
+    known = "/secret" if proxy == "a prefix removed" else path
     assert f"for=GET+{known.replace('/', '%2F')}" in asked[0]
+
+
+def test_the_address_of_the_challenge_page_never_chooses_its_module(page):
+    site, asked = Site(), []
+
+    # A proxy that decodes a path twice, passes on what is below `/team`, and serves uploads.
+    async def proxied(scope, receive, send):
+        path = scope["path"]
+        if scope["type"] == "http":
+            asked.append(path)
+            if path.startswith("/up/"):
+                path = "/secret"
+            elif not path.startswith("/team/"):
+                path = "/nothing"
+            scope = scope | {"path": path.removeprefix("/team"), "raw_path": b""}
+        await site(scope, receive, send)
+
+    with serving(proxied) as origin:
+        page.goto(f"{origin}/up/evil/..%2f..%2fteam/secret")
+        page.get_by_role("status").get_by_text("could not be loaded").wait_for()
+    assert not [path for path in asked if path.startswith("/up/") and path.endswith(".js")]
 
 
 LANGUAGES = {
