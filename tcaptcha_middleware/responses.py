@@ -8,7 +8,6 @@ https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import json
-import os
 import re
 from base64 import b64encode
 from dataclasses import dataclass
@@ -57,11 +56,41 @@ _OFFERS = {
 }
 
 
-# Not with pathlib, which takes a twentieth of start-up.
-_FILE = os.path.join(os.path.dirname(__file__), "page.css")  # noqa: PTH118, PTH120
-with open(_FILE, encoding="utf-8") as file:  # noqa: PTH123
-    STYLE = file.read()
-"""The style of pages that visitors see; both refusals and the challenge use it."""
+STYLE = """\
+.tcaptcha {
+  --paper: #fff; --card: #f6f7f9; --line: #d0d7de;
+  --ink: #1b1f24; --soft: #57606a; --accent: #0b57d0; --on-accent: #fff;
+  box-sizing: border-box; min-height: 100vh; min-height: 100dvh; margin: 0; padding: 1rem;
+  display: grid; place-items: center;
+  background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif;
+}
+@media (prefers-color-scheme: dark) {
+  .tcaptcha {
+    --paper: #111418; --card: #1b2027; --line: #333b45;
+    --ink: #e8ebef; --soft: #a3adb8; --accent: #8ab4f8; --on-accent: #10161f;
+  }
+}
+.tcaptcha main {
+  box-sizing: border-box; width: 100%; max-width: 26rem; padding: 2rem 1.5rem;
+  background: var(--card); border: 1px solid var(--line); border-radius: .75rem;
+  text-align: center;
+}
+.tcaptcha h1 { margin: 0 0 .5rem; font-size: 1.375rem; line-height: 1.25 }
+.tcaptcha p { margin: 0 0 1.25rem }
+.tcaptcha button {
+  min-height: 3rem; padding: .625rem 1.75rem; border: 0; border-radius: .5rem;
+  background: var(--accent); color: var(--on-accent);
+  font: inherit; font-weight: 600; cursor: pointer;
+}
+.tcaptcha button:focus-visible { outline: 3px solid var(--accent); outline-offset: 3px }
+.tcaptcha [hidden] { display: none }
+.tcaptcha a { color: var(--accent) }
+.tcaptcha small { display: block; margin-top: .75rem; color: var(--soft) }
+"""
+"""The style of pages that visitors see: refusals and the challenge.
+
+It applies only below this class, because a script may put a refusal into its own page.
+"""
 
 # The scripts of refusals, one for each offer. They and the style are allowed by their hashes.
 _GO_BACK = (
@@ -143,7 +172,8 @@ def respond(
         request: Its `Accept` and `Accept-Language` choose the media type and the language.
         retry_after: How long a client should wait after a 503, in seconds.
         media_type: The media type, instead of the preferred one.
-        offers_reload: Whether an HTML page has a link that loads it in full; for Turbo.
+        offers_reload: Whether an HTML page loads itself in full, or has a link that does if its
+            script is blocked; for Turbo.
     """
     is_form = request.method.upper() not in ("GET", "HEAD")
     language = preferred_language(request)
