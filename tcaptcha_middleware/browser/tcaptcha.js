@@ -135,8 +135,7 @@ function load(src, options) {
   loading.catch(() => {
     // So the next call loads the script again. A browser joins two requests for one address, and
     // the first may hang.
-    page.scripts.delete(src);
-    page.query += "?";
+    if (page.scripts.delete(src)) page.query += "?";
   });
   return loading;
 }
@@ -522,7 +521,7 @@ export class TCaptcha {
     signal.addEventListener("abort", () => {
       // AbortSignal.timeout(), axios, htmx and ofetch say so. Without a reason, it is the deadline
       // of ky or the end of a component, which comes with another address.
-      const isDeadline = /time(d ?)?out|^Abort/i.test(signal.reason);
+      const isDeadline = /time(d ?)?out|^AbortError/i.test(signal.reason);
       if (!(isShown && isDeadline && document.URL === address)) control.abort(signal.reason);
     });
     const solving = ask(this.options, { for: need, signal: control.signal }, (state) => {

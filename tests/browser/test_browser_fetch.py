@@ -212,6 +212,7 @@ def test_a_retry_does_not_show_what_was_closed_after_its_deadline(visit, site):
 
 CANCELLATIONS = {
     "a reason": "control.abort('gone')",
+    "a reason that speaks of abortion": "control.abort('Abort: the user has left')",
     "another address": "history.pushState(null, '', '/other'); control.abort()",
 }
 
