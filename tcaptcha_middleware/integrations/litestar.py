@@ -73,7 +73,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
         ConfigurationError: If a setting is not valid.
     """
 
-    __slots__ = ("_received", "app", "guard")
+    __slots__ = ("_gated", "_received", "app", "guard")
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
         self.app: Litestar | None = None
         # A handler that is added at a path of another one does not make `app.routes` longer.
         self._received: list[object] = []
+        self._gated: list[_GatedRouter] = []
         self.guard: Guard | MarkedGuard
         if isinstance(guard, Guard) and verifier is None and not rules and not settings:
             self.guard = guard
@@ -119,6 +120,8 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
             self.guard.refresh()  # raises if no rule can express a route
         list(read(app))  # raises if a mounted application has marks that nothing reads
         report_dead_rules(app, self.guard)
+        for gated in self._gated:
+            gated.gate.rules_reported = True
 
     def receive_route(self, route: Any) -> None:
         """Put the gate around the router when the first route is registered.
@@ -147,6 +150,7 @@ class TCaptchaPlugin(InitPlugin, ReceiveRoutePlugin):
             self._received.append(route)  # read from now on, also by other threads
         if self.guard not in getattr(app.asgi_router, "guards", ()):
             app.asgi_router = _GatedRouter(app.asgi_router, self.guard)
+            self._gated.append(app.asgi_router)
 
     def _mark(self, handler: Any) -> None:
         """Replace the option that a handler has from all layers by its mark."""
@@ -188,18 +192,17 @@ class _GatedRouter:
 
     def __init__(self, router: Any, guard: Guard | MarkedGuard) -> None:
         self._router = router
-        self._gate = (
+        self.gate = (
             MarkedMiddleware(router, guard)
             if isinstance(guard, MarkedGuard)
             else TCaptchaMiddleware(router, guard)
         )
-        self._gate.rules_reported = True  # the plugin does it
         self.guards: tuple[object, ...] = (*getattr(router, "guards", ()), guard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_PASSED] = (*scope.get(_PASSED, ()), self._gate.guard)
+        scope[_PASSED] = (*scope.get(_PASSED, ()), self.gate.guard)
         try:
-            await self._gate(scope, receive, send)
+            await self.gate(scope, receive, send)
         except ConfigurationError as error:
             # About a handler that was added later. It is raised in front of Litestar's router,
             # so Litestar does not log it.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tcaptcha_middleware.asgi import App, Receive, Scope, Send
+    from tcaptcha_middleware.guard import Guard
     from tcaptcha_middleware.models import Allow
     from tcaptcha_middleware.settings import RuleSettings
     from tcaptcha_middleware.types import Verifier
@@ -47,7 +48,7 @@ class MarkedMiddleware(TCaptchaMiddleware):
 
     def __init__(self, app: App, guard: Any) -> None:
         super().__init__(app, guard.guard)
-        self._gate = TCaptchaMiddleware(app, guard.guard)
+        self._gate = self._gate_of(guard.guard)
         self.guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,15 +59,19 @@ class MarkedMiddleware(TCaptchaMiddleware):
             await to_thread.run_sync(self.guard.refresh)
         gate, guard = self._gate, self.guard.guard
         if gate.guard is not guard:
-            reported = gate.rules_reported
-            gate = self._gate = TCaptchaMiddleware(self.app, guard)
-            gate.rules_reported = reported  # those that are not of marks are the same
+            gate = self._gate = self._gate_of(guard)
         if scope["type"] == "lifespan":
-            gate.rules_reported = True
             # Closes the guard that is current at the end.
             await super().__call__(scope, receive, send)
-        else:
-            await gate(scope, receive, send)
+            return
+        if not self.rules_reported:
+            self._report(scope.get("root_path") or "")
+        await gate(scope, receive, send)
+
+    def _gate_of(self, guard: Guard) -> TCaptchaMiddleware:
+        gate = TCaptchaMiddleware(self.app, guard)
+        gate.rules_reported = True  # once for all guards, because only rules of marks differ
+        return gate
 
 
 class MarkedWSGIMiddleware(TCaptchaWSGIMiddleware):
@@ -93,7 +98,7 @@ class MarkedWSGIMiddleware(TCaptchaWSGIMiddleware):
         if gate.guard is not guard:
             reported = gate.rules_reported
             gate = self._gate = TCaptchaWSGIMiddleware(self.app, guard)
-            gate.rules_reported = reported  # as above
+            gate.rules_reported = reported  # those that are not of marks are the same
         return gate(environ, start_response)
 
 

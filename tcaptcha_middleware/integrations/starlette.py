@@ -11,6 +11,7 @@ The decorator is not the gate, but the second lock.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tcaptcha_middleware.errors import ConfigurationError
@@ -57,7 +58,8 @@ def protect(
     guard = MarkedGuard(app, arguments, app.routes)
     guard.guard.require("async")
     app.add_middleware(MarkedMiddleware, guard=guard)
-    if hasattr(app, "openapi"):
+    fastapi = sys.modules.get("fastapi")
+    if fastapi is not None and isinstance(app, fastapi.FastAPI):
         install(app, guard)
     return guard
 

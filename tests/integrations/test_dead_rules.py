@@ -23,7 +23,8 @@ from litestar import Litestar
 from litestar import get as litestar_get
 from quart import Quart
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route, Router
 
 from tcaptcha_middleware import Guard, TCaptchaMiddleware, TCaptchaWSGIMiddleware
 from tcaptcha_middleware.integrations import flask as flask_integration
@@ -201,13 +202,34 @@ def test_the_first_request_to_a_mounted_application_reports_the_rules_below_it(w
     assert text.startswith("the rule 'POST /shop/signin'")
 
 
-@pytest.mark.parametrize("make", [fastapi_app, marked_starlette, litestar_plugin])
+def marked_litestar():
+    @litestar_get("/other")
+    async def handler() -> None: ...
+
+    plugin = TCaptchaPlugin(verifier=FakeVerifier(), rules=["GET /othr"])
+    return Litestar([handler], plugins=[plugin], logging_config=None)
+
+
+@pytest.mark.parametrize(
+    "make", [fastapi_app, marked_starlette, litestar_plugin, marked_litestar]
+)
 def test_a_request_after_the_start_reports_nothing_again(make, warnings):
     app = make()
     start(app)
     assert len(warnings()) == 1
     ask_asgi(app)
     assert len(warnings()) == 1
+
+
+@pytest.mark.parametrize("make", [litestar_plugin, marked_litestar])
+def test_the_plugin_of_litestar_reports_a_rule_without_a_start_too(make, warnings):
+    ask_asgi(make())
+    assert len(warnings()) == 1
+
+
+def test_a_router_whose_default_serves_everything_has_no_dead_rule(warnings):
+    ask_asgi(TCaptchaMiddleware(Router(default=PlainTextResponse("served")), guard()))
+    assert warnings() == []
 
 
 def test_a_marked_application_whose_server_sends_no_lifespan_reports_a_rule_once(warnings):

@@ -641,3 +641,13 @@ def test_the_document_of_an_unguarded_application_has_the_same_bytes(framework):
     alone = served(SERVED[framework], PRINT)
     assert b'"/login"' in alone
     assert served(SERVED[framework], ANOTHER_IS_PROTECTED, PRINT) == alone
+
+
+def test_a_document_of_an_applications_own_is_left_alone():
+    class Documented(Starlette):
+        def openapi(self):
+            return {}
+
+    app = Documented()
+    protect(app, FakeVerifier(), ["POST /login"])
+    assert app.openapi() == {}

@@ -58,7 +58,8 @@ def check(app: object, guard: Guard | None = None) -> list[Finding]:
     rule_sets = {
         key: RuleSet(guard, mount_of(app, guard.mounted_at)) for key, guard in guards.items()
     }
-    found = list(map(_judge, routes, _matched(routes, rule_sets)))
+    answers = _matched(routes, rule_sets, samples_exempt=True)
+    found = list(map(_judge, routes, answers))
     for rule_set in rule_sets.values():
         found += [rule_set.dead(name, routes) for name in rule_set.unused()]
         found += rule_set.shadowed(routes)
@@ -78,16 +79,18 @@ def dead_rules(routes: Iterable[Route], guard: Guard, root: str) -> list[Finding
     if routes and all(route.opaque for route in routes):
         return []
     rule_set = RuleSet(guard, root)
-    _matched(routes, {id(guard): rule_set})
+    _matched(routes, {id(guard): rule_set}, samples_exempt=False)
     return [rule_set.dead(name, routes) for name in rule_set.unused()]
 
 
-def _matched(routes: Sequence[Route], rule_sets: Mapping[int, RuleSet]) -> list[Answers]:
+def _matched(
+    routes: Sequence[Route], rule_sets: Mapping[int, RuleSet], *, samples_exempt: bool
+) -> list[Answers]:
     """Return the rules that judge each route's examples, and note them in the rule sets."""
     answers = [_answers(route, route.path.examples, rule_sets) for route in routes]
     # A rule may match only values that no example has, as "/users/me" does of "/users/{id}".
     for rule_set in rule_sets.values():
-        for pattern in rule_set.sampled():
+        for pattern in rule_set.sampled(with_exempt=samples_exempt):
             for route, known in zip(routes, answers, strict=True):
                 known.update(_answers(route, rule_set.paths_of(pattern, route), rule_sets))
     return answers

@@ -93,9 +93,14 @@ class RuleSet:
         """Return the names of the rules that have not judged any request so far."""
         return [name for name in self._patterns if name not in self._used]
 
-    def sampled(self) -> list[Pattern]:
-        """Return what may match only requests that no example of a route has."""
-        return [*(self._patterns[name] for name in self.unused()), *self._exempt.values()]
+    def sampled(self, *, with_exempt: bool) -> list[Pattern]:
+        """Return what may match only requests that no example of a route has.
+
+        Args:
+            with_exempt: Include exemptions; only a table of all routes needs them.
+        """
+        exempt = self._exempt.values() if with_exempt else ()
+        return [*(self._patterns[name] for name in self.unused()), *exempt]
 
     def paths_of(self, pattern: Pattern, route: Route) -> list[str]:
         """Return paths that a rule or exemption matches, and that lead to a route."""

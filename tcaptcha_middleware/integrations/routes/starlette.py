@@ -52,6 +52,9 @@ def read(app: Any) -> Iterator[Route | Mounted]:
         else:
             unknown = f"{type(kind).__name__} is not a route of Starlette"
             yield Route(None, _REST, kind, opaque=unknown)
+    router = getattr(app, "router", app)
+    if router.default != router.not_found:
+        yield Route(None, _REST, router.default, opaque="the router's default is called here")
 
 
 def _template(route: Any, path_format: str) -> PathTemplate:
