@@ -50,7 +50,7 @@ B = TypeVar("B")
 _POLICY_VIOLATION = 1008
 # https://asgi.readthedocs.io/en/stable/extensions.html#websocket-denial-response
 _DENIAL = "websocket.http.response"
-_HEADER_TYPES = (tuple, list)
+_HEADER_TYPES = frozenset((tuple, list))
 
 
 class TCaptchaMiddleware:
@@ -155,10 +155,9 @@ class TCaptchaMiddleware:
 
 
 def _request(scope: Scope, mount: str) -> RequestInfo:
-    # The headers, each of them, and the client may be iterables that can be read only once; a
-    # server makes all its pairs alike.
+    # The headers, each of them, and the client may be iterables that can be read only once.
     headers, client = scope["headers"], scope.get("client")
-    if type(headers) is not list or (headers and type(headers[0]) not in _HEADER_TYPES):
+    if type(headers) is not list or not _HEADER_TYPES.issuperset(map(type, headers)):
         headers = scope["headers"] = [tuple(pair) for pair in headers]
     if client is not None and not isinstance(client, (tuple, list)):
         client = scope["client"] = tuple(client)
