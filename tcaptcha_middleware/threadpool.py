@@ -68,6 +68,8 @@ class _Threads:
         self._count = 0
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
+        from concurrent.futures import Future  # late: few applications need it
+
         if not self._free.acquire(blocking=False):
             raise ThrottledError("too many blocking calls at once", answered=False, sent=False)
         if not self._idle.acquire(blocking=False):
@@ -77,8 +79,6 @@ class _Threads:
                 self._free.release()
                 raise
             self._count += 1
-        from concurrent.futures import Future  # late: few applications need it
-
         future: Future[T] = Future()
         self._calls.put((call, future))
         return future
