@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 
@@ -15,6 +16,10 @@ from tcaptcha_middleware.health.health import Health
 # A machine under load exceeds any useful limit for one example.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+# Nor is it news that a callback took 0.1 s, which asyncio logs in the development mode.
+logging.getLogger("asyncio").addFilter(
+    lambda record: not record.getMessage().startswith("Executing ")
+)
 
 
 @pytest.fixture(autouse=True)
