@@ -51,7 +51,7 @@ _NOT_IN_PREFLIGHTS = {
 }
 
 FINGERPRINT = 12
-"""How much of a submission's key identifies its ticket in decisions and logs."""
+"""How much of a pair's key identifies its ticket in decisions and logs."""
 
 Outcome = Literal["passed", "rejected", "expired", "reused", "risk"]
 """What a vendor can say about a ticket."""

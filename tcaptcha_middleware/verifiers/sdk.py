@@ -149,7 +149,8 @@ class TencentSDKVerifier:
             failure = without_secrets(_translated(error))
         raise failure
 
-    # An error keeps the frames that it leaves, and these two have the secret and the ticket.
+    # `_call` and `_acall` are not in their callers: an error keeps the frames that it leaves,
+    # and theirs have the secret and the ticket.
 
     def _call(self, ticket: Submission, seconds: float) -> Verdict:
         parameters = api.parameters(self._captcha, ticket, WEB)

@@ -245,7 +245,8 @@ class TencentVerifier:
         """Close it."""
         await self.aclose()
 
-    # An error keeps the frames that it leaves, and these two have the key and the ticket.
+    # `_verify` and `_averify` are not in their callers: an error keeps the frames that it
+    # leaves, and theirs have the key and the ticket.
 
     def _verify(self, ticket: Submission, seconds: float, transport: Transport) -> Verdict:
         deadline = time.monotonic() + seconds
