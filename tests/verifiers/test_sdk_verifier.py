@@ -88,7 +88,7 @@ def test_the_clients_retryer_is_not_used_and_not_changed(tencent, kind):  # noqa
 @every_client
 def test_the_deadline_replaces_the_clients_sixty_seconds(tencent, kind):  # noqa: F811
     client = made(kind, tencent.origin)
-    tencent.script({"latency": 1.0})
+    tencent.script({"latency": 10.0})
     began = time.monotonic()
     with pytest.raises(OutageError, match="too long"):
         check(client, tencent.ticket(), timeout=0.2)

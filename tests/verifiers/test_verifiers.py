@@ -458,7 +458,7 @@ def test_running_out_of_files_is_not_an_outage(bench, host):
 
 
 def test_an_answer_after_the_deadline_is_an_outage(bench):
-    bench.tencent.script({"latency": 1.0})
+    bench.tencent.script({"latency": 10.0})
     [error] = bench.check(bench.tencent.ticket(), timeout=0.2)
     assert type(error) is OutageError
     assert len(bench.tencent.heads) == 1
@@ -487,7 +487,7 @@ RESPONSES: dict[str, Callable] = {
     "an HTTP error": lambda at: at.script({"status": 500}),
     "HTML": lambda at: at.script({"status": 200}),
     "an answer that breaks off": lambda at: at.script({"drop": True}),
-    "no answer in time": lambda at: at.script({"latency": 1.0}),
+    "no answer in time": lambda at: at.script({"latency": 10.0}),
     "no server": lambda at: setattr(at, "origin", nowhere()),
 }
 
